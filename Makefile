@@ -1,0 +1,49 @@
+# Two commands from a fresh clone: `make demo` and `make test`.
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+PY := .venv/bin/python
+export UV_SYSTEM_CERTS := 1
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+
+.PHONY: setup demo test test-full lint lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make setup      the environment, .venv, from requirements.lock'
+	@echo 'make demo       edit pictures with every editor; look into demo/'
+	@echo 'make test       lint-free quick tests: minutes on two cores, no accelerator, no downloads'
+	@echo 'make test-full  everything, the slow tests and (where there is one) the GPU tests included'
+	@echo 'make lint       ruff: rules and format'
+	@echo 'make lock       resolve requirements.in into requirements.lock'
+
+setup: .venv/ok
+
+# Where python lacks ensurepip (Debian without python3-venv), pip installs uv into the bare environment from outside.
+.venv/ok: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	test -x $(PY) || $(PYTHON) -m venv .venv || $(PYTHON) -m venv --without-pip .venv
+	$(PY) -m pip --version >/dev/null 2>&1 \
+	  && $(PY) -m pip install --quiet uv==$(UV_VERSION) \
+	  || $(PYTHON) -m pip --python $(PY) install --quiet uv==$(UV_VERSION)
+	.venv/bin/uv pip install --python $(PY) --require-hashes -r requirements.lock
+	.venv/bin/uv pip install --python $(PY) --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: .venv/ok
+	$(PY) scripts/demo.py
+
+test: .venv/ok
+	$(PY) -m pytest -m 'not slow and not gpu'
+
+test-full: .venv/ok
+	$(PY) -m pytest
+
+lint: .venv/ok
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+lock: .venv/ok
+	.venv/bin/$(LOCK) requirements.in -o requirements.lock
+
+clean:
+	rm -rf demo runs outputs .pytest_cache .ruff_cache

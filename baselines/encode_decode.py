@@ -1,0 +1,34 @@
+"""Encode-Decode: DDIM inversion and guided decoding of the whole picture. DiffEdit without its mask (paper, §4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from diffedit.types import Decode, Edit, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
+from diffedit.walk import InversionLabel, denoise, invert
+
+
+@dataclass(frozen=True)
+class EncodeDecode:
+    """The ablation without a mask.
+
+    Attributes:
+        guidance: classifier-free guidance of the decoding.
+        inversion_label: the network's time label on the way up, see `walk.invert`.
+    """
+
+    guidance: float = 7.5
+    inversion_label: InversionLabel = "source"
+
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise
+    ) -> Walk[EditResult]:
+        """One inversion for all ratios."""
+        starts = levels.starts(ratios)
+        x0 = yield Encode(request.image())
+        target, empty = yield Embed((request.target, ""))
+        path = yield from invert(x0, levels, max(starts), empty, self.inversion_label)
+        edited = yield from denoise({i: path[i] for i in starts}, levels, target, empty, self.guidance)
+        images = yield Decode(torch.cat([edited[i] for i in starts]))
+        return EditResult([Edit(*each) for each in zip(ratios, starts, images, strict=True)])

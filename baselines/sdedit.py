@@ -1,0 +1,53 @@
+"""SDEdit (Meng et al., ICLR 2022): noise the picture to level r, denoise it under the target text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from diffedit.mask import Everywhere, GivenMask
+from diffedit.types import Decode, Edit, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
+from diffedit.walk import add_noise, denoise, noised, put_back
+
+
+@dataclass(frozen=True)
+class SDEdit:
+    """The stochastic baseline.
+
+    Attributes:
+        mask: `Everywhere`, or `GivenMask` to keep the picture outside the request's mask (x0 noised to each level
+            with the noise of the start; x0 itself at the end).
+        guidance: classifier-free guidance.
+        eta: 0 denoises by DDIM (latent practice: diffusers' img2img), 1 by full ancestral steps (the official code).
+        repeats: K of the official code: noise and denoise this many times, each from the last result.
+    """
+
+    mask: Everywhere | GivenMask = Everywhere()
+    guidance: float = 7.5
+    eta: float = 0.0
+    repeats: int = 1
+
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise
+    ) -> Walk[EditResult]:
+        """The ratios share their noises: an edit at one ratio does not depend on which others are asked for."""
+        starts = levels.starts(ratios)
+        x0 = yield Encode(request.image())
+        target, empty = yield Embed((request.target, ""))
+        mask = yield from self.mask.find(request, x0, target, empty, levels, noise)
+        edited = dict.fromkeys(starts, x0)
+        for k in range(self.repeats):
+            start = noise.like(x0, f"start {k}")
+            begin = {i: add_noise(x, start, levels[i]) for i, x in edited.items()}
+            blend = put_back(mask.latent, noised(x0, start, levels))
+            fresh = partial(self.fresh, noise, x0, k)
+            edited = yield from denoise(begin, levels, target, empty, self.guidance, blend, self.eta, fresh)
+        images = yield Decode(torch.cat([edited[i] for i in starts]))
+        edits = [Edit(*each) for each in zip(ratios, starts, images, strict=True)]
+        return EditResult(edits, mask.latent, notes=mask.notes())
+
+    def fresh(self, noise: Noise, x0: Tensor, repeat: int, level: int) -> Tensor | None:
+        """The noise of the update that leaves this level; None where eta = 0 wants none."""
+        return noise.like(x0, f"step {repeat} {level}") if self.eta else None

@@ -1,0 +1,98 @@
+"""A diffusion model that needs no training: the exact noise estimate of a Gaussian mixture, in closed form.
+
+The clean distribution is a mixture of isotropic Gaussians, one or more for each class; x = alpha * x0 + sigma * eps is
+then a mixture as well, and the ideal estimate is E[eps | x] = sum_j p(j | x) * sigma * (x - alpha * m_j) / v, with
+v = (alpha * std)^2 + sigma^2. It is the model that tests are made of: everything a method does can be computed by hand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffedit.levels import NoiseLevels, scaled_linear
+from diffedit.rng import generator
+from diffedit.types import Level, Prediction
+
+
+@dataclass(frozen=True)
+class AnalyticBackbone:
+    """Images are their own latents: x = 2 * image - 1, with 3 channels.
+
+    A text stands for the classes it names, as words; "" stands for all of them.
+
+    Attributes:
+        resolution: side of the images and of the latent grid.
+        classes: their names.
+        modes: Gaussians of each class.
+        std: standard deviation of each Gaussian.
+        seed: of the means, which are uniform in [-1, 1] and differ between classes in the central quarter only, so that
+            a change of class has a place: 1/4 <= row, column < 3/4 of the side.
+        dtype: `float32` or `float64`.
+    """
+
+    resolution: int = 16
+    classes: tuple[str, ...] = ("apple", "pear", "plum")
+    modes: int = 2
+    std: float = 0.1
+    seed: int = 0
+    dtype: str = "float32"
+    means: Float[Tensor, "classes modes 3 H W"] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        side, draw = self.resolution, generator(self.seed, "analytic", "means")
+        shape = (len(self.classes), self.modes, 3, side, side)
+        background = (torch.rand((1, *shape[1:]), generator=draw) * 2 - 1).expand(shape)
+        objects = torch.rand((*shape[:3], 1, 1), generator=draw) * 2 - 1
+        inside = torch.zeros(side, side, dtype=torch.bool)
+        inside[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = True
+        object.__setattr__(self, "means", torch.where(inside, objects, background).to(getattr(torch, self.dtype)))
+
+    def levels(self, steps: int) -> NoiseLevels:
+        """Latent diffusion's schedule, leading spacing with offset 1, clean at level 0."""
+        every = 1000 // steps
+        return NoiseLevels.discrete(scaled_linear(), [i * every + 1 for i in range(steps)], clean=1.0)
+
+    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """Images in [0, 1] to [-1, 1]."""
+        return images.to(self.means.dtype) * 2 - 1
+
+    def decode(self, latents: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """Back to [0, 1], clipped."""
+        return (latents * 0.5 + 0.5).clamp(0, 1)
+
+    def embed(self, texts: Sequence[str]) -> list[Tensor]:
+        """Log-weights of the classes, (classes,), for each text.
+
+        Raises:
+            ValueError: a text that names no class.
+        """
+        return [self.named(text) for text in texts]
+
+    def named(self, text: str) -> Float[Tensor, "classes"]:
+        """The log-weights of one text."""
+        words = text.lower().replace(",", " ").split()
+        named = torch.tensor([not text or name in words for name in self.classes])
+        if not named.any():
+            raise ValueError(f"the text {text!r} names none of the analytic model's classes: {', '.join(self.classes)}")
+        return named.to(self.means.dtype).log()
+
+    def predict(
+        self, x: Float[Tensor, "b 3 H W"], levels: Sequence[Level], conds: Sequence[Float[Tensor, "classes"]]
+    ) -> Prediction:
+        """The exact E[eps | x] and E[x0 | x]."""
+        rows = [self.posterior(*each) for each in zip(x, levels, conds, strict=True)]
+        return Prediction(*(torch.stack(part) for part in zip(*rows, strict=True)))
+
+    def posterior(self, x: Float[Tensor, "3 H W"], level: Level, cond: Float[Tensor, "classes"]) -> tuple[Tensor, ...]:
+        """(E[x0 | x], E[eps | x]) of one latent."""
+        alpha, sigma, _ = level
+        variance = (alpha * self.std) ** 2 + sigma**2
+        away = x - self.means * alpha
+        log_weight = cond[:, None] - away.square().sum((2, 3, 4)) / (2 * variance)
+        weight = log_weight.flatten().softmax(0).reshape(log_weight.shape)
+        mean_away = (weight[:, :, None, None, None] * away).sum((0, 1))
+        mean = (weight[:, :, None, None, None] * self.means).sum((0, 1))
+        return mean + mean_away * (alpha * self.std**2 / variance), mean_away * (sigma / variance)

@@ -1,0 +1,240 @@
+"""Where to edit: the contrast map of DiffEdit, the rules that turn it into a mask, and masks given by the user.
+
+A mask lives on the latent grid, (1, 1, h, w), True where the picture may change. The paper (§3.2, step 1) says "remove
+extreme values, rescale to [0, 1], threshold" and not by which rule, so every rule here is a named setting, and the raw
+map is kept: `ContrastMask.binarise` makes another mask of it without the model.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from scipy.ndimage import gaussian_filter
+from skimage.filters import threshold_otsu
+from torch import Tensor
+
+from diffedit.types import Cond, EditRequest, Levels, Noise, Predict, Walk, finite
+from diffedit.walk import add_noise
+
+Map = Float[Tensor, "h w"]
+
+
+class Mask(NamedTuple):
+    """A mask on the latent grid (None: no mask) and, where it was inferred, the raw contrast map behind it."""
+
+    latent: Bool[Tensor, "1 1 h w"] | None
+    contrast: Map | None = None
+
+    def notes(self) -> dict[str, str | float]:
+        """Its area for the record, and a flag where it is empty or full: kept, but worth knowing."""
+        if self.latent is None:
+            return {}
+        area = self.latent.float().mean().item()
+        flag = "" if self.latent.any() else "empty"
+        return {"mask_area": area, "mask_flag": "full" if self.latent.all() else flag}
+
+
+class MaskFinder(Protocol):
+    """What an editor asks for its mask."""
+
+    def find(
+        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
+    ) -> Walk[Mask]:
+        """The mask of this request, whose picture has the latent x0."""
+        ...
+
+
+# ------------------------------------------------------------------------------------- extreme values, and the rescale
+
+
+class Extremes(Protocol):
+    """A rule for extreme values: the bounds (low, high) that the map is clamped to and rescaled from, to [0, 1]."""
+
+    def bounds(self, contrast: Map) -> tuple[float, float]:
+        """The values that become 0 and 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class MeanClamp:
+    """Clamp at `factor` times the map's own mean and divide by that.
+
+    With factor 3 and threshold 0.5 the mask is exactly "more than 1.5 times the mean": the rule of the public
+    implementations, except that diffusers takes the mean over the whole batch.
+    """
+
+    factor: float = 3.0
+
+    def bounds(self, contrast: Map) -> tuple[float, float]:
+        """0 and factor * mean."""
+        return 0.0, self.factor * contrast.mean().item()
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """Clamp to the quantiles 1 - q and q, rescale between them."""
+
+    q: float = 0.99
+
+    def bounds(self, contrast: Map) -> tuple[float, float]:
+        """The two quantiles."""
+        if not 0.5 < self.q <= 1:
+            raise ValueError(f"extremes.q = {self.q} is outside (0.5, 1]")
+        low, high = torch.quantile(contrast.flatten(), torch.tensor([1 - self.q, self.q], dtype=contrast.dtype))
+        return low.item(), high.item()
+
+
+@dataclass(frozen=True)
+class NoExtremes:
+    """Keep every value; rescale between the smallest and the largest."""
+
+    def bounds(self, contrast: Map) -> tuple[float, float]:
+        """Minimum and maximum."""
+        return contrast.min().item(), contrast.max().item()
+
+
+def rescale(contrast: Map, extremes: Extremes) -> Map:
+    """The map clamped and rescaled to [0, 1]; all 0 where it holds no contrast at all (equal texts, say)."""
+    low, high = extremes.bounds(contrast)
+    if not high > low:
+        return torch.zeros_like(contrast)
+    return ((contrast - low) / (high - low)).clamp(0, 1)
+
+
+# ---------------------------------------------------------------------------------------------------------- thresholds
+
+
+class Threshold(Protocol):
+    """A rule that picks the value above which a rescaled map is edited."""
+
+    def of(self, rescaled: Map) -> float:
+        """The threshold, in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The same threshold for every picture; the paper takes 0.5."""
+
+    value: float = 0.5
+
+    def of(self, rescaled: Map) -> float:
+        """The value itself."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Otsu:
+    """Otsu's threshold of each map: the split with the largest variance between its two sides."""
+
+    def of(self, rescaled: Map) -> float:
+        """The threshold; 1 (nothing edited) for a map of one value."""
+        values = rescaled.numpy()
+        return 1.0 if values.min() == values.max() else float(threshold_otsu(values))
+
+
+# ------------------------------------------------------------------------------------------------------------- finders
+
+# How the channels of a difference of noise estimates become one number a place.
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean_abs": lambda d: d.abs().mean(1),
+    "l2": lambda d: d.square().sum(1).sqrt(),
+}
+
+
+@dataclass(frozen=True)
+class ContrastMask:
+    """DiffEdit's own mask (§3.2, step 1): where the noise estimates under target and reference text disagree.
+
+    Attributes:
+        noises: n, how many noises the difference is averaged over.
+        strength: ratio of the noise added to the picture, 0.5 in the paper.
+        reduction: over channels, before the average over noises: `mean_abs` or `l2`.
+        extremes: the rule for extreme values.
+        threshold: the rule for the threshold.
+        smooth: standard deviation of a Gaussian filter on the raw map, in latent pixels; 0 for none.
+        dilate: the mask grows by this many latent pixels in every direction (a square), after the threshold.
+    """
+
+    noises: int = 10
+    strength: float = 0.5
+    reduction: Literal["mean_abs", "l2"] = "mean_abs"
+    extremes: Extremes = MeanClamp()
+    threshold: Threshold = Fixed()
+    smooth: float = 0.0
+    dilate: int = 0
+
+    def find(
+        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
+    ) -> Walk[Mask]:
+        """2 n unguided evaluations in one query.
+
+        Guidance would scale the map by a constant (the unconditional terms cancel), and the rules do not see scale.
+        """
+        n, level = self.noises, levels[levels.of(self.strength)]
+        x = add_noise(x0, noise.like(x0, "mask", n), level)
+        said = yield Predict(torch.cat([x, x]), level, (target,) * n + (reference,) * n)
+        difference = said.eps[:n] - said.eps[n:]
+        contrast = finite(REDUCTIONS[self.reduction](difference).mean(0).cpu(), "the contrast map")
+        return Mask(self.binarise(contrast).to(x0.device), contrast)
+
+    def binarise(self, contrast: Map) -> Bool[Tensor, "1 1 h w"]:
+        """The mask of a raw map: smooth, clamp and rescale, threshold, dilate."""
+        if self.smooth:
+            contrast = torch.from_numpy(gaussian_filter(contrast.numpy(), self.smooth, mode="nearest"))
+        rescaled = rescale(contrast, self.extremes)
+        return dilate(rescaled > self.threshold.of(rescaled), self.dilate)
+
+
+@dataclass(frozen=True)
+class GivenMask:
+    """The request's own mask, reduced to the latent grid.
+
+    Pixels of 0.5 and more are edited (a soft edge is cut there). A latent place covers a block of pixels:
+
+    Attributes:
+        cover: `area` edits it when more than half of its pixels are edited, `any` when a single one is.
+        dilate: growth in latent pixels, as in `ContrastMask`.
+    """
+
+    cover: Literal["area", "any"] = "area"
+    dilate: int = 0
+
+    def find(
+        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
+    ) -> Walk[Mask]:
+        """No evaluation; a ValueError where the request has no mask."""
+        if request.mask is None:
+            raise ValueError(f"request {request.id}: the editor wants a given mask and the request has none")
+        mask = to_latent_grid(request.mask(), x0.shape[-2:], self.cover)
+        return Mask(dilate(mask, self.dilate).to(x0.device))
+        yield
+
+
+@dataclass(frozen=True)
+class Everywhere:
+    """No mask: the whole picture may change."""
+
+    def find(
+        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
+    ) -> Walk[Mask]:
+        """None."""
+        return Mask(None)
+        yield
+
+
+def to_latent_grid(
+    mask: Float[Tensor, "1 H W"], grid: tuple[int, int] | torch.Size, cover: Literal["area", "any"] = "area"
+) -> Bool[Tensor, "1 1 h w"]:
+    """A pixel mask on the latent grid; see `GivenMask` for the rule."""
+    share = F.adaptive_avg_pool2d((mask >= 0.5).float()[None], tuple(grid))
+    return share > {"area": 0.5, "any": 0.0}[cover]
+
+
+def dilate(mask: Bool[Tensor, "h w"] | Bool[Tensor, "1 1 h w"], by: int) -> Bool[Tensor, "1 1 h w"]:
+    """The mask grown by `by` places in every direction, diagonals included."""
+    full = mask.reshape(1, 1, *mask.shape[-2:])
+    return F.max_pool2d(full.float(), 2 * by + 1, stride=1, padding=by) > 0 if by else full
