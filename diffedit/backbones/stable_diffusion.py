@@ -1,0 +1,190 @@
+"""Stable Diffusion 1.x and 2.x, or anything saved in its layout: a local folder or a hub id."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from diffedit.levels import NoiseLevels
+from diffedit.types import Level, Prediction
+
+log = logging.getLogger(__name__)
+
+
+class StableDiffusion:
+    """A latent diffusion model under the `Backbone` protocol.
+
+    Latents, noise levels and estimates are float32 outside the networks, whatever the networks run in. The
+    autoencoder's posterior is not sampled: a latent is its mode times the scaling factor. Attention is PyTorch's
+    scaled_dot_product_attention, the libraries' default. Weights are read from safetensors files only; a missing weight
+    is an error, never a random one. The scheduler's own betas, spacing, offset, `set_alpha_to_one` and prediction type
+    are read; its `clip_sample` and `thresholding`, which are meant for pixels, are not applied to latents.
+
+    Args:
+        path: folder or hub id, with unet/, vae/, text_encoder/, tokenizer/, scheduler/.
+        revision: git revision on the hub.
+        variant: weights variant, such as "fp16" for *.fp16.safetensors.
+        dtype: of the UNet and the text encoder: "float32", "float16" or "bfloat16".
+        vae_dtype: of the autoencoder; some overflow in float16.
+        device: "auto" takes CUDA, else Apple's MPS, else the CPU.
+        resolution: side of the images in pixels; None for the one the UNet was trained at.
+        long_prompts: a prompt that the text encoder cannot take whole is an "error", or "truncate"d with a warning.
+        memory_format: "contiguous" or "channels_last" (faster convolutions in half precision on a GPU).
+        compile: a mode of `torch.compile` for the UNet ("default", "max-autotune", ...), or None.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        revision: str | None = None,
+        variant: str | None = None,
+        dtype: str = "float32",
+        vae_dtype: str = "float32",
+        device: str = "auto",
+        resolution: int | None = None,
+        long_prompts: Literal["error", "truncate"] = "error",
+        memory_format: Literal["contiguous", "channels_last"] = "contiguous",
+        compile: str | None = None,
+    ) -> None:
+        check_folder(path)
+        self.device = torch.device(pick_device() if device == "auto" else device)
+        self.dtype, self.vae_dtype = floating(dtype), floating(vae_dtype)
+        self.long_prompts = long_prompts
+        find = {"revision": revision}
+        weights = find | {"variant": variant, "use_safetensors": True}
+        self.scheduler = read_scheduler(path, find)
+        self.unet = load(UNet2DConditionModel, path, "unet", self.dtype, weights).to(self.device)
+        self.vae = load(AutoencoderKL, path, "vae", self.vae_dtype, weights).to(self.device)
+        self.text_encoder = load(CLIPTextModel, path, "text_encoder", self.dtype, weights).to(self.device)
+        self.tokenizer = read_tokenizer(path, self.text_encoder.config, find)
+
+        channels, taken = self.vae.config.latent_channels, self.unet.config.in_channels
+        if taken != channels:
+            raise ValueError(f"{path}: the UNet takes {taken} channels, latents have {channels} (an inpainting model?)")
+        self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.resolution = resolution or self.unet.config.sample_size * self.factor
+        grain = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if self.resolution % grain:
+            raise ValueError(f"backbone.resolution = {self.resolution} is not a multiple of {grain}, as {path} needs")
+
+        self.memory_format = getattr(torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format)
+        self.unet = self.unet.to(memory_format=self.memory_format)
+        self.denoiser = torch.compile(self.unet, mode=compile) if compile else self.unet
+
+    def levels(self, steps: int) -> NoiseLevels:
+        """`steps` levels on the scheduler's own spacing; the clean one as its `set_alpha_to_one` says."""
+        self.scheduler.set_timesteps(steps)
+        clean = self.scheduler.final_alpha_cumprod.item()
+        return NoiseLevels.discrete(self.scheduler.alphas_cumprod, self.scheduler.timesteps, clean)
+
+    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        """The posterior's mode, scaled."""
+        pixels = (images * 2 - 1).to(self.device, self.vae_dtype)
+        return self.vae.encode(pixels).latent_dist.mode().float() * self.vae.config.scaling_factor
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """Images, clipped to [0, 1]; a NaN stays one."""
+        pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae_dtype)).sample
+        return (pixels.float() * 0.5 + 0.5).clamp(0, 1)
+
+    def embed(self, texts: Sequence[str]) -> list[Float[Tensor, "tokens width"]]:
+        """Last hidden states of the text encoder, one a text, padded to its limit.
+
+        Raises:
+            ValueError: a text of more tokens than the encoder takes, unless `long_prompts` is "truncate".
+        """
+        for text in texts:
+            self.check_length(text)
+        limit = self.tokenizer.model_max_length
+        tokens = self.tokenizer(list(texts), padding="max_length", max_length=limit, truncation=True)
+        ids = torch.tensor(tokens.input_ids, device=self.device)
+        attend = None
+        if getattr(self.text_encoder.config, "use_attention_mask", False):
+            attend = torch.tensor(tokens.attention_mask, device=self.device)
+        return list(self.text_encoder(ids, attention_mask=attend)[0])
+
+    def check_length(self, text: str) -> None:
+        """Refuse a text that is too long, or say that its end will be cut."""
+        limit, count = self.tokenizer.model_max_length, len(self.tokenizer(text, verbose=False).input_ids)
+        if count <= limit:
+            return
+        said = f"the prompt has {count} tokens, start and end included, and the text encoder takes {limit}: {text!r}"
+        if self.long_prompts == "error":
+            raise ValueError(f"{said} (shorten it, or set backbone.long_prompts=truncate)")
+        log.warning("%s; the last %d are cut", said, count - limit)
+
+    def predict(
+        self, x: Float[Tensor, "b c h w"], levels: Sequence[Level], conds: Sequence[Float[Tensor, "tokens width"]]
+    ) -> Prediction:
+        """One pass of the UNet; its output read as the scheduler's prediction type says."""
+        labels = torch.tensor([level.label for level in levels], device=self.device)
+        inputs = x.to(self.dtype, memory_format=self.memory_format)
+        out = self.denoiser(inputs, labels, encoder_hidden_states=torch.stack(list(conds))).sample.float()
+        alpha, sigma = (self.column([level[k] for level in levels]) for k in (0, 1))
+        match self.scheduler.config.prediction_type:
+            case "epsilon":
+                return Prediction((x - sigma * out) / alpha, out)
+            case "v_prediction":
+                return Prediction(alpha * x - sigma * out, alpha * out + sigma * x)
+            case kind:
+                raise ValueError(f"prediction_type {kind!r} is neither epsilon nor v_prediction")
+
+    def column(self, values: list[float]) -> Float[Tensor, "b 1 1 1"]:
+        """One number a row, ready to multiply latents."""
+        return torch.tensor(values, dtype=torch.float32, device=self.device)[:, None, None, None]
+
+
+def load(kind: Any, path: str, part: str, dtype: torch.dtype, weights: dict[str, Any]) -> Any:
+    """One network; an OSError where the file holds no value for one of its weights."""
+    model, info = kind.from_pretrained(path, subfolder=part, dtype=dtype, output_loading_info=True, **weights)
+    if missing := sorted(info["missing_keys"]):
+        raise OSError(f"{path}/{part}: {len(missing)} weights are missing from the file: {', '.join(missing[:5])} ...")
+    return model.eval().requires_grad_(False)
+
+
+def read_scheduler(path: str, find: dict[str, Any]) -> DDIMScheduler:
+    """The noise schedule, whatever sampler the folder names; a ValueError where it is not a discrete DDPM one."""
+    config = DDIMScheduler.load_config(path, subfolder="scheduler", **find)
+    if "beta_schedule" not in config and config.get("trained_betas") is None:
+        raise ValueError(f"{path}/scheduler: {config.get('_class_name')} has no betas: not a DDPM noise schedule")
+    known = set(DDIMScheduler().config)
+    return DDIMScheduler.from_config({key: value for key, value in config.items() if key in known})
+
+
+def read_tokenizer(path: str, text_config: Any, find: dict[str, Any]) -> CLIPTokenizer:
+    """The tokenizer; a missing file would give an empty vocabulary without a word, so its size is checked."""
+    tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", **find)
+    if len(tokenizer) != text_config.vocab_size:
+        raise OSError(
+            f"{path}/tokenizer has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}: "
+            "vocab.json, merges.txt or tokenizer.json missing?"
+        )
+    tokenizer.model_max_length = min(tokenizer.model_max_length, text_config.max_position_embeddings)
+    return tokenizer
+
+
+def check_folder(path: str) -> None:
+    """A FileNotFoundError for a path that is plainly meant to be a folder and does not hold a pipeline."""
+    folder = Path(path).expanduser()
+    if (folder.exists() or path.startswith((".", "/", "~"))) and not (folder / "unet" / "config.json").is_file():
+        raise FileNotFoundError(f"backbone.path = {path}: no unet/config.json there; not a Stable Diffusion folder")
+
+
+def floating(name: str) -> torch.dtype:
+    """The dtype of this name."""
+    if name not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"dtype {name!r} is none of float32, float16, bfloat16")
+    return getattr(torch, name)
+
+
+def pick_device() -> str:
+    """CUDA where there is one, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

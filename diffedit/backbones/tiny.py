@@ -1,0 +1,142 @@
+"""A tiny pipeline in the Stable Diffusion layout with random weights: it runs everything and draws nothing.
+
+For tests, benchmarks of speed and a first look without weights. Every file is of the true kind: model_index.json, unet/,
+vae/, text_encoder/, tokenizer/ (vocab.json + merges.txt), scheduler/, weights as safetensors.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+
+@dataclass(frozen=True)
+class TinyPipeline:
+    """Sizes of a tiny pipeline; the defaults evaluate in a millisecond or two.
+
+    Attributes:
+        channels: of the UNet's stages; multiples of 8.
+        vae_channels: of the autoencoder's; each stage but the first halves the side.
+        latent: side of the latent grid.
+        width: of the text embedding.
+        tokens: the text encoder's limit.
+        prediction_type: "epsilon" or "v_prediction".
+        scheduler: settings over those of Stable Diffusion 1.5.
+        seed: of the weights.
+    """
+
+    channels: Sequence[int] = (16, 32)
+    vae_channels: Sequence[int] = (8, 16, 16)
+    latent: int = 8
+    width: int = 16
+    tokens: int = 32
+    prediction_type: str = "epsilon"
+    scheduler: dict[str, Any] | None = None
+    seed: int = 0
+
+    def write(self, folder: Path | str) -> Path:
+        """Write it; returns the folder."""
+        folder = Path(folder)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            tokenizer = self.tokenizer(folder / "tokenizer")
+            pipeline = StableDiffusionPipeline(
+                vae=self.vae(),
+                text_encoder=self.text_encoder(len(tokenizer)),
+                tokenizer=tokenizer,
+                unet=self.unet(),
+                scheduler=self.ddim(),
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
+        pipeline.save_pretrained(folder, safe_serialization=True)
+        return folder
+
+    def unet(self) -> UNet2DConditionModel:
+        """Attention in all stages but the first, heads of width 8."""
+        cross = ["CrossAttnDownBlock2D"] * (len(self.channels) - 1)
+        return UNet2DConditionModel(
+            sample_size=self.latent,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=tuple(self.channels),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", *cross),
+            up_block_types=(*[block.replace("Down", "Up") for block in cross], "UpBlock2D"),
+            cross_attention_dim=self.width,
+            attention_head_dim=8,
+            norm_num_groups=8,
+        )
+
+    def vae(self) -> AutoencoderKL:
+        """One layer a stage, 4 latent channels."""
+        stages = len(self.vae_channels)
+        return AutoencoderKL(
+            block_out_channels=tuple(self.vae_channels),
+            down_block_types=("DownEncoderBlock2D",) * stages,
+            up_block_types=("UpDecoderBlock2D",) * stages,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=self.latent * 2 ** (stages - 1),
+        )
+
+    def text_encoder(self, vocabulary: int) -> CLIPTextModel:
+        """Two layers."""
+        return CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=vocabulary,
+                hidden_size=self.width,
+                intermediate_size=self.width * 4,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=self.tokens,
+                projection_dim=self.width,
+                bos_token_id=vocabulary - 2,
+                eos_token_id=vocabulary - 1,
+                pad_token_id=vocabulary - 1,
+            )
+        )
+
+    def ddim(self) -> DDIMScheduler:
+        """Stable Diffusion 1.5's noise schedule."""
+        settings = {
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "beta_schedule": "scaled_linear",
+            "clip_sample": False,
+            "set_alpha_to_one": False,
+            "steps_offset": 1,
+            "prediction_type": self.prediction_type,
+        }
+        return DDIMScheduler(**settings | (self.scheduler or {}))
+
+    def tokenizer(self, folder: Path) -> CLIPTokenizer:
+        """CLIP's byte-level BPE without a single merge, in CLIP's own files: every text is its characters."""
+        letters = list(bytes_as_letters().values())
+        vocabulary = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+        (folder / "merges.txt").write_text("#version: 0.2\n")
+        settings = {
+            "tokenizer_class": "CLIPTokenizer",
+            "model_max_length": self.tokens,
+            "bos_token": "<|startoftext|>",
+            "eos_token": "<|endoftext|>",
+            "unk_token": "<|endoftext|>",
+            "pad_token": "<|endoftext|>",
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        return CLIPTokenizer.from_pretrained(folder)
+
+
+def bytes_as_letters() -> dict[int, str]:
+    """GPT-2's table: each byte as a printable character; printable bytes stand for themselves."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
