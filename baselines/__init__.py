@@ -1,0 +1,1 @@
+"""Editors to compare with, over the same walk."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from diffedit.types import Decode, Edit, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
+from diffedit.types import Decode, Edit, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk, check_choices
 from diffedit.walk import InversionLabel, denoise, invert
 
 
@@ -21,9 +21,10 @@ class EncodeDecode:
     guidance: float = 7.5
     inversion_label: InversionLabel = "source"
 
-    def __call__(
-        self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise
-    ) -> Walk[EditResult]:
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
         """One inversion for all ratios."""
         starts = levels.starts(ratios)
         x0 = yield Encode(request.image())

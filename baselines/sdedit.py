@@ -29,9 +29,11 @@ class SDEdit:
     eta: float = 0.0
     repeats: int = 1
 
-    def __call__(
-        self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise
-    ) -> Walk[EditResult]:
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1 or self.repeats < 1:
+            raise ValueError(f"{self}: eta is in [0, 1], repeats at least 1")
+
+    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
         """The ratios share their noises: an edit at one ratio does not depend on which others are asked for."""
         starts = levels.starts(ratios)
         x0 = yield Encode(request.image())

@@ -1,0 +1,1 @@
+"""DiffEdit: the method and the machinery it needs."""

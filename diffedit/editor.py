@@ -8,7 +8,19 @@ import torch
 from torch import Tensor
 
 from diffedit.mask import ContrastMask, MaskFinder
-from diffedit.types import Cond, Decode, Edit, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
+from diffedit.types import (
+    Cond,
+    Decode,
+    Edit,
+    EditRequest,
+    EditResult,
+    Embed,
+    Encode,
+    Levels,
+    Noise,
+    Walk,
+    check_choices,
+)
 from diffedit.walk import InversionLabel, Path, denoise, invert, noised, put_back
 
 
@@ -32,9 +44,10 @@ class DiffEdit:
     reference: Literal["auto", "source", "empty"] = "auto"
     guidance: float = 7.5
 
-    def __call__(
-        self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise
-    ) -> Walk[EditResult]:
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
         """All ratios share one encoding, one mask and one inversion, and decode together."""
         starts = levels.starts(ratios)
         x0 = yield Encode(request.image())

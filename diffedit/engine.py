@@ -11,31 +11,17 @@ call may be padded earlier.) Memory is bounded by the window, not by the number 
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
-from diffedit.types import (
-    Backbone,
-    Call,
-    Cond,
-    Decode,
-    EditResult,
-    Embed,
-    Encode,
-    Outcome,
-    Predict,
-    Prediction,
-    Query,
-    Walk,
-    finite,
-)
+from diffedit.answer import Row, ask, call, join, rows
+from diffedit.types import Backbone, Call, Cond, Decode, EditResult, Embed, Encode, Outcome, Predict, Query, Walk
 
 KINDS = (Encode, Embed, Predict, Decode)  # in the order a walk passes through them
-Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -55,74 +41,6 @@ class BatchSizes:
     def of(self, kind: type) -> int:
         """The size for this kind of query."""
         return getattr(self, kind.__name__.lower())
-
-
-# ----------------------------------------------------------------------------------------------------- queries as rows
-
-
-def rows(query: Query) -> list[Row]:
-    """A query as the rows that batches are made of."""
-    match query:
-        case Encode():
-            return [(query.image,)]
-        case Decode():
-            return [(latent,) for latent in query.latents]
-        case Embed():
-            return [(text,) for text in query.texts]
-        case Predict():
-            return [(x, query.level, cond) for x, cond in zip(query.x, query.conds, strict=True)]
-    raise TypeError(f"a walk yields queries, not {type(query).__name__}")
-
-
-@torch.no_grad()
-def ask(backbone: Backbone, kind: type, batch: Sequence[Row]) -> list[Any]:
-    """One network call; its answer row by row."""
-    first, *rest = zip(*batch, strict=True)
-    match kind.__name__:
-        case "Encode":
-            return list(backbone.encode(torch.stack(first)))
-        case "Decode":
-            return list(backbone.decode(torch.stack(first)))
-        case "Embed":
-            return backbone.embed(first)
-        case _:
-            return list(zip(*backbone.predict(torch.stack(first), *rest), strict=True))
-
-
-def join(query: Query, answers: Sequence[Any]) -> Any:
-    """The rows' answers as the query's; a FloatingPointError where a latent or an image holds a NaN."""
-    match query:
-        case Encode():
-            return finite(torch.stack(answers), "the encoded latent")
-        case Decode():
-            return finite(torch.stack(answers), "the decoded image")
-        case Predict():
-            return Prediction(*(torch.stack(part) for part in zip(*answers, strict=True)))
-    return list(answers)
-
-
-def call(query: Call, backbone: Backbone) -> Any:
-    """Answer a `Call`: alone, with gradients."""
-    with torch.enable_grad():
-        return query.fn(backbone)
-
-
-@torch.no_grad()
-def drive(walk: Walk[Any], backbone: Backbone) -> Any:
-    """Run one walk to its end, each query a batch of its own, and return its result. For tests and notebooks."""
-    answer = None
-    while True:
-        try:
-            query = walk.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        if isinstance(query, Call):
-            answer = call(query, backbone)
-        else:
-            answer = join(query, ask(backbone, type(query), rows(query)))
-
-
-# ------------------------------------------------------------------------------------------------------------- engine
 
 
 @dataclass(eq=False)

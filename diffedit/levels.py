@@ -68,7 +68,7 @@ class NoiseLevels:
 
     @classmethod
     def discrete(
-        cls, alphas_cumprod: Float[Tensor, "train"], timesteps: Iterable[int] | Int[Tensor, "steps"], clean: float
+        cls, alphas_cumprod: Float[Tensor, " train"], timesteps: Iterable[int] | Int[Tensor, " steps"], clean: float
     ) -> "NoiseLevels":
         """Levels of a model trained on discrete times (DDPM's).
 
@@ -84,7 +84,7 @@ class NoiseLevels:
         return cls(tuple(Level(a**0.5, (1 - a) ** 0.5, t) for a, t in zip(squares, labels, strict=True)))
 
 
-def scaled_linear(start: float = 0.00085, end: float = 0.012, times: int = 1000) -> Float[Tensor, "times"]:
+def scaled_linear(start: float = 0.00085, end: float = 0.012, times: int = 1000) -> Float[Tensor, " times"]:
     """`alphas_cumprod` of latent diffusion's schedule: betas linear in their square roots."""
     betas = torch.linspace(start**0.5, end**0.5, times, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, 0)

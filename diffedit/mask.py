@@ -16,7 +16,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from diffedit.types import Cond, EditRequest, Levels, Noise, Predict, Walk, finite
+from diffedit.answer import finite
+from diffedit.types import Cond, EditRequest, Levels, Noise, Predict, Walk, check_choices
 from diffedit.walk import add_noise
 
 Map = Float[Tensor, "h w"]
@@ -167,6 +168,11 @@ class ContrastMask:
     smooth: float = 0.0
     dilate: int = 0
 
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if self.noises < 1 or self.smooth < 0 or self.dilate < 0:
+            raise ValueError(f"{self}: noises is at least 1, smooth and dilate at least 0")
+
     def find(
         self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
     ) -> Walk[Mask]:
@@ -202,6 +208,11 @@ class GivenMask:
 
     cover: Literal["area", "any"] = "area"
     dilate: int = 0
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if self.dilate < 0:
+            raise ValueError(f"{self}: dilate is at least 0")
 
     def find(
         self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise

@@ -1,34 +1,29 @@
-"""The words everything here is written in: requests, queries, answers, and the four protocols. Read this first.
+"""The words everything here is written in: requests, queries, answers, and the protocols. Read this first.
 
-A *method* (`Editor`) is a generator for one request. It yields *queries* to the networks and is sent the answers; what
-it returns is an `EditResult`. Who answers is not its business: `diffedit.engine.Engine` batches the queries of many
-walks, `diffedit.engine.drive` answers one walk at a time.
+A method (`Editor`) is a generator for one request. It yields queries to the networks and is sent the answers; what it
+returns is an `EditResult`. Who answers is not its business: `diffedit.engine` batches the queries of many walks,
+`diffedit.answer.drive` runs one walk alone.
 
-Conventions, everywhere:
-
-* images are float tensors in [0, 1], channels first, RGB;
-* a mask is 1 (white) where the picture may change;
-* a latent x at a noise level satisfies x = alpha * x0 + sigma * eps;
-* level 0 is clean, level N (the number of steps) the noisiest.
+Everywhere: images are float tensors in [0, 1], channels first, RGB; a mask is 1 (white) where the picture may change;
+a latent at a noise level is x = alpha * x0 + sigma * eps; level 0 is clean, level N (the number of steps) the noisiest.
 """
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 T = TypeVar("T")
 
 Cond = Any
-"""What a backbone makes of one text (an embedding, a class index): opaque to a walk, which only hands it back."""
+"""What a backbone makes of one text (an embedding, a class index): a walk only hands it back."""
 
 
 class Level(NamedTuple):
-    """One noise level: x = alpha * x0 + sigma * eps, and the time label that the network is given there."""
+    """One noise level, and the time label that the network is given there."""
 
     alpha: float
     sigma: float
@@ -42,31 +37,20 @@ class Prediction(NamedTuple):
     eps: Float[Tensor, "k c h w"]
 
 
-# ---------------------------------------------------------------------------------------------------- requests, results
-
-
 @dataclass(frozen=True)
 class EditRequest:
-    """One picture to edit.
+    """One picture to edit. Loading happens inside the walk, so that a bad file fails its own request only."""
 
-    Attributes:
-        id: unique in its benchmark; names the files and seeds the noise.
-        image: loads the picture, (3, H, W); called inside the walk, so that a bad file fails its own request only.
-        target: the text that the result shall show (Q in the paper).
-        source: the text that describes the picture (R), where one is known.
-        mask: loads a given mask, (1, H, W) in [0, 1], 1 = edit.
-    """
-
-    id: str
+    id: str  # unique in its benchmark; names the files and seeds the noise
     image: Callable[[], Float[Tensor, "3 H W"]]
-    target: str
-    source: str | None = None
-    mask: Callable[[], Float[Tensor, "1 H W"]] | None = None
+    target: str  # the text that the result shall show, Q in the paper
+    source: str | None = None  # the text that describes the picture, R, where one is known
+    mask: Callable[[], Float[Tensor, "1 H W"]] | None = None  # a given mask, where there is one
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One edited picture: `image` is (3, H, W) in [0, 1]; `level` = round(ratio * N) is where its decoding began."""
+    """One edited picture; its decoding began at `level` = round(ratio * N)."""
 
     ratio: float
     level: int
@@ -75,55 +59,41 @@ class Edit:
 
 @dataclass(frozen=True)
 class EditResult:
-    """What a walk returns: an edit per ratio, and what they share.
-
-    Attributes:
-        edits: in the order of the ratios asked for.
-        mask: on the latent grid, True = edited; None for a method without one.
-        contrast: the continuous map behind an inferred mask, before any rule for extreme values or threshold.
-        notes: small facts for the record (`mask_area`, `mask_flag`, ...).
-    """
+    """What a walk returns: an edit per ratio, in the order asked for, and what they share."""
 
     edits: list[Edit]
-    mask: Bool[Tensor, "1 1 h w"] | None = None
-    contrast: Float[Tensor, "h w"] | None = None
-    notes: Mapping[str, str | float] = field(default_factory=dict)
-
-
-# ------------------------------------------------------------------------------------------------------------- queries
+    mask: Bool[Tensor, "1 1 h w"] | None = None  # on the latent grid; None for a method without one
+    contrast: Float[Tensor, "h w"] | None = None  # the raw map behind an inferred mask, before any rule
+    notes: Mapping[str, str | float] = field(default_factory=dict)  # small facts for the record
 
 
 @dataclass(frozen=True, eq=False)
 class Encode:
-    """Ask for the latent of one image; the answer is (1, c, h, w), the posterior's mode."""
+    """Ask for the latent of one image: (1, c, h, w), the posterior's mode."""
 
     image: Float[Tensor, "3 H W"]
 
 
 @dataclass(frozen=True, eq=False)
 class Decode:
-    """Ask for the images of k latents; the answer is (k, 3, H, W), clipped to [0, 1]."""
+    """Ask for the images of k latents: (k, 3, H, W), clipped to [0, 1]."""
 
     latents: Float[Tensor, "k c h w"]
 
 
 @dataclass(frozen=True, eq=False)
 class Embed:
-    """Ask for the conditions of some texts; the answer is a list of `Cond`, one a text. "" is the unconditional."""
+    """Ask for the conditions of some texts: a list of `Cond`, one a text. "" is the unconditional."""
 
     texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Predict:
-    """Ask for k noise estimates: k evaluations of the network.
+    """Ask for a `Prediction` of k latents: k evaluations of the network.
 
-    Attributes:
-        x: k latents.
-        level: where they are; its label is what the network is told.
-        conds: one condition a latent.
-        edits: for each latent, the start level of the edit it works for; empty when it serves all edits of the request
-            (the mask, the encoding). Only the accounting reads it.
+    `edits` is for the accounting: the start level of the edit that each latent works for; empty where all edits of the
+    request are served (the mask, the encoding).
     """
 
     x: Float[Tensor, "k c h w"]
@@ -145,24 +115,13 @@ Walk = Generator[Query, Any, T]
 
 
 class Outcome(NamedTuple):
-    """How one walk ended.
-
-    Attributes:
-        id: the request's.
-        result: None when the walk failed.
-        error: why it failed, or None.
-        evaluations: denoiser evaluations by start level of the edit they served; None counts the shared ones.
-        seconds: the walk's share of the wall time, by rows in each network call.
-    """
+    """How one walk ended: with a result or with an error."""
 
     id: str
     result: EditResult | None
     error: Exception | None
-    evaluations: Counter[int | None]
-    seconds: float
-
-
-# ----------------------------------------------------------------------------------------------------------- protocols
+    evaluations: Counter[int | None]  # of the denoiser, by start level of the edit served; None: shared by all edits
+    seconds: float  # share of the wall time, by rows in each network call
 
 
 class Noise(Protocol):
@@ -174,7 +133,7 @@ class Noise(Protocol):
 
 
 class Levels(Protocol):
-    """The noise levels of a run, clean to noisy (`diffedit.levels.NoiseLevels`)."""
+    """The noise levels of a run (`diffedit.levels.NoiseLevels`): N + 1 of them."""
 
     def __len__(self) -> int: ...
 
@@ -190,10 +149,9 @@ class Levels(Protocol):
 
 
 class Backbone(Protocol):
-    """The networks behind a walk. Every method answers a batch; no answer may depend on the other rows."""
+    """The networks behind a walk. Every method answers a batch; no row's answer may depend on the other rows."""
 
-    resolution: int
-    """Side of the square images, in pixels."""
+    resolution: int  # side of the square images, in pixels
 
     def levels(self, steps: int) -> Levels:
         """`steps` noise levels above the clean one, on the model's own schedule."""
@@ -208,7 +166,7 @@ class Backbone(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> list[Cond]:
-        """One condition a text; "" gives the unconditional one."""
+        """One condition a text."""
         ...
 
     def predict(self, x: Float[Tensor, "b c h w"], levels: Sequence[Level], conds: Sequence[Cond]) -> Prediction:
@@ -219,18 +177,15 @@ class Backbone(Protocol):
 class Editor(Protocol):
     """A method: a frozen dataclass whose fields are its settings."""
 
-    def __call__(
-        self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise
-    ) -> Walk[EditResult]:
+    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
         """Walk one request down from the level of each ratio."""
         ...
 
 
 class Benchmark(Protocol):
-    """A source of edit requests, in a fixed order, with unique ids."""
+    """A source of edit requests with unique ids, in a fixed order. `version` changes whenever the requests would."""
 
     version: str
-    """Changes whenever the requests would."""
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The requests, their images square at this resolution."""
@@ -239,8 +194,9 @@ class Benchmark(Protocol):
     def __len__(self) -> int: ...
 
 
-def finite(x: Tensor, what: str) -> Tensor:
-    """`x` itself; a FloatingPointError that names `what` where it holds a NaN or an infinity."""
-    if not torch.isfinite(x).all():
-        raise FloatingPointError(f"{what} is not finite (NaN or infinity): try a wider dtype, float32 or bfloat16")
-    return x
+def check_choices(settings: Any) -> None:
+    """Refuse a dataclass field whose value is not one of those its `Literal` annotation lists."""
+    for name, hint in get_type_hints(type(settings)).items():
+        if get_origin(hint) is Literal and (value := getattr(settings, name)) not in get_args(hint):
+            known = ", ".join(map(str, get_args(hint)))
+            raise ValueError(f"{type(settings).__name__}: {name} = {value!r} is none of {known}")

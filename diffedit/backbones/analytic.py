@@ -71,7 +71,7 @@ class AnalyticBackbone:
         """
         return [self.named(text) for text in texts]
 
-    def named(self, text: str) -> Float[Tensor, "classes"]:
+    def named(self, text: str) -> Float[Tensor, " classes"]:
         """The log-weights of one text."""
         words = text.lower().replace(",", " ").split()
         named = torch.tensor([not text or name in words for name in self.classes])
@@ -80,13 +80,13 @@ class AnalyticBackbone:
         return named.to(self.means.dtype).log()
 
     def predict(
-        self, x: Float[Tensor, "b 3 H W"], levels: Sequence[Level], conds: Sequence[Float[Tensor, "classes"]]
+        self, x: Float[Tensor, "b 3 H W"], levels: Sequence[Level], conds: Sequence[Float[Tensor, " classes"]]
     ) -> Prediction:
         """The exact E[eps | x] and E[x0 | x]."""
         rows = [self.posterior(*each) for each in zip(x, levels, conds, strict=True)]
         return Prediction(*(torch.stack(part) for part in zip(*rows, strict=True)))
 
-    def posterior(self, x: Float[Tensor, "3 H W"], level: Level, cond: Float[Tensor, "classes"]) -> tuple[Tensor, ...]:
+    def posterior(self, x: Float[Tensor, "3 H W"], level: Level, cond: Float[Tensor, " classes"]) -> tuple[Tensor, ...]:
         """(E[x0 | x], E[eps | x]) of one latent."""
         alpha, sigma, _ = level
         variance = (alpha * self.std) ** 2 + sigma**2

@@ -73,7 +73,9 @@ class StableDiffusion:
         if self.resolution % grain:
             raise ValueError(f"backbone.resolution = {self.resolution} is not a multiple of {grain}, as {path} needs")
 
-        self.memory_format = getattr(torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format)
+        self.memory_format = getattr(
+            torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format
+        )
         self.unet = self.unet.to(memory_format=self.memory_format)
         self.denoiser = torch.compile(self.unet, mode=compile) if compile else self.unet
 

@@ -1,7 +1,7 @@
 """A tiny pipeline in the Stable Diffusion layout with random weights: it runs everything and draws nothing.
 
-For tests, benchmarks of speed and a first look without weights. Every file is of the true kind: model_index.json, unet/,
-vae/, text_encoder/, tokenizer/ (vocab.json + merges.txt), scheduler/, weights as safetensors.
+For tests, benchmarks of speed and a first look without weights. Every file is of the true kind: model_index.json,
+unet/, vae/, text_encoder/, tokenizer/ (vocab.json and merges.txt), scheduler/; weights as safetensors.
 """
 
 import json

@@ -1,0 +1,80 @@
+"""Queries as rows, and their answers: what a batch is made of, and how a backbone is asked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffedit.types import Backbone, Call, Decode, Embed, Encode, Predict, Prediction, Query, Walk
+
+Row = tuple[Any, ...]
+
+
+def rows(query: Query) -> list[Row]:
+    """A query as the rows that batches are made of."""
+    match query:
+        case Encode():
+            return [(query.image,)]
+        case Decode():
+            return [(latent,) for latent in query.latents]
+        case Embed():
+            return [(text,) for text in query.texts]
+        case Predict():
+            return [(x, query.level, cond) for x, cond in zip(query.x, query.conds, strict=True)]
+    raise TypeError(f"a walk yields queries, not {type(query).__name__}")
+
+
+@torch.no_grad()
+def ask(backbone: Backbone, kind: type, batch: Sequence[Row]) -> list[Any]:
+    """One network call; its answer row by row."""
+    first, *rest = zip(*batch, strict=True)
+    match kind.__name__:
+        case "Encode":
+            return list(backbone.encode(torch.stack(first)))
+        case "Decode":
+            return list(backbone.decode(torch.stack(first)))
+        case "Embed":
+            return backbone.embed(first)
+        case _:
+            return list(zip(*backbone.predict(torch.stack(first), *rest), strict=True))
+
+
+def join(query: Query, answers: Sequence[Any]) -> Any:
+    """The rows' answers as the query's; a FloatingPointError where a latent or an image holds a NaN."""
+    match query:
+        case Encode():
+            return finite(torch.stack(answers), "the encoded latent")
+        case Decode():
+            return finite(torch.stack(answers), "the decoded image")
+        case Predict():
+            return Prediction(*(torch.stack(part) for part in zip(*answers, strict=True)))
+    return list(answers)
+
+
+def call(query: Call, backbone: Backbone) -> Any:
+    """Answer a `Call`: alone, with gradients."""
+    with torch.enable_grad():
+        return query.fn(backbone)
+
+
+@torch.no_grad()
+def drive(walk: Walk[Any], backbone: Backbone) -> Any:
+    """Run one walk to its end, each query a batch of its own, and return its result. For tests and notebooks."""
+    answer = None
+    while True:
+        try:
+            query = walk.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(query, Call):
+            answer = call(query, backbone)
+        else:
+            answer = join(query, ask(backbone, type(query), rows(query)))
+
+
+def finite(x: Tensor, what: str) -> Tensor:
+    """`x` itself; a FloatingPointError that says `what` it is where it holds a NaN or an infinity."""
+    if not torch.isfinite(x).all():
+        raise FloatingPointError(f"{what} is not finite (NaN or infinity): try a wider dtype")
+    return x

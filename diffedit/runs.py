@@ -1,0 +1,298 @@
+"""The run directory: what was asked, what came out, and how a run that was killed goes on.
+
+    config.yaml            the resolved config
+    environment.json       versions, git revision and device of the first start
+    images/<ratio>/<id>.png
+    masks/<id>.png         white = edited, at image resolution
+    maps/<id>.npy          the raw contrast map, float32, on the latent grid
+    records/<id>.json      one a request, written last: what exists is whole
+    manifest.parquet       one row per request and ratio, made from the records
+
+Every file appears by write-then-rename. The records are the truth; the manifest is a view of them, made again at every
+end of a run. Names are ids, percent-quoted where a file name needs it.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import platform
+import subprocess
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from PIL import Image
+from torch import Tensor
+
+from diffedit.types import EditRequest, EditResult, Outcome
+
+log = logging.getLogger(__name__)
+
+# Settings that change how a run goes and not what comes out; everything else is compared on resume.
+MECHANICS = ("on_error", "runs", "name", "engine.window", "engine.texts", "engine.progress")
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "diffedit")
+
+
+class ConfigChangedError(ValueError):
+    """The directory holds a run with other settings."""
+
+
+class RunDirectory:
+    """One run on disk.
+
+    Args:
+        root: the directory; made where absent.
+        config: the resolved config, plain containers.
+        benchmark_version: compared like a setting.
+
+    Raises:
+        ConfigChangedError: the directory was begun with other settings; the message names them.
+    """
+
+    def __init__(self, root: Path, config: Mapping[str, Any], benchmark_version: str = "") -> None:
+        self.root, self.config = root, dict(config) | {"benchmark_version": benchmark_version}
+        self.ratios = list(config["ratios"])
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.check_config()
+        self.writer = Writer()
+
+    def check_config(self) -> None:
+        """Refuse a directory of another config; else note this one."""
+        path = self.root / "config.yaml"
+        if path.exists():
+            before = flatten(OmegaConf.to_container(OmegaConf.load(path)))
+            after = flatten(self.config)
+            changed = [key for key in sorted(before | after) if before.get(key) != after.get(key) and not mechanic(key)]
+            if changed:
+                lines = [f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}" for key in changed]
+                raise ConfigChangedError(
+                    f"{self.root} holds a run with other settings (before -> now):\n" + "\n".join(lines) + "\n"
+                    "Give this one a directory of its own (name=...), or delete that one."
+                )
+            return
+        write(self.root / "environment.json", json.dumps(environment(), indent=1).encode())
+        write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
+
+    # ------------------------------------------------------------------------------------------------------- resume
+
+    def pending(self, requests: Iterable[EditRequest]) -> Iterator[EditRequest]:
+        """The requests that are not done yet. Failed ones are tried again: their file may have been mended.
+
+        Raises:
+            ConfigChangedError: a request is done under the same id with other texts.
+        """
+        for request in requests:
+            record = self.record(request.id)
+            if record is None or record["status"] != "done" or not self.whole(record):
+                yield request
+            elif (record["source"], record["target"]) != (request.source, request.target):
+                raise ConfigChangedError(
+                    f"{self.root}: request {request.id} was edited from {record['source']!r} to {record['target']!r}, "
+                    f"and now asks {request.source!r} to {request.target!r}: give it another id or the run another name"
+                )
+
+    def record(self, request: str) -> dict[str, Any] | None:
+        """What is known of a request, or None."""
+        path = self.path("records", request, "json")
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def whole(self, record: Mapping[str, Any]) -> bool:
+        """Whether every file of a record is still there."""
+        files = [edit["file"] for edit in record["edits"]] + [record[key] for key in ("mask", "map") if record[key]]
+        return all((self.root / file).is_file() for file in files)
+
+    # --------------------------------------------------------------------------------------------------------- save
+
+    def path(self, kind: str, request: str, ending: str) -> Path:
+        """Where the file of this kind for this request lies."""
+        return self.root / kind / f"{file_name(request)}.{ending}"
+
+    def save(self, request: EditRequest, outcome: Outcome) -> None:
+        """Write an outcome in the background: its files first, its record last. `close` waits for all."""
+        self.writer.submit(self.write_outcome, request, outcome)
+
+    def write_outcome(self, request: EditRequest, outcome: Outcome) -> None:
+        """Write one outcome now."""
+        own, shared = outcome.evaluations, outcome.evaluations[None]
+        record = {
+            "id": request.id,
+            "status": "failed" if outcome.error else "done",
+            "source": request.source,
+            "target": request.target,
+            "error": f"{type(outcome.error).__name__}: {outcome.error}" if outcome.error else None,
+            "seconds": round(outcome.seconds, 4),
+            "shared_evaluations": shared,
+            "edits": [],
+            "mask": None,
+            "map": None,
+            "notes": {},
+        }
+        if outcome.result is not None:
+            record |= self.write_result(request.id, outcome.result, own)
+        write(self.path("records", request.id, "json"), json.dumps(record, indent=1).encode())
+
+    def write_result(self, request: str, result: EditResult, own: Counter[int | None]) -> dict[str, Any]:
+        """The pictures, the mask and the map of one request; returns what the record says of them."""
+        edits = []
+        for edit in result.edits:
+            path = self.path(f"images/{edit.ratio:g}", request, "png")
+            data = png(edit.image)
+            write(path, data)
+            facts = {"ratio": edit.ratio, "level": edit.level, "evaluations": own[edit.level]}
+            edits.append(facts | {"file": self.relative(path), "sha256": hashlib.sha256(data).hexdigest()})
+        said: dict[str, Any] = {"edits": edits, "notes": dict(result.notes)}
+        if result.mask is not None:
+            path = self.path("masks", request, "png")
+            write(path, png(F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]))
+            said["mask"] = self.relative(path)
+        if result.contrast is not None:
+            path = self.path("maps", request, "npy")
+            array = io.BytesIO()
+            np.save(array, result.contrast.numpy().astype(np.float32))
+            write(path, array.getvalue())
+            said["map"] = self.relative(path)
+        return said
+
+    def relative(self, path: Path) -> str:
+        """A file's name inside the run."""
+        return path.relative_to(self.root).as_posix()
+
+    def close(self) -> pd.DataFrame:
+        """Wait for all writes, make the manifest, return it."""
+        self.writer.close()
+        table = manifest(self.records(), self.ratios, self.config.get("seed"))
+        data = io.BytesIO()
+        table.to_parquet(data, index=False)
+        write(self.root / "manifest.parquet", data.getvalue())
+        return table
+
+    def records(self) -> list[dict[str, Any]]:
+        """All records, by id."""
+        paths = sorted((self.root / "records").glob("*.json"))
+        return sorted((json.loads(path.read_bytes()) for path in paths), key=lambda record: record["id"])
+
+
+class Writer:
+    """Encodes and writes in the background, so that the networks need not wait; at most `backlog` results wait."""
+
+    def __init__(self, threads: int = 2, backlog: int = 16) -> None:
+        self.pool, self.backlog = ThreadPoolExecutor(threads, "writer"), backlog
+        self.under_way: deque[Future] = deque()
+
+    def submit(self, fn, *args) -> None:
+        """Queue a write; raises what an earlier one raised (a full disk, say)."""
+        while self.under_way and (len(self.under_way) >= self.backlog or self.under_way[0].done()):
+            self.under_way.popleft().result()
+        self.under_way.append(self.pool.submit(fn, *args))
+
+    def close(self) -> None:
+        """Wait for all."""
+        while self.under_way:
+            self.under_way.popleft().result()
+        self.pool.shutdown()
+
+
+def manifest(records: Sequence[Mapping[str, Any]], ratios: Sequence[float], seed: int | None) -> pd.DataFrame:
+    """One row per request and ratio, sorted by id; a failed request has its rows too, with the reason.
+
+    `evaluations` served this edit alone; `shared_evaluations` (mask, encoding) served all edits of the request once.
+    `seconds` is the request's share of the wall time, the same in each of its rows.
+    """
+    rows = []
+    for record in records:
+        shared = {"id": record["id"], "seed": seed, "status": record["status"], "error": record["error"]}
+        shared |= {key: record[key] for key in ("shared_evaluations", "seconds")} | record["notes"]
+        edits = record["edits"] or [{"ratio": ratio} for ratio in ratios]
+        rows += [shared | edit for edit in edits]
+    columns = ["id", "ratio", "seed", "status", "level", "evaluations", "shared_evaluations", "seconds"]
+    columns += ["file", "sha256", "error"]
+    table = pd.DataFrame(rows, columns=columns + sorted({key for row in rows for key in row} - set(columns)))
+    return table.astype({"level": "Int64", "evaluations": "Int64", "ratio": float})
+
+
+# ------------------------------------------------------------------------------------------------------------ helpers
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that it is either whole or absent, also after a crash: temporary name, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """A (3 or 1, H, W) image in [0, 1] as an 8-bit picture."""
+    values = (image.detach().cpu().float() * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(-1).numpy()
+    return Image.fromarray(values)
+
+
+def png(image: Tensor) -> bytes:
+    """A (3 or 1, H, W) image in [0, 1] as an 8-bit PNG."""
+    data = io.BytesIO()
+    to_picture(image).save(data, "PNG")
+    return data.getvalue()
+
+
+def file_name(request: str) -> str:
+    """The id as a file name; a ValueError for one that no file system takes."""
+    name = quote(request, safe=" ()[],;=+@!'&")
+    if not request or name.startswith(".") or len(name) > 200:
+        raise ValueError(f"request id {request!r} makes no file name: it is empty, begins with a dot or is too long")
+    return name
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    if not isinstance(config, Mapping):
+        return {prefix: config}
+    return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def mechanic(key: str) -> bool:
+    """Whether a dotted key only steers how the run goes."""
+    return any(key == name or key.startswith(name + ".") for name in MECHANICS)
+
+
+def environment() -> dict[str, Any]:
+    """What the run was made with."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def git_revision() -> str | None:
+    """The revision of the code, `+` where files were changed; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,68 @@
+"""Edit one picture: the edit at each ratio, its mask, contrast map, overlay and a contact sheet. `--help` shows how."""
+
+import logging
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from diffedit.engine import BatchSizes, Engine
+from diffedit.mask import GivenMask
+from diffedit.rng import RequestNoise
+from diffedit.runs import to_picture
+from diffedit.types import EditRequest, EditResult
+from eval.images import ImageFile, MaskFile
+from eval.sheet import heat, overlay, sheet
+
+log = logging.getLogger("edit")
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="edit")
+def main(cfg: DictConfig) -> None:
+    """Edit the picture of the command line."""
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    editor = instantiate(cfg.editor, _convert_="all")
+    if cfg.mask and not isinstance(getattr(editor, "mask", None), GivenMask):
+        raise ValueError("a mask is given and the editor does not use it: add mask@editor.mask=given, or drop mask=")
+    backbone, resize = instantiate(cfg.backbone, _convert_="all"), instantiate(cfg.resize)
+    path, side, levels = Path(cfg.image), backbone.resolution, backbone.levels(cfg.steps)
+    mask = MaskFile(Path(cfg.mask), path, side, resize) if cfg.mask else None
+    request = EditRequest(path.stem, ImageFile(path, side, resize), cfg.target, cfg.source, mask)
+
+    walk = editor(request, list(cfg.ratios), levels, RequestNoise(cfg.seed, request.id))
+    engine = Engine(backbone, BatchSizes(**cfg.engine.batch), progress=cfg.engine.progress)
+    (outcome,) = engine.run([(request.id, walk)], total=1, edits=len(cfg.ratios))
+    if outcome.error is not None:
+        raise outcome.error
+    out = Path(cfg.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures(request, outcome.result).items():
+        picture.save(out / f"{path.stem}_{name}.png")
+    log.info("%s: %d network evaluations, %.1f s", out, outcome.evaluations.total(), outcome.seconds)
+    if flag := outcome.result.notes.get("mask_flag"):
+        log.warning("the mask is %s", flag)
+
+
+def pictures(request: EditRequest, result: EditResult) -> dict[str, Image.Image]:
+    """What to write, by name; the sheet holds the others."""
+    image = request.image()
+    row = [("input", to_picture(image))]
+    found = {}
+    if result.contrast is not None:
+        found["map"] = heat(result.contrast, image.shape[-1])
+        row.append(("contrast map", found["map"]))
+    if result.mask is not None:
+        found["mask"] = Image.fromarray(result.mask[0, 0].cpu().numpy()).convert("L").resize(image.shape[-2:], 0)
+        found["overlay"] = overlay(image, result.mask)
+        row.append((f"mask, {result.notes['mask_area']:.0%}", found["overlay"]))
+    for edit in result.edits:
+        found[f"r{edit.ratio:g}"] = to_picture(edit.image)
+        row.append((f"r = {edit.ratio:g}", found[f"r{edit.ratio:g}"]))
+    title = f"{request.source} -> {request.target}" if request.source else request.target
+    return found | {"sheet": sheet([row], title)}
+
+
+if __name__ == "__main__":
+    main()
