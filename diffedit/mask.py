@@ -7,7 +7,7 @@ map is kept: `ContrastMask.binarise` makes another mask of it without the model.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,7 @@ class Mask(NamedTuple):
         return {"mask_area": area, "mask_flag": "full" if self.latent.all() else flag}
 
 
+@runtime_checkable
 class MaskFinder(Protocol):
     """What an editor asks for its mask."""
 
@@ -51,6 +52,7 @@ class MaskFinder(Protocol):
 # ------------------------------------------------------------------------------------- extreme values, and the rescale
 
 
+@runtime_checkable
 class Extremes(Protocol):
     """A rule for extreme values: the bounds (low, high) that the map is clamped to and rescaled from, to [0, 1]."""
 
@@ -108,6 +110,7 @@ def rescale(contrast: Map, extremes: Extremes) -> Map:
 # ---------------------------------------------------------------------------------------------------------- thresholds
 
 
+@runtime_checkable
 class Threshold(Protocol):
     """A rule that picks the value above which a rescaled map is edited."""
 

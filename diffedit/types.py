@@ -11,7 +11,7 @@ a latent at a noise level is x = alpha * x0 + sigma * eps; level 0 is clean, lev
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -124,6 +124,7 @@ class Outcome(NamedTuple):
     seconds: float  # share of the wall time, by rows in each network call
 
 
+@runtime_checkable
 class Noise(Protocol):
     """Where a walk's randomness comes from (`diffedit.rng.RequestNoise`)."""
 
@@ -132,6 +133,7 @@ class Noise(Protocol):
         ...
 
 
+@runtime_checkable
 class Levels(Protocol):
     """The noise levels of a run (`diffedit.levels.NoiseLevels`): N + 1 of them."""
 
@@ -148,6 +150,7 @@ class Levels(Protocol):
         ...
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """The networks behind a walk. Every method answers a batch; no row's answer may depend on the other rows."""
 
@@ -174,6 +177,7 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
 class Editor(Protocol):
     """A method: a frozen dataclass whose fields are its settings."""
 
@@ -182,6 +186,7 @@ class Editor(Protocol):
         ...
 
 
+@runtime_checkable
 class Benchmark(Protocol):
     """A source of edit requests with unique ids, in a fixed order. `version` changes whenever the requests would."""
 

@@ -19,6 +19,7 @@ InversionLabel = Literal["source", "destination"]
 
 Latents = Float[Tensor, "k c h w"]
 Latent = Float[Tensor, "1 c h w"]
+Broadcast = Float[Tensor, "#k c h w"]
 
 Path = Callable[[int], Latent]
 """`path(i)` is what the input picture looks like at level i; `path(0)` is its latent x0 itself, to the bit."""
@@ -27,12 +28,12 @@ Blend = Callable[[Latents, int], Latents]
 """`blend(x, i)` puts back into x, which has just reached level i, what shall not change."""
 
 
-def add_noise(x0: Latents, noise: Latents, level: Level) -> Latents:
-    """x0 brought to `level` by the forward process: alpha * x0 + sigma * noise."""
+def add_noise(x0: Broadcast, noise: Broadcast, level: Level) -> Latents:
+    """x0 brought to `level` by the forward process: alpha * x0 + sigma * noise; one x0 may meet k noises."""
     return x0 * level.alpha + noise * level.sigma
 
 
-def step(said: Prediction, here: Level, there: Level, eta: float = 0.0, noise: Latents | None = None) -> Latents:
+def step(said: Prediction, here: Level, there: Level, eta: float = 0.0, noise: Broadcast | None = None) -> Latents:
     """One DDIM update from level `here` to level `there`, up or down (Song et al. 2021, eq. 12 and 16).
 
     Args:

@@ -1,0 +1,42 @@
+"""Fixtures; and jaxtyping's shapes are checked in all of our code while the tests run."""
+
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["diffedit", "baselines", "eval"], "beartype.beartype")
+
+REALSET = Path(__file__).parents[2] / "shared" / "realset"
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """A tiny pipeline with random weights on disk, in the Stable Diffusion layout."""
+    from diffedit.backbones.tiny import TinyPipeline
+
+    return TinyPipeline().write(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder):
+    """It as a backbone."""
+    from diffedit.backbones.stable_diffusion import StableDiffusion
+
+    return StableDiffusion(str(tiny_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def analytic():
+    """The exact model."""
+    from diffedit.backbones.analytic import AnalyticBackbone
+
+    return AnalyticBackbone()
+
+
+@pytest.fixture(scope="session")
+def realset():
+    """Real photographs and masks in the true formats, where they are at hand."""
+    if not REALSET.is_dir():
+        pytest.skip(f"needs the real files of {REALSET.relative_to(Path(__file__).parents[2])}, which are not here")
+    return REALSET

@@ -1,0 +1,367 @@
+"""Parity with pipelines we did not write, on the same weights and the same noise; and where theirs leave the paper.
+
+Each `test_departure_*` shows a rule of diffusers' DiffEdit that is not the paper's: their result differs from the rule,
+ours is the rule.
+"""
+
+import pytest
+import torch
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    StableDiffusionDiffEditPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+)
+from helpers import GivenNoise, request
+
+from baselines.encode_decode import EncodeDecode
+from baselines.sdedit import SDEdit
+from diffedit.answer import drive
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.backbones.tiny import TinyPipeline
+from diffedit.editor import DiffEdit
+from diffedit.mask import ContrastMask, GivenMask
+from diffedit.rng import RequestNoise
+from diffedit.walk import add_noise, denoise, invert
+
+N, SOURCE, TARGET = 10, "a cat", "a dog"
+CLOSE = {"atol": 1e-4, "rtol": 1e-4}
+
+
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction", "set_alpha_to_one", "trailing"])
+def pair(request, tmp_path_factory):
+    """(our backbone, the folder) for several schedules and parameterisations."""
+    settings = {
+        "epsilon": TinyPipeline(),
+        "v_prediction": TinyPipeline(prediction_type="v_prediction"),
+        "set_alpha_to_one": TinyPipeline(scheduler={"set_alpha_to_one": True, "steps_offset": 0}),
+        "trailing": TinyPipeline(scheduler={"timestep_spacing": "trailing", "set_alpha_to_one": True}),
+    }
+    folder = settings[request.param].write(tmp_path_factory.mktemp(request.param))
+    return StableDiffusion(str(folder), device="cpu"), folder
+
+
+@pytest.fixture(scope="module")
+def default(tiny, tiny_folder):
+    return tiny, tiny_folder
+
+
+def load(kind, folder, **parts):
+    pipeline = kind.from_pretrained(folder, safety_checker=None, requires_safety_checker=False, **parts)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def diffedit_pipeline(folder):
+    scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+    inverse = DDIMInverseScheduler.from_config(scheduler.config)
+    return load(StableDiffusionDiffEditPipeline, folder, inverse_scheduler=inverse)
+
+
+def latent(seed, count=1, side=8):
+    return torch.randn(count, 4, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def embed(backbone, *texts):
+    return backbone.embed(texts)
+
+
+def their_map(pipeline, monkeypatch, x0, seed=3, **settings):
+    """(mask, continuous map) of generate_mask: the map is what they clamp."""
+    seen = []
+    clamp = torch.Tensor.clamp
+
+    def spy(self, *args, **kwargs):
+        seen.append(self)
+        return clamp(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "clamp", spy)
+    count = len(x0)
+    mask = pipeline.generate_mask(
+        image=x0,
+        target_prompt=[TARGET] * count,
+        source_prompt=[SOURCE] * count,
+        num_inference_steps=N,
+        generator=torch.Generator().manual_seed(seed),
+        **settings,
+    )
+    monkeypatch.undo()
+    return torch.from_numpy(mask), next(each for each in seen if each.shape == mask.shape)
+
+
+def our_mask(backbone, x0, noise, **settings):
+    levels = backbone.levels(N)
+    target, reference = embed(backbone, TARGET, SOURCE)
+    finder = ContrastMask(**settings)
+    return drive(finder.find(request(backbone), x0, target, reference, levels, GivenNoise(mask=noise)), backbone)
+
+
+# --------------------------------------------------------------------------------------------------------------- parity
+
+
+def test_contrast_map(pair, monkeypatch):
+    """Theirs is guided at 7.5, ours is not: the same map but for that factor, and the same mask."""
+    backbone, folder = pair
+    mask, contrast = their_map(diffedit_pipeline(folder), monkeypatch, latent(1))
+    noise = torch.randn(10, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    ours = our_mask(backbone, latent(1), noise)
+    torch.testing.assert_close(ours.contrast * 7.5, contrast[0], **CLOSE)
+    assert torch.equal(ours.latent[0, 0], mask[0].bool())
+    assert 0 < ours.latent.float().mean() < 1
+
+
+def test_inversion_trajectory(pair):
+    backbone, folder = pair
+    pipeline = diffedit_pipeline(folder)
+    theirs = pipeline.invert(prompt="", image=latent(1), guidance_scale=1, inpaint_strength=1, num_inference_steps=N)
+    path = drive(invert(latent(1), backbone.levels(N), N, embed(backbone, "")[0], "destination"), backbone)
+    torch.testing.assert_close(torch.cat(path[:0:-1]), theirs.latents[0], **CLOSE)
+    assert torch.equal(path[0], latent(1))
+
+
+def test_one_trajectory_serves_every_ratio(default):
+    pipeline = diffedit_pipeline(default[1])
+    settings = {"prompt": "", "image": latent(1), "guidance_scale": 1, "num_inference_steps": N}
+    whole = pipeline.invert(inpaint_strength=1.0, **settings).latents
+    assert torch.equal(whole[:, -4:], pipeline.invert(inpaint_strength=0.4, **settings).latents)
+
+
+@pytest.mark.parametrize("level", [3, 8, 10])
+def test_unmasked_guided_decoding(pair, level):
+    backbone, folder = pair
+    levels = backbone.levels(N)
+    target, empty = embed(backbone, TARGET, "")
+    path = drive(invert(latent(1), levels, level, empty), backbone)
+    theirs = diffedit_pipeline(folder)(
+        prompt=TARGET,
+        mask_image=torch.ones(1, 1, 8, 8),
+        image_latents=torch.stack(path[:0:-1], 1),
+        inpaint_strength=level / N,
+        num_inference_steps=N,
+        guidance_scale=7.5,
+        output_type="latent",
+    ).images
+    ours = drive(denoise({level: path[level]}, levels, target, empty, 7.5), backbone)[level]
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.5])
+def test_ddim_sampling(pair, guidance):
+    backbone, folder = pair
+    target, empty = embed(backbone, TARGET, "")
+    theirs = load(StableDiffusionPipeline, folder)(
+        TARGET, latents=latent(2), num_inference_steps=N, guidance_scale=guidance, output_type="latent"
+    ).images
+    ours = drive(denoise({N: latent(2)}, backbone.levels(N), target, empty, guidance), backbone)[N]
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_stochastic_ddim(default, eta):
+    """Their generator draws one noise a step, in order; ours are handed the same ones."""
+    backbone, folder = default
+    target, empty = embed(backbone, TARGET, "")
+    generator = torch.Generator().manual_seed(5)
+    theirs = load(StableDiffusionPipeline, folder)(
+        TARGET, latents=latent(2), num_inference_steps=N, eta=eta, generator=generator, output_type="latent"
+    ).images
+    draw = torch.Generator().manual_seed(5)
+    noises = {i: torch.randn(1, 4, 8, 8, generator=draw) for i in range(N, 0, -1)}
+    walk = denoise({N: latent(2)}, backbone.levels(N), target, empty, 7.5, eta=eta, noise=noises.get)
+    torch.testing.assert_close(drive(walk, backbone)[N], theirs, **CLOSE)
+
+
+def test_sdedit_is_img2img(default):
+    """SDEdit with eta = 0, K = 1, no mask: the whole editor, from picture to picture."""
+    backbone, folder = default
+    ask = request(backbone, target=TARGET)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    result = drive(SDEdit()(ask, [0.6], backbone.levels(N), GivenNoise(start_0=noise)), backbone)
+    with torch.no_grad():
+        x0 = backbone.encode(ask.image()[None])
+    theirs = load(StableDiffusionImg2ImgPipeline, folder)(
+        TARGET,
+        image=x0,
+        strength=0.6,
+        num_inference_steps=N,
+        generator=torch.Generator().manual_seed(4),
+        output_type="pt",
+    ).images
+    torch.testing.assert_close(result.edits[0].image, theirs[0], **CLOSE)
+
+
+def test_autoencoder(default):
+    """Encode and decode as their pipelines do, but for the posterior's mode."""
+    backbone, folder = default
+    pipeline = load(StableDiffusionPipeline, folder)
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        theirs = pipeline.vae.encode(image * 2 - 1).latent_dist.mode() * pipeline.vae.config.scaling_factor
+        back = pipeline.vae.decode(theirs / pipeline.vae.config.scaling_factor).sample
+        torch.testing.assert_close(backbone.encode(image), theirs)
+        torch.testing.assert_close(backbone.decode(theirs), pipeline.image_processor.postprocess(back, "pt"))
+
+
+# ----------------------------------------------------------------------------------------------------------- departures
+
+
+def test_departure_1_the_threshold_is_a_mean_over_the_batch(default, monkeypatch):
+    backbone, folder = default
+    pipeline = diffedit_pipeline(folder)
+    quiet, loud = latent(1), latent(2) * 6
+    both, maps = their_map(pipeline, monkeypatch, torch.cat([quiet, loud]))
+    rule = torch.stack([each > 1.5 * each.mean() for each in maps])
+    assert not torch.equal(both.bool(), rule)
+    finder = ContrastMask()
+    assert all(torch.equal(finder.binarise(each)[0, 0], mask) for each, mask in zip(maps, rule, strict=True))
+
+
+def test_departure_2_inversion_is_guided_by_default(default):
+    backbone, folder = default
+    theirs = diffedit_pipeline(folder).invert(prompt=SOURCE, image=latent(1), inpaint_strength=1, num_inference_steps=N)
+    rule = diffedit_pipeline(folder).invert(
+        prompt="", guidance_scale=1, image=latent(1), inpaint_strength=1, num_inference_steps=N
+    )
+    assert not torch.allclose(theirs.latents, rule.latents, **CLOSE)
+
+
+def test_departure_3_an_empty_mask_does_not_return_x0(default):
+    """Their blend takes the encoded latent one level too high, and so never comes back to x0."""
+    backbone, folder = default
+    levels, x0 = backbone.levels(N), latent(1)
+    target, empty = embed(backbone, TARGET, "")
+    path = drive(invert(x0, levels, 6, empty), backbone)
+    theirs = diffedit_pipeline(folder)(
+        prompt=TARGET,
+        mask_image=torch.zeros(1, 1, 8, 8),
+        image_latents=torch.stack(path[:0:-1], 1),
+        inpaint_strength=0.6,
+        num_inference_steps=N,
+        output_type="latent",
+    ).images
+    assert torch.equal(theirs, path[1])
+    assert not torch.allclose(theirs, x0, **CLOSE)
+    ask = request(backbone, target=TARGET, mask=lambda: torch.zeros(1, 32, 32))
+    result = drive(DiffEdit(mask=GivenMask())(ask, [0.3, 0.6], levels, RequestNoise(0, "a")), backbone)
+    with torch.no_grad():
+        round_trip = backbone.decode(backbone.encode(ask.image()[None]).expand(2, -1, -1, -1))
+    assert all(torch.equal(edit.image, image) for edit, image in zip(result.edits, round_trip, strict=True))
+
+
+def test_departure_4_no_mask_without_guidance(default, monkeypatch):
+    with pytest.raises(TypeError):
+        their_map(diffedit_pipeline(default[1]), monkeypatch, latent(1), guidance_scale=1.0)
+
+
+def test_departure_5_x0_is_random(default):
+    backbone, folder = default
+    pipeline = diffedit_pipeline(folder)
+    image = torch.rand(1, 3, 32, 32)
+    sampled = [
+        pipeline.prepare_image_latents(image * 2 - 1, 1, torch.float32, "cpu", torch.Generator().manual_seed(s))
+        for s in (0, 1)
+    ]
+    assert not torch.allclose(*sampled, **CLOSE)
+    with torch.no_grad():
+        assert torch.equal(backbone.encode(image), backbone.encode(image))
+
+
+def test_departure_6_ratios_are_truncated(default):
+    backbone, folder = default
+    pipeline = diffedit_pipeline(folder)
+    pipeline.scheduler.set_timesteps(50)
+    assert pipeline.get_timesteps(50, 0.58, "cpu")[1] == 28
+    assert backbone.levels(50).of(0.58) == 29
+
+
+def test_departure_7_several_images_a_prompt_get_each_others_masks(default):
+    backbone, folder = default
+    x0 = torch.cat([latent(1), latent(2)])
+    path = [drive(invert(each[None], backbone.levels(N), 3, embed(backbone, "")[0]), backbone) for each in x0]
+    encoded = torch.cat([torch.stack(each[:0:-1], 1) for each in path])
+    masks = torch.cat([torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)])
+    settings = {"inpaint_strength": 0.3, "num_inference_steps": N, "output_type": "latent"}
+    pipeline = diffedit_pipeline(folder)
+    one = pipeline([TARGET] * 2, mask_image=masks, image_latents=encoded, **settings).images
+    two = pipeline([TARGET] * 2, mask_image=masks, image_latents=encoded, num_images_per_prompt=2, **settings).images
+    assert not torch.allclose(two[1], one[0], **CLOSE)  # the first image's second copy: it got the empty mask
+    torch.testing.assert_close(two[1], path[0][1][0], **CLOSE)
+
+
+def test_departure_7_a_small_ratio_crashes(default):
+    backbone, folder = default
+    with pytest.raises(RuntimeError):
+        diffedit_pipeline(folder).invert(prompt="", image=latent(1), inpaint_strength=0.05, num_inference_steps=N)
+    with pytest.raises(ValueError, match=r"r = 0\.05 of N = 10"):
+        backbone.levels(N).of(0.05)
+
+
+def test_departure_8_the_mask_costs_twice_what_it_needs(default, monkeypatch):
+    backbone, folder = default
+    pipeline = diffedit_pipeline(folder)
+    count = []
+    forward = type(pipeline.unet).forward
+    monkeypatch.setattr(
+        type(pipeline.unet), "forward", lambda self, x, *a, **k: count.append(len(x)) or forward(self, x, *a, **k)
+    )
+    pipeline.generate_mask(image=latent(1), target_prompt=TARGET, source_prompt=SOURCE, num_inference_steps=N)
+    theirs, count[:] = sum(count), []
+    our_mask(backbone, latent(1), latent(3, 10))
+    assert (theirs, sum(count)) == (40, 20)
+
+
+def test_departure_9_inversion_clips_by_default_and_is_labelled_ahead(default):
+    backbone, folder = default
+    assert DDIMInverseScheduler().config.clip_sample
+    pipeline = diffedit_pipeline(folder)
+    labels = []
+    forward = type(pipeline.unet).forward
+
+    def spy(self, x, t, *args, **kwargs):
+        labels.append(int(torch.as_tensor(t).flatten()[0]))
+        return forward(self, x, t, *args, **kwargs)
+
+    type(pipeline.unet).forward = spy
+    try:
+        pipeline.invert(prompt="", image=latent(1), guidance_scale=1, inpaint_strength=0.3, num_inference_steps=N)
+        drive(invert(latent(1), backbone.levels(N), 3, embed(backbone, "")[0], "source"), backbone)
+    finally:
+        type(pipeline.unet).forward = forward
+    assert labels == [1, 101, 201, 0, 1, 101]
+
+
+def test_departure_10_level_0_is_not_clean_in_sds_own_schedule(default):
+    levels = default[0].levels(50)
+    assert levels[0].alpha ** 2 == pytest.approx(0.99915)
+    assert [levels[i].label for i in (1, 2, 50)] == [1, 21, 981]
+
+
+def test_departure_11_it_is_deprecated_and_still_there():
+    assert "deprecated" in StableDiffusionDiffEditPipeline.__module__
+
+
+def test_encode_decode_is_their_pipeline_under_a_full_mask(default):
+    """The whole editor: their invert with the paper's settings, our label theirs, a full mask."""
+    backbone, folder = default
+    ask = request(backbone, target=TARGET)
+    result = drive(
+        EncodeDecode(inversion_label="destination")(ask, [0.7], backbone.levels(N), RequestNoise(0, "a")), backbone
+    )
+    pipeline = diffedit_pipeline(folder)
+    with torch.no_grad():
+        x0 = backbone.encode(ask.image()[None])
+    settings = {"inpaint_strength": 0.7, "num_inference_steps": N}
+    encoded = pipeline.invert(prompt="", image=x0, guidance_scale=1, **settings).latents
+    theirs = pipeline(
+        TARGET, mask_image=torch.ones(1, 1, 8, 8), image_latents=encoded, output_type="pt", **settings
+    ).images
+    torch.testing.assert_close(result.edits[0].image, theirs[0], **CLOSE)
+
+
+def test_add_noise_is_their_schedulers(pair):
+    backbone, _ = pair
+    levels, noise = backbone.levels(N), latent(2)
+    for i in range(1, N + 1):
+        theirs = backbone.scheduler.add_noise(latent(1), noise, torch.tensor([levels[i].label]))
+        torch.testing.assert_close(add_noise(latent(1), noise, levels[i]), theirs)
