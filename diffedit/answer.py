@@ -46,6 +46,7 @@ def join(query: Query, answers: Sequence[Any]) -> Any:
         case Encode():
             return finite(torch.stack(answers), "the encoded latent")
         case Decode():
+            finite(query.latents, "the latent to decode")  # clipping to [0, 1] would hide an infinity
             return finite(torch.stack(answers), "the decoded image")
         case Predict():
             return Prediction(*(torch.stack(part) for part in zip(*answers, strict=True)))

@@ -2,13 +2,17 @@
 
 The engine keeps a window of live walks and the queries they wait on. Each kind of query has its own constant batch
 size; a call is filled from the oldest walks first, whatever level, prompt or request its rows belong to, and only the
-tail of the work is padded. Because the shape of a call never changes, a row's answer does not depend on its neighbours.
+tail of the work is padded. Because the shape of a call never changes, a row's answer does not depend on its neighbours,
+as long as the libraries below treat every place in a batch alike. They do where places divide evenly among SIMD lanes
+and threads (on a CPU: sizes that are powers of two, a power of two of threads), so the first call of each kind is made
+twice, its rows shifted by one, and compared to the bit.
 
 A window of sum(size - 1) + 1 walks is enough to never pad before the requests run out: every live walk waits on at
 least one row, so by the pigeonhole principle some kind has a full batch. (Equal texts share one row: only an `Embed`
 call may be padded earlier.) Memory is bounded by the window, not by the number of requests.
 """
 
+import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
@@ -20,6 +24,8 @@ from tqdm.auto import tqdm
 
 from diffedit.answer import Row, ask, call, join, rows
 from diffedit.types import Backbone, Call, Cond, Decode, EditResult, Embed, Encode, Outcome, Predict, Query, Walk
+
+log = logging.getLogger(__name__)
 
 KINDS = (Encode, Embed, Predict, Decode)  # in the order a walk passes through them
 
@@ -41,6 +47,15 @@ class BatchSizes:
     def of(self, kind: type) -> int:
         """The size for this kind of query."""
         return getattr(self, kind.__name__.lower())
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two answers are equal to the bit, NaN equal to itself."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one.nan_to_num(), other.nan_to_num())
+    if isinstance(one, list | tuple):
+        return all(map(same, one, other))
+    return one == other
 
 
 @dataclass(eq=False)
@@ -94,6 +109,7 @@ class Engine:
             raise ValueError(f"engine.window = {window}: at least one walk has to live")
         self.texts, self.progress = texts, progress
         self.embedded: OrderedDict[str, Cond] = OrderedDict()
+        self.checked: set[type] = set()
 
     def run(self, walks: Iterable[tuple[str, Walk[EditResult]]], total: int = 0, edits: int = 1) -> Iterator[Outcome]:
         """Run walks; yield how each ended, as it ends, not in their order.
@@ -183,6 +199,7 @@ class _Pool:
             # Whose row is bad? Ask again, one walk at a time: the size stays, so the good ones get the same answers.
             alone = [[(each, i) for each, i in taken if each is one] for one in walks]
             return [ended for part in alone for ended in self.call(kind, part)]
+        self.check_places(kind, padded, answers)
         self.share_time(taken)
         if kind is Embed:
             self.remember(zip(batch, answers, strict=False))
@@ -192,6 +209,23 @@ class _Pool:
         if kind is Predict:
             self.evaluations += len(taken)
         return [ended for each in walks if not each.todo for ended in self.advance(each)]
+
+    def check_places(self, kind: type, padded: list[Row], answers: list[Any]) -> None:
+        """Warn, once a kind, where the answer to a row depends on its place in the batch."""
+        if kind in self.engine.checked:
+            return
+        self.engine.checked.add(kind)
+        shifted = ask(self.backbone, kind, padded[-1:] + padded[:-1])
+        if not same(answers, shifted[1:] + shifted[:1]):
+            log.warning(
+                "%s: the last bits of an answer depend on the row's place in a batch of %d (%d threads), so results "
+                "differ in them between runs of other order or neighbours; take a power of two for engine.batch.%s, "
+                "and on a CPU for OMP_NUM_THREADS",
+                kind.__name__,
+                len(padded),
+                torch.get_num_threads(),
+                kind.__name__.lower(),
+            )
 
     def remember(self, embedded: Iterable[tuple[Row, Cond]]) -> None:
         self.engine.embedded.update((row[0], cond) for row, cond in embedded)

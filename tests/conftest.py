@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
-install_import_hook(["diffedit", "baselines", "eval"], "beartype.beartype")
+install_import_hook(["diffedit", "baselines", "eval"], "typechecker.checked")
+
+torch.set_num_threads(2)  # a power of two: see diffedit.engine on equality to the bit
 
 REALSET = Path(__file__).parents[2] / "shared" / "realset"
 
