@@ -18,30 +18,30 @@ import json
 import logging
 import os
 import platform
-import subprocess
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from diffedit.environment import environment
 from diffedit.types import EditRequest, EditResult, Outcome
 
 log = logging.getLogger(__name__)
 
 # Settings that change how a run goes and not what comes out; everything else is compared on resume.
 MECHANICS = ("on_error", "runs", "name", "engine.window", "engine.texts", "engine.progress")
-PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "diffedit")
+HOST = quote(platform.node(), safe="").replace(".", "-")
 
 
 class ConfigChangedError(ValueError):
@@ -64,6 +64,7 @@ class RunDirectory:
         self.root, self.config = root, dict(config) | {"benchmark_version": benchmark_version}
         self.ratios = list(config["ratios"])
         self.root.mkdir(parents=True, exist_ok=True)
+        sweep(self.root)
         self.check_config()
         self.writer = Writer()
 
@@ -227,12 +228,19 @@ def manifest(records: Sequence[Mapping[str, Any]], ratios: Sequence[float], seed
 def write(path: Path, data: bytes) -> None:
     """Write a file so that it is either whole or absent, also after a crash: temporary name, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def sweep(root: Path) -> None:
+    """Remove the temporary files of processes of this host that were killed between write and rename."""
+    for path in root.rglob(f".*.{HOST}.*.tmp"):
+        if not psutil.pid_exists(int(path.suffixes[-2][1:])):
+            path.unlink(missing_ok=True)
 
 
 def to_picture(image: Tensor) -> Image.Image:
@@ -266,33 +274,3 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 def mechanic(key: str) -> bool:
     """Whether a dotted key only steers how the run goes."""
     return any(key == name or key.startswith(name + ".") for name in MECHANICS)
-
-
-def environment() -> dict[str, Any]:
-    """What the run was made with."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {
-        "git": git_revision(),
-        "python": platform.python_version(),
-        "packages": {name: package_version(name) for name in PACKAGES},
-        "device": device,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def package_version(name: str) -> str | None:
-    """The installed version, or None."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def git_revision() -> str | None:
-    """The revision of the code, `+` where files were changed; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() or None

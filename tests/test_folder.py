@@ -1,0 +1,97 @@
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from eval.benchmarks.folder import FolderBenchmark
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (20, 20), colour).save(tmp_path / f"{name}.png")
+    Image.new("L", (20, 20), 255).save(tmp_path / "m.png")
+    return tmp_path
+
+
+def table(folder, text, name="edits.csv", **settings):
+    (folder / name).write_text(text, encoding="utf-8")
+    return FolderBenchmark(str(folder / name), **settings)
+
+
+def test_a_csv_of_edits(folder):
+    text = '﻿image,target,source,mask,id\na.png,"a pear, ripe",an apple,m.png,first\nb.png,plum,,,\n'
+    benchmark = table(folder, text)
+    one, two = benchmark.requests(16)
+    assert len(benchmark) == 2
+    assert (one.id, one.target, one.source) == ("first", "a pear, ripe", "an apple")
+    assert (two.target, two.source, two.mask) == ("plum", None, None)
+    assert torch.equal(one.image(), torch.tensor([1.0, 0, 0]).reshape(3, 1, 1).expand(3, 16, 16))
+    assert torch.equal(one.mask(), torch.ones(1, 16, 16))
+    assert two.id.startswith("b-")
+    assert len(two.id) == 8
+
+
+def test_jsonl_says_the_same(folder):
+    rows = [{"image": "a.png", "target": "pear", "source": "apple"}, {"image": "b.png", "target": "plum", "mask": None}]
+    lines = "\n\n".join(json.dumps(row) for row in rows)
+    by_csv = table(folder, "image,target,source\na.png,pear,apple\nb.png,plum,\n")
+    by_json = table(folder, lines, "edits.jsonl")
+    assert by_csv.rows == by_json.rows
+
+
+def test_an_id_does_not_depend_on_the_order_and_two_edits_of_one_picture_differ(folder):
+    one = table(folder, "image,target\na.png,pear\na.png,plum\nb.png,pear\n")
+    other = table(folder, "image,target\nb.png,pear\na.png,plum\na.png,pear\n")
+    assert {row["id"] for row in one.rows} == {row["id"] for row in other.rows}
+    assert len({row["id"] for row in one.rows}) == 3
+
+
+def test_pictures_may_lie_elsewhere(folder, tmp_path_factory):
+    benchmark = table(tmp_path_factory.mktemp("other"), "image,target\na.png,pear\n", images=str(folder))
+    assert next(benchmark.requests(8)).image().shape == (3, 8, 8)
+
+
+def test_a_missing_picture_is_the_requests_own_error(folder):
+    benchmark = table(folder, "image,target\nnone.png,pear\n")
+    (request,) = benchmark.requests(16)
+    with pytest.raises(FileNotFoundError, match=r"none\.png: no such file"):
+        request.image()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image,source\na.png,x\n", r"edits.csv, line 1: columns: no 'target'\. Known are image, target and"),
+        ("image,target,masks\na.png,x,m.png\n", "unknown 'masks'"),
+        ("image,target\na.png,\n", "line 2: the cell 'target' is empty"),
+        ("image,target\n,x\n", "line 2: the cell 'image' is empty"),
+        ("image,target\na.png,x,y\n", "line 2: not as many cells"),
+        ("image,target\na.png\n", "line 2: not as many cells"),
+        ("image,target,id\na.png,x,1\nb.png,y,1\n", "rows 1 and 2 have the same id '1'"),
+        ("image,target\n", "has no rows"),
+        ("", "no 'image', 'target'"),
+    ],
+)
+def test_a_bad_table_is_refused_with_its_line(folder, text, said):
+    with pytest.raises(ValueError, match=said):
+        table(folder, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"image": "a.png"', "line 1: not JSON"),
+        ("[1]", "line 1: a JSON object is wanted"),
+        ('{"image": "a.png", "target": "x"}\n{"image": "a.png"}', "line 2: columns: no 'target'"),
+    ],
+)
+def test_a_bad_jsonl_is_refused_with_its_line(folder, text, said):
+    with pytest.raises(ValueError, match=said):
+        table(folder, text, "edits.jsonl")
+
+
+def test_no_table(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"benchmark.path = .*none.csv: no such file"):
+        FolderBenchmark(str(tmp_path / "none.csv"))
