@@ -4,6 +4,7 @@ Writes into demo/: a tiny pipeline with random weights, four photographs that sc
 calls edit.py and run.py as you would. A second call finds the runs done.
 """
 
+import argparse
 import csv
 import shlex
 import subprocess
@@ -41,6 +42,7 @@ def show(*command: str) -> None:
 
 def main() -> None:
     """All of it."""
+    argparse.ArgumentParser(description=__doc__, epilog="example: python scripts/demo.py").parse_args()
     print("The pipeline of this demo has RANDOM weights: it shows how everything runs, and its edits are noise.")
     pictures()
     if not (DEMO / "tiny" / "unet" / "config.json").exists():

@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     editor = instantiate(cfg.editor, _convert_="all")
     if cfg.mask and not isinstance(getattr(editor, "mask", None), GivenMask):
-        raise ValueError("a mask is given and the editor does not use it: add mask@editor.mask=given, or drop mask=")
+        raise ValueError("a mask is given and the editor does not use it: add editor/mask=given, or drop mask=")
     backbone, resize = instantiate(cfg.backbone, _convert_="all"), instantiate(cfg.resize)
     path, side, levels = Path(cfg.image), backbone.resolution, backbone.levels(cfg.steps)
     mask = MaskFile(Path(cfg.mask), path, side, resize) if cfg.mask else None

@@ -34,7 +34,7 @@ class AnalyticBackbone:
     """
 
     resolution: int = 16
-    classes: tuple[str, ...] = ("apple", "pear", "plum")
+    classes: Sequence[str] = ("apple", "pear", "plum")
     modes: int = 2
     std: float = 0.1
     seed: int = 0

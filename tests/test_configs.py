@@ -1,0 +1,106 @@
+"""Contract: every yaml composes, and every editor runs on the exact model. New files join by themselves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from diffedit.engine import BatchSizes, Engine
+from diffedit.rng import RequestNoise
+from diffedit.types import Editor, EditRequest
+
+CONF = Path(__file__).parents[1] / "conf"
+RATIOS = [0.3, 1.0]
+
+
+def names(group):
+    found = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    assert found
+    return found
+
+
+def composed(*overrides, name="run"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, ["backbone=analytic", *overrides])
+
+
+def run(*overrides):
+    """Compose, instantiate, and edit two requests (one with a source, both with a mask) on the exact model."""
+    cfg = composed("benchmark.path=none", *overrides)
+    editor, backbone = (instantiate(cfg[key], _convert_="all") for key in ("editor", "backbone"))
+    assert isinstance(editor, Editor)
+    mask = torch.zeros(1, 16, 16)
+    mask[0, 4:12, 4:12] = 1
+    image = backbone.decode(backbone.means[0, 0][None])[0]
+    asks = [
+        EditRequest(str(i), lambda: image, "pear", source, lambda: mask) for i, source in enumerate(("apple", None))
+    ]
+    levels = backbone.levels(10)
+    walks = [(ask.id, editor(ask, RATIOS, levels, RequestNoise(cfg.seed, ask.id))) for ask in asks]
+    outcomes = list(Engine(backbone, BatchSizes(**cfg.engine.batch), progress=False).run(walks))
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+        assert [edit.ratio for edit in outcome.result.edits] == RATIOS
+        assert [edit.level for edit in outcome.result.edits] == [3, 10]
+        assert all(edit.image.shape == (3, 16, 16) for edit in outcome.result.edits)
+        assert all(edit.image.min() >= 0 and edit.image.max() <= 1 for edit in outcome.result.edits)
+        assert all(not torch.equal(edit.image, image) for edit in outcome.result.edits)
+    return outcomes
+
+
+@pytest.mark.parametrize("editor", names("editor"))
+def test_every_editor_runs_on_the_exact_model(editor):
+    run(f"editor={editor}")
+
+
+@pytest.mark.parametrize("mask", names("editor/mask"))
+def test_every_mask(mask):
+    run("editor=diffedit", f"editor/mask={mask}")
+
+
+@pytest.mark.parametrize("mask", ["given", "everywhere"])
+def test_sdedits_masks(mask):
+    run("editor=sdedit", f"editor/mask={mask}")
+
+
+@pytest.mark.parametrize("extremes", names("editor/mask/extremes"))
+@pytest.mark.parametrize("threshold", names("editor/mask/threshold"))
+def test_every_rule(extremes, threshold):
+    run(f"editor/mask/extremes={extremes}", f"editor/mask/threshold={threshold}")
+
+
+@pytest.mark.parametrize("backbone", names("backbone"))
+def test_every_backbone_composes(backbone):
+    cfg = composed(f"backbone={backbone}", "benchmark.path=none")
+    assert cfg.backbone._target_.startswith("diffedit.backbones.")
+
+
+@pytest.mark.parametrize("benchmark", names("benchmark"))
+def test_every_benchmark_composes(benchmark):
+    assert composed(f"benchmark={benchmark}").benchmark._target_.startswith("eval.benchmarks.")
+
+
+def test_every_group_is_under_contract():
+    groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
+    masks = {"editor/mask", "editor/mask/extremes", "editor/mask/threshold"}
+    assert groups == {"backbone", "benchmark", "editor"} | masks
+
+
+@pytest.mark.parametrize("editor", names("editor"))
+def test_a_yaml_lists_every_field_of_its_class_with_its_default(editor):
+    """What a user sees in the yaml is what there is."""
+    cfg = composed(f"editor={editor}", "benchmark.path=none")
+    built = instantiate(cfg.editor, _convert_="all")
+    settings = OmegaConf.to_container(cfg.editor)
+    assert set(settings) - {"_target_"} == set(vars(built))
+    if not editor.endswith("_no_encode"):
+        assert built == type(built)()
+
+
+def test_edit_composes():
+    cfg = composed("image=a.png", "target=pear", name="edit")
+    assert cfg.ratios == [0.3, 0.5, 0.7, 0.9]

@@ -1,0 +1,125 @@
+"""The commands, as a user calls them. Slow to start (Python, torch), so each call tests several things."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+ANALYTIC = ["backbone=analytic", "steps=10", "ratios=[0.5,0.8]"]
+
+
+def call(script, *args, **settings):
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, args)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **settings)
+
+
+def said(done):
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three pictures that the exact model can edit, a mask, and a table with one picture that is not there."""
+    folder = tmp_path_factory.mktemp("folder")
+    draw = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        Image.fromarray(draw.integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    Image.new("L", (32, 24), 255).save(folder / "mask.png")
+    with (folder / "edits.csv").open("w", newline="") as file:
+        rows = [("a.png", "apple", "pear"), ("b.png", "", "plum"), ("none.png", "", "plum"), ("c.png", "plum", "apple")]
+        csv.writer(file).writerows([("image", "source", "target"), *rows])
+    return folder
+
+
+def test_run_resumes_reports_and_refuses(folder, tmp_path):
+    table = folder / "edits.csv"
+    args = [*ANALYTIC, f"benchmark.path={table}", f"runs={tmp_path}"]
+    first = call("run.py", *args)
+    assert first.returncode == 1
+    assert "3 of 4 requests done, 6 edits" in said(first)
+    assert "none.png: no such file" in said(first)
+    assert "1 of 4 requests failed" in said(first)
+    (root,) = (path.parent for path in tmp_path.rglob("config.yaml"))
+    assert root.relative_to(tmp_path).parts[:3] == ("folder", "analytic", "diffedit")
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.png")}
+    assert len(before) == 3 * 3
+    assert list(pd.read_parquet(root / "manifest.parquet").groupby("id").status.first()).count("done") == 3
+
+    Image.new("RGB", (16, 16)).save(folder / "none.png")
+    try:
+        second = call("run.py", *args)
+    finally:
+        (folder / "none.png").unlink()
+    assert second.returncode == 0, said(second)
+    assert "3 of 4 requests are done already" in said(second)
+    assert before == {path: before.get(path) and path.stat().st_mtime_ns for path in before}
+
+    refused = call("run.py", *args, "seed=1", f"name='{root.name}'")
+    assert refused.returncode == 1
+    assert "seed: 0 -> 1" in said(refused)
+
+
+def test_run_stops_at_the_first_error_where_asked(folder, tmp_path):
+    batch = "engine.batch={predict: 4, encode: 1, decode: 1, embed: 1}"
+    done = call("run.py", *ANALYTIC, f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}", "on_error=stop", batch)
+    assert done.returncode == 1
+    assert "on_error=stop" in said(done)
+    assert "none.png" in said(done)
+
+
+def test_sweeps_run_every_job(folder, tmp_path):
+    """The first job fails a request (exit code 1 at the end); the second runs all the same."""
+    done = call(
+        "run.py", "--multirun", "editor=sdedit,encode_decode", *ANALYTIC, f"benchmark.path={folder}/edits.csv",
+        f"runs={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert {path.parents[1].name for path in tmp_path.rglob("manifest.parquet")} == {"sdedit", "encode_decode"}
+
+
+def test_bad_settings_are_said_plainly(folder, tmp_path):
+    table = [f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}"]
+    for args, words in (
+        ([*ANALYTIC, *table, "editor.start=encoder"], "start = 'encoder' is none of encode, noise"),
+        ([*ANALYTIC, *table, "ratios=[0.01]"], "r = 0.01 of N = 10 steps"),
+        (["backbone=analytic"], "benchmark.path"),
+    ):
+        done = call("run.py", *args)
+        assert done.returncode == 1
+        assert words in said(done)
+
+
+def test_edit_writes_every_picture(folder, tmp_path):
+    args = ["backbone=analytic", f"image={folder}/a.png", "source=apple", "target=pear", "steps=10", "ratios=[0.5,0.8]"]
+    done = call("edit.py", *args, f"out={tmp_path}/out")
+    assert done.returncode == 0, said(done)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"a_{kind}.png" for kind in ("r0.5", "r0.8", "mask", "map", "overlay", "sheet")}
+    for name in names - {"a_sheet.png"}:
+        assert Image.open(tmp_path / "out" / name).size == (16, 16)
+    assert "network evaluations" in said(done)
+
+    given = call("edit.py", *args, f"out={tmp_path}/given", f"mask={folder}/mask.png", "editor/mask=given")
+    assert given.returncode == 0, said(given)
+    assert np.asarray(Image.open(tmp_path / "given/a_mask.png")).min() == 255
+    assert "the mask is full" in said(given)
+
+    unused = call("edit.py", *args, f"out={tmp_path}/unused", f"mask={folder}/mask.png")
+    assert unused.returncode == 1
+    assert "add editor/mask=given" in said(unused)
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
+def test_every_script_has_help_with_an_example(script):
+    done = call(script, "--help")
+    assert done.returncode == 0, said(done)
+    assert f"python scripts/{script}" in done.stdout
+    assert f"scripts/{script}" in (ROOT / "README.md").read_text(), "the README has an example"
