@@ -46,7 +46,6 @@ class MaskFinder(Protocol):
         self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
     ) -> Walk[Mask]:
         """The mask of this request, whose picture has the latent x0."""
-        ...
 
 
 # ------------------------------------------------------------------------------------- extreme values, and the rescale
@@ -58,7 +57,6 @@ class Extremes(Protocol):
 
     def bounds(self, contrast: Map) -> tuple[float, float]:
         """The values that become 0 and 1."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,6 @@ class Threshold(Protocol):
 
     def of(self, rescaled: Map) -> float:
         """The threshold, in [0, 1]."""
-        ...
 
 
 @dataclass(frozen=True)

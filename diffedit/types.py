@@ -130,7 +130,6 @@ class Noise(Protocol):
 
     def like(self, x: Tensor, purpose: str, count: int = 1) -> Tensor:
         """`count` standard normal samples of the shape x[0]; the same purpose always gives the same ones."""
-        ...
 
 
 @runtime_checkable
@@ -143,11 +142,9 @@ class Levels(Protocol):
 
     def of(self, ratio: float) -> int:
         """The level at which an edit of this ratio starts."""
-        ...
 
     def starts(self, ratios: Sequence[float]) -> list[int]:
         """The start levels of several ratios, all different."""
-        ...
 
 
 @runtime_checkable
@@ -158,23 +155,18 @@ class Backbone(Protocol):
 
     def levels(self, steps: int) -> Levels:
         """`steps` noise levels above the clean one, on the model's own schedule."""
-        ...
 
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Latents of images in [0, 1]."""
-        ...
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Images, clipped to [0, 1]."""
-        ...
 
     def embed(self, texts: Sequence[str]) -> list[Cond]:
         """One condition a text."""
-        ...
 
     def predict(self, x: Float[Tensor, "b c h w"], levels: Sequence[Level], conds: Sequence[Cond]) -> Prediction:
         """One noise estimate a row, each at its own level and under its own condition."""
-        ...
 
 
 @runtime_checkable
@@ -183,7 +175,6 @@ class Editor(Protocol):
 
     def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
         """Walk one request down from the level of each ratio."""
-        ...
 
 
 @runtime_checkable
@@ -194,7 +185,6 @@ class Benchmark(Protocol):
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The requests, their images square at this resolution."""
-        ...
 
     def __len__(self) -> int: ...
 

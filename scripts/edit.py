@@ -27,8 +27,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.mask and not isinstance(getattr(editor, "mask", None), GivenMask):
         raise ValueError("a mask is given and the editor does not use it: add editor/mask=given, or drop mask=")
     backbone, resize = instantiate(cfg.backbone, _convert_="all"), instantiate(cfg.resize)
-    path, side, levels = Path(cfg.image), backbone.resolution, backbone.levels(cfg.steps)
-    mask = MaskFile(Path(cfg.mask), path, side, resize) if cfg.mask else None
+    path, side, levels = Path(cfg.image).expanduser(), backbone.resolution, backbone.levels(cfg.steps)
+    mask = MaskFile(Path(cfg.mask).expanduser(), path, side, resize) if cfg.mask else None
     request = EditRequest(path.stem, ImageFile(path, side, resize), cfg.target, cfg.source, mask)
 
     walk = editor(request, list(cfg.ratios), levels, RequestNoise(cfg.seed, request.id))

@@ -76,7 +76,10 @@ def edit_all(run: RunDirectory, benchmark: Any, editor: Any, backbone: Any, cfg:
             if cfg.on_error == "stop":
                 raise RunFailedError(f"request {outcome.id}: {outcome.error} (on_error=stop)") from outcome.error
     if failed:
-        raise RunFailedError(f"{failed} of {len(benchmark)} requests failed; they are listed above and in the manifest")
+        raise RunFailedError(
+            f"{failed} of {len(benchmark)} requests failed; they are listed above and in the manifest "
+            "(hydra.verbose=run shows where each went wrong)"
+        )
 
 
 def report(table: pd.DataFrame, root: Path) -> None:

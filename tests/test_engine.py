@@ -196,6 +196,8 @@ def test_evaluations_are_counted_for_each_edit(analytic):
     (outcome,) = run(analytic, [("a", DiffEdit()(ask, ratios, levels, noise))]).values()
     assert outcome.evaluations == Counter({None: 70} | {5 * i: 10 * i for i in range(1, 11)})
     assert outcome.evaluations.total() == 620
+    one_by_one = [run(analytic, [("a", DiffEdit()(ask, [r], levels, noise))])["a"].evaluations.total() for r in ratios]
+    assert sum(one_by_one) == 1025
     (outcome,) = run(analytic, [("a", DiffEdit(guidance=1)(ask, ratios, levels, noise))]).values()
     assert outcome.evaluations.total() == 70 + 275
     (outcome,) = run(analytic, [("a", SDEdit(repeats=3)(ask, [0.1], levels, noise))]).values()

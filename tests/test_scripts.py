@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
         Image.fromarray(draw.integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(folder / f"{name}.png")
     Image.new("L", (32, 24), 255).save(folder / "mask.png")
     with (folder / "edits.csv").open("w", newline="") as file:
-        rows = [("a.png", "apple", "pear"), ("b.png", "", "plum"), ("none.png", "", "plum"), ("c.png", "plum", "apple")]
+        rows = [("a.png", "apple", "pear"), ("b.png", "", "plum"), ("none.png", "", "plum"), ("c.png", "plum", "plum")]
         csv.writer(file).writerows([("image", "source", "target"), *rows])
     return folder
 
@@ -46,6 +46,7 @@ def test_run_resumes_reports_and_refuses(folder, tmp_path):
     assert first.returncode == 1
     assert "3 of 4 requests done, 6 edits" in said(first)
     assert "none.png: no such file" in said(first)
+    assert "masks: 1 empty (nothing is edited), 0 full" in said(first)  # where source and target are the same
     assert "1 of 4 requests failed" in said(first)
     (root,) = (path.parent for path in tmp_path.rglob("config.yaml"))
     assert root.relative_to(tmp_path).parts[:3] == ("folder", "analytic", "diffedit")

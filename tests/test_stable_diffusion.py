@@ -75,6 +75,35 @@ def test_predictions_are_consistent(tiny_folder, tmp_path, kind):
     torch.testing.assert_close(raw, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_weights_named_as_the_published_files_name_them(copy, tiny):
+    """Stable Diffusion 1.5's own files are of 2022: other names for the same weights, and a buffer no longer used."""
+    path = copy / "text_encoder/model.safetensors"
+    old = {f"text_model.{name.removeprefix('text_model.')}": weight for name, weight in load_file(path).items()}
+    old["text_model.embeddings.position_ids"] = torch.arange(32)[None]
+    save_file(old, path, metadata={"format": "pt"})
+
+    path = copy / "vae/diffusion_pytorch_model.safetensors"
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    old = {}
+    for name, weight in load_file(path).items():
+        for new, before in names.items():
+            name = name.replace(f"attentions.0.{new}.", f"attentions.0.{before}.")
+        old[name] = weight
+    assert "decoder.mid_block.attentions.0.proj_attn.weight" in old
+    save_file(old, path, metadata={"format": "pt"})
+
+    for name in ("unet", "vae", "text_encoder"):
+        config = json.loads((copy / name / "config.json").read_text())
+        config["_diffusers_version"], config["transformers_version"] = "0.6.0", "4.22.0.dev0"
+        (copy / name / "config.json").write_text(json.dumps(config))
+    backbone = StableDiffusion(str(copy), device="cpu")
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(predict(backbone)[2].eps, predict(tiny)[2].eps)
+    with torch.no_grad():
+        assert torch.equal(backbone.encode(image), tiny.encode(image))
+        assert torch.equal(backbone.decode(backbone.encode(image)), tiny.decode(tiny.encode(image)))
+
+
 def test_an_unknown_prediction_type_is_refused(copy):
     change(copy / "scheduler/scheduler_config.json", prediction_type="sample")
     with pytest.raises(ValueError, match="'sample' is neither"):

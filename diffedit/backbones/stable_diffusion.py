@@ -52,7 +52,7 @@ class StableDiffusion:
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         compile: str | None = None,
     ) -> None:
-        check_folder(path)
+        path = find_folder(path)
         self.device = torch.device(pick_device() if device == "auto" else device)
         self.dtype, self.vae_dtype = floating(dtype), floating(vae_dtype)
         self.long_prompts = long_prompts
@@ -171,11 +171,13 @@ def read_tokenizer(path: str, text_config: Any, find: dict[str, Any]) -> CLIPTok
     return tokenizer
 
 
-def check_folder(path: str) -> None:
-    """A FileNotFoundError for a path that is plainly meant to be a folder and does not hold a pipeline."""
+def find_folder(path: str) -> str:
+    """The path with `~` resolved; a FileNotFoundError where it is plainly a folder and does not hold a pipeline."""
     folder = Path(path).expanduser()
-    if (folder.exists() or path.startswith((".", "/", "~"))) and not (folder / "unet" / "config.json").is_file():
+    local = folder.exists() or path.startswith((".", "/", "~"))
+    if local and not (folder / "unet" / "config.json").is_file():
         raise FileNotFoundError(f"backbone.path = {path}: no unet/config.json there; not a Stable Diffusion folder")
+    return str(folder) if local else path
 
 
 def floating(name: str) -> torch.dtype:

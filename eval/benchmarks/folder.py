@@ -36,14 +36,14 @@ class FolderBenchmark:
     version = "1"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", read_table(Path(self.path)))
+        object.__setattr__(self, "rows", read_table(Path(self.path).expanduser()))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """In the order of the table."""
-        base = Path(self.images) if self.images else Path(self.path).parent
+        base = Path(self.images or Path(self.path).parent).expanduser()
         for row in self.rows:
             picture = base / row["image"]
             yield EditRequest(
