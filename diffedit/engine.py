@@ -13,6 +13,7 @@ call may be padded earlier.) Memory is bounded by the window, not by the number 
 """
 
 import logging
+import sys
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
@@ -121,7 +122,8 @@ class Engine:
         """
         pool = _Pool(self)
         source, more = iter(walks), True
-        with tqdm(total=total * edits or None, unit="edit", disable=not self.progress) as bar:
+        often = 0.1 if sys.stderr.isatty() else 10  # a log file wants a line now and then
+        with tqdm(total=total * edits or None, unit="edit", disable=not self.progress, mininterval=often) as bar:
             while True:
                 kind = pool.full()
                 if kind is None and more and len(pool.live) < self.window:

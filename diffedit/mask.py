@@ -222,7 +222,7 @@ class GivenMask:
             raise ValueError(f"request {request.id}: the editor wants a given mask and the request has none")
         mask = to_latent_grid(request.mask(), x0.shape[-2:], self.cover)
         return Mask(dilate(mask, self.dilate).to(x0.device))
-        yield
+        yield  # a walk, though it asks nothing
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class Everywhere:
     ) -> Walk[Mask]:
         """None."""
         return Mask(None)
-        yield
+        yield  # a walk, though it asks nothing
 
 
 def to_latent_grid(

@@ -69,21 +69,21 @@ class RunDirectory:
         self.writer = Writer()
 
     def check_config(self) -> None:
-        """Refuse a directory of another config; else note this one."""
-        path = self.root / "config.yaml"
-        if path.exists():
-            before = flatten(OmegaConf.to_container(OmegaConf.load(path)))
-            after = flatten(self.config)
-            changed = [key for key in sorted(before | after) if before.get(key) != after.get(key) and not mechanic(key)]
-            if changed:
-                lines = [f"  {key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}" for key in changed]
-                raise ConfigChangedError(
-                    f"{self.root} holds a run with other settings (before -> now):\n" + "\n".join(lines) + "\n"
-                    "Give this one a directory of its own (name=...), or delete that one."
-                )
+        """Refuse a directory of another config; else note this one. Another environment only gets a warning."""
+        path, surroundings = self.root / "config.yaml", self.root / "environment.json"
+        if not path.exists():
+            write(surroundings, json.dumps(environment(), indent=1).encode())
+            write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
             return
-        write(self.root / "environment.json", json.dumps(environment(), indent=1).encode())
-        write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
+        lines = differences(OmegaConf.to_container(OmegaConf.load(path)), self.config, MECHANICS)
+        if lines:
+            raise ConfigChangedError(
+                f"{self.root} holds a run with other settings (before -> now):\n  " + "\n  ".join(lines) + "\n"
+                "Give this one a directory of its own (name=...), or delete that one."
+            )
+        lines = differences(json.loads(surroundings.read_bytes()), environment(), ())
+        if lines:
+            log.warning("%s was begun with another environment, bits may differ: %s", self.root, "; ".join(lines))
 
     # ------------------------------------------------------------------------------------------------------- resume
 
@@ -271,6 +271,9 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
-def mechanic(key: str) -> bool:
-    """Whether a dotted key only steers how the run goes."""
-    return any(key == name or key.startswith(name + ".") for name in MECHANICS)
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], but: Sequence[str]) -> list[str]:
+    """`key: before -> after` for each dotted key that changed, but for the keys in `but` and all below them."""
+    old, new = flatten(before), flatten(after)
+    changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    seen = [key for key in changed if not any(f"{key}.".startswith(f"{name}.") for name in but)]
+    return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in seen]

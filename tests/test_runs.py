@@ -98,6 +98,18 @@ def test_other_settings_are_refused_by_name(tmp_path):
     assert str(tmp_path) in lines[0]
 
 
+def test_another_environment_is_warned_about(tmp_path, caplog):
+    RunDirectory(tmp_path, CONFIG)
+    before = json.loads((tmp_path / "environment.json").read_text())
+    assert {"git", "python", "packages", "device", "threads"} == set(before)
+    RunDirectory(tmp_path, CONFIG)
+    assert not caplog.records
+    before["packages"]["torch"] = "1.0"
+    (tmp_path / "environment.json").write_text(json.dumps(before))
+    RunDirectory(tmp_path, CONFIG)
+    assert f"packages.torch: 1.0 -> {torch.__version__.split('+')[0]}" in caplog.text
+
+
 def test_other_texts_under_a_done_id_are_refused(tmp_path, analytic):
     run = RunDirectory(tmp_path, CONFIG)
     run.save(request(analytic, "a"), outcome())
