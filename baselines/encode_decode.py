@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from diffedit.types import Decode, Edit, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk, check_choices
-from diffedit.walk import InversionLabel, denoise, invert
+from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk, check_choices
+from diffedit.walk import InversionLabel, denoise, finish, invert
 
 
 @dataclass(frozen=True)
@@ -31,5 +29,4 @@ class EncodeDecode:
         target, empty = yield Embed((request.target, ""))
         path = yield from invert(x0, levels, max(starts), empty, self.inversion_label)
         edited = yield from denoise({i: path[i] for i in starts}, levels, target, empty, self.guidance)
-        images = yield Decode(torch.cat([edited[i] for i in starts]))
-        return EditResult([Edit(*each) for each in zip(ratios, starts, images, strict=True)])
+        return EditResult((yield from finish(edited, ratios, starts)))

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from diffedit.mask import Everywhere, GivenMask
-from diffedit.types import Decode, Edit, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
-from diffedit.walk import add_noise, denoise, noised, put_back
+from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
+from diffedit.walk import add_noise, denoise, finish, noised, put_back
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class SDEdit:
             blend = put_back(mask.latent, noised(x0, start, levels))
             fresh = partial(self.fresh, noise, x0, k)
             edited = yield from denoise(begin, levels, target, empty, self.guidance, blend, self.eta, fresh)
-        images = yield Decode(torch.cat([edited[i] for i in starts]))
-        edits = [Edit(*each) for each in zip(ratios, starts, images, strict=True)]
+        edits = yield from finish(edited, ratios, starts)
         return EditResult(edits, mask.latent, notes=mask.notes())
 
     def fresh(self, noise: Noise, x0: Tensor, repeat: int, level: int) -> Tensor | None:

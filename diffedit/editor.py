@@ -4,24 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from diffedit.mask import ContrastMask, MaskFinder
-from diffedit.types import (
-    Cond,
-    Decode,
-    Edit,
-    EditRequest,
-    EditResult,
-    Embed,
-    Encode,
-    Levels,
-    Noise,
-    Walk,
-    check_choices,
-)
-from diffedit.walk import InversionLabel, Path, denoise, invert, noised, put_back
+from diffedit.types import Cond, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk, check_choices
+from diffedit.walk import InversionLabel, Path, denoise, finish, invert, noised, put_back
 
 
 @dataclass(frozen=True)
@@ -62,8 +49,7 @@ class DiffEdit:
         # Step 3: guided decoding; after each update the outside is put back at the level just reached, x0 at the end.
         begin, blend = {i: path(i) for i in starts}, put_back(mask.latent, path)
         edited = yield from denoise(begin, levels, target, empty, self.guidance, blend)
-        images = yield Decode(torch.cat([edited[i] for i in starts]))
-        edits = [Edit(*each) for each in zip(ratios, starts, images, strict=True)]
+        edits = yield from finish(edited, ratios, starts)
         return EditResult(edits, mask.latent, mask.contrast, mask.notes())
 
     def reference_text(self, request: EditRequest) -> str:

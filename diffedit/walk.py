@@ -1,19 +1,19 @@
 """The moves every method is made of. A latent changes its level here and nowhere else.
 
-`add_noise`, `step` are arithmetic; `guide`, `invert`, `denoise` are walks (generators that query the network); `noised`
-and `put_back` make what `denoise` blends with.
+`add_noise`, `step` are arithmetic; `guide`, `invert`, `denoise`, `finish` are walks (generators that query the
+networks); `noised` and `put_back` make what `denoise` blends with.
 The arithmetic keeps to single multiplications and additions: each is rounded the same way in every position of every
 batch, so results stay equal to the bit whatever they are computed beside.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from diffedit.types import Cond, Level, Levels, Predict, Prediction, Walk
+from diffedit.types import Cond, Decode, Edit, Level, Levels, Predict, Prediction, Walk
 
 InversionLabel = Literal["source", "destination"]
 
@@ -134,3 +134,9 @@ def denoise(
         if blend is not None:
             x = blend(x, i - 1)
     return dict(zip(order, x.split(1), strict=True))
+
+
+def finish(edited: Mapping[int, Latent], ratios: Sequence[float], starts: Sequence[int]) -> Walk[list[Edit]]:
+    """The pictures of the latents that `denoise` returned, in one query: an `Edit` a ratio, in their order."""
+    images = yield Decode(torch.cat([edited[i] for i in starts]))
+    return [Edit(*each) for each in zip(ratios, starts, images, strict=True)]

@@ -152,7 +152,12 @@ def load(kind: Any, path: str, part: str, dtype: torch.dtype, weights: dict[str,
 
 def read_scheduler(path: str, find: dict[str, Any]) -> DDIMScheduler:
     """The noise schedule, whatever sampler the folder names; a ValueError where it is not a discrete DDPM one."""
-    config = DDIMScheduler.load_config(path, subfolder="scheduler", **find)
+    try:
+        config = DDIMScheduler.load_config(path, subfolder="scheduler", **find)
+    except OSError as error:
+        raise OSError(
+            f"backbone.path = {path}: neither a folder here nor a model that the hub gives: {error}"
+        ) from error
     if "beta_schedule" not in config and config.get("trained_betas") is None:
         raise ValueError(f"{path}/scheduler: {config.get('_class_name')} has no betas: not a DDPM noise schedule")
     known = set(DDIMScheduler().config)
