@@ -1,10 +1,12 @@
 import hashlib
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
+from eval.benchmarks.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
 from eval.benchmarks.stilllife.fruit import PAINT
 from eval.benchmarks.stilllife.render import TURNS, WALL_COLOURS, pattern, render, sprite, vessel
 from eval.benchmarks.stilllife.scene import (
@@ -153,3 +155,40 @@ def test_scenes_are_varied_and_splits_disjoint():
 def test_bad_scenes_are_refused(settings, said):
     with pytest.raises(ValueError, match=said):
         Scene(**{"fruits": ("apple",), "vessel": "bowl", "table": "wooden", "wall": "gray", "seed": 0} | settings)
+
+
+def test_the_scenes_benchmark():
+    benchmark = StillLifeScenes(size=40)
+    truths, requests = dict(benchmark.truths()), list(benchmark.requests(64))
+    assert [request.id for request in requests] == list(truths)
+    assert Counter(truth.attribute for truth in truths.values()) == dict.fromkeys(ATTRIBUTES, 10)
+    for request in requests:
+        truth = truths[request.id]
+        assert (request.source, request.target) == (truth.before.caption(), truth.after.caption())
+        assert request.source != request.target
+        assert np.array_equal((request.image() * 255).round().byte().permute(1, 2, 0), render(truth.before).image)
+        assert 0.005 < request.mask().mean() < 0.75
+        outside = ~truth.mask()
+        assert difference(truth.before, truth.after)[outside].max() <= 8
+    assert next(StillLifeScenes(size=1).requests(32)).mask().shape == (1, 32, 32)
+    assert list(dict(StillLifeScenes(size=8).truths()).items()) == list(truths.items())[:8]
+
+
+def test_the_classes_benchmark():
+    benchmark = StillLifeClasses(per_class=4)
+    truths, requests = dict(benchmark.truths()), list(benchmark.requests(64))
+    assert len(benchmark) == len(requests) == 48
+    assert Counter(truth.after.fruits for truth in truths.values()) == {(kind,): 4 for kind in FRUITS}
+    for request in requests:
+        truth = truths[request.id]
+        assert request.source is None
+        assert request.target == FRUITS[truth.after.fruits[0]]
+        assert truth.before.fruits[0] in siblings(truth.after.fruits[0])
+        assert truth.before.seed == truth.after.seed
+    scenes = {truth.before.seed for _, truth in StillLifeScenes().truths()}
+    assert not scenes & {truth.before.seed for truth in truths.values()}
+
+
+def test_bad_settings_of_a_benchmark():
+    with pytest.raises(ValueError, match="'roof' is none of fruits, vessel, table, wall"):
+        StillLifeScenes(attributes=("roof",))

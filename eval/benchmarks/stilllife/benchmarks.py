@@ -1,0 +1,137 @@
+"""Still Life as benchmarks: requests whose exact mask and exact counterfactual are known."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from diffedit.types import EditRequest, check_choices
+from eval.benchmarks.stilllife.render import SIDE, render
+from eval.benchmarks.stilllife.scene import ATTRIBUTES, FRUITS, SPLITS, Scene, change, generator, sample, siblings
+from eval.images import to_tensor
+
+# Levels of 255 by which two renders differ where an edit changed something: soft edges alone stay below.
+VISIBLE = 8
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of one edit: its scenes, before and after, and which attribute differs."""
+
+    before: Scene
+    after: Scene
+    attribute: str
+
+    def mask(self) -> np.ndarray:
+        """Where the two renders differ visibly, bool, (64, 64)."""
+        one, other = (render(scene).image.astype(int) for scene in (self.before, self.after))
+        return np.abs(one - other).max(2) > VISIBLE
+
+
+@dataclass(frozen=True)
+class StillLifeScenes:
+    """Caption to caption with one phrase changed; mirrors COCO with BISON captions.
+
+    The attributes take turns, so that each is changed equally often. Masks are given: exact.
+
+    Attributes:
+        size: number of requests.
+        split: of the seeds.
+        attributes: which are changed.
+        two_kinds: share of scenes with two kinds of fruit.
+    """
+
+    size: int = 256
+    split: Literal["train", "validation", "test"] = "test"
+    attributes: tuple[str, ...] | list[str] = tuple(ATTRIBUTES)
+    two_kinds: float = 0.3
+
+    version = "1"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in self.attributes:
+            if name not in ATTRIBUTES:
+                raise ValueError(f"benchmark.attributes: {name!r} is none of {', '.join(ATTRIBUTES)}")
+
+    def __len__(self) -> int:
+        return self.size
+
+    def truths(self) -> Iterator[tuple[str, Truth]]:
+        """(id, truth) in order."""
+        for i in range(self.size):
+            attribute = self.attributes[i % len(self.attributes)]
+            scene = sample(SPLITS[self.split][i], self.two_kinds)
+            draw = generator(scene.seed, "edit")
+            place = int(draw.integers(len(scene.fruits)))
+            taken = scene.fruits if attribute == "fruits" else (getattr(scene, attribute),)
+            value = str(draw.choice([each for each in ATTRIBUTES[attribute] if each not in taken]))
+            yield f"{i:05d}-{attribute}", Truth(scene, change(scene, attribute, value, place), attribute)
+
+    def requests(self, resolution: int) -> Iterator[EditRequest]:
+        """Source and target captions, and the exact mask."""
+        for name, truth in self.truths():
+            texts = truth.after.caption(), truth.before.caption()
+            yield EditRequest(
+                name, partial(picture, truth.before, resolution), *texts, partial(mask, truth, resolution)
+            )
+
+
+@dataclass(frozen=True)
+class StillLifeClasses:
+    """One kind of fruit to a look-alike; mirrors the FlexIT protocol on ImageNet.
+
+    Every kind is the target equally often, from each of its look-alikes in turn. The query is the kind's name alone,
+    and no source text is given, so the mask is contrasted against the empty text, as in the paper.
+
+    Attributes:
+        per_class: requests for each of the target kinds.
+        split: of the seeds.
+    """
+
+    per_class: int = 16
+    split: Literal["train", "validation", "test"] = "test"
+
+    version = "1"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    def __len__(self) -> int:
+        return self.per_class * len(FRUITS)
+
+    def truths(self) -> Iterator[tuple[str, Truth]]:
+        """(id, truth), class by class."""
+        start = SPLITS[self.split][len(SPLITS[self.split]) // 2]  # apart from the scenes of `StillLifeScenes`
+        for c, target in enumerate(FRUITS):
+            for i in range(self.per_class):
+                scene = sample(start + c * 10_000 + i, two_kinds=0)
+                before = change(scene, "fruits", siblings(target)[i % len(siblings(target))])
+                yield f"{target}-{i:04d}", Truth(before, change(before, "fruits", target), "fruits")
+
+    def requests(self, resolution: int) -> Iterator[EditRequest]:
+        """The target kind's plural as the query."""
+        for name, truth in self.truths():
+            (target,) = truth.after.fruits
+            image = partial(picture, truth.before, resolution)
+            yield EditRequest(name, image, FRUITS[target], None, partial(mask, truth, resolution))
+
+
+def picture(scene: Scene, resolution: int) -> Float[Tensor, "3 side side"]:
+    """The render at this resolution: 64 as it is, others resampled."""
+    image = Image.fromarray(render(scene).image)
+    if resolution != SIDE:
+        image = image.resize((resolution, resolution), Image.Resampling.BICUBIC)
+    return to_tensor(image)
+
+
+def mask(truth: Truth, resolution: int) -> Float[Tensor, "1 side side"]:
+    """The exact mask at this resolution."""
+    exact = torch.from_numpy(truth.mask()).float()[None, None]
+    return torch.nn.functional.interpolate(exact, (resolution, resolution), mode="nearest-exact")[0]
