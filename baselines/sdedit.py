@@ -29,6 +29,8 @@ class SDEdit:
     repeats: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mask, Everywhere | GivenMask):
+            raise ValueError(f"SDEdit infers no mask: editor/mask is everywhere or given, not {self.mask}")
         if not 0 <= self.eta <= 1 or self.repeats < 1:
             raise ValueError(f"{self}: eta is in [0, 1], repeats at least 1")
 

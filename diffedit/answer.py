@@ -21,6 +21,8 @@ def rows(query: Query) -> list[Row]:
         case Embed():
             return [(text,) for text in query.texts]
         case Predict():
+            if len(query.edits) not in (0, len(query.x)):
+                raise ValueError(f"Predict of {len(query.x)} latents names {len(query.edits)} edits")
             return [(x, query.level, cond) for x, cond in zip(query.x, query.conds, strict=True)]
     raise TypeError(f"a walk yields queries, not {type(query).__name__}")
 
@@ -31,13 +33,20 @@ def ask(backbone: Backbone, kind: type, batch: Sequence[Row]) -> list[Any]:
     first, *rest = zip(*batch, strict=True)
     match kind.__name__:
         case "Encode":
-            return list(backbone.encode(torch.stack(first)))
+            return list(backbone.encode(stack(first)))
         case "Decode":
-            return list(backbone.decode(torch.stack(first)))
+            return list(backbone.decode(stack(first)))
         case "Embed":
             return backbone.embed(first)
         case _:
-            return list(zip(*backbone.predict(torch.stack(first), *rest), strict=True))
+            return list(zip(*backbone.predict(stack(first), *rest), strict=True))
+
+
+def stack(tensors: Sequence[Tensor]) -> Tensor:
+    """One batch; a TypeError for mixed dtypes, which `torch.stack` would silently make one."""
+    if len({each.dtype for each in tensors}) > 1:
+        raise TypeError(f"a batch of mixed dtypes: {', '.join(sorted({str(each.dtype) for each in tensors}))}")
+    return torch.stack(list(tensors))
 
 
 def join(query: Query, answers: Sequence[Any]) -> Any:

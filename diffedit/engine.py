@@ -54,8 +54,10 @@ def same(one: Any, other: Any) -> bool:
     """Whether two answers are equal to the bit, NaN equal to itself."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one.nan_to_num(), other.nan_to_num())
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
-        return all(map(same, one, other))
+        return len(one) == len(other) and all(map(same, one, other))
     return one == other
 
 
@@ -136,7 +138,8 @@ class Engine:
                 else:
                     return
                 bar.update(edits * len(ended))
-                yield from ended
+                # The good ones first: whoever stops at an error has been handed all that was ready with it.
+                yield from sorted(ended, key=lambda outcome: outcome.error is not None)
 
 
 class _Pool:
@@ -217,8 +220,13 @@ class _Pool:
         if kind in self.engine.checked:
             return
         self.engine.checked.add(kind)
-        shifted = ask(self.backbone, kind, padded[-1:] + padded[:-1])
-        if not same(answers, shifted[1:] + shifted[:1]):
+        try:
+            shifted = ask(self.backbone, kind, padded[-1:] + padded[:-1])
+            alike = same(answers, shifted[1:] + shifted[:1])
+        except Exception as error:
+            log.warning("%s: could not check that places in a batch are alike: %s", kind.__name__, error)
+            return
+        if not alike:
             log.warning(
                 "%s: the last bits of an answer depend on the row's place in a batch of %d (%d threads), so results "
                 "differ in them between runs of other order or neighbours; take a power of two for engine.batch.%s, "
@@ -271,6 +279,9 @@ class _Pool:
                 each.take(i, self.engine.embedded[text])
 
     def end(self, each: _Live, result: EditResult | None, error: Exception | None) -> list[Outcome]:
-        each.walk.close()
+        try:
+            each.walk.close()
+        except Exception as failure:  # its own clean-up went wrong: its own error
+            result, error = None, error or failure
         self.live.remove(each)
         return [Outcome(each.id, result, error, each.evaluations, each.seconds)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -82,6 +83,14 @@ class NoiseLevels:
         squares = [float(clean)] + [float(alphas_cumprod[t]) for t in times]
         labels = [0, *times]
         return cls(tuple(Level(a**0.5, (1 - a) ** 0.5, t) for a, t in zip(squares, labels, strict=True)))
+
+
+def ratio_list(value: Any) -> list[float]:
+    """The setting `ratios` as a list; a ValueError for a single number or anything else."""
+    try:
+        return [float(each) for each in value]
+    except (TypeError, ValueError):
+        raise ValueError(f"ratios = {value}: a list of numbers is wanted, such as ratios=[0.3,0.5]") from None
 
 
 def scaled_linear(start: float = 0.00085, end: float = 0.012, times: int = 1000) -> Float[Tensor, " times"]:

@@ -69,6 +69,10 @@ class MeanClamp:
 
     factor: float = 3.0
 
+    def __post_init__(self) -> None:
+        if not self.factor > 0:
+            raise ValueError(f"extremes.factor = {self.factor} is not positive")
+
     def bounds(self, contrast: Map) -> tuple[float, float]:
         """0 and factor * mean."""
         return 0.0, self.factor * contrast.mean().item()
@@ -80,10 +84,12 @@ class Quantile:
 
     q: float = 0.99
 
-    def bounds(self, contrast: Map) -> tuple[float, float]:
-        """The two quantiles."""
+    def __post_init__(self) -> None:
         if not 0.5 < self.q <= 1:
             raise ValueError(f"extremes.q = {self.q} is outside (0.5, 1]")
+
+    def bounds(self, contrast: Map) -> tuple[float, float]:
+        """The two quantiles."""
         low, high = torch.quantile(contrast.flatten(), torch.tensor([1 - self.q, self.q], dtype=contrast.dtype))
         return low.item(), high.item()
 
@@ -121,6 +127,10 @@ class Fixed:
     """The same threshold for every picture; the paper takes 0.5."""
 
     value: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.value < 1:
+            raise ValueError(f"threshold.value = {self.value} is outside [0, 1): maps are rescaled to [0, 1]")
 
     def of(self, rescaled: Map) -> float:
         """The value itself."""
@@ -170,8 +180,8 @@ class ContrastMask:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.noises < 1 or self.smooth < 0 or self.dilate < 0:
-            raise ValueError(f"{self}: noises is at least 1, smooth and dilate at least 0")
+        if self.noises < 1 or self.smooth < 0 or self.dilate < 0 or not 0 < self.strength <= 1:
+            raise ValueError(f"{self}: noises is at least 1, strength in (0, 1], smooth and dilate at least 0")
 
     def find(
         self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise

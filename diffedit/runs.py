@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 # Settings that change how a run goes and not what comes out; everything else is compared on resume.
 MECHANICS = ("on_error", "runs", "name", "engine.window", "engine.texts", "engine.progress")
+LONGEST = 140  # characters of a name: file systems take 255 bytes, and a temporary name is longer
 HOST = quote(platform.node(), safe="").replace(".", "-")
 
 
@@ -67,6 +68,7 @@ class RunDirectory:
         sweep(self.root)
         self.check_config()
         self.writer = Writer()
+        self.ids: set[str] = set()
 
     def check_config(self) -> None:
         """Refuse a directory of another config; else note this one. Another environment only gets a warning."""
@@ -91,16 +93,17 @@ class RunDirectory:
         """The requests that are not done yet. Failed ones are tried again: their file may have been mended.
 
         Raises:
-            ConfigChangedError: a request is done under the same id with other texts.
+            ConfigChangedError: a request is done under the same id with other texts or another picture or mask.
         """
         for request in requests:
+            self.ids.add(request.id)
             record = self.record(request.id)
             if record is None or record["status"] != "done" or not self.whole(record):
                 yield request
-            elif (record["source"], record["target"]) != (request.source, request.target):
+            elif lines := changed_facts(record, request):
                 raise ConfigChangedError(
-                    f"{self.root}: request {request.id} was edited from {record['source']!r} to {record['target']!r}, "
-                    f"and now asks {request.source!r} to {request.target!r}: give it another id or the run another name"
+                    f"{self.root}: request {request.id} is done, and now asks for something else: {'; '.join(lines)}. "
+                    "Give it another id, or the run another name"
                 )
 
     def record(self, request: str) -> dict[str, Any] | None:
@@ -129,8 +132,7 @@ class RunDirectory:
         record = {
             "id": request.id,
             "status": "failed" if outcome.error else "done",
-            "source": request.source,
-            "target": request.target,
+            **request_facts(request),
             "error": f"{type(outcome.error).__name__}: {outcome.error}" if outcome.error else None,
             "seconds": round(outcome.seconds, 4),
             "shared_evaluations": shared,
@@ -170,7 +172,7 @@ class RunDirectory:
         return path.relative_to(self.root).as_posix()
 
     def close(self) -> pd.DataFrame:
-        """Wait for all writes, make the manifest, return it."""
+        """Wait for all writes, make the manifest of the requests that `pending` was asked about, return it."""
         self.writer.close()
         table = manifest(self.records(), self.ratios, self.config.get("seed"))
         data = io.BytesIO()
@@ -179,9 +181,8 @@ class RunDirectory:
         return table
 
     def records(self) -> list[dict[str, Any]]:
-        """All records, by id."""
-        paths = sorted((self.root / "records").glob("*.json"))
-        return sorted((json.loads(path.read_bytes()) for path in paths), key=lambda record: record["id"])
+        """What is known of the requests of this benchmark, by id; an older table's are left where they lie."""
+        return [record for record in map(self.record, sorted(self.ids)) if record is not None]
 
 
 class Writer:
@@ -257,10 +258,10 @@ def png(image: Tensor) -> bytes:
 
 
 def file_name(request: str) -> str:
-    """The id as a file name; a ValueError for one that no file system takes."""
+    """The id, percent-quoted; one that is too long for a file name or begins with a dot ends in its hash instead."""
     name = quote(request, safe=" ()[],;=+@!'&")
-    if not request or name.startswith(".") or len(name) > 200:
-        raise ValueError(f"request id {request!r} makes no file name: it is empty, begins with a dot or is too long")
+    if name.startswith(".") or not 0 < len(name) <= LONGEST:
+        return f"{name.lstrip('.')[: LONGEST - 17]}~{hashlib.sha256(request.encode()).hexdigest()[:16]}"
     return name
 
 
@@ -277,3 +278,14 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], but: Sequen
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     seen = [key for key in changed if not any(f"{key}.".startswith(f"{name}.") for name in but)]
     return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in seen]
+
+
+def changed_facts(record: Mapping[str, Any], request: EditRequest) -> list[str]:
+    """Where a request is no longer what its record says."""
+    facts = request_facts(request)
+    return differences({key: record[key] for key in facts}, facts, ())
+
+
+def request_facts(request: EditRequest) -> dict[str, str | None]:
+    """What a record says of its request, and a resumed run compares."""
+    return {"source": request.source, "target": request.target, "origin": request.origin}

@@ -46,6 +46,7 @@ class EditRequest:
     target: str  # the text that the result shall show, Q in the paper
     source: str | None = None  # the text that describes the picture, R, where one is known
     mask: Callable[[], Float[Tensor, "1 H W"]] | None = None  # a given mask, where there is one
+    origin: str = ""  # names the picture and the mask; a run is not resumed with another
 
 
 @dataclass(frozen=True)

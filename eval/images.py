@@ -103,6 +103,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
             warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
             picture.load()
             upright = ImageOps.exif_transpose(picture)
+            upright.format = picture.format
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
@@ -121,13 +122,11 @@ class UndefinedRangeError(ValueError):
 
 def to_eight_bits(picture: Image.Image) -> Image.Image:
     """16-bit greys scaled to 8 bits; the other modes as they are."""
+    # 16-bit PNG and PGM files are I;16 or, in older Pillows, I; the 32 bits of other files have no known white.
+    if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
+        raise UndefinedRangeError(f"mode {picture.mode} (32 bits) has no defined white: save it in 8 or 16 bits")
     if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise UndefinedRangeError(f"mode {picture.mode} with values outside 0 .. 65535: save it in 8 or 16 bits")
-        return Image.fromarray((values / 257).round().astype(np.uint8))
-    if picture.mode == "F":
-        raise UndefinedRangeError("mode F (floating point) has no defined white: save it in 8 or 16 bits")
+        return Image.fromarray((np.asarray(picture).astype(np.float64) / 257).round().astype(np.uint8))
     return picture
 
 

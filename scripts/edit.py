@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from diffedit.engine import BatchSizes, Engine
+from diffedit.levels import ratio_list
 from diffedit.mask import GivenMask
 from diffedit.rng import RequestNoise
 from diffedit.runs import to_picture
@@ -23,17 +24,19 @@ log = logging.getLogger("edit")
 def main(cfg: DictConfig) -> None:
     """Edit the picture of the command line."""
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    ratios = ratio_list(cfg.ratios)
     editor = instantiate(cfg.editor, _convert_="all")
     if cfg.mask and not isinstance(getattr(editor, "mask", None), GivenMask):
         raise ValueError("a mask is given and the editor does not use it: add editor/mask=given, or drop mask=")
     backbone, resize = instantiate(cfg.backbone, _convert_="all"), instantiate(cfg.resize)
     path, side, levels = Path(cfg.image).expanduser(), backbone.resolution, backbone.levels(cfg.steps)
     mask = MaskFile(Path(cfg.mask).expanduser(), path, side, resize) if cfg.mask else None
-    request = EditRequest(path.stem, ImageFile(path, side, resize), cfg.target, cfg.source, mask)
+    source = None if cfg.source is None else str(cfg.source)
+    request = EditRequest(path.stem, ImageFile(path, side, resize), str(cfg.target), source, mask)
 
-    walk = editor(request, list(cfg.ratios), levels, RequestNoise(cfg.seed, request.id))
+    walk = editor(request, ratios, levels, RequestNoise(cfg.seed, request.id))
     engine = Engine(backbone, BatchSizes(**cfg.engine.batch), progress=cfg.engine.progress)
-    (outcome,) = engine.run([(request.id, walk)], total=1, edits=len(cfg.ratios))
+    (outcome,) = engine.run([(request.id, walk)], total=1, edits=len(ratios))
     if outcome.error is not None:
         raise outcome.error
     out = Path(cfg.out)

@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from diffedit.engine import BatchSizes, Engine
+from diffedit.levels import ratio_list
 from diffedit.rng import RequestNoise
 from diffedit.runs import RunDirectory
 from diffedit.types import EditRequest, EditResult, Walk
@@ -42,13 +43,14 @@ def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     if cfg.on_error not in ("skip", "stop"):
         raise ValueError(f"on_error = {cfg.on_error} is neither skip nor stop")
+    ratio_list(cfg.ratios)
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     editor = instantiate(cfg.editor, _convert_="all")
     run = RunDirectory(Path(HydraConfig.get().runtime.output_dir), config, benchmark.version)
     try:
         edit_all(run, benchmark, editor, instantiate(cfg.backbone, _convert_="all"), cfg)
     finally:
-        report(run.close(), run.root)
+        report(run.close(), len(benchmark), run.root)
 
 
 def edit_all(run: RunDirectory, benchmark: Any, editor: Any, backbone: Any, cfg: DictConfig) -> None:
@@ -82,11 +84,11 @@ def edit_all(run: RunDirectory, benchmark: Any, editor: Any, backbone: Any, cfg:
         )
 
 
-def report(table: pd.DataFrame, root: Path) -> None:
+def report(table: pd.DataFrame, total: int, root: Path) -> None:
     """Say what came out: how much, at what cost, the masks worth a look, the failed requests by name."""
     requests, edits = table.drop_duplicates("id"), table[table.status == "done"]
     done, failed = (requests[requests.status == status] for status in ("done", "failed"))
-    log.info("%s: %d of %d requests done, %d edits", root, len(done), len(requests), len(edits))
+    log.info("%s: %d of %d requests done, %d edits", root, len(done), total, len(edits))
     if len(edits):
         evaluations = int(edits.evaluations.sum() + done.shared_evaluations.sum())
         log.info("%d network evaluations, %.1f an edit", evaluations, evaluations / len(edits))

@@ -87,7 +87,7 @@ def test_every_benchmark_composes(benchmark):
 def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
     masks = {"editor/mask", "editor/mask/extremes", "editor/mask/threshold"}
-    assert groups == {"backbone", "benchmark", "editor"} | masks
+    assert groups == {"backbone", "benchmark", "editor", "part"} | masks
 
 
 @pytest.mark.parametrize("editor", names("editor"))

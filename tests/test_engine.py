@@ -113,6 +113,30 @@ class Rogue:
     def no_rows(self):
         yield Embed(())
 
+    def edits_do_not_match(self):
+        x0 = yield Encode(self.image)
+        (cond,) = yield Embed(("pear",))
+        yield Predict(x0.expand(3, -1, -1, -1), self.levels[2], (cond,) * 3, (1, 2))
+
+    def bad_clean_up(self):
+        try:
+            yield Embed(("x" * 100,))
+        finally:
+            raise OSError("clean-up")
+
+    def never_ends(self):
+        try:
+            yield Embed(("x" * 100,))
+        finally:
+            yield Embed(("pear",))
+
+    def other_dtype(self):
+        x0 = yield Encode(self.image)
+        (cond,) = yield Embed(("pear",))
+        for _ in range(4):
+            yield Predict(x0.double(), self.levels[2], (cond,))
+        raise RuntimeError("it went all the way")
+
     def not_a_query(self):
         yield "x0, please"
 
@@ -129,6 +153,10 @@ class Rogue:
         ("call", ZeroDivisionError),
         ("no_rows", ValueError),
         ("not_a_query", TypeError),
+        ("edits_do_not_match", ValueError),
+        ("bad_clean_up", ValueError),
+        ("never_ends", ValueError),
+        ("other_dtype", RuntimeError),
     ],
 )
 def test_a_walk_that_goes_wrong_touches_no_other(backbone, alone, rogue, error):
@@ -141,6 +169,29 @@ def test_a_walk_that_goes_wrong_touches_no_other(backbone, alone, rogue, error):
     for i in range(4):
         assert outcomes[str(i)].error is None
         assert same(outcomes[str(i)].result.edits, [edits[str(i), ratio] for ratio in RATIOS])
+
+
+def test_good_results_come_before_the_errors_of_the_same_call(analytic):
+    """So that whoever stops at an error loses nothing that was ready."""
+    rogue = Rogue(analytic)
+    walks = [("rogue", rogue.nan_at_the_end())] + [(str(i), walk_of(i, analytic, [0.2], SDEdit())) for i in range(3)]
+    names = [outcome.id for outcome in Engine(analytic, BatchSizes(8, 4, 4, 4), progress=False).run(walks)]
+    assert names.index("rogue") >= 1
+
+
+def test_a_place_check_that_fails_is_no_failure(analytic, caplog):
+    class Fragile(Recorder):
+        """Its second encoding fails."""
+
+        def encode(self, images):
+            self.sizes["encode"].append(len(images))
+            if len(self.sizes["encode"]) == 2:
+                raise OSError("no second time")
+            return self.backbone.encode(images)
+
+    outcomes = run(Fragile(analytic), [("0", walk_of(0, analytic))])
+    assert outcomes["0"].error is None
+    assert "Encode: could not check" in caplog.text
 
 
 def test_every_call_has_the_constant_size_and_only_the_tail_is_padded(analytic):

@@ -30,7 +30,8 @@ def test_a_csv_of_edits(folder):
     assert torch.equal(one.image(), torch.tensor([1.0, 0, 0]).reshape(3, 1, 1).expand(3, 16, 16))
     assert torch.equal(one.mask(), torch.ones(1, 16, 16))
     assert two.id.startswith("b-")
-    assert len(two.id) == 8
+    assert len(two.id) == 14
+    assert (one.origin, two.origin) == ("a.png m.png", "b.png")
 
 
 def test_jsonl_says_the_same(folder):
@@ -72,6 +73,9 @@ def test_a_missing_picture_is_the_requests_own_error(folder):
         ("image,target,id\na.png,x,1\nb.png,y,1\n", "rows 1 and 2 have the same id '1'"),
         ("image,target\n", "has no rows"),
         ("", "no 'image', 'target'"),
+        ("image,target,target\na.png,x,y\n", "more than one 'target'"),
+        ('image,target\na.png,"x\n', r"edits.csv, line \d: not CSV"),
+        ('image,target\na.png,"x" y\n', r"edits.csv, line \d: not CSV"),
     ],
 )
 def test_a_bad_table_is_refused_with_its_line(folder, text, said):
@@ -90,6 +94,12 @@ def test_a_bad_table_is_refused_with_its_line(folder, text, said):
 def test_a_bad_jsonl_is_refused_with_its_line(folder, text, said):
     with pytest.raises(ValueError, match=said):
         table(folder, text, "edits.jsonl")
+
+
+def test_a_table_that_is_not_utf_8(folder):
+    (folder / "edits.csv").write_bytes("image,target\na.png,Bär\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"edits\.csv: not UTF-8"):
+        FolderBenchmark(str(folder / "edits.csv"))
 
 
 def test_no_table(tmp_path):

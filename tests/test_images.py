@@ -91,6 +91,9 @@ def test_bad_files_are_named(tmp_path):
     floats = saved(tmp_path / "f.tif", Image.fromarray(np.zeros((8, 8), dtype=np.float32)))
     with pytest.raises(OSError, match=r"f\.tif: mode F .*no defined white"):
         load(floats)
+    ints = saved(tmp_path / "i.tif", Image.fromarray(np.full((8, 8), 200, dtype=np.int32)))
+    with pytest.raises(OSError, match=r"i\.tif: mode I .*no defined white"):
+        load(ints)
 
 
 def test_tensors_are_floats_in_0_1():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from diffedit.levels import NoiseLevels, scaled_linear
+from diffedit.levels import NoiseLevels, ratio_list, scaled_linear
 
 
 def levels(steps):
@@ -33,6 +33,13 @@ def test_starts_keep_their_order_and_refuse_twins():
         levels(10).starts([0.31, 0.33])
     with pytest.raises(ValueError, match="at least one"):
         levels(10).starts([])
+
+
+def test_ratios_are_a_list():
+    assert ratio_list([0.3, 1]) == [0.3, 1.0]
+    for bad in (0.5, "0.5,x", None):
+        with pytest.raises(ValueError, match="a list of numbers is wanted"):
+            ratio_list(bad)
 
 
 def test_levels_go_from_clean_to_noisy_and_preserve_variance():

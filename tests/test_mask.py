@@ -73,8 +73,13 @@ def test_rules_for_extreme_values():
     low, high = np.quantile(MAP, [0.1, 0.9])
     torch.testing.assert_close(rescale(MAP, Quantile(0.9)), ((MAP - low) / (high - low)).clamp(0, 1))
     torch.testing.assert_close(rescale(MAP, MeanClamp(2.0)), (MAP / (2 * MAP.mean())).clamp(0, 1))
-    with pytest.raises(ValueError, match=r"extremes.q = 0.3"):
-        rescale(MAP, Quantile(0.3))
+    for bad, said in (
+        (lambda: Quantile(0.3), "q = 0.3"),
+        (lambda: MeanClamp(0.0), "factor"),
+        (lambda: Fixed(50), "value"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            bad()
 
 
 def test_the_masks_of_higher_thresholds_lie_inside_each_other():
@@ -138,7 +143,7 @@ def test_a_given_mask_is_used_and_grown(analytic):
 
 
 def test_bad_settings_are_refused():
-    for settings in ({"noises": 0}, {"smooth": -1.0}, {"dilate": -1}):
+    for settings in ({"noises": 0}, {"smooth": -1.0}, {"dilate": -1}, {"strength": 50}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             ContrastMask(**settings)
     with pytest.raises(ValueError, match="dilate"):

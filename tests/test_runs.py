@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def outcome(name="a", error=None, side=8):
 
 def test_the_layout_and_what_lies_in_it(tmp_path, analytic):
     run = RunDirectory(tmp_path / "run", CONFIG, "1")
+    list(run.pending([request(analytic, "a"), request(analytic, "b")]))
     run.save(request(analytic, "a"), outcome())
     run.save(request(analytic, "b", source=None), outcome("b", OSError("cut short")))
     table = run.close()
@@ -114,16 +116,34 @@ def test_other_texts_under_a_done_id_are_refused(tmp_path, analytic):
     run = RunDirectory(tmp_path, CONFIG)
     run.save(request(analytic, "a"), outcome())
     run.close()
-    with pytest.raises(ConfigChangedError, match=r"request a was edited from 'apple' to 'pear'.* 'apple' to 'plum'"):
+    with pytest.raises(ConfigChangedError, match=r"request a is done, and .*: target: pear -> plum"):
         list(run.pending([request(analytic, "a", target="plum")]))
+    with pytest.raises(ConfigChangedError, match=r"origin:  -> other\.png mask\.png"):
+        list(run.pending([replace(request(analytic, "a"), origin="other.png mask.png")]))
+    assert list(run.pending([request(analytic, "a")])) == []
+
+
+def test_the_manifest_holds_the_requests_of_this_benchmark_only(tmp_path, analytic):
+    run = RunDirectory(tmp_path, CONFIG)
+    asks = [request(analytic, name) for name in "ab"]
+    list(run.pending(asks))
+    for ask in asks:
+        run.save(ask, outcome(ask.id, ValueError("no") if ask.id == "a" else None))
+    assert list(run.close().id.unique()) == ["a", "b"]
+    again = RunDirectory(tmp_path, CONFIG)
+    list(again.pending(asks[1:]))
+    assert list(again.close().id.unique()) == ["b"]
+    assert again.record("a")["status"] == "failed"
 
 
 def test_ids_become_file_names():
     assert file_name("n04254120/jack-o'-lantern") == "n04254120%2Fjack-o'-lantern"
     assert file_name("naïve") == "na%C3%AFve"
-    for bad in ("", "..", ".hidden", "x" * 300):
-        with pytest.raises(ValueError, match="makes no file name"):
-            file_name(bad)
+    odd = ["", "..", ".hidden", "x" * 300, "x" * 300 + "y", "ж" * 60, "猫" * 40]
+    names = [file_name(each) for each in odd]
+    assert len(set(names)) == len(odd)
+    assert all(1 <= len(name) <= 140 and not name.startswith(".") for name in names)
+    assert file_name("猫" * 10).startswith("%E7%8C%AB")
 
 
 def test_a_write_leaves_no_half_file(tmp_path, monkeypatch):
@@ -202,9 +222,12 @@ def test_killed_twenty_times_and_resumed_ends_with_the_same_bytes(tmp_path):
     for _ in range(20):
         process = start(root)
         before = progress[-1] if progress else 0
-        while process.is_alive() and len(list(root.glob("records/*.json"))) <= before:
-            time.sleep(0.001)
-        time.sleep(draw.random() * 0.03)
+        if draw.random() < 0.3:  # at any moment, the start included
+            time.sleep(draw.random() * 0.5)
+        else:  # while results are being written
+            while process.is_alive() and len(list(root.glob("records/*.json"))) <= before:
+                time.sleep(0.001)
+            time.sleep(draw.random() * 0.03)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL

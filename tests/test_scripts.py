@@ -2,13 +2,16 @@
 
 import csv
 import os
+import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +79,31 @@ def test_run_stops_at_the_first_error_where_asked(folder, tmp_path):
     assert "none.png" in said(done)
 
 
+def test_a_killed_command_goes_on_and_ends_with_the_same_pictures(folder, tmp_path):
+    """SIGKILL of the command itself, while results are being written."""
+    with (tmp_path / "many.csv").open("w", newline="") as file:
+        rows = [(f"{folder}/{'abc'[i % 3]}.png", "apple", "pear", f"r{i}") for i in range(300)]
+        csv.writer(file).writerows([("image", "source", "target", "id"), *rows])
+    args = [*ANALYTIC, f"benchmark.path={tmp_path}/many.csv", "name=x"]
+    killed = [sys.executable, str(ROOT / "scripts/run.py"), *args, f"runs={tmp_path}/killed"]
+    with subprocess.Popen(killed, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "2"}) as process:
+        while process.poll() is None and len(list((tmp_path / "killed").rglob("records/*.json"))) < 20:
+            time.sleep(0.01)
+        process.kill()
+    assert 20 <= len(list((tmp_path / "killed").rglob("records/*.json"))) < 300
+    assert call("run.py", *args, f"runs={tmp_path}/killed").returncode == 0
+    assert call("run.py", *args, f"runs={tmp_path}/whole").returncode == 0
+    one, other = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in sorted((tmp_path / name).rglob("*.[pn][np][gy]"))
+        }
+        for name in ("killed", "whole")
+    )
+    assert len(one) == 300 * 4
+    assert one == other
+
+
 def test_sweeps_run_every_job(folder, tmp_path):
     """The first job fails a request (exit code 1 at the end); the second runs all the same."""
     done = call(
@@ -116,6 +144,36 @@ def test_edit_writes_every_picture(folder, tmp_path):
     unused = call("edit.py", *args, f"out={tmp_path}/unused", f"mask={folder}/mask.png")
     assert unused.returncode == 1
     assert "add editor/mask=given" in said(unused)
+
+
+def documented_commands():
+    """Every `python scripts/...` line of the README and of the helps, as a shell would split it."""
+    texts = [(ROOT / "README.md").read_text().replace("\\\n", " ")]
+    texts += [path.read_text() for path in (ROOT / "conf").glob("*.yaml")]
+    for text in texts:
+        for line in text.splitlines():
+            line = line.strip().removeprefix("# ")
+            if line.startswith("python scripts/"):
+                yield shlex.split(line, comments=True)[1:]
+
+
+def test_documented_commands_parse():
+    """With Hydra's own parser, and against the configs: each override names a setting that there is."""
+    commands = [words for words in documented_commands() if words[0] in ("scripts/run.py", "scripts/edit.py")]
+    assert len(commands) >= 12
+    for script, *words in commands:
+        overrides = [word for word in words if not word.startswith("--")]
+        swept = [word.split(",")[0] if word.startswith("editor=") else word for word in overrides]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            assert compose(Path(script).stem, swept)
+
+
+def test_numbers_as_texts_and_as_ratios(folder, tmp_path):
+    base = ["backbone=analytic", f"image={folder}/a.png", "steps=10", f"out={tmp_path}"]
+    done = call("edit.py", *base, "target=7")
+    assert "the text '7' names none" in said(done)
+    done = call("edit.py", *base, "target=pear", "ratios=0.5")
+    assert "ratios = 0.5: a list of numbers is wanted" in said(done)
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))

@@ -15,9 +15,9 @@ from diffedit.answer import drive
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.editor import DiffEdit
 from diffedit.levels import NoiseLevels
-from diffedit.mask import Everywhere, GivenMask
+from diffedit.mask import ContrastMask, Everywhere, GivenMask
 from diffedit.rng import RequestNoise
-from diffedit.types import Level, Prediction, check_choices
+from diffedit.types import Level, Predict, Prediction, check_choices
 from diffedit.walk import add_noise, denoise, invert, step
 
 NOISE = RequestNoise(0, "a")
@@ -144,6 +144,76 @@ def test_outside_the_mask_x0_comes_back_exactly_and_inside_it_changes(analytic):
     for each in result.edits:
         assert torch.equal(each.image[:, outside], back[:, outside])
         assert not torch.allclose(each.image[:, ~outside], back[:, ~outside], atol=0.01)
+
+
+def test_the_outside_is_put_back_at_the_level_just_reached(analytic):
+    """Both paths, through the whole editor: what the network is shown outside the mask, at every level."""
+    mask = torch.zeros(1, 16, 16)
+    mask[:, 4:12, 4:12] = 1
+    ask, levels = request(analytic, mask=lambda: mask), analytic.levels(10)
+    outside = mask[0] == 0
+    x0 = analytic.encode(ask.image()[None])
+    start = RequestNoise(0, "a").like(x0, "start")
+    expected = {
+        "encode": drive(invert(x0, levels, 8, analytic.named("")), analytic),
+        "noise": [add_noise(x0, start, level) if i else x0 for i, level in enumerate(levels.levels)],
+    }
+    for kind, path in expected.items():
+        seen = {}
+        walk = DiffEdit(mask=GivenMask(), start=kind)(ask, [0.8], levels, RequestNoise(0, "a"))
+        drive(watched(walk, seen), analytic)
+        assert sorted(seen) == list(range(1, 9))
+        for i, x in seen.items():
+            assert torch.equal(x[..., outside], path[i][..., outside]), (kind, i)
+            assert i == 8 or not torch.equal(x[..., ~outside], path[i][..., ~outside])
+
+
+def watched(walk, seen):
+    """The walk, noting the latent that each edit's query shows the network, by level."""
+    answer = None
+    while True:
+        try:
+            query = walk.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(query, Predict) and query.edits:
+            level = round((query.level.label - 1) / 100) + 1
+            seen[level] = query.x[:1]
+        answer = yield query
+
+
+def test_the_mask_contrasts_target_and_reference(analytic):
+    """The conditions of the mask's query, through the editor."""
+    for reference, text in (("source", "apple"), ("empty", "")):
+        walk = DiffEdit(reference=reference)(request(analytic), [0.5], analytic.levels(10), NOISE)
+        next(walk)
+        walk.send(torch.zeros(1, 3, 16, 16))
+        query = walk.send(["Q", text, "the empty one"])
+        assert query.conds == ("Q",) * 10 + (text,) * 10
+
+
+def test_a_repeat_of_sdedit_starts_from_the_last_result(analytic):
+    """K = 2 is one pass, then another from its result with the second pass's noise."""
+    levels, ask, x0 = analytic.levels(10), request(analytic), analytic.encode(request(analytic).image()[None])
+    target, empty = analytic.embed(["pear", ""])
+    x = x0
+    for k in range(2):
+        begin = {6: add_noise(x, NOISE.like(x0, f"start {k}"), levels[6])}
+        x = drive(denoise(begin, levels, target, empty, 7.5), analytic)[6]
+    twice = edit(SDEdit(repeats=2), analytic, ask, [0.6], 10).edits[0]
+    assert torch.equal(twice.image, analytic.decode(x)[0])
+
+
+def test_fresh_noise_differs_at_every_level_and_repeat():
+    x = torch.zeros(1, 3, 16, 16)
+    draws = [SDEdit(eta=1.0).fresh(NOISE, x, repeat, level) for repeat in (0, 1) for level in (1, 2, 3)]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(draws, 2))
+    assert SDEdit(eta=0.0).fresh(NOISE, x, 0, 1) is None
+
+
+def test_sdedit_infers_no_mask():
+    with pytest.raises(Exception, match="mask"):
+        SDEdit(mask=ContrastMask())
 
 
 def test_diffedit_finds_the_object_and_makes_it_the_other_class(analytic):

@@ -127,7 +127,8 @@ class StableDiffusion:
         """One pass of the UNet; its output read as the scheduler's prediction type says."""
         labels = torch.tensor([level.label for level in levels], device=self.device)
         inputs = x.to(self.dtype, memory_format=self.memory_format)
-        out = self.denoiser(inputs, labels, encoder_hidden_states=torch.stack(list(conds))).sample.float()
+        raw = self.denoiser(inputs, labels, encoder_hidden_states=torch.stack(list(conds))).sample
+        out = raw.to(torch.float32, copy=True)  # CUDA graphs write the next answer over this one
         alpha, sigma = (self.column([level[k] for level in levels]) for k in (0, 1))
         match self.scheduler.config.prediction_type:
             case "epsilon":

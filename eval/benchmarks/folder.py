@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class FolderBenchmark:
                 target=row["target"],
                 source=row["source"] or None,
                 mask=MaskFile(base / row["mask"], picture, resolution, self.resize) if row["mask"] else None,
+                origin=" ".join(name for name in (row["image"], row["mask"]) if name),
             )
 
 
@@ -65,9 +67,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"benchmark.path = {path}: no such file (a CSV or JSONL table of edits)")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = json_lines(path, file) if path.suffix == ".jsonl" else csv_lines(path, file)
-        rows = [complete(path, number, row) for number, row in lines]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error}); save the table as UTF-8") from error
+    lines = json_lines(path, text) if path.suffix == ".jsonl" else csv_lines(path, text)
+    rows = [complete(path, number, row) for number, row in lines]
     if not rows:
         raise ValueError(f"{path}: the table has no rows")
     first: dict[str, int] = {}
@@ -78,19 +83,22 @@ def read_table(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def csv_lines(path: Path, file) -> Iterator[tuple[int, dict]]:
+def csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict]]:
     """(line number, row) of a CSV."""
-    reader = csv.DictReader(file, strict=True)
-    check_columns(path, 1, reader.fieldnames or [])
-    for row in reader:
-        if None in row or None in row.values():
-            raise ValueError(f"{path}, line {reader.line_num}: not as many cells as the header has columns")
-        yield reader.line_num, row
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        check_columns(path, 1, reader.fieldnames or [])
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"{path}, line {reader.line_num}: not as many cells as the header has columns")
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
 
 
-def json_lines(path: Path, file) -> Iterator[tuple[int, dict]]:
+def json_lines(path: Path, text: str) -> Iterator[tuple[int, dict]]:
     """(line number, row) of a JSONL file; blank lines are passed over."""
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -105,12 +113,13 @@ def json_lines(path: Path, file) -> Iterator[tuple[int, dict]]:
 
 def check_columns(path: Path, number: int, columns) -> None:
     """Refuse a missing column, and an unknown one: it may be a misspelt optional one."""
+    columns = list(columns)
+    twice = sorted({name for name in columns if columns.count(name) > 1})
     missing = [name for name in REQUIRED if name not in columns]
     unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
-    if missing or unknown:
-        said = [
-            f"{word} {', '.join(map(repr, names))}" for word, names in (("no", missing), ("unknown", unknown)) if names
-        ]
+    if missing or unknown or twice:
+        faults = (("no", missing), ("unknown", unknown), ("more than one", twice))
+        said = [f"{word} {', '.join(map(repr, names))}" for word, names in faults if names]
         known = f"{', '.join(REQUIRED)} and, where you have them, {', '.join(OPTIONAL)}"
         raise ValueError(f"{path}, line {number}: columns: {'; '.join(said)}. Known are {known}")
 
@@ -122,5 +131,5 @@ def complete(path: Path, number: int, row: dict) -> dict[str, str]:
         if not full[name]:
             raise ValueError(f"{path}, line {number}: the cell {name!r} is empty")
     key = json.dumps([full[name] for name in ("image", "source", "target", "mask")])
-    full["id"] = full["id"] or f"{Path(full['image']).stem}-{hashlib.sha256(key.encode()).hexdigest()[:6]}"
+    full["id"] = full["id"] or f"{Path(full['image']).stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     return full

@@ -1,0 +1,1 @@
+"""Training of the Still Life networks, a module a part."""

@@ -1,0 +1,24 @@
+"""Train a network of Still Life: `part=vae`. Kill it and start it again: it goes on. `--help` shows how."""
+
+import sys
+from pathlib import Path
+
+import hydra
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # its modules lie in scripts/train
+
+from scripts.train.loop import Schedule, train
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Train one part."""
+    device = torch.device(cfg.device if cfg.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    train(instantiate(cfg.part.network), Schedule(**cfg.part.schedule), Path(cfg.out), device, cfg.bfloat16)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Training goes on exactly where it was interrupted."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from scripts.train.loop import Schedule, batches, train
+from scripts.train.vae import VaePart
+
+SCHEDULE = Schedule(steps=5, batch=2, rate=1e-3, warmup=2, validate=3, minutes=0, workers=0)
+
+
+class Interrupted(VaePart):
+    """Ends at its third step, as a kill would."""
+
+    def loss(self, images, scenes, draw):
+        self.seen = getattr(self, "seen", 0) + 1
+        if self.seen == 3:
+            raise KeyboardInterrupt
+        return super().loss(images, scenes, draw)
+
+
+def part(kind=VaePart):
+    return kind(channels=(8, 16, 16), layers=1, edges=1.0, kl=1e-3, validation=12, seed=0)
+
+
+def run(part, out):
+    train(part, SCHEDULE, out, torch.device("cpu"), bfloat16=False)
+    AutoencoderKL.from_pretrained(out / "export")
+    return load_file(out / "export/diffusion_pytorch_model.safetensors")
+
+
+def test_interrupted_training_ends_with_the_same_weights(tmp_path):
+    whole = run(part(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(part(Interrupted), tmp_path / "cut")
+    assert torch.load(tmp_path / "cut/checkpoint.pt", weights_only=True)["step"] == 2
+    again = run(part(), tmp_path / "cut")
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert {weight.dtype for weight in whole.values()} == {torch.float16}
+    figures = [json.loads(line) for line in (tmp_path / "whole/figures.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in figures] == [3, 5]
+    assert all(5 < each["psnr"] < 30 for each in figures)
+    assert Image.open(tmp_path / "whole/sheet_000005.png").size == (12 * 64, 128)
+
+
+def test_a_finished_training_is_left_alone(tmp_path, caplog):
+    run(part(), tmp_path)
+    before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    with caplog.at_level("INFO"):
+        run(part(), tmp_path)
+    assert "done already" in caplog.text
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_batches_do_not_depend_on_where_they_begin():
+    from_start = list(batches(SCHEDULE, 0))
+    assert len(from_start) == 5
+    images, scenes = next(batches(SCHEDULE, 3))
+    assert torch.equal(images, from_start[3][0])
+    assert scenes == from_start[3][1]
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+def test_the_rate_rises_and_falls():
+    schedule = Schedule(steps=1000, batch=1, rate=1.0, warmup=100)
+    factors = [schedule.factor(step) for step in range(1000)]
+    assert factors[0] == pytest.approx(0.01)
+    assert max(factors) == factors[99] == pytest.approx(1, abs=1e-3)
+    assert factors[-1] == pytest.approx(0.02, abs=1e-3)
