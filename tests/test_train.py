@@ -12,6 +12,9 @@ from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from eval.benchmarks.stilllife.scene import Scene
+from eval.networks.stilllife import Seen, StillLifeFeatures, agreement, labels
+from scripts.train.features import FeaturesPart
 from scripts.train.loop import Schedule, batches, train
 from scripts.train.vae import VaePart
 
@@ -78,3 +81,34 @@ def test_the_rate_rises_and_falls():
     assert factors[0] == pytest.approx(0.01)
     assert max(factors) == factors[99] == pytest.approx(1, abs=1e-3)
     assert factors[-1] == pytest.approx(0.02, abs=1e-3)
+
+
+def test_the_feature_network_trains_and_exports(tmp_path):
+    network = FeaturesPart(channels=(8, 8, 8, 8), validation=16, seed=0)
+    train(network, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
+    figures = json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])
+    assert set(figures) == {"step", "fruits", "vessel", "table", "wall"}
+    weights = load_file(tmp_path / "export/features.safetensors")
+    fresh = StillLifeFeatures((8, 8, 8, 8))
+    fresh.load_state_dict(weights)
+    with torch.no_grad():
+        seen = fresh.eval()(torch.rand(2, 3, 64, 64))
+    assert seen.features.shape == (2, 8)
+    assert seen.fruits.shape == (2, 12)
+    assert {name: logits.shape for name, logits in seen.choices.items()} == dict.fromkeys(
+        ("vessel", "table", "wall"), (2, 4)
+    )
+
+
+def test_agreement_wants_exactly_the_fruit_there_is():
+    scenes = [Scene(("apple", "plum"), "bowl", "wooden", "gray", 0)] * 3
+    fruits, values = labels(scenes)
+    logits = fruits.float() * 2 - 1
+    logits[1, 1] = 1.0  # a pear too many
+    logits[2, 0] = -1.0  # no apple
+    choices = {name: torch.nn.functional.one_hot(value, 4).float() for name, value in values.items()}
+    choices["wall"][0] = torch.tensor([0.0, 0, 0, 1])
+    right = agreement(Seen(torch.zeros(3, 1), logits, choices), scenes)
+    assert right["fruits"].tolist() == [True, False, False]
+    assert right["wall"].tolist() == [False, True, True]
+    assert right["vessel"].all()

@@ -1,0 +1,1 @@
+"""Networks that measure: they never edit."""

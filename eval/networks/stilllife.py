@@ -1,0 +1,88 @@
+"""The feature network of Still Life: a small ResNet that names fruit, vessel, table and wall of a picture."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from eval.benchmarks.stilllife.scene import ATTRIBUTES, Scene
+
+CHOICES = ("vessel", "table", "wall")  # one value each; fruit may be two
+
+
+class Seen(NamedTuple):
+    """What the network sees in b pictures.
+
+    Attributes:
+        features: pooled activations, (b, width): what Inception's pool3 is for photographs.
+        fruits: a logit for each kind, (b, 12).
+        choices: logits of vessel, table and wall.
+    """
+
+    features: Float[Tensor, "b width"]
+    fruits: Float[Tensor, "b kinds"]
+    choices: dict[str, Float[Tensor, "b values"]]
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions around a shortcut; the first may halve the side."""
+
+    def __init__(self, taken: int, given: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(taken, given, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(given, given, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(given), nn.BatchNorm2d(given)])
+        self.shortcut = (
+            nn.Conv2d(taken, given, 1, stride, bias=False) if (taken, 1) != (given, stride) else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, taken, h, w) to (b, given, h / stride, w / stride)."""
+        out = F.relu(self.norms[0](self.first(x)))
+        return F.relu(self.norms[1](self.second(out)) + self.shortcut(x))
+
+
+class StillLifeFeatures(nn.Module):
+    """Pictures (b, 3, 64, 64) in [0, 1] to `Seen`.
+
+    Args:
+        channels: of the stages; each but the first halves the side.
+    """
+
+    def __init__(self, channels: tuple[int, ...] | list[int] = (32, 64, 128, 256)) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels[0], 3, 1, 1)
+        pairs = zip((channels[0], *channels[:-1]), channels, strict=True)
+        self.stages = nn.ModuleList([Block(a, b, 2 if i else 1) for i, (a, b) in enumerate(pairs)])
+        self.heads = nn.ModuleDict({name: nn.Linear(channels[-1], len(values)) for name, values in ATTRIBUTES.items()})
+
+    def activations(self, images: Float[Tensor, "b 3 64 64"]) -> list[Tensor]:
+        """The output of every stage: what LPIPS compares."""
+        x, out = self.stem(images * 2 - 1), []
+        for stage in self.stages:
+            x = stage(x)
+            out.append(x)
+        return out
+
+    def forward(self, images: Float[Tensor, "b 3 64 64"]) -> Seen:
+        """Features and logits."""
+        features = self.activations(images)[-1].mean((2, 3))
+        choices = {name: self.heads[name](features) for name in CHOICES}
+        return Seen(features, self.heads["fruits"](features), choices)
+
+
+def labels(scenes: list[Scene]) -> tuple[Bool[Tensor, "b kinds"], dict[str, Int[Tensor, " b"]]]:
+    """(which fruit are there, index of vessel, table and wall) of some scenes."""
+    fruits = torch.tensor([[kind in scene.fruits for kind in ATTRIBUTES["fruits"]] for scene in scenes])
+    values = {name: [ATTRIBUTES[name].index(getattr(scene, name)) for scene in scenes] for name in CHOICES}
+    return fruits, {name: torch.tensor(each) for name, each in values.items()}
+
+
+def agreement(seen: Seen, scenes: list[Scene]) -> dict[str, Bool[Tensor, " b"]]:
+    """For each attribute, whether the network sees what the scene holds: for fruit, exactly its kinds."""
+    fruits, values = labels(scenes)
+    device = seen.features.device
+    right = {"fruits": ((seen.fruits > 0) == fruits.to(device)).all(1)}
+    return right | {name: seen.choices[name].argmax(1) == values[name].to(device) for name in CHOICES}
