@@ -1,4 +1,4 @@
-"""Train a network of Still Life: `part=vae`. Kill it and start it again: it goes on. `--help` shows how."""
+"""Train a network of Still Life: `part=vae`, `ldm` or `features`. Killed and started again, it goes on."""
 
 import sys
 from pathlib import Path

@@ -4,17 +4,21 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from eval.benchmarks.stilllife.scene import Scene
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from eval.benchmarks.stilllife.scene import Scene, sample
 from eval.networks.stilllife import Seen, StillLifeFeatures, agreement, labels
+from scripts.train.captions import shortened, write_tokenizer
 from scripts.train.features import FeaturesPart
+from scripts.train.ldm import LdmPart
 from scripts.train.loop import Schedule, batches, train
 from scripts.train.vae import VaePart
 
@@ -112,3 +116,39 @@ def test_agreement_wants_exactly_the_fruit_there_is():
     assert right["fruits"].tolist() == [True, False, False]
     assert right["wall"].tolist() == [False, True, True]
     assert right["vessel"].all()
+
+
+def test_captions_are_shortened_to_their_phrases():
+    draw = np.random.default_rng(0)
+    scene = Scene(("apple", "plum"), "bowl", "wooden", "gray", 0)
+    found = {shortened(scene, draw) for _ in range(300)}
+    assert {scene.caption(), "apples and plums", "a bowl", "on a wooden table", "gray wall"} <= found
+    assert all(text and not text.startswith((",", " ")) and "  " not in text and " ," not in text for text in found)
+    plain = Scene(("apple",), "none", "wooden", "gray", 0)
+    assert "apples, gray wall" in {shortened(plain, draw) for _ in range(300)}
+    assert "" not in {shortened(plain, draw) for _ in range(300)}
+
+
+def test_the_tokenizer_is_clips_and_knows_every_text(tmp_path):
+    tokenizer = write_tokenizer(tmp_path)
+    assert len(tokenizer) == len(json.loads((tmp_path / "vocab.json").read_text()))
+    lengths = [len(tokenizer(sample(seed).caption()).input_ids) for seed in range(500)]
+    assert max(lengths) <= 24
+    ids = tokenizer("A zebra, café! 12 苹").input_ids
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.unk_token_id not in ids[1:-1]
+    assert tokenizer("apples").input_ids != tokenizer("pears").input_ids
+
+
+def test_the_latent_diffusion_model_trains_and_loads_everywhere(tmp_path):
+    train(part(), SCHEDULE, tmp_path / "vae", torch.device("cpu"), bfloat16=False)
+    network = LdmPart(str(tmp_path / "vae/export"), (32, 64), width=32, dropped=0.1, validation=4, seed=0)
+    train(network, SCHEDULE, tmp_path / "ldm", torch.device("cpu"), bfloat16=False)
+    folder = tmp_path / "ldm/export"
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
+    assert pipeline("apples", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
+    backbone = StableDiffusion(str(folder), device="cpu")
+    assert backbone.resolution == 64
+    assert backbone.embed(["apples"])[0].shape == (32, 32)
+    assert load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"].dtype == torch.float16
+    assert Image.open(tmp_path / "ldm/sheet_000005.png").width > 500
