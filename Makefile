@@ -3,15 +3,14 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 PY := .venv/bin/python
 export UV_SYSTEM_CERTS := 1
-LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: setup demo test test-full lint lock clean
+.PHONY: setup demo test test-full help lint lock
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make setup      the environment, .venv, from requirements.lock'
 	@echo 'make demo       edit pictures with every editor; look into demo/'
-	@echo 'make test       lint-free quick tests: minutes on two cores, no accelerator, no downloads'
+	@echo 'make test       all but the slow tests: minutes on two cores, no accelerator, no downloads'
 	@echo 'make test-full  everything, the slow tests and (where there is one) the GPU tests included'
 	@echo 'make lint       ruff: rules and format'
 	@echo 'make lock       resolve requirements.in into requirements.lock'
@@ -43,7 +42,5 @@ lint: .venv/ok
 	.venv/bin/ruff format --check .
 
 lock: .venv/ok
-	.venv/bin/$(LOCK) requirements.in -o requirements.lock
-
-clean:
-	rm -rf demo runs outputs .pytest_cache .ruff_cache
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  requirements.in -o requirements.lock

@@ -31,15 +31,13 @@ def rows(query: Query) -> list[Row]:
 def ask(backbone: Backbone, kind: type, batch: Sequence[Row]) -> list[Any]:
     """One network call; its answer row by row."""
     first, *rest = zip(*batch, strict=True)
-    match kind.__name__:
-        case "Encode":
-            return list(backbone.encode(stack(first)))
-        case "Decode":
-            return list(backbone.decode(stack(first)))
-        case "Embed":
-            return backbone.embed(first)
-        case _:
-            return list(zip(*backbone.predict(stack(first), *rest), strict=True))
+    if kind is Encode:
+        return list(backbone.encode(stack(first)))
+    if kind is Decode:
+        return list(backbone.decode(stack(first)))
+    if kind is Embed:
+        return backbone.embed(first)
+    return list(zip(*backbone.predict(stack(first), *rest), strict=True))
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:

@@ -69,6 +69,7 @@ class RunDirectory:
         self.check_config()
         self.writer = Writer()
         self.ids: set[str] = set()
+        self.listed = False  # whether `ids` holds all requests
 
     def check_config(self) -> None:
         """Refuse a directory of another config; else note this one. Another environment only gets a warning."""
@@ -105,6 +106,7 @@ class RunDirectory:
                     f"{self.root}: request {request.id} is done, and now asks for something else: {'; '.join(lines)}. "
                     "Give it another id, or the run another name"
                 )
+        self.listed = True
 
     def record(self, request: str) -> dict[str, Any] | None:
         """What is known of a request, or None."""
@@ -171,9 +173,14 @@ class RunDirectory:
         """A file's name inside the run."""
         return path.relative_to(self.root).as_posix()
 
-    def close(self) -> pd.DataFrame:
-        """Wait for all writes, make the manifest of the requests that `pending` was asked about, return it."""
+    def close(self) -> pd.DataFrame | None:
+        """Wait for all writes, make the manifest of the requests that `pending` was asked about, return it.
+
+        None, and no new manifest, where `pending` never came to its end: a start that failed early says nothing new.
+        """
         self.writer.close()
+        if not self.listed:
+            return None
         table = manifest(self.records(), self.ratios, self.config.get("seed"))
         data = io.BytesIO()
         table.to_parquet(data, index=False)

@@ -50,7 +50,9 @@ def main(cfg: DictConfig) -> None:
     try:
         edit_all(run, benchmark, editor, instantiate(cfg.backbone, _convert_="all"), cfg)
     finally:
-        report(run.close(), len(benchmark), run.root)
+        table = run.close()
+        if table is not None:
+            report(table, len(benchmark), run.root)
 
 
 def edit_all(run: RunDirectory, benchmark: Any, editor: Any, backbone: Any, cfg: DictConfig) -> None:

@@ -136,6 +136,22 @@ def test_the_manifest_holds_the_requests_of_this_benchmark_only(tmp_path, analyt
     assert again.record("a")["status"] == "failed"
 
 
+def test_a_start_that_fails_early_leaves_the_manifest(tmp_path, analytic):
+    """Before the requests are listed, or while they are: the view of what is done stays as it was."""
+    run, asks = RunDirectory(tmp_path, CONFIG), [request(analytic, name) for name in "ab"]
+    list(run.pending(asks))
+    for ask in asks:
+        run.save(ask, outcome(ask.id))
+    run.close()
+    before = (tmp_path / "manifest.parquet").read_bytes()
+    assert RunDirectory(tmp_path, CONFIG).close() is None
+    halfway = RunDirectory(tmp_path, CONFIG)
+    with pytest.raises(ConfigChangedError):
+        list(halfway.pending([asks[0], replace(asks[1], target="plum")]))
+    assert halfway.close() is None
+    assert (tmp_path / "manifest.parquet").read_bytes() == before
+
+
 def test_ids_become_file_names():
     assert file_name("n04254120/jack-o'-lantern") == "n04254120%2Fjack-o'-lantern"
     assert file_name("naïve") == "na%C3%AFve"

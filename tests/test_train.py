@@ -1,8 +1,6 @@
 """Training goes on exactly where it was interrupted."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +8,6 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from eval.benchmarks.stilllife.scene import Scene, sample
