@@ -1,6 +1,6 @@
 """The feature network of Still Life: classifies what a picture holds; its activations measure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from eval.benchmarks.stilllife.scene import SPLITS, Scene, sample
 from eval.networks.stilllife import StillLifeFeatures, agreement, labels
 from eval.sheet import sheet
-from scripts.train.loop import stack
+from scripts.train.loop import Schedule, rendered, stack
 
 
 class FeaturesPart:
@@ -31,6 +31,10 @@ class FeaturesPart:
         torch.manual_seed(seed)
         self.module = StillLifeFeatures(tuple(channels))
         self.validation = validation
+
+    def batches(self, schedule: Schedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
+        """Fresh renders."""
+        return rendered(schedule, begin)
 
     def loss(self, images: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
         """Sum over the attributes."""

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from eval.benchmarks.stilllife.scene import SPLITS, Scene, generator, sample
 from eval.sheet import sheet
 from scripts.train.captions import LIMIT, shortened, write_tokenizer
-from scripts.train.loop import stack
+from scripts.train.latents import Latents, fingerprint
+from scripts.train.loop import Schedule, stack
 
 
 class LdmPart:
@@ -28,12 +29,13 @@ class LdmPart:
         channels: of the UNet's stages; cross-attention in all but the first.
         width: of the text embedding.
         dropped: share of captions replaced by the empty text.
+        pictures: training renders; their latents are made once and kept.
         validation: scenes to validate the loss on.
         seed: of the weights.
     """
 
     def __init__(
-        self, vae: str, channels: Sequence[int], width: int, dropped: float, validation: int, seed: int
+        self, vae: str, channels: Sequence[int], width: int, dropped: float, pictures: int, validation: int, seed: int
     ) -> None:
         torch.manual_seed(seed)
         with tempfile.TemporaryDirectory() as folder:
@@ -62,30 +64,37 @@ class LdmPart:
             set_alpha_to_one=False,
             steps_offset=1,
         )
-        self.dropped, self.validation = dropped, validation
+        self.dropped, self.pictures, self.validation = dropped, pictures, validation
 
     def embed(self, texts: Sequence[str], device: torch.device) -> Tensor:
         """Last hidden states, padded to the limit."""
         tokens = self.tokenizer(list(texts), padding="max_length", max_length=LIMIT, truncation=True)
         return self.module["text"](torch.tensor(tokens.input_ids, device=device))[0]
 
-    def error(self, images: Tensor, texts: Sequence[str], draw: torch.Generator) -> Tensor:
+    def batches(self, schedule: Schedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
+        """Latents of the training renders, in another order each time through."""
+        folder = out / "latents" / fingerprint(self.vae)
+        return Latents(folder, self.encode, self.pictures).batches(schedule, begin)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Scaled latents of pictures in [0, 1]."""
+        vae = self.vae.to(next(self.module.parameters()).device)
+        return vae.encode(images.to(vae.device) * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
+
+    def error(self, latents: Tensor, texts: Sequence[str], draw: torch.Generator) -> Tensor:
         """Squared error of the noise estimate at random times."""
-        with torch.no_grad():
-            latents = (
-                self.vae.to(images.device).encode(images * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
-            )
         noise = torch.randn(latents.shape, generator=draw).to(latents)
         times = torch.randint(0, 1000, (len(latents),), generator=draw).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, times)
         out = self.module["unet"](noisy, times, encoder_hidden_states=self.embed(texts, latents.device)).sample
         return F.mse_loss(out.float(), noise.float())
 
-    def loss(self, images: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
+    def loss(self, latents: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
         """With captions shortened at random, and some dropped."""
         words = np.random.default_rng(int(torch.randint(2**31, (1,), generator=draw)))
         texts = ["" if words.random() < self.dropped else shortened(scene, words) for scene in scenes]
-        return self.error(images, texts, draw)
+        return self.error(latents, texts, draw)
 
     def pipeline(self) -> StableDiffusionPipeline:
         """The whole model as diffusers has it."""
@@ -107,7 +116,8 @@ class LdmPart:
         errors = []
         for i in range(0, len(scenes), 64):
             part, draw = scenes[i : i + 64], torch.Generator().manual_seed(i)
-            errors.append(self.error(stack(part).to(device).float() / 255, [each.caption() for each in part], draw))
+            latents = self.encode(stack(part).float() / 255)
+            errors.append(self.error(latents, [each.caption() for each in part], draw))
         texts = [scene.caption() for scene in scenes[:16]]
         noise = torch.from_numpy(generator(0, "samples").standard_normal((len(texts), 4, 16, 16))).float().to(device)
         pipeline = self.pipeline()

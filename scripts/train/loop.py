@@ -31,7 +31,10 @@ class Part(Protocol):
 
     module: nn.Module
 
-    def loss(self, images: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
+    def batches(self, schedule: "Schedule", begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
+        """What `loss` takes, from step `begin` on; `out` may keep what is costly to make again."""
+
+    def loss(self, inputs: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
         """The loss of one batch; all randomness from `draw`."""
 
     def validate(self) -> tuple[dict[str, float], Image.Image]:
@@ -95,8 +98,8 @@ def stack(scenes: Sequence[Scene]) -> Tensor:
     return torch.from_numpy(np.stack([render(scene).image for scene in scenes])).permute(0, 3, 1, 2).contiguous()
 
 
-def batches(schedule: Schedule, begin: int) -> Iterator[tuple[Tensor, list[Scene]]]:
-    """Batches from step `begin` on, rendered in the background."""
+def rendered(schedule: Schedule, begin: int) -> Iterator[tuple[Tensor, list[Scene]]]:
+    """Pictures in [0, 1] from step `begin` on, rendered in the background, none twice."""
     ahead = {"num_workers": schedule.workers, "prefetch_factor": 4} if schedule.workers else {}
     loader = DataLoader(Scenes(schedule, begin), batch_size=None, **ahead)
     for images, scenes in loader:
@@ -114,12 +117,12 @@ def train(part: Part, schedule: Schedule, out: Path, device: torch.device, bfloa
         return
     saved = time.monotonic()
     with tqdm(total=schedule.steps, initial=begin, unit="step") as bar:
-        for step, (images, scenes) in enumerate(batches(schedule, begin), begin):
+        for step, (inputs, scenes) in enumerate(part.batches(schedule, begin, out), begin):
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate * schedule.factor(step)
             draw = torch.Generator().manual_seed(schedule.seed * 10**9 + step)
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                loss = part.loss(images.to(device), scenes, draw)
+                loss = part.loss(inputs.to(device), scenes, draw)
             loss.backward()
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimiser.step()

@@ -1,6 +1,6 @@
 """The autoencoder of Still Life: 64 x 64 pixels to 4 x 16 x 16 latents."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from eval.benchmarks.stilllife.scene import SPLITS, Scene, sample
-from scripts.train.loop import stack
+from scripts.train.loop import Schedule, rendered, stack
 
 
 def slopes(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,6 +46,10 @@ class VaePart:
             sample_size=64,
         )
         self.edges, self.kl, self.validation = edges, kl, validation
+
+    def batches(self, schedule: Schedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
+        """Fresh renders."""
+        return rendered(schedule, begin)
 
     def loss(self, images: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
         """L1 + edges * L1 of the slopes + kl * KL."""
