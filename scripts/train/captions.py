@@ -1,6 +1,7 @@
 """The words of Still Life: captions with phrases dropped, and a CLIP tokenizer with a BPE learnt on them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,20 +42,21 @@ def write_tokenizer(folder: Path, size: int = 600, captions: int = 4000) -> CLIP
     )
     texts = [sample(seed).caption() for seed in range(captions)] + [f"a {kind}" for kind in FRUITS]
     tokenizer.train_from_iterator(texts, trainer)
-    learnt = json.loads(tokenizer.to_str())["model"]
+    pairs = [tuple(each) for each in json.loads(tokenizer.to_str())["model"]["merges"]]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(complete(learnt["vocab"])))
-    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in learnt["merges"]]
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    (folder / "vocab.json").write_text(json.dumps(vocabulary(pairs)))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, pairs)]) + "\n")
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LIMIT, **special}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def complete(vocabulary: dict[str, int]) -> dict[str, int]:
-    """With each letter also as the end of a word, so that no text is unknown."""
-    full = dict(vocabulary)
-    for letter in sorted(pre_tokenizers.ByteLevel.alphabet()):
-        full.setdefault(letter + "</w>", len(full))
-    return full
+def vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Tokens in an order of their own: the trainer numbers the letters in another order at each call.
+
+    Every letter is there, also as the end of a word, so that no text is unknown.
+    """
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [START, END, *letters, *(letter + "</w>" for letter in letters), *map("".join, merges)]
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}

@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,18 +78,27 @@ class Schedule:
         return 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
 
 
+Choice = Callable[[Schedule, int], list[Scene]]
+"""The scenes of a step."""
+
+
+def fresh(schedule: Schedule, step: int) -> list[Scene]:
+    """Scenes that no other step has."""
+    first = step * schedule.batch
+    return [sample(SPLITS["train"][first + k]) for k in range(schedule.batch)]
+
+
 class Scenes(Dataset):
     """Step by step, the scenes of a batch and their pictures; the same at every start, whatever the step begun at."""
 
-    def __init__(self, schedule: Schedule, begin: int) -> None:
-        self.schedule, self.begin = schedule, begin
+    def __init__(self, schedule: Schedule, begin: int, scenes: Choice) -> None:
+        self.schedule, self.begin, self.scenes = schedule, begin, scenes
 
     def __len__(self) -> int:
         return self.schedule.steps - self.begin
 
     def __getitem__(self, i: int) -> tuple[Tensor, list[Scene]]:
-        first = (self.begin + i) * self.schedule.batch
-        scenes = [sample(SPLITS["train"][first + k]) for k in range(self.schedule.batch)]
+        scenes = self.scenes(self.schedule, self.begin + i)
         return stack(scenes), scenes
 
 
@@ -98,12 +107,12 @@ def stack(scenes: Sequence[Scene]) -> Tensor:
     return torch.from_numpy(np.stack([render(scene).image for scene in scenes])).permute(0, 3, 1, 2).contiguous()
 
 
-def rendered(schedule: Schedule, begin: int) -> Iterator[tuple[Tensor, list[Scene]]]:
-    """Pictures in [0, 1] from step `begin` on, rendered in the background, none twice."""
+def rendered(schedule: Schedule, begin: int, scenes: Choice = fresh) -> Iterator[tuple[Tensor, list[Scene]]]:
+    """Pictures in [0, 1] from step `begin` on, rendered in the background."""
     ahead = {"num_workers": schedule.workers, "prefetch_factor": 4} if schedule.workers else {}
-    loader = DataLoader(Scenes(schedule, begin), batch_size=None, **ahead)
-    for images, scenes in loader:
-        yield images.float() / 255, scenes
+    loader = DataLoader(Scenes(schedule, begin, scenes), batch_size=None, **ahead)
+    for images, chosen in loader:
+        yield images.float() / 255, chosen
 
 
 def train(part: Part, schedule: Schedule, out: Path, device: torch.device, bfloat16: bool) -> None:
