@@ -16,8 +16,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import platform
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +25,6 @@ from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
@@ -35,6 +32,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffedit.environment import environment
+from diffedit.files import sweep, write
 from diffedit.types import EditRequest, EditResult, Outcome
 
 log = logging.getLogger(__name__)
@@ -42,7 +40,6 @@ log = logging.getLogger(__name__)
 # Settings that change how a run goes and not what comes out; everything else is compared on resume.
 MECHANICS = ("on_error", "runs", "name", "engine.window", "engine.texts", "engine.progress")
 LONGEST = 140  # characters of a name: file systems take 255 bytes, and a temporary name is longer
-HOST = quote(platform.node(), safe="").replace(".", "-")
 
 
 class ConfigChangedError(ValueError):
@@ -231,24 +228,6 @@ def manifest(records: Sequence[Mapping[str, Any]], ratios: Sequence[float], seed
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file so that it is either whole or absent, also after a crash: temporary name, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def sweep(root: Path) -> None:
-    """Remove the temporary files of processes of this host that were killed between write and rename."""
-    for path in root.rglob(f".*.{HOST}.*.tmp"):
-        if not psutil.pid_exists(int(path.suffixes[-2][1:])):
-            path.unlink(missing_ok=True)
 
 
 def to_picture(image: Tensor) -> Image.Image:

@@ -19,7 +19,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 Cond = Any
-"""What a backbone makes of one text (an embedding, a class index): a walk only hands it back."""
+"""What a backbone makes of one text (an embedding, a class index)."""
 
 
 class Level(NamedTuple):
@@ -47,6 +47,8 @@ class EditRequest:
     source: str | None = None  # the text that describes the picture, R, where one is known
     mask: Callable[[], Float[Tensor, "1 H W"]] | None = None  # a given mask, where there is one
     origin: str = ""  # names the picture and the mask; a run is not resumed with another
+    label: str = ""  # target class, where the benchmark has classes
+    counterfactual: Callable[[], Float[Tensor, "3 H W"]] | None = None  # the perfect edit, where it is known
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,7 @@ class Embed:
 class Predict:
     """Ask for a `Prediction` of k latents: k evaluations of the network.
 
-    `edits` is for the accounting: the start level of the edit that each latent works for; empty where all edits of the
-    request are served (the mask, the encoding).
+    `edits`, for the accounting: the start level of the edit that each latent serves; empty where all are served.
     """
 
     x: Float[Tensor, "k c h w"]
@@ -180,9 +181,9 @@ class Editor(Protocol):
 
 @runtime_checkable
 class Benchmark(Protocol):
-    """A source of edit requests with unique ids, in a fixed order. `version` changes whenever the requests would."""
+    """A source of edit requests with unique ids, in a fixed order."""
 
-    version: str
+    version: str  # changes whenever the requests would
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The requests, their images square at this resolution."""
@@ -193,6 +194,6 @@ class Benchmark(Protocol):
 def check_choices(settings: Any) -> None:
     """Refuse a dataclass field whose value is not one of those its `Literal` annotation lists."""
     for name, hint in get_type_hints(type(settings)).items():
-        if get_origin(hint) is Literal and (value := getattr(settings, name)) not in get_args(hint):
-            known = ", ".join(map(str, get_args(hint)))
-            raise ValueError(f"{type(settings).__name__}: {name} = {value!r} is none of {known}")
+        known = get_args(hint)
+        if get_origin(hint) is Literal and (value := getattr(settings, name)) not in known:
+            raise ValueError(f"{type(settings).__name__}: {name} = {value!r} is none of {', '.join(map(str, known))}")

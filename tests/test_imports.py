@@ -12,7 +12,7 @@ OURS = ("diffedit", "baselines", "eval", "scripts")
 ALLOWED = {
     "diffedit": ["diffedit"],
     "baselines": ["diffedit", "baselines"],
-    "eval": ["eval", "diffedit.types", "diffedit.runs"],
+    "eval": ["eval", "diffedit.types", "diffedit.runs", "diffedit.files"],
     "scripts": ["diffedit", "baselines", "eval", "scripts.train"],
 }
 FORBIDDEN = {"baselines": ["diffedit.backbones", "diffedit.editor"]}

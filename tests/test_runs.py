@@ -18,9 +18,10 @@ from PIL import Image
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.editor import DiffEdit
 from diffedit.engine import BatchSizes, Engine
+from diffedit.files import HOST, write
 from diffedit.mask import ContrastMask
 from diffedit.rng import RequestNoise
-from diffedit.runs import HOST, ConfigChangedError, RunDirectory, Writer, file_name, write
+from diffedit.runs import ConfigChangedError, RunDirectory, Writer, file_name
 from diffedit.types import Edit, EditResult, Outcome
 
 CONFIG = {"ratios": [0.5, 1.0], "seed": 0, "editor": {"guidance": 7.5}, "engine": {"window": None}, "on_error": "skip"}

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from diffedit.files import located
 from diffedit.levels import NoiseLevels
 from diffedit.types import Level, Prediction
 
@@ -178,8 +178,8 @@ def read_tokenizer(path: str, text_config: Any, find: dict[str, Any]) -> CLIPTok
 
 
 def find_folder(path: str) -> str:
-    """The path with `~` resolved; a FileNotFoundError where it is plainly a folder and does not hold a pipeline."""
-    folder = Path(path).expanduser()
+    """The folder or hub id; a FileNotFoundError where it is plainly a folder and does not hold a pipeline."""
+    folder = located(path)
     local = folder.exists() or path.startswith((".", "/", "~"))
     if local and not (folder / "unet" / "config.json").is_file():
         raise FileNotFoundError(f"backbone.path = {path}: no unet/config.json there; not a Stable Diffusion folder")

@@ -1,12 +1,15 @@
 """The feature network of Still Life: a small ResNet that names fruit, vessel, table and wall of a picture."""
 
+import hashlib
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from diffedit.files import located
 from eval.benchmarks.stilllife.scene import ATTRIBUTES, Scene
 
 CHOICES = ("vessel", "table", "wall")  # one value each; fruit may be two
@@ -86,3 +89,16 @@ def agreement(seen: Seen, scenes: list[Scene]) -> dict[str, Bool[Tensor, " b"]]:
     device = seen.features.device
     right = {"fruits": ((seen.fruits > 0) == fruits.to(device)).all(1)}
     return right | {name: seen.choices[name].argmax(1) == values[name].to(device) for name in CHOICES}
+
+
+def load(path: str, device: str = "auto") -> tuple[StillLifeFeatures, str]:
+    """The trained network and a hash of its weights; a FileNotFoundError where the file is not there."""
+    file = located(path) / "features.safetensors"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; train it by scripts/train_stilllife.py part=features")
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in load_file(file).items()}
+    channels = [weights[f"stages.{i}.first.weight"].shape[0] for i in range(4)]
+    network = StillLifeFeatures(channels)
+    network.load_state_dict(weights)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return network.eval().requires_grad_(False).to(device), hashlib.sha256(file.read_bytes()).hexdigest()[:16]

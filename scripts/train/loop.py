@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from diffedit.runs import write
+from diffedit.files import write
 from eval.benchmarks.stilllife.render import render
 from eval.benchmarks.stilllife.scene import SPLITS, Scene, sample
 

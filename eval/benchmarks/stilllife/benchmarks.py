@@ -1,7 +1,7 @@
 """Still Life as benchmarks: requests whose exact mask and exact counterfactual are known."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -45,12 +45,14 @@ class StillLifeScenes:
         split: of the seeds.
         attributes: which are changed.
         two_kinds: share of scenes with two kinds of fruit.
+        first: of the split's seeds.
     """
 
     size: int = 256
     split: Literal["train", "validation", "test"] = "test"
     attributes: tuple[str, ...] | list[str] = tuple(ATTRIBUTES)
     two_kinds: float = 0.3
+    first: int = 0
 
     version = "1"
 
@@ -67,7 +69,7 @@ class StillLifeScenes:
         """(id, truth) in order."""
         for i in range(self.size):
             attribute = self.attributes[i % len(self.attributes)]
-            scene = sample(SPLITS[self.split][i], self.two_kinds)
+            scene = sample(SPLITS[self.split][self.first + i], self.two_kinds)
             draw = generator(scene.seed, "edit")
             place = int(draw.integers(len(scene.fruits)))
             taken = scene.fruits if attribute == "fruits" else (getattr(scene, attribute),)
@@ -77,10 +79,12 @@ class StillLifeScenes:
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """Source and target captions, and the exact mask."""
         for name, truth in self.truths():
-            texts = truth.after.caption(), truth.before.caption()
-            yield EditRequest(
-                name, partial(picture, truth.before, resolution), *texts, partial(mask, truth, resolution)
-            )
+            yield request(name, truth, resolution, truth.after.caption(), truth.before.caption())
+
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
+        """("", picture) of the distribution that edits should look like: other scenes of the same kind."""
+        start = SPLITS["validation"].start
+        yield from (("", picture(sample(start + i, self.two_kinds), resolution)) for i in range(size))
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,19 @@ class StillLifeClasses:
         """The target kind's plural as the query."""
         for name, truth in self.truths():
             (target,) = truth.after.fruits
-            image = partial(picture, truth.before, resolution)
-            yield EditRequest(name, image, FRUITS[target], None, partial(mask, truth, resolution))
+            yield replace(request(name, truth, resolution, FRUITS[target], None), label=target)
+
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
+        """(class, picture) for the statistics of each class, `size` pictures in all, of training seeds."""
+        for i in range(size):
+            target = tuple(FRUITS)[i % len(FRUITS)]
+            yield target, picture(change(sample(i, two_kinds=0), "fruits", target), resolution)
+
+
+def request(name: str, truth: Truth, resolution: int, target: str, source: str | None) -> EditRequest:
+    """A request with its exact mask and counterfactual."""
+    before, after = (partial(picture, scene, resolution) for scene in (truth.before, truth.after))
+    return EditRequest(name, before, target, source, partial(mask, truth, resolution), counterfactual=after)
 
 
 def picture(scene: Scene, resolution: int) -> Float[Tensor, "3 side side"]:

@@ -1,0 +1,77 @@
+"""Edit strength over fidelity to the input: one line a method, a point a ratio."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from eval.tables import BOUNDS, wide
+
+# Colours that differ also for colour-blind eyes (Okabe and Ito).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKS = {"copy": "s", "round_trip": "D", "oracle": "*"}
+
+
+def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> plt.Figure:
+    """The figure.
+
+    Args:
+        scores: as `eval.score.collect` returns, of one benchmark.
+        x: metric of fidelity to the input.
+        y: metric of the edit.
+        title: above it.
+
+    Raises:
+        KeyError: no run was scored with x or y; the message lists the metrics there are.
+    """
+    for metric in (x, y):
+        if metric not in set(scores.metric):
+            raise KeyError(f"{metric} was not scored; there are {', '.join(sorted(set(scores.metric)))}")
+    frame = wide(scores[scores.metric.isin((x, y))]).dropna(subset=[x, y])
+    figure, axes = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+    methods = [name for name in dict.fromkeys(frame.method) if name not in BOUNDS]
+    for i, method in enumerate(methods):
+        own, colour = frame[frame.method == method].sort_values("ratio"), COLOURS[i % len(COLOURS)]
+        axes.plot(own[x], own[y], "o-", color=colour, label=method, markersize=4, linewidth=1.5)
+        errors(axes, scores, method, x, y, colour)
+        for row in own.itertuples():
+            place = (getattr(row, x), getattr(row, y))
+            axes.annotate(
+                f"{row.ratio:g}", place, xytext=(4, -10), textcoords="offset points", fontsize=7, color=colour
+            )
+    for name in BOUNDS:
+        own = frame[frame.method == name]
+        axes.plot(own[x], own[y], MARKS[name], color="0.4", label=name if len(own) else None, markersize=8)
+    better = dict(zip(scores.metric, scores.better, strict=True))
+    axes.set_xlabel(f"{x} (to the input; {better[x]} is better)" if x == "lpips" else f"{x} ({better[x]} is better)")
+    axes.set_ylabel(f"{y} ({better[y]} is better)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(color="0.92")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def errors(axes: plt.Axes, scores: pd.DataFrame, method: str, x: str, y: str, colour: str) -> None:
+    """The bootstrap intervals of a method's points."""
+    labels = scores.editor.where(scores["name"].isin(("default", "")), scores.editor + " (" + scores["name"] + ")")
+    own = scores[labels == method].pivot(index="ratio", columns="metric", values=["value", "low", "high"])
+    for axis, metric in (("xerr", x), ("yerr", y)):
+        if own["low"][metric].isna().any():
+            continue
+        width = [own["value"][metric] - own["low"][metric], own["high"][metric] - own["value"][metric]]
+        place = {"x": own["value"][x], "y": own["value"][y]}
+        axes.errorbar(**place, **{axis: [part.clip(lower=0) for part in width]}, fmt="none", color=colour, alpha=0.35)
+
+
+def save(figure: plt.Figure, stem: Path) -> list[Path]:
+    """PNG and SVG."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(stem.name + ending) for ending in (".png", ".svg")]
+    for path in paths:
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    plt.close(figure)
+    return paths

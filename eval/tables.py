@@ -1,0 +1,48 @@
+"""Tables of scores: a row per method and ratio, floor and ceiling first."""
+
+import pandas as pd
+from rich.table import Table
+
+BOUNDS = ("copy", "round_trip", "oracle")  # floor and ceiling: the same at every ratio
+
+
+def label(row: pd.Series) -> str:
+    """What a run is called: its editor, and what was overridden."""
+    return row.editor if row["name"] in ("default", "") else f"{row.editor} ({row['name']})"
+
+
+def wide(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per method and ratio, a column for each metric; a method that is the same at every ratio has one row."""
+    scores = scores.assign(method=scores.apply(label, axis=1))
+    rows = []
+    for method, own in scores.groupby("method", sort=False):
+        spread = own.groupby("metric").value.nunique().max()
+        for ratio, part in own.groupby("ratio"):
+            rows.append({"method": method, "ratio": ratio} | dict(zip(part.metric, part.value, strict=True)))
+            if spread == 1 and own.ratio.nunique() > 1:
+                rows[-1]["ratio"] = float("nan")
+                break
+    order = {name: i for i, name in enumerate(BOUNDS)}
+    frame = pd.DataFrame(rows)
+    rank = frame.method.map(lambda name: order.get(name, len(order)))
+    return frame.assign(rank=rank).sort_values(["rank", "method", "ratio"]).drop(columns="rank").reset_index(drop=True)
+
+
+def terminal(scores: pd.DataFrame, title: str) -> Table:
+    """The wide table for a terminal; an arrow shows which way is better."""
+    frame = wide(scores)
+    better = dict(zip(scores.metric, scores.better, strict=True))
+    shown = Table(title=title, title_justify="left")
+    for name in frame.columns:
+        arrow = {"higher": " ↑", "lower": " ↓"}.get(better.get(name, ""), "")
+        shown.add_column(name + arrow, justify="left" if name == "method" else "right")
+    for row in frame.itertuples(index=False):
+        shown.add_row(*(text(value) for value in row))
+    return shown
+
+
+def text(value: object) -> str:
+    """Four digits; nothing for what is not defined."""
+    if isinstance(value, str):
+        return value
+    return "" if pd.isna(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"

@@ -1,0 +1,49 @@
+"""Score finished runs by every metric of the config; print a table a benchmark. `--help` shows how."""
+
+import logging
+from pathlib import Path
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+
+from eval.gallery import IncompleteRunError
+from eval.score import collect, find, score
+from eval.tables import terminal
+
+log = logging.getLogger("score")
+
+
+class ScoreFailedError(RuntimeError):
+    """Some run could not be scored: Hydra turns it into exit code 1."""
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="score")
+def main(cfg: DictConfig) -> None:
+    """Score, collect, print."""
+    roots = find(cfg.runs)
+    metrics = instantiate(cfg.metric, _convert_="all")
+    refused = []
+    for root in roots:
+        try:
+            done = score(root, metrics, Path(cfg.cache), cfg.resamples, cfg.batch)
+            log.info("%s: %s", root, ", ".join(done) or "all there")
+        except IncompleteRunError as error:
+            refused.append(root)
+            log.error("%s", error)
+    scores = collect([root for root in roots if root not in refused], list(metrics))
+    console = Console(width=None if Console().is_terminal else 200)
+    for names, own in scores.groupby(["benchmark", "backbone"], sort=False):
+        console.print(terminal(own, f"{', '.join(names)}, n = {own.n.max()}"))
+    if cfg.out:
+        out = Path(cfg.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scores.to_csv(out, index=False) if out.suffix == ".csv" else scores.to_parquet(out, index=False)
+        log.info("%s: %d figures", out, len(scores))
+    if refused:
+        raise ScoreFailedError(f"{len(refused)} of {len(roots)} runs are incomplete; they are listed above")
+
+
+if __name__ == "__main__":
+    main()
