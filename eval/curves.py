@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from eval.tables import BOUNDS, wide
+from eval.tables import BOUNDS, methods, wide
 
 # Colours that differ also for colour-blind eyes (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -33,8 +33,8 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> plt.Figure:
             raise KeyError(f"{metric} was not scored; there are {', '.join(sorted(set(scores.metric)))}")
     frame = wide(scores[scores.metric.isin((x, y))]).dropna(subset=[x, y])
     figure, axes = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
-    methods = [name for name in dict.fromkeys(frame.method) if name not in BOUNDS]
-    for i, method in enumerate(methods):
+    lines = [name for name in dict.fromkeys(frame.method) if name not in BOUNDS]
+    for i, method in enumerate(lines):
         own, colour = frame[frame.method == method].sort_values("ratio"), COLOURS[i % len(COLOURS)]
         axes.plot(own[x], own[y], "o-", color=colour, label=method, markersize=4, linewidth=1.5)
         errors(axes, scores, method, x, y, colour)
@@ -57,8 +57,7 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> plt.Figure:
 
 def errors(axes: plt.Axes, scores: pd.DataFrame, method: str, x: str, y: str, colour: str) -> None:
     """The bootstrap intervals of a method's points."""
-    labels = scores.editor.where(scores["name"].isin(("default", "")), scores.editor + " (" + scores["name"] + ")")
-    own = scores[labels == method].pivot(index="ratio", columns="metric", values=["value", "low", "high"])
+    own = scores[methods(scores) == method].pivot(index="ratio", columns="metric", values=["value", "low", "high"])
     for axis, metric in (("xerr", x), ("yerr", y)):
         if own["low"][metric].isna().any():
             continue

@@ -6,14 +6,15 @@ from rich.table import Table
 BOUNDS = ("copy", "round_trip", "oracle")  # floor and ceiling: the same at every ratio
 
 
-def label(row: pd.Series) -> str:
-    """What a run is called: its editor, and what was overridden."""
-    return row.editor if row["name"] in ("default", "") else f"{row.editor} ({row['name']})"
+def methods(scores: pd.DataFrame) -> pd.Series:
+    """What each row's method is called: its editor; and what was overridden, where that tells two runs apart."""
+    several = scores.groupby("editor")["name"].transform("nunique") > 1
+    return scores.editor.where(~several, scores.editor + " (" + scores["name"] + ")")
 
 
 def wide(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per method and ratio, a column for each metric; a method that is the same at every ratio has one row."""
-    scores = scores.assign(method=scores.apply(label, axis=1))
+    scores = scores.assign(method=methods(scores))
     rows = []
     for method, own in scores.groupby("method", sort=False):
         spread = own.groupby("metric").value.nunique().max()

@@ -1,37 +1,19 @@
-"""`make demo`: edit photographs with every editor. Until trained weights land, the networks are RANDOM and draw noise.
+"""`make demo`: edit Still Life by every method, score the edits, plot the trade-off, draw contact sheets. All real.
 
-Writes into demo/: a tiny pipeline with random weights, four photographs that scikit-image ships, a table of edits, then
-calls edit.py and run.py as you would. A second call finds the runs done.
+Calls run.py, score.py, plot.py, sheet.py and edit.py as you would; a second call finds everything done.
 """
 
 import argparse
-import csv
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-from PIL import Image
-from skimage import data
-
 DEMO = Path("demo")
-EDITS = {
-    "chelsea": ("a photo of a cat", "a photo of a dog"),
-    "coffee": ("a cup of coffee", "a cup of tea"),
-    "rocket": ("a rocket", "a lighthouse"),
-    "astronaut": ("a woman in a space suit", "a woman in a red coat"),
-}
-
-
-def pictures() -> None:
-    """The photographs and the table of edits."""
-    (DEMO / "photos").mkdir(parents=True, exist_ok=True)
-    with (DEMO / "edits.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "source", "target"])
-        for name, (source, target) in EDITS.items():
-            Image.fromarray(getattr(data, name)()).save(DEMO / "photos" / f"{name}.png")
-            table.writerow([f"photos/{name}.png", source, target])
+EDITORS = ("diffedit", "diffedit_no_encode", "encode_decode", "sdedit")
+BOUNDS = ("copy", "round_trip", "oracle")
+SETTINGS = ["steps=20", "ratios=[0.3,0.5,0.7,0.9]", "engine.batch.predict=64", f"runs={DEMO}/runs", "name=demo"]
+SIZES = {"stilllife_scenes": "benchmark.size=48", "stilllife_classes": "benchmark.per_class=4"}
 
 
 def show(*command: str) -> None:
@@ -40,21 +22,25 @@ def show(*command: str) -> None:
     subprocess.run([sys.executable, *command], check=True)
 
 
+def done(benchmark: str) -> bool:
+    """Whether every run of a benchmark ended; run.py would find so too, a few seconds later."""
+    runs = [DEMO / "runs" / benchmark / "stilllife" / editor / "demo" for editor in (*EDITORS, *BOUNDS)]
+    return all((run / "manifest.parquet").exists() for run in runs)
+
+
 def main() -> None:
     """All of it."""
     argparse.ArgumentParser(description=__doc__, epilog="example: python scripts/demo.py").parse_args()
-    print("The pipeline of this demo has RANDOM weights: it shows how everything runs, and its edits are noise.")
-    pictures()
-    if not (DEMO / "tiny" / "unet" / "config.json").exists():
-        show("scripts/make_tiny_pipeline.py", str(DEMO / "tiny"), "--resolution", "128")
-    backbone = f"backbone.path={DEMO / 'tiny'}"
-    source, target = EDITS["chelsea"]
-    image = ["image=demo/photos/chelsea.png", f"source={source}", f"target={target}", "steps=20", "out=demo/edited"]
-    show("scripts/edit.py", backbone, *image)
-    run = [backbone, "benchmark.path=demo/edits.csv", "steps=20", "ratios=[0.5,0.8]", "runs=demo/runs"]
-    editors = "editor=diffedit,diffedit_no_encode,encode_decode,sdedit"
-    show("scripts/run.py", "--multirun", editors, *run)
-    print("\nLook at demo/edited/chelsea_sheet.png; the runs lie in demo/runs. (Random weights: expect noise.)")
+    for benchmark, size in SIZES.items():
+        if not done(benchmark):
+            editors = f"editor={','.join((*EDITORS, *BOUNDS))}"
+            show("scripts/run.py", "--multirun", editors, f"benchmark={benchmark}", size, *SETTINGS)
+    show("scripts/score.py", f"runs={DEMO}/runs/*/*/*/*", f"cache={DEMO}/cache", f"out={DEMO}/scores.csv")
+    show("scripts/plot.py", f"runs={DEMO}/runs/*/*/*/*", f"out={DEMO}", "at=[0.5,0.7]")
+    for benchmark in SIZES:
+        runs = [f"{DEMO}/runs/{benchmark}/stilllife/{editor}/demo" for editor in EDITORS]
+        show("scripts/sheet.py", *runs, "--count", "6", "--out", f"{DEMO}/{benchmark}_edits.png")
+    print(f"\nLook at {DEMO}/stilllife_scenes_stilllife_accuracy_over_lpips.png and {DEMO}/stilllife_scenes_edits.png.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Edit one picture: the edit at each ratio, its mask, contrast map, overlay and a contact sheet. `--help` shows how."""
 
 import logging
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import hydra
@@ -28,11 +30,9 @@ def main(cfg: DictConfig) -> None:
     editor = instantiate(cfg.editor, _convert_="all")
     if cfg.mask and not isinstance(getattr(editor, "mask", None), GivenMask):
         raise ValueError("a mask is given and the editor does not use it: add editor/mask=given, or drop mask=")
-    backbone, resize = instantiate(cfg.backbone, _convert_="all"), instantiate(cfg.resize)
-    path, side, levels = Path(cfg.image).expanduser(), backbone.resolution, backbone.levels(cfg.steps)
-    mask = MaskFile(Path(cfg.mask).expanduser(), path, side, resize) if cfg.mask else None
-    source = None if cfg.source is None else str(cfg.source)
-    request = EditRequest(path.stem, ImageFile(path, side, resize), str(cfg.target), source, mask)
+    backbone = instantiate(cfg.backbone, _convert_="all")
+    levels = backbone.levels(cfg.steps)
+    request = given(cfg, backbone.resolution) if cfg.image else from_benchmark(cfg, backbone.resolution)
 
     walk = editor(request, ratios, levels, RequestNoise(cfg.seed, request.id))
     engine = Engine(backbone, BatchSizes(**cfg.engine.batch), progress=cfg.engine.progress)
@@ -42,10 +42,33 @@ def main(cfg: DictConfig) -> None:
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures(request, outcome.result).items():
-        picture.save(out / f"{path.stem}_{name}.png")
+        picture.save(out / f"{request.id}_{name}.png")
     log.info("%s: %d network evaluations, %.1f s", out, outcome.evaluations.total(), outcome.seconds)
     if flag := outcome.result.notes.get("mask_flag"):
         log.warning("the mask is %s", flag)
+
+
+def given(cfg: DictConfig, side: int) -> EditRequest:
+    """The picture, texts and mask of the command line."""
+    if cfg.target is None:
+        raise ValueError("say what the picture shall show: target=...")
+    path, resize = Path(cfg.image).expanduser(), instantiate(cfg.resize)
+    mask = MaskFile(Path(cfg.mask).expanduser(), path, side, resize) if cfg.mask else None
+    source = None if cfg.source is None else str(cfg.source)
+    return EditRequest(path.stem, ImageFile(path, side, resize), str(cfg.target), source, mask)
+
+
+def from_benchmark(cfg: DictConfig, side: int) -> EditRequest:
+    """A request of the benchmark, with other texts where the command line has some."""
+    if cfg.mask:
+        raise ValueError("mask= belongs to image=; the benchmark's own mask is used by editor/mask=given")
+    benchmark = instantiate(cfg.benchmark, _convert_="all")
+    if not 0 <= cfg.request < len(benchmark):
+        raise ValueError(f"request = {cfg.request}: the benchmark has {len(benchmark)} requests, counted from 0")
+    request = next(islice(benchmark.requests(side), cfg.request, None))
+    if cfg.target is not None:
+        request = replace(request, target=str(cfg.target), counterfactual=None)
+    return request if cfg.source is None else replace(request, source=str(cfg.source))
 
 
 def pictures(request: EditRequest, result: EditResult) -> dict[str, Image.Image]:
@@ -63,6 +86,8 @@ def pictures(request: EditRequest, result: EditResult) -> dict[str, Image.Image]
     for edit in result.edits:
         found[f"r{edit.ratio:g}"] = to_picture(edit.image)
         row.append((f"r = {edit.ratio:g}", found[f"r{edit.ratio:g}"]))
+    if request.counterfactual is not None:
+        row.append(("exact answer", to_picture(request.counterfactual())))
     title = f"{request.source} -> {request.target}" if request.source else request.target
     return found | {"sheet": sheet([row], title)}
 

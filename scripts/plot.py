@@ -12,14 +12,14 @@ from rich.table import Table
 from eval.curves import curves, save
 from eval.score import collect, find, per_image
 from eval.statistics import Draws, compare
-from eval.tables import BOUNDS, label
+from eval.tables import BOUNDS, methods
 
 log = logging.getLogger("plot")
 
 
 def compared(scores: pd.DataFrame, ours: str, at: list[float], fidelity: str) -> Table | None:
     """LPIPS of a method and of each other one where both reach the same accuracy; None where it cannot be said."""
-    runs = {label(row): Path(row.run) for _, row in scores.drop_duplicates("run").iterrows()}
+    runs = dict(zip(methods(scores), map(Path, scores.run), strict=True))
     if ours not in runs or "accuracy" not in set(scores.metric):
         return None
     facts = {name: (per_image(root, "accuracy"), per_image(root, fidelity)) for name, root in runs.items()}

@@ -29,15 +29,14 @@ def composed(*overrides, name="run"):
 
 def run(*overrides):
     """Compose, instantiate, and edit two requests (one with a source, both with a mask) on the exact model."""
-    cfg = composed("benchmark.path=none", *overrides)
+    cfg = composed("benchmark=folder", "benchmark.path=none", *overrides)
     editor, backbone = (instantiate(cfg[key], _convert_="all") for key in ("editor", "backbone"))
     assert isinstance(editor, Editor)
     mask = torch.zeros(1, 16, 16)
     mask[0, 4:12, 4:12] = 1
     image = backbone.decode(backbone.means[0, 0][None])[0]
-    asks = [
-        EditRequest(str(i), lambda: image, "pear", source, lambda: mask) for i, source in enumerate(("apple", None))
-    ]
+    settings = {"mask": lambda: mask, "counterfactual": lambda: 1 - image}
+    asks = [EditRequest(str(i), lambda: image, "pear", source, **settings) for i, source in enumerate(("apple", None))]
     levels = backbone.levels(10)
     walks = [(ask.id, editor(ask, RATIOS, levels, RequestNoise(cfg.seed, ask.id))) for ask in asks]
     outcomes = list(Engine(backbone, BatchSizes(**cfg.engine.batch), progress=False).run(walks))
@@ -48,7 +47,8 @@ def run(*overrides):
         assert [edit.level for edit in outcome.result.edits] == [3, 10]
         assert all(edit.image.shape == (3, 16, 16) for edit in outcome.result.edits)
         assert all(edit.image.min() >= 0 and edit.image.max() <= 1 for edit in outcome.result.edits)
-        assert all(not torch.equal(edit.image, image) for edit in outcome.result.edits)
+        copies = all(torch.equal(edit.image, image) for edit in outcome.result.edits)
+        assert copies == ("editor=copy" in overrides)
     return outcomes
 
 
@@ -75,7 +75,7 @@ def test_every_rule(extremes, threshold):
 
 @pytest.mark.parametrize("backbone", names("backbone"))
 def test_every_backbone_composes(backbone):
-    cfg = composed(f"backbone={backbone}", "benchmark.path=none")
+    cfg = composed(f"backbone={backbone}", "benchmark=folder", "benchmark.path=none")
     assert cfg.backbone._target_.startswith("diffedit.backbones.")
 
 
@@ -87,13 +87,13 @@ def test_every_benchmark_composes(benchmark):
 def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
     masks = {"editor/mask", "editor/mask/extremes", "editor/mask/threshold"}
-    assert groups == {"backbone", "benchmark", "editor", "part"} | masks
+    assert groups == {"backbone", "benchmark", "editor", "metric", "part"} | masks
 
 
 @pytest.mark.parametrize("editor", names("editor"))
 def test_a_yaml_lists_every_field_of_its_class_with_its_default(editor):
     """What a user sees in the yaml is what there is."""
-    cfg = composed(f"editor={editor}", "benchmark.path=none")
+    cfg = composed(f"editor={editor}", "benchmark=folder", "benchmark.path=none")
     built = instantiate(cfg.editor, _convert_="all")
     settings = OmegaConf.to_container(cfg.editor)
     assert set(settings) - {"_target_"} == set(vars(built))

@@ -26,7 +26,8 @@ def run(folder, tiny_folder, rows, *args):
     """(exit code, output, manifest by picture) of one run over these rows."""
     with (folder / "edits.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("image", "source", "target", "mask"), *rows])
-    settings = [f"backbone.path={tiny_folder}", f"benchmark.path={folder}/edits.csv", f"runs={folder}/runs"]
+    table = ["benchmark=folder", f"benchmark.path={folder}/edits.csv", f"runs={folder}/runs"]
+    settings = ["backbone=stable_diffusion", f"backbone.path={tiny_folder}", *table]
     done = call("run.py", *settings, "steps=4", "ratios=[0.5,1]", BATCH, *args)
     (path,) = (folder / "runs").rglob("manifest.parquet")
     return done, pd.read_parquet(path), path.parent

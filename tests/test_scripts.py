@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 def test_run_resumes_reports_and_refuses(folder, tmp_path):
     table = folder / "edits.csv"
-    args = [*ANALYTIC, f"benchmark.path={table}", f"runs={tmp_path}"]
+    args = [*ANALYTIC, "benchmark=folder", f"benchmark.path={table}", f"runs={tmp_path}"]
     first = call("run.py", *args)
     assert first.returncode == 1
     assert "3 of 4 requests done, 6 edits" in said(first)
@@ -73,7 +73,15 @@ def test_run_resumes_reports_and_refuses(folder, tmp_path):
 
 def test_run_stops_at_the_first_error_where_asked(folder, tmp_path):
     batch = "engine.batch={predict: 4, encode: 1, decode: 1, embed: 1}"
-    done = call("run.py", *ANALYTIC, f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}", "on_error=stop", batch)
+    done = call(
+        "run.py",
+        *ANALYTIC,
+        "benchmark=folder",
+        f"benchmark.path={folder}/edits.csv",
+        f"runs={tmp_path}",
+        "on_error=stop",
+        batch,
+    )
     assert done.returncode == 1
     assert "on_error=stop" in said(done)
     assert "none.png" in said(done)
@@ -84,7 +92,7 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_pictures(folder, tmp_pa
     with (tmp_path / "many.csv").open("w", newline="") as file:
         rows = [(f"{folder}/{'abc'[i % 3]}.png", "apple", "pear", f"r{i}") for i in range(300)]
         csv.writer(file).writerows([("image", "source", "target", "id"), *rows])
-    args = [*ANALYTIC, f"benchmark.path={tmp_path}/many.csv", "name=x"]
+    args = [*ANALYTIC, "benchmark=folder", f"benchmark.path={tmp_path}/many.csv", "name=x"]
     killed = [sys.executable, str(ROOT / "scripts/run.py"), *args, f"runs={tmp_path}/killed"]
     with subprocess.Popen(killed, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "2"}) as process:
         while process.poll() is None and len(list((tmp_path / "killed").rglob("records/*.json"))) < 20:
@@ -106,20 +114,18 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_pictures(folder, tmp_pa
 
 def test_sweeps_run_every_job(folder, tmp_path):
     """The first job fails a request (exit code 1 at the end); the second runs all the same."""
-    done = call(
-        "run.py", "--multirun", "editor=sdedit,encode_decode", *ANALYTIC, f"benchmark.path={folder}/edits.csv",
-        f"runs={tmp_path}",
-    )  # fmt: skip
+    table = ["benchmark=folder", f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}"]
+    done = call("run.py", "--multirun", "editor=sdedit,encode_decode", *ANALYTIC, *table)
     assert done.returncode == 1
     assert {path.parents[1].name for path in tmp_path.rglob("manifest.parquet")} == {"sdedit", "encode_decode"}
 
 
 def test_bad_settings_are_said_plainly(folder, tmp_path):
-    table = [f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}"]
+    table = ["benchmark=folder", f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}"]
     for args, words in (
         ([*ANALYTIC, *table, "editor.start=encoder"], "start = 'encoder' is none of encode, noise"),
         ([*ANALYTIC, *table, "ratios=[0.01]"], "r = 0.01 of N = 10 steps"),
-        (["backbone=analytic"], "benchmark.path"),
+        (["backbone=analytic", "benchmark=folder"], "benchmark.path"),
     ):
         done = call("run.py", *args)
         assert done.returncode == 1
@@ -157,9 +163,12 @@ def documented_commands():
                 yield shlex.split(line, comments=True)[1:]
 
 
+HYDRA = [f"scripts/{name}.py" for name in ("run", "edit", "score", "plot")]
+
+
 def test_documented_commands_parse():
     """With Hydra's own parser, and against the configs: each override names a setting that there is."""
-    commands = [words for words in documented_commands() if words[0] in ("scripts/run.py", "scripts/edit.py")]
+    commands = [words for words in documented_commands() if words[0] in HYDRA]
     assert len(commands) >= 12
     for script, *words in commands:
         overrides = [word for word in words if not word.startswith("--")]

@@ -1,8 +1,10 @@
 """Training goes on exactly where it was interrupted."""
 
+import hashlib
 import json
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
@@ -13,9 +15,11 @@ from diffedit.backbones.stable_diffusion import StableDiffusion
 from eval.benchmarks.stilllife.scene import Scene, sample
 from eval.networks.stilllife import Seen, StillLifeFeatures, agreement, labels
 from scripts.train.captions import shortened, write_tokenizer
+from scripts.train.clip import ClipPart, pairs, rivals
 from scripts.train.features import FeaturesPart
+from scripts.train.latents import Latents
 from scripts.train.ldm import LdmPart
-from scripts.train.loop import Schedule, batches, train
+from scripts.train.loop import Schedule, rendered, train
 from scripts.train.vae import VaePart
 
 SCHEDULE = Schedule(steps=5, batch=2, rate=1e-3, warmup=2, validate=3, minutes=0, workers=0)
@@ -66,9 +70,9 @@ def test_a_finished_training_is_left_alone(tmp_path, caplog):
 
 
 def test_batches_do_not_depend_on_where_they_begin():
-    from_start = list(batches(SCHEDULE, 0))
+    from_start = list(rendered(SCHEDULE, 0))
     assert len(from_start) == 5
-    images, scenes = next(batches(SCHEDULE, 3))
+    images, scenes = next(rendered(SCHEDULE, 3))
     assert torch.equal(images, from_start[3][0])
     assert scenes == from_start[3][1]
     assert images.min() >= 0
@@ -138,7 +142,7 @@ def test_the_tokenizer_is_clips_and_knows_every_text(tmp_path):
 
 def test_the_latent_diffusion_model_trains_and_loads_everywhere(tmp_path):
     train(part(), SCHEDULE, tmp_path / "vae", torch.device("cpu"), bfloat16=False)
-    network = LdmPart(str(tmp_path / "vae/export"), (32, 64), width=32, dropped=0.1, validation=4, seed=0)
+    network = LdmPart(str(tmp_path / "vae/export"), (32, 64), width=32, dropped=0.1, pictures=7, validation=4, seed=0)
     train(network, SCHEDULE, tmp_path / "ldm", torch.device("cpu"), bfloat16=False)
     folder = tmp_path / "ldm/export"
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
@@ -148,3 +152,62 @@ def test_the_latent_diffusion_model_trains_and_loads_everywhere(tmp_path):
     assert backbone.embed(["apples"])[0].shape == (32, 32)
     assert load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"].dtype == torch.float16
     assert Image.open(tmp_path / "ldm/sheet_000005.png").width > 500
+
+
+def test_the_tokenizer_numbers_its_tokens_the_same_at_every_training(tmp_path):
+    """The trainer's own numbering is another at each call; weights would not fit the next tokenizer."""
+    names = ("vocab.json", "merges.txt")
+    for folder in ("a", "b"):
+        write_tokenizer(tmp_path / folder)
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+    pinned = hashlib.md5((tmp_path / "a/vocab.json").read_bytes()).hexdigest()
+    assert pinned == "5d82e62d734811ef6a9b8a670e6caa8c"
+
+
+def test_latents_are_made_once_and_cover_all_pictures_each_time_through(tmp_path):
+    calls = []
+
+    def encode(images):
+        calls.append(len(images))
+        return images[:, :1, ::16, ::16].repeat(1, 4, 1, 1)
+
+    schedule = Schedule(steps=6, batch=4, rate=1e-3)
+    one = list(Latents(tmp_path, encode, 8).batches(schedule, 0))
+    assert sum(calls) == 8
+    other = list(Latents(tmp_path, encode, 8).batches(schedule, 3))
+    assert sum(calls) == 8
+    assert all(torch.equal(a[0], b[0]) and a[1] == b[1] for a, b in zip(one[3:], other, strict=True))
+    for epoch in range(3):
+        seeds = [scene.seed for _, scenes in one[2 * epoch : 2 * epoch + 2] for scene in scenes]
+        assert sorted(seeds) == list(range(8))
+    assert one[0][0].shape == (4, 4, 4, 4)
+
+
+def test_clip_trains_and_loads_in_open_clip(tmp_path):
+    part = ClipPart(width=32, vision=8, text_layers=1, validation=4, seed=0)
+    train(part, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
+    figures = json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])
+    assert 0 <= figures["right_of_16"] <= 1
+    folder = f"local-dir:{tmp_path / 'export'}"
+    model, _, preprocess = open_clip.create_model_and_transforms(folder, require_pretrained=True)
+    texts = ["a bowl of apples", "pears"]
+    tokens = open_clip.get_tokenizer(folder)(texts)
+    assert torch.equal(tokens, part.tokens(texts))
+    with torch.no_grad():
+        assert model.encode_text(tokens).shape == (2, 32)
+        assert model.encode_image(preprocess(Image.new("RGB", (64, 64)))[None]).shape == (1, 32)
+
+
+def test_a_step_of_clip_holds_scenes_and_their_edits():
+    scenes = pairs(Schedule(steps=3, batch=16, rate=1e-3), 1)
+    captions = [scene.caption() for scene in scenes]
+    assert len(set(captions)) == len(captions) > 12
+    assert len({scene.seed for scene in scenes}) == 8
+    found = rivals(scenes[0])
+    assert len(found) == 16
+    assert len({each.caption() for each in found}) == 16
+    assert all(each.seed == scenes[0].seed for each in found)
+    assert {"vessel", "table", "wall", "fruits"} == {
+        name for each in found[1:] for name in ("vessel", "table", "wall", "fruits")
+        if getattr(each, name) != getattr(found[0], name)
+    }  # fmt: skip

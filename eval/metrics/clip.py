@@ -13,7 +13,8 @@ from diffedit.files import located
 from eval.gallery import Batch
 from eval.metrics import means
 
-log = logging.getLogger(__name__)
+# open_clip writes what it loads to the root logger
+logging.getLogger("root").addFilter(lambda record: "open_clip" not in record.pathname or record.levelno > logging.INFO)
 
 
 class ClipScore:

@@ -1,0 +1,63 @@
+"""A contact sheet of finished runs: input, contrast map, mask, edit at each ratio, and the exact answer if known."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diffedit.runs import file_name, to_picture
+from diffedit.types import EditRequest
+from eval.gallery import Gallery, load
+from eval.sheet import heat, overlay, sheet
+
+Row = list[tuple[str, Image.Image]]
+
+
+def row(gallery: Gallery, request: EditRequest, name: str) -> Row:
+    """What one run made of one request."""
+    record, image = gallery.records[request.id], request.image()
+    shown: Row = [(name, to_picture(image))]
+    if record["map"]:
+        contrast = np.load(gallery.root / "maps" / f"{file_name(request.id)}.npy")
+        shown.append(("contrast map", heat(torch.from_numpy(contrast), image.shape[-1])))
+    if record["mask"]:
+        shown.append(("mask", overlay(image, load(gallery.root / record["mask"])[None] > 0.5)))
+    for ratio in gallery.ratios:
+        shown.append((f"r = {ratio:g}", to_picture(load(gallery.root / gallery.edit(request.id, ratio)["file"]))))
+    if request.counterfactual is not None:
+        shown.append((f"exact: {request.target}", to_picture(request.counterfactual())))
+    return shown
+
+
+def chosen(requests: list[EditRequest], count: int) -> list[int]:
+    """Places of `count` requests, spread evenly over all."""
+    return [i * len(requests) // count for i in range(min(count, len(requests)))]
+
+
+def main() -> None:
+    """Command line."""
+    example = "example: python scripts/sheet.py runs/stilllife_scenes/stilllife/*/default --out sheet.png"
+    parser = argparse.ArgumentParser(description=__doc__, epilog=example)
+    parser.add_argument("runs", nargs="+", type=Path, help="run directories of the same benchmark")
+    parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="file to write (default sheet.png)")
+    parser.add_argument("--count", type=int, default=8, help="requests to show, spread over all (default 8)")
+    args = parser.parse_args()
+    galleries = [Gallery(root) for root in args.runs]
+    for gallery in galleries:
+        gallery.check()
+        if [each.id for each in gallery.requests] != [each.id for each in galleries[0].requests]:
+            parser.error(f"{gallery.root} has other requests than {galleries[0].root}")
+    rows = []
+    for i in chosen(galleries[0].requests, args.count):
+        for gallery in galleries:
+            editor = gallery.root.resolve().parts[-2]
+            rows.append(row(gallery, gallery.requests[i], f"{editor}: {gallery.requests[i].id}"))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet(rows).save(args.out)
+    print(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Scores lie beside their run, are never computed twice, and refuse a run that is not whole."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from baselines.bounds import Copy, Oracle, RoundTrip
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.backbones.tiny import TinyPipeline
+from diffedit.editor import DiffEdit
+from diffedit.engine import BatchSizes, Engine
+from diffedit.rng import RequestNoise
+from diffedit.runs import RunDirectory
+from diffedit.types import EditRequest
+from eval.benchmarks.stilllife.benchmarks import StillLifeScenes
+from eval.curves import curves, save
+from eval.gallery import Gallery, IncompleteRunError
+from eval.metrics.distribution import StillLifeFid
+from eval.metrics.stilllife import CounterfactualError, EditAccuracy, MaskIou, StillLifeLpips
+from eval.score import collect, find, per_image, score
+from eval.tables import terminal, wide
+from scripts.train.features import FeaturesPart
+
+BENCHMARK = {"_target_": "eval.benchmarks.stilllife.benchmarks.StillLifeScenes", "size": 8}
+EDITORS = {"diffedit": DiffEdit(), "copy": Copy(), "round_trip": RoundTrip(), "oracle": Oracle()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(runs of four editors by name, metrics) with random weights."""
+    folder = tmp_path_factory.mktemp("scored")
+    FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0).export(folder / "features")
+    backbone = StableDiffusion(str(TinyPipeline(latent=16, tokens=77).write(folder / "tiny")), device="cpu")
+    for name, editor in EDITORS.items():
+        config = {"ratios": [0.5, 1.0], "benchmark": BENCHMARK, "seed": 0}
+        run = RunDirectory(folder / "runs/stilllife_scenes/tiny" / name / "default", config, StillLifeScenes.version)
+        asks = {ask.id: ask for ask in run.pending(StillLifeScenes(size=8).requests(64))}
+        levels = backbone.levels(4)
+        walks = [(ask.id, editor(ask, [0.5, 1.0], levels, RequestNoise(0, ask.id))) for ask in asks.values()]
+        for outcome in Engine(backbone, BatchSizes(), progress=False).run(walks):
+            assert outcome.error is None, outcome.error
+            run.save(asks[outcome.id], outcome)
+        run.close()
+    weights = str(folder / "features")
+    metrics = {
+        "lpips": StillLifeLpips(weights, "cpu"),
+        "accuracy": EditAccuracy(weights, "cpu"),
+        "mask_iou": MaskIou(),
+        "counterfactual": CounterfactualError(weights, "cpu"),
+        "fid": StillLifeFid(weights, 16, "cpu"),
+    }
+    return folder / "runs", metrics, folder / "cache"
+
+
+@pytest.fixture
+def runs(made, tmp_path):
+    """A copy of them, scored."""
+    source, metrics, cache = made
+    shutil.copytree(source, tmp_path / "runs")
+    roots = find(str(tmp_path / "runs/*/*/*/*"))
+    for root in roots:
+        assert score(root, metrics, cache, resamples=100) == list(metrics)
+    return roots, metrics, cache
+
+
+def test_floor_and_ceiling(runs):
+    table = wide(collect(runs[0])).set_index("method")
+    assert list(dict.fromkeys(table.index)) == ["copy", "round_trip", "oracle", "diffedit"]
+    assert table.index.value_counts()["copy"] == table.index.value_counts()["oracle"] == 1
+    assert table.index.value_counts()["diffedit"] == 2
+    assert table.loc["copy", "lpips"] == 0
+    assert table.loc["oracle", "cf_lpips"] == 0
+    assert table.loc["oracle", "cf_psnr"] == 100
+    assert table.loc["oracle", "lpips"] == pytest.approx(table.loc["copy", "cf_lpips"])
+    assert table.loc["round_trip", "lpips"] > 0
+    assert np.isnan(table.loc["copy", "mask_iou"])
+    assert table.loc["diffedit", "mask_iou"].nunique() == 1
+    assert (collect(runs[0]).n == 8).all()
+
+
+def test_figures_are_those_of_the_pictures_on_disk(runs):
+    """LPIPS by hand, from the files."""
+    metrics, (root,) = runs[1], [root for root in runs[0] if root.parts[-2] == "diffedit"]
+    gallery = Gallery(root)
+    distance = metrics["lpips"].distance
+    values = []
+    for batches in gallery.batches(3):
+        with torch.no_grad():
+            values += distance(batches[1.0].inputs, batches[1.0].edits).tolist()
+    found = per_image(root, "lpips")
+    assert found[1.0].to_numpy() == pytest.approx(values)  # ids are sorted, and so is the benchmark
+    scores = collect([root])
+    row = scores[(scores.metric == "lpips") & (scores.ratio == 1)].iloc[0]
+    assert row.value == pytest.approx(np.mean(values))
+    assert row.low < row.value < row.high
+    with pytest.raises(KeyError, match="nothing measured brightness"):
+        per_image(root, "brightness")
+
+
+def test_nothing_is_scored_twice_and_a_changed_edit_is_scored_again(runs):
+    roots, metrics, cache = runs
+    root = next(each for each in roots if each.parts[-2] == "diffedit")
+    before = {path: path.stat().st_mtime_ns for path in (root / "scores").iterdir()}
+    assert score(root, metrics, cache, resamples=100) == []
+    assert before == {path: path.stat().st_mtime_ns for path in (root / "scores").iterdir()}
+    assert score(root, metrics, cache, resamples=50) == list(metrics)
+    (root / "scores/lpips.json").unlink()
+    assert score(root, metrics, cache, resamples=50) == ["lpips"]
+    record = next((root / "records").iterdir())
+    said = json.loads(record.read_text())
+    said["edits"][0]["sha256"] = "0" * 64
+    record.write_text(json.dumps(said))
+    assert score(root, metrics, cache, resamples=50) == list(metrics)
+
+
+def test_an_undefined_metric_says_why(runs):
+    root = next(each for each in runs[0] if each.parts[-2] == "copy")
+    said = json.loads((root / "scores/mask_iou.json").read_text())
+    assert said["undefined"] == "the method has no mask"
+    assert said["rows"] == []
+
+
+def test_an_incomplete_run_is_refused_by_name(runs):
+    roots, metrics, cache = runs
+    root = roots[0]
+    record = sorted((root / "records").iterdir())[2]
+    said = json.loads(record.read_text())
+    record.write_text(json.dumps(said | {"status": "failed", "error": "OSError: broken"}))
+    with pytest.raises(IncompleteRunError, match=rf"1 of 8 requests have no edits.*\n  {said['id']}: OSError: broken"):
+        score(root, metrics, cache)
+    record.unlink()
+    with pytest.raises(IncompleteRunError, match=f"{said['id']}: not run yet"):
+        score(root, metrics, cache)
+
+
+def test_a_run_of_another_version_and_no_run_are_refused(runs, tmp_path):
+    root = runs[0][0]
+    config = (root / "config.yaml").read_text()
+    (root / "config.yaml").write_text(config.replace("benchmark_version: '1'", "benchmark_version: '0'"))
+    with pytest.raises(ValueError, match="version 0 of its benchmark; now it has 1"):
+        Gallery(root)
+    with pytest.raises(FileNotFoundError, match=r"no config\.yaml"):
+        Gallery(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no run directory there"):
+        find(str(tmp_path / "nothing/*"))
+
+
+def test_a_truncated_edit_is_named(runs):
+    roots, metrics, cache = runs
+    root = roots[0]
+    path = sorted((root / "images/1").iterdir())[0]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(OSError, match=path.name):
+        score(root, metrics, cache, resamples=10)
+
+
+def test_plots_and_tables(runs, tmp_path):
+    scores = collect(runs[0])
+    paths = save(curves(scores, "lpips", "accuracy", "a title"), tmp_path / "plots/one")
+    assert [path.suffix for path in paths] == [".png", ".svg"]
+    assert paths[0].stat().st_size > 10_000
+    svg = paths[1].read_text()
+    assert "diffedit" in svg
+    assert "round_trip" in svg
+    with pytest.raises(KeyError, match="beauty was not scored; there are accuracy, cf_lpips"):
+        curves(scores, "lpips", "beauty")
+    assert terminal(scores, "title").row_count == 5
+
+
+def test_two_runs_of_an_editor_are_told_apart(runs):
+    scores = collect(runs[0])
+    other = scores[scores.editor == "diffedit"].assign(name="editor.guidance=3")
+    assert set(wide(pd.concat([scores, other])).method) == {
+        "copy", "round_trip", "oracle", "diffedit (default)", "diffedit (editor.guidance=3)",
+    }  # fmt: skip
+
+
+def test_the_oracle_needs_a_counterfactual(analytic):
+    walk = Oracle()(EditRequest("a", lambda: None, "pear"), [0.5], analytic.levels(4), RequestNoise(0, "a"))
+    with pytest.raises(ValueError, match="request a: the benchmark knows no counterfactual"):
+        next(walk)

@@ -1,0 +1,58 @@
+"""The bootstrap covers what it should, and methods are compared where they are equally strong."""
+
+import numpy as np
+import pytest
+
+from eval.statistics import Draws, compare, crossing
+
+
+def test_resamples_are_paired_and_stay_within_groups():
+    groups = ["b", "a", "a", "b", "b"]
+    draws = Draws(5, groups, 50)
+    assert np.array_equal(draws.counts, Draws(5, groups, 50).counts)
+    assert (draws.counts[:, [1, 2]].sum(1) == 2).all()
+    assert (draws.counts[:, [0, 3, 4]].sum(1) == 3).all()
+    assert not np.array_equal(draws.counts, Draws(5, groups, 50, seed=1).counts)
+
+
+def test_means_of_resamples_are_means_of_what_was_drawn():
+    draws, values = Draws(4, resamples=3), np.array([1.0, 10, 100, 1000])
+    expected = [np.repeat(values, row.astype(int)).mean() for row in draws.counts]
+    assert draws.means(values) == pytest.approx(expected)
+    assert draws.means(np.stack([values, 2 * values], 1))[:, 1] == pytest.approx(np.array(expected) * 2)
+
+
+def test_intervals_cover_the_truth_19_times_of_20():
+    draw = np.random.default_rng(0)
+    draws = Draws(200, resamples=500)
+    inside = 0
+    for _ in range(1000):
+        figure = draws.mean(draw.exponential(size=200))
+        inside += figure.low <= 1 <= figure.high
+    assert 930 <= inside <= 970
+
+
+def test_crossing_is_linear_and_nan_where_it_never_comes():
+    strength = np.array([[0.2, 0.6, 0.8], [0.2, 0.3, 0.4], [0.7, 0.6, 0.9], [0.1, 0.1, 0.9]])
+    fidelity = np.array([[1.0, 2.0, 4.0]] * 4)
+    found = crossing(strength, fidelity, 0.5)
+    assert found[0] == pytest.approx(1.75)
+    assert np.isnan(found[1])
+    assert found[2] == 1.0  # reached by the smallest ratio
+    assert found[3] == pytest.approx(3.0)
+
+
+def test_a_method_that_is_better_everywhere_is_found_so():
+    draw = np.random.default_rng(0)
+    hard = draw.random((300, 1))
+    strength = (hard < np.array([0.2, 0.5, 0.8])).astype(float)
+    fidelity = draw.random((300, 3)) + np.arange(3)
+    found = compare((strength, fidelity), (strength, fidelity + 0.3), 0.5, Draws(300))
+    assert found.difference.value == pytest.approx(-0.3)
+    assert found.difference.low == pytest.approx(-0.3)  # paired: the same resamples for both
+    assert found.difference.high == pytest.approx(-0.3)
+    same = compare((strength, fidelity), (strength, draw.random((300, 3)) + np.arange(3)), 0.5, Draws(300))
+    assert same.difference.low < 0 < same.difference.high
+    never = compare((strength, fidelity), (strength * 0, fidelity), 0.5, Draws(300))
+    assert np.isnan(never.theirs)
+    assert never.share == 0
