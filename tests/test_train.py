@@ -41,7 +41,10 @@ def part(kind=VaePart):
 
 def run(part, out):
     train(part, SCHEDULE, out, torch.device("cpu"), bfloat16=False)
-    AutoencoderKL.from_pretrained(out / "export")
+    vae = AutoencoderKL.from_pretrained(out / "export")
+    with torch.no_grad():
+        latents = vae.encode(part.images(torch.device("cpu"))).latent_dist.mode() * vae.config.scaling_factor
+    assert latents.std() == pytest.approx(1, abs=0.01)
     return load_file(out / "export/diffusion_pytorch_model.safetensors")
 
 

@@ -86,8 +86,7 @@ class VaePart:
         """Diffusers' layout, in half precision, the scaling factor such that latents have unit variance."""
         x = self.images(next(self.module.parameters()).device)
         factor = 1 / self.round_trip(x)[0].std().item()
-        self.module.register_to_config(scaling_factor=round(factor, 4))
-        half = {name: weight.half() for name, weight in self.module.state_dict().items()}
-        copy = AutoencoderKL.from_config(self.module.config).half()
-        copy.load_state_dict(half)
+        # Set at construction: from_config forgets a value that was only registered.
+        copy = AutoencoderKL.from_config(self.module.config, scaling_factor=round(factor, 4)).half()
+        copy.load_state_dict({name: weight.half() for name, weight in self.module.state_dict().items()})
         copy.save_pretrained(folder)
