@@ -57,6 +57,11 @@ def batch(benchmark, edits=None, masks=None):
     return Batch(asks, inputs, inputs if edits is None else edits, masks, [truth for _, truth in benchmark.truths()])
 
 
+def pair(inputs, edits):
+    """Pictures of no benchmark."""
+    return Batch([], inputs, edits, None)
+
+
 def exact(benchmark):
     """The counterfactual of every request."""
     return torch.stack([ask.counterfactual() for ask in benchmark.requests(64)])
@@ -89,7 +94,7 @@ def test_frechet_is_torchmetrics():
     fid.inception.num_features = 48
     fid.update(one, real=True)
     fid.update(other, real=False)
-    ours = frechet(*(((x * 255).byte()).flatten(1).double().numpy() for x in (one, other)))
+    ours = frechet(*(x.flatten(1).numpy() for x in (one, other)))
     assert ours == pytest.approx(fid.compute().item(), rel=1e-3)
 
 
@@ -115,13 +120,16 @@ def test_perceptual_distance_is_the_lpips_packages(weights):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = lpips.LPIPS(net="alex", pnet_rand=True, lpips=False, verbose=False)
-    theirs.net = ours.network.activations
-    theirs.L, theirs.scaling_layer = 4, nn.Identity()
+
+    class Ours(nn.Module):
+        def forward(self, x):
+            return ours.network.activations(x / 2 + 0.5)
+
+    theirs.net, theirs.L, theirs.scaling_layer = Ours(), 4, nn.Identity()
     one, other = pictures(3), pictures(3, seed=1)
     with torch.no_grad():
-        theirs.net = lambda x: ours.network.activations(x / 2 + 0.5)
         expected = theirs(one * 2 - 1, other * 2 - 1).flatten()
-    found = ours.facts(Batch([], one, other, None))["lpips"]
+    found = ours.facts(pair(one, other))["lpips"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert (found > 0.01).all()
     assert ours.distance(one, one).abs().max() == 0
@@ -179,7 +187,7 @@ def test_the_counterfactual_has_no_error_and_the_copy_has_it_inside(weights):
     assert (copied["cf_psnr_inside"] < 25).all()
     assert (copied["cf_psnr_outside"] > 35).all()  # renders differ by less than 8 of 255 there
     assert (copied["cf_lpips_inside"] > copied["cf_lpips_outside"]).all()
-    assert metric.missing(Batch([EditRequest("a", lambda: None, "b")], None, None, None))
+    assert metric.missing(Batch([EditRequest("a", lambda: None, "b")], pictures(1), pictures(1), None))
 
 
 def test_mask_iou_of_known_masks():
@@ -218,7 +226,7 @@ def test_accuracy_wants_the_new_value_and_not_the_old_one():
 
 
 def test_accuracy_says_where_it_is_not_defined(weights):
-    assert "Still Life" in EditAccuracy(weights, "cpu").missing(Batch([], None, None, None))
+    assert "Still Life" in EditAccuracy(weights, "cpu").missing(pair(pictures(1), pictures(1)))
 
 
 def test_missing_weights_are_named(tmp_path):
@@ -250,7 +258,7 @@ def scope(tmp_path, n=8):
 
 def test_csfid_is_flexits_formula(weights, tmp_path):
     metric, where = StillLifeCsfid(weights, size=40, device="cpu"), scope(tmp_path)
-    features = metric.facts(Batch([], None, pictures(8), None))["features"]
+    features = metric.facts(pair(pictures(8), pictures(8)))["features"]
     found = metric.figures({"features": features.numpy()}, where)
     network = StillLifeLpips(weights, "cpu").network
     expected = []

@@ -141,7 +141,7 @@ def test_a_run_of_another_version_and_no_run_are_refused(runs, tmp_path):
     root = runs[0][0]
     config = (root / "config.yaml").read_text()
     (root / "config.yaml").write_text(config.replace("benchmark_version: '1'", "benchmark_version: '0'"))
-    with pytest.raises(ValueError, match="version 0 of its benchmark; now it has 1"):
+    with pytest.raises(ValueError, match="version 0 of its benchmark, which now has 1"):
         Gallery(root)
     with pytest.raises(FileNotFoundError, match=r"no config\.yaml"):
         Gallery(tmp_path)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from numpy import ndarray
@@ -14,6 +14,7 @@ from eval.gallery import Batch
 from eval.statistics import Draws, Figure
 
 
+@runtime_checkable
 class HasReference(Protocol):
     """A benchmark that knows pictures of the distribution that edits should look like."""
 
@@ -44,6 +45,7 @@ class Scope:
     cache: Path
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A measure of edits. `better` says for each of its figures whether `higher` or `lower` is better."""
 

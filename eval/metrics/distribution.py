@@ -61,7 +61,7 @@ class Features:
         """The pooled activations."""
         return self.network(images.to(next(self.network.parameters()).device)).features.cpu()
 
-    def reference(self, scope: Scope) -> tuple[Float[ndarray, "m d"], ndarray]:
+    def reference(self, scope: Scope) -> tuple[Float[ndarray, "m d"], list[str]]:
         """(features, classes) of the benchmark's reference set."""
         told = f"{self.hash} {scope.name} {scope.benchmark.version} {self.size} {scope.resolution}"
         path = scope.cache / f"reference-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from eval.images import to_tensor
 FIRST = 10**6  # of its split: apart from the scenes of the other benchmarks
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Draws pictures from texts (`diffedit.sampler.Sampler`)."""
 
