@@ -15,6 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from diffedit.files import write
+from eval.features import ReferenceSet
 from eval.gallery import Batch, Gallery
 from eval.metrics import Metric, Scope
 from eval.statistics import Draws
@@ -48,7 +49,7 @@ def score(root: Path, metrics: Mapping[str, Metric], cache: Path, resamples: int
     labels = [request.label for request in gallery.requests]
     draws = Draws(len(labels), labels if all(labels) else None, resamples)
     name = json.dumps(gallery.config["benchmark"], sort_keys=True)
-    scope = Scope(gallery.benchmark, name, gallery.requests, gallery.resolution, draws, cache)
+    scope = Scope(gallery.requests, draws, ReferenceSet(gallery.benchmark, name, gallery.resolution, cache))
     for name, metric in todo.items():
         rows = []
         for ratio in gallery.ratios if name not in reasons else []:

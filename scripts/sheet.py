@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffedit.runs import file_name, to_picture
+from diffedit.runs import to_picture
 from diffedit.types import EditRequest
 from eval.gallery import Gallery, load
 from eval.sheet import heat, overlay, sheet
@@ -18,12 +18,13 @@ Row = list[tuple[str, Image.Image]]
 def row(gallery: Gallery, request: EditRequest, name: str) -> Row:
     """What one run made of one request."""
     record, image = gallery.records[request.id], request.image()
-    shown: Row = [(name, to_picture(image))]
+    nothing = ("", Image.new("RGB", (1, 1), "white"))  # keeps the columns of several methods in line
+    shown: Row = [(name, to_picture(image)), nothing, nothing]
     if record["map"]:
-        contrast = np.load(gallery.root / "maps" / f"{file_name(request.id)}.npy")
-        shown.append(("contrast map", heat(torch.from_numpy(contrast), image.shape[-1])))
+        contrast = np.load(gallery.root / record["map"])
+        shown[1] = ("contrast map", heat(torch.from_numpy(contrast), image.shape[-1]))
     if record["mask"]:
-        shown.append(("mask", overlay(image, load(gallery.root / record["mask"])[None] > 0.5)))
+        shown[2] = ("mask", overlay(image, load(gallery.root / record["mask"])[None] > 0.5))
     for ratio in gallery.ratios:
         shown.append((f"r = {ratio:g}", to_picture(load(gallery.root / gallery.edit(request.id, ratio)["file"]))))
     if request.counterfactual is not None:

@@ -16,6 +16,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from diffedit.types import EditRequest
 from eval.benchmarks.stilllife.benchmarks import StillLifeClasses, StillLifeScenes, Truth
 from eval.benchmarks.stilllife.scene import ATTRIBUTES, Scene, change
+from eval.features import ReferenceSet
 from eval.gallery import Batch
 from eval.metrics import Scope
 from eval.metrics.clip import ClipScore
@@ -253,7 +254,7 @@ class Reference:
 def scope(tmp_path, n=8):
     labels = ["a", "b"] * (n // 2)
     asks = [EditRequest(str(i), lambda: None, "x", label=label) for i, label in enumerate(labels)]
-    return Scope(Reference(), "reference", asks, 64, Draws(n, labels, 200), tmp_path)
+    return Scope(asks, Draws(n, labels, 200), ReferenceSet(Reference(), "reference", 64, tmp_path))
 
 
 def test_csfid_is_flexits_formula(weights, tmp_path):
@@ -278,7 +279,7 @@ def test_debiased_csfid_is_unbiased_at_four_images_a_class(weights, tmp_path, mo
     raw, debiased = [], []
     for _ in range(300):
         reference = draw.normal(size=(200, d)), ["a", "b"] * 100
-        monkeypatch.setattr(metric.features, "reference", lambda scope, reference=reference: reference)
+        monkeypatch.setattr(metric.features, "reference", lambda of, reference=reference: reference)
         found = metric.figures({"features": draw.normal(size=(8, d))}, scope(tmp_path))
         raw.append(found["csfid"].value)
         debiased.append(found["csfid_debiased"].value)
@@ -288,9 +289,9 @@ def test_debiased_csfid_is_unbiased_at_four_images_a_class(weights, tmp_path, mo
 
 def test_reference_features_are_kept(weights, tmp_path, monkeypatch):
     metric, where = StillLifeFid(weights, size=10, device="cpu"), scope(tmp_path)
-    features, classes = metric.features.reference(where)
+    features, classes = metric.features.reference(where.reference)
     monkeypatch.setattr(Reference, "reference", None)
-    again, names = metric.features.reference(where)
+    again, names = metric.features.reference(where.reference)
     assert np.array_equal(features, again)
     assert list(names) == list(classes) == ["a", "b"] * 5
     found = metric.figures({"features": features}, where)["fid"]

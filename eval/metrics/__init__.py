@@ -1,8 +1,7 @@
 """Metrics: facts of every image, then figures of the whole set."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -10,18 +9,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from diffedit.types import EditRequest
+from eval.features import ReferenceSet
 from eval.gallery import Batch
 from eval.statistics import Draws, Figure
-
-
-@runtime_checkable
-class HasReference(Protocol):
-    """A benchmark that knows pictures of the distribution that edits should look like."""
-
-    version: str
-
-    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
-        """(class, picture), `size` of them; the class is "" where the benchmark has none."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +19,14 @@ class Scope:
     """What the figures of a set may need beside its facts.
 
     Attributes:
-        benchmark: the benchmark.
-        name: of the benchmark and its settings, for caches.
         requests: in the order of the facts.
-        resolution: of the pictures.
         draws: the resamples of the bootstrap.
-        cache: folder for what is costly to make again.
+        reference: pictures that edits should look like.
     """
 
-    benchmark: HasReference
-    name: str
     requests: list[EditRequest]
-    resolution: int
     draws: Draws
-    cache: Path
+    reference: ReferenceSet
 
 
 @runtime_checkable

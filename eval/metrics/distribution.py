@@ -1,21 +1,16 @@
 """Distances between sets of pictures, by features of the Still Life network: FID and the class-wise CSFID."""
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy import ndarray
-from safetensors.numpy import load_file, save
 from torch import Tensor
 
-from diffedit.files import write
+from eval.features import Features
 from eval.gallery import Batch
 from eval.metrics import Scope
-from eval.networks.stilllife import load
 from eval.statistics import Figure
 
 
@@ -42,46 +37,6 @@ def frechet(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"]) -> float:
 def scatter(features: Float[ndarray, "n d"]) -> float:
     """Trace of the covariance, unbiased."""
     return float(np.asarray(features, dtype=np.float64).var(0, ddof=1).sum())
-
-
-class Features:
-    """Features of pictures, and of the reference set of a benchmark, kept on disk.
-
-    Args:
-        weights: folder of the feature network.
-        size: pictures in the reference set.
-        device: "auto" takes CUDA where there is one.
-    """
-
-    def __init__(self, weights: str, size: int, device: str = "auto") -> None:
-        (self.network, self.hash), self.size = load(weights, device), size
-
-    @torch.no_grad()
-    def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
-        """The pooled activations."""
-        return self.network(images.to(next(self.network.parameters()).device)).features.cpu()
-
-    def reference(self, scope: Scope) -> tuple[Float[ndarray, "m d"], list[str]]:
-        """(features, classes) of the benchmark's reference set."""
-        told = f"{self.hash} {scope.name} {scope.benchmark.version} {self.size} {scope.resolution}"
-        path = scope.cache / f"reference-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
-        if path.exists():
-            kept = load_file(path)
-            return kept["features"], kept["classes"].tobytes().decode("utf-32-le").split("\n")
-        found, classes, pending = [], [], []
-        for label, image in scope.benchmark.reference(self.size, scope.resolution):
-            classes.append(label)
-            pending.append(image)
-            if len(pending) == 128 or len(classes) == self.size:
-                found.append(self(torch.stack(pending)))
-                pending = []
-        return self.keep(path, torch.cat(found).numpy(), classes)
-
-    def keep(self, path: Path, features: ndarray, classes: list[str]) -> tuple[ndarray, list[str]]:
-        """Write them, whole or not at all."""
-        letters = np.frombuffer("\n".join(classes).encode("utf-32-le"), dtype=np.uint8)
-        write(path, save({"features": features, "classes": letters}))
-        return features, classes
 
 
 class StillLifeFid:
@@ -111,7 +66,7 @@ class StillLifeFid:
 
     def figures(self, facts: Mapping[str, ndarray], scope: Scope) -> dict[str, Figure]:
         """No interval: a resample of few images has another bias than the images."""
-        return {"fid": Figure(frechet(facts["features"], self.features.reference(scope)[0]))}
+        return {"fid": Figure(frechet(facts["features"], self.features.reference(scope.reference)[0]))}
 
 
 class StillLifeCsfid:
@@ -146,7 +101,7 @@ class StillLifeCsfid:
     def figures(self, facts: Mapping[str, ndarray], scope: Scope) -> dict[str, Figure]:
         """The interval is that of a class-stratified bootstrap, moved by the bias that resampling itself adds."""
         features = np.asarray(facts["features"], dtype=np.float64)
-        known, classes = self.features.reference(scope)
+        known, classes = self.features.reference(scope.reference)
         known, classes = np.asarray(known, dtype=np.float64), np.asarray(classes)
         raw, bias, samples = [], [], []
         labels = np.asarray([request.label for request in scope.requests])
