@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -45,12 +46,17 @@ class Sampler:
     seed: int = 0
     batch: int = 64
 
+    @cached_property
     def fingerprint(self) -> str:
-        """Names everything that decides what is drawn, the content of local weights included."""
-        digest = hashlib.sha256(json.dumps(vars(self), sort_keys=True, default=dict).encode())
+        """Names everything that decides what is drawn, the content of local files included."""
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=dict).encode())
         if path := self.backbone.get("path"):
-            for file in sorted(located(path).rglob("*.safetensors")):
-                digest.update(file.read_bytes())
+            files = [
+                file for file in sorted(located(path).rglob("*")) if file.suffix in (".safetensors", ".json", ".txt")
+            ]
+            for file in files:
+                with file.open("rb") as data:
+                    digest.update(hashlib.file_digest(data, "sha256").digest())
         return digest.hexdigest()[:16]
 
     def __call__(self, texts: Mapping[str, str]) -> Iterator[tuple[str, Float[Tensor, "3 H W"]]]:

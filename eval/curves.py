@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from eval.tables import BOUNDS, methods, wide
 
@@ -16,7 +14,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKS = {"copy": "s", "round_trip": "D", "oracle": "*"}
 
 
-def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> plt.Figure:
+def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
     """The figure.
 
     Args:
@@ -31,9 +29,11 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> plt.Figure:
     for metric in (x, y):
         if metric not in set(scores.metric):
             raise KeyError(f"{metric} was not scored; there are {', '.join(sorted(set(scores.metric)))}")
-    frame = wide(scores[scores.metric.isin((x, y))]).dropna(subset=[x, y])
-    figure, axes = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
-    lines = [name for name in dict.fromkeys(frame.method) if name not in BOUNDS]
+    scores = scores[scores.metric.isin((x, y))]
+    frame = wide(scores).dropna(subset=[x, y])
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.subplots()
+    lines = list(dict.fromkeys(frame.method[~frame.editor.isin(BOUNDS)]))
     for i, method in enumerate(lines):
         own, colour = frame[frame.method == method].sort_values("ratio"), COLOURS[i % len(COLOURS)]
         axes.plot(own[x], own[y], "o-", color=colour, label=method, markersize=4, linewidth=1.5)
@@ -44,7 +44,7 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> plt.Figure:
                 f"{row.ratio:g}", place, xytext=(4, -10), textcoords="offset points", fontsize=7, color=colour
             )
     for name in BOUNDS:
-        own = frame[frame.method == name]
+        own = frame[frame.editor == name]
         axes.plot(own[x], own[y], MARKS[name], color="0.4", label=name if len(own) else None, markersize=8)
     better = dict(zip(scores.metric, scores.better, strict=True))
     axes.set_xlabel(f"{x} (to the input; {better[x]} is better)" if x == "lpips" else f"{x} ({better[x]} is better)")
@@ -55,7 +55,7 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> plt.Figure:
     return figure
 
 
-def errors(axes: plt.Axes, scores: pd.DataFrame, method: str, x: str, y: str, colour: str) -> None:
+def errors(axes: Axes, scores: pd.DataFrame, method: str, x: str, y: str, colour: str) -> None:
     """The bootstrap intervals of a method's points."""
     own = scores[methods(scores) == method].pivot(index="ratio", columns="metric", values=["value", "low", "high"])
     for axis, metric in (("xerr", x), ("yerr", y)):
@@ -66,11 +66,11 @@ def errors(axes: plt.Axes, scores: pd.DataFrame, method: str, x: str, y: str, co
         axes.errorbar(**place, **{axis: [part.clip(lower=0) for part in width]}, fmt="none", color=colour, alpha=0.35)
 
 
-def save(figure: plt.Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path) -> list[Path]:
     """PNG and SVG."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(stem.name + ending) for ending in (".png", ".svg")]
-    for path in paths:
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
+    with matplotlib.rc_context({"svg.hashsalt": "diffedit"}):  # the same figure gives the same file
+        for path in paths:
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths

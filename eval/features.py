@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from diffedit.files import write
 from eval.networks.stilllife import load
+
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -68,13 +71,10 @@ class Features:
         if path.exists():
             kept = load_file(path)
             return kept["features"], kept["classes"].tobytes().decode("utf-32-le").split("\n")
-        found, classes, pending = [], [], []
-        for label, image in of.benchmark.reference(self.size, of.resolution):
-            classes.append(label)
-            pending.append(image)
-            if len(pending) == 128 or len(classes) == self.size:
-                found.append(self(torch.stack(pending)))
-                pending = []
+        found, classes = [], []
+        for part in batched(of.benchmark.reference(self.size, of.resolution), 128):
+            classes += [label for label, _ in part]
+            found.append(self(torch.stack([image for _, image in part])))
         return self.keep(path, torch.cat(found).numpy(), classes)
 
     def keep(self, path: Path, features: ndarray, classes: list[str]) -> tuple[ndarray, list[str]]:
@@ -82,3 +82,10 @@ class Features:
         letters = np.frombuffer("\n".join(classes).encode("utf-32-le"), dtype=np.uint8)
         write(path, save({"features": features, "classes": letters}))
         return features, classes
+
+
+def batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` items."""
+    items = iter(items)
+    while part := list(islice(items, size)):
+        yield part

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from diffedit.runs import file_name
+from diffedit.runs import changed_facts, file_name
 from diffedit.types import Benchmark, EditRequest
 from eval.images import opened, to_tensor
 
@@ -36,6 +36,7 @@ class Batch:
     edits: Float[Tensor, "b 3 H W"]
     masks: Float[Tensor, "b 1 H W"] | None
     truths: list[Any] | None = None  # what Still Life knows of each request
+    benchmark: Any = None
 
 
 class IncompleteRunError(ValueError):
@@ -57,7 +58,10 @@ class Gallery:
         if not (root / "config.yaml").is_file():
             raise FileNotFoundError(f"{root}: no config.yaml there, so not a run directory")
         self.config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(root / "config.yaml"))
-        self.benchmark: Benchmark = instantiate(self.config["benchmark"], _convert_="all")
+        settings = dict(self.config["benchmark"])
+        if "draw_missing" in settings:
+            settings["draw_missing"] = False  # the pictures that were edited, not others drawn for the occasion
+        self.benchmark: Benchmark = instantiate(settings, _convert_="all")
         if self.benchmark.version != (begun := self.config["benchmark_version"]):
             raise ValueError(
                 f"{root} was run on version {begun} of its benchmark, which now has {self.benchmark.version}"
@@ -84,13 +88,17 @@ class Gallery:
         return said
 
     def check(self) -> None:
-        """Refuse a run with missing or failed edits."""
+        """Refuse a run with missing or failed edits, or whose benchmark has come to ask for something else."""
         wrong = [f"{name}: {said['error']}" for name, said in self.records.items() if said["status"] != "done"]
         if wrong:
             listed = "\n  ".join(wrong[:10] + [f"and {len(wrong) - 10} more"] * (len(wrong) > 10))
             raise IncompleteRunError(
                 f"{self.root}: {len(wrong)} of {len(self.records)} requests have no edits; start it again:\n  {listed}"
             )
+
+        for request in self.requests:
+            if lines := changed_facts(self.records[request.id], request):
+                raise ValueError(f"{self.root}: {request.id} is not what was edited: {'; '.join(lines)}; run it again")
 
     def hashes(self, ratio: float) -> list[str]:
         """The content hash of each edit at this ratio."""
@@ -111,7 +119,8 @@ class Gallery:
                 found = {}
                 for ratio in self.ratios:
                     files = [self.root / self.edit(request.id, ratio)["file"] for request in part]
-                    found[ratio] = Batch(part, inputs, torch.stack(list(pool.map(load, files))), masks, truths)
+                    edits = torch.stack(list(pool.map(load, files)))
+                    found[ratio] = Batch(part, inputs, edits, masks, truths, self.benchmark)
                 yield found
 
     def masks(self, part: list[EditRequest]) -> Float[Tensor, "b 1 H W"] | None:

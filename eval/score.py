@@ -1,8 +1,10 @@
 """Scores of run directories: every metric once, kept beside the run; nothing is computed again that is there."""
 
 import hashlib
+import io
 import json
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from glob import glob
@@ -14,7 +16,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from diffedit.environment import environment
 from diffedit.files import write
+from diffedit.runs import request_facts
 from eval.features import ReferenceSet
 from eval.gallery import Batch, Gallery
 from eval.metrics import Metric, Scope
@@ -48,23 +52,30 @@ def score(root: Path, metrics: Mapping[str, Metric], cache: Path, resamples: int
     reasons, facts = measure(gallery, todo, batch)
     labels = [request.label for request in gallery.requests]
     draws = Draws(len(labels), labels if all(labels) else None, resamples)
-    name = json.dumps(gallery.config["benchmark"], sort_keys=True)
-    scope = Scope(gallery.requests, draws, ReferenceSet(gallery.benchmark, name, gallery.resolution, cache))
+    scope = Scope(gallery.requests, draws, ReferenceSet(gallery.benchmark, name_of(gallery), gallery.resolution, cache))
     for name, metric in todo.items():
         rows = []
         for ratio in gallery.ratios if name not in reasons else []:
             for figure, value in metric.figures(facts[name][ratio], scope).items():
-                rows.append({"ratio": ratio, "metric": figure, **value._asdict(), "n": len(labels)})
+                numbers = {key: None if math.isnan(each) else each for key, each in value._asdict().items()}
+                rows.append({"ratio": ratio, "metric": figure, **numbers, "n": len(labels)})
         table(gallery, facts[name], root / "scores" / f"{name}.parquet")
-        better = dict(metric.better)
-        said = {"key": keys[name], "undefined": reasons.get(name), "better": better, "rows": rows}
+        said = {"key": keys[name], "undefined": reasons.get(name), "better": dict(metric.better), "rows": rows}
+        said |= {"made_by": metric.fingerprint(), "benchmark": name_of(gallery), "environment": environment()}
         write(root / "scores" / f"{name}.json", json.dumps(said, indent=1).encode())
     return list(todo)
 
 
+def name_of(gallery: Gallery) -> str:
+    """Names the set of requests: the benchmark with its settings."""
+    told = json.dumps([gallery.config["benchmark"], gallery.benchmark.version], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
 def key(gallery: Gallery, metric: Metric, resamples: int) -> str:
-    """Names everything that decides a figure: metric, weights, benchmark, resampling, and the content of the edits."""
-    told = [metric.fingerprint(), resamples, gallery.config["benchmark"], gallery.benchmark.version]
+    """Names everything that decides a figure: metric, weights, requests, resampling, and the content of the edits."""
+    told = [metric.fingerprint(), resamples, name_of(gallery), gallery.ratios]
+    told += [[request.id, request_facts(request), request.label] for request in gallery.requests]
     told += [gallery.hashes(ratio) for ratio in gallery.ratios]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -98,6 +109,7 @@ def measure(
     whole = {
         name: {ratio: {fact: np.concatenate(each) for fact, each in found.items()} for ratio, found in by_ratio.items()}
         for name, by_ratio in parts.items()
+        if name not in reasons
     }
     return reasons, defaultdict(dict, whole)
 
@@ -111,16 +123,14 @@ def check(values: torch.Tensor, root: Path, batch: Batch, ratio: float, fact: st
 
 def table(gallery: Gallery, facts: Mapping[float, Mapping[str, np.ndarray]], path: Path) -> None:
     """One row per request and ratio, a column for each number measured on an image."""
-    ids = [request.id for request in gallery.requests]
+    shared = {"id": [each.id for each in gallery.requests], "label": [each.label for each in gallery.requests]}
     parts = [
-        pd.DataFrame({"id": ids, "ratio": ratio} | {name: each for name, each in found.items() if each.ndim == 1})
+        pd.DataFrame(shared | {"ratio": ratio} | {name: each for name, each in found.items() if each.ndim == 1})
         for ratio, found in facts.items()
     ]
-    whole = pd.concat(parts) if parts else pd.DataFrame({"id": [], "ratio": []})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".parquet.tmp")
-    whole.to_parquet(temporary, index=False)
-    temporary.replace(path)
+    data = io.BytesIO()
+    (pd.concat(parts) if parts else pd.DataFrame(shared)).to_parquet(data, index=False)
+    write(path, data.getvalue())
 
 
 def find(pattern: str) -> list[Path]:
@@ -137,40 +147,36 @@ def names(root: Path) -> dict[str, str]:
 
 
 def collect(roots: Iterable[Path], metrics: Sequence[str] | None = None) -> pd.DataFrame:
-    """The figures of many runs: benchmark, backbone, editor, name, run, ratio, metric, value, low, high, n, better."""
-    rows = []
+    """The figures of many runs, one a row.
+
+    Columns: benchmark, backbone, editor, name and run (its place), set (requests: runs of another set are not to be
+    compared), ratio, metric, value, low, high, n, better.
+    """
+    rows, makers = [], defaultdict(set)
     for root in roots:
         for path in sorted((root / "scores").glob("*.json")):
             if metrics is not None and path.stem not in metrics:
                 continue
             said = json.loads(path.read_bytes())
-            shared = names(root) | {"run": str(root)}
+            makers[path.stem].add(said["made_by"])
+            shared = names(root) | {"run": str(root), "set": said["benchmark"]}
             rows += [shared | row | {"better": said["better"][row["metric"]]} for row in said["rows"]]
-    columns = [
-        "benchmark",
-        "backbone",
-        "editor",
-        "name",
-        "run",
-        "ratio",
-        "metric",
-        "value",
-        "low",
-        "high",
-        "n",
-        "better",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    for name, made_by in makers.items():
+        if len(made_by) > 1:
+            log.warning("%s was measured by %s: not comparable, score again", name, " and ".join(sorted(made_by)))
+    columns = ["benchmark", "backbone", "editor", "name", "run", "set"]
+    table = pd.DataFrame(rows, columns=[*columns, "ratio", "metric", "value", "low", "high", "n", "better"])
+    return table.astype(dict.fromkeys(("ratio", "value", "low", "high"), float))
 
 
 def per_image(root: Path, fact: str) -> pd.DataFrame:
-    """One fact of a run, a row for each request and a column for each ratio, in order.
+    """One fact of a run: a row for each request (indexed by id and label), a column for each ratio, in order.
 
     Raises:
-        KeyError: no metric of this run measured it.
+        KeyError: no metric of this run measured it on each image.
     """
     for path in sorted((root / "scores").glob("*.parquet")):
         whole = pd.read_parquet(path)
         if fact in whole:
-            return whole.pivot(index="id", columns="ratio", values=fact).sort_index(axis=0).sort_index(axis=1)
-    raise KeyError(f"{root}: nothing measured {fact}; score it first (scripts/score.py)")
+            return whole.pivot(index=["id", "label"], columns="ratio", values=fact).sort_index().sort_index(axis=1)
+    raise KeyError(f"{root}: nothing measured {fact} on each image (scripts/score.py)")

@@ -74,9 +74,10 @@ class Crossing(NamedTuple):
 
     Attributes:
         at: the strength.
-        ours: fidelity metric of the first method there.
+        ours: fidelity metric of the first method there; NaN where its ratios do not reach from below it to above it.
         theirs: of the second.
-        difference: first minus second, with its interval over the resamples.
+        difference: first minus second, with its interval over the resamples; no interval where more resamples than the
+            interval leaves out do not reach the strength.
         share: of resamples in which both methods reach this strength.
     """
 
@@ -87,25 +88,26 @@ class Crossing(NamedTuple):
     share: float
 
 
-def crossing(strength: ndarray, fidelity: ndarray, at: float) -> ndarray:
-    """Fidelity where the strength first reaches `at` as the ratio grows, linear in between; NaN where it never does.
+def crossing(
+    strength: Float[ndarray, "b ratios"], fidelity: Float[ndarray, "b ratios"], at: float
+) -> Float[ndarray, " b"]:
+    """Fidelity where the strength first reaches `at` as the ratio grows, linear in between.
+
+    NaN where it never does, and where the smallest ratio is beyond it already: what lies below is not known.
 
     Args:
-        strength: (b, ratios) curves, by rising ratio.
-        fidelity: (b, ratios).
+        strength: curves, by rising ratio.
+        fidelity: at the same ratios.
         at: the strength asked for.
-
-    Returns:
-        (b,)
     """
     reached = strength >= at
-    k = np.where(reached.any(1), reached.argmax(1), -1)
-    rows = np.arange(len(k))
-    before, after = np.maximum(k - 1, 0), np.maximum(k, 0)
-    rise = strength[rows, after] - strength[rows, before]
+    k, rows = reached.argmax(1), np.arange(len(strength))
+    bracketed = reached.any(1) & ((k > 0) | (strength[:, 0] == at))
+    before = np.maximum(k - 1, 0)
+    rise = strength[rows, k] - strength[rows, before]
     share = np.where(rise > 0, (at - strength[rows, before]) / np.where(rise > 0, rise, 1), 0.0)
-    value = fidelity[rows, before] + share * (fidelity[rows, after] - fidelity[rows, before])
-    return np.where(k < 0, np.nan, np.where(k == 0, fidelity[rows, 0], value))
+    value = fidelity[rows, before] + share * (fidelity[rows, k] - fidelity[rows, before])
+    return np.where(bracketed, value, np.nan)
 
 
 def compare(ours: tuple[ndarray, ndarray], theirs: tuple[ndarray, ndarray], at: float, draws: Draws) -> Crossing:
@@ -124,5 +126,6 @@ def compare(ours: tuple[ndarray, ndarray], theirs: tuple[ndarray, ndarray], at: 
     (one, many), (other, others) = found
     gap = many - others
     seen = np.isfinite(gap)
-    low, high = draws.interval(gap[seen]) if seen.any() else (float("nan"), float("nan"))
+    whole = seen.mean() >= draws.level
+    low, high = draws.interval(gap[seen]) if whole else (float("nan"), float("nan"))
     return Crossing(at, float(one), float(other), Figure(float(one - other), low, high), float(seen.mean()))

@@ -7,9 +7,12 @@ BOUNDS = ("copy", "round_trip", "oracle")  # floor and ceiling: the same at ever
 
 
 def methods(scores: pd.DataFrame) -> pd.Series:
-    """What each row's method is called: its editor; and what was overridden, where that tells two runs apart."""
-    several = scores.groupby("editor")["name"].transform("nunique") > 1
-    return scores.editor.where(~several, scores.editor + " (" + scores["name"] + ")")
+    """What each row's method is called: its editor; where that has several runs, also what was overridden, or where."""
+    found = scores.editor
+    for more in (scores["name"], scores.run):
+        several = scores.groupby(found).run.transform("nunique") > 1
+        found = found.where(~several, scores.editor + " (" + more + ")")
+    return found
 
 
 def wide(scores: pd.DataFrame) -> pd.DataFrame:
@@ -19,19 +22,20 @@ def wide(scores: pd.DataFrame) -> pd.DataFrame:
     for method, own in scores.groupby("method", sort=False):
         spread = own.groupby("metric").value.nunique().max()
         for ratio, part in own.groupby("ratio"):
-            rows.append({"method": method, "ratio": ratio} | dict(zip(part.metric, part.value, strict=True)))
+            shared = {"method": method, "editor": own.editor.iloc[0], "ratio": ratio}
+            rows.append(shared | dict(zip(part.metric, part.value, strict=True)))
             if spread == 1 and own.ratio.nunique() > 1:
                 rows[-1]["ratio"] = float("nan")
                 break
     order = {name: i for i, name in enumerate(BOUNDS)}
     frame = pd.DataFrame(rows)
-    rank = frame.method.map(lambda name: order.get(name, len(order)))
+    rank = frame.editor.map(lambda name: order.get(name, len(order)))
     return frame.assign(rank=rank).sort_values(["rank", "method", "ratio"]).drop(columns="rank").reset_index(drop=True)
 
 
 def terminal(scores: pd.DataFrame, title: str) -> Table:
     """The wide table for a terminal; an arrow shows which way is better."""
-    frame = wide(scores)
+    frame = wide(scores).drop(columns="editor")
     better = dict(zip(scores.metric, scores.better, strict=True))
     shown = Table(title=title, title_justify="left")
     for name in frame.columns:

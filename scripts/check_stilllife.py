@@ -25,6 +25,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     parser.add_argument("--sheet", type=Path, help="write a sheet of samples to this PNG")
     args = parser.parse_args()
+    for path in filter(None, (args.out, args.sheet)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     model, features, clip = (
         located(Path(args.weights) / name) for name in ("stilllife", "stilllife_features", "stilllife_clip")
     )

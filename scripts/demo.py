@@ -1,19 +1,24 @@
 """`make demo`: edit Still Life by every method, score the edits, plot the trade-off, draw contact sheets. All real.
 
-Calls run.py, score.py, plot.py, sheet.py and edit.py as you would; a second call finds everything done.
+Calls run.py, score.py, plot.py and sheet.py as you would; a second call finds everything done.
 """
 
 import argparse
+import hashlib
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
+from diffedit.files import located
+
 DEMO = Path("demo")
 EDITORS = ("diffedit", "diffedit_no_encode", "encode_decode", "sdedit")
 BOUNDS = ("copy", "round_trip", "oracle")
-SETTINGS = ["steps=20", "ratios=[0.3,0.5,0.7,0.9]", "engine.batch.predict=64", f"runs={DEMO}/runs", "name=demo"]
-SIZES = {"stilllife_scenes": "benchmark.size=48", "stilllife_classes": "benchmark.per_class=4"}
+SETTINGS = ["steps=20", "ratios=[0.3,0.5,0.7,0.9]", "engine.batch.predict=64", f"runs={DEMO}/runs"]
+BENCHMARKS = {"stilllife_scenes": ("benchmark.size=48", 48), "stilllife_classes": ("benchmark.per_class=4", 48)}
 
 
 def show(*command: str) -> None:
@@ -22,24 +27,38 @@ def show(*command: str) -> None:
     subprocess.run([sys.executable, *command], check=True)
 
 
-def done(benchmark: str) -> bool:
-    """Whether every run of a benchmark ended; run.py would find so too, a few seconds later."""
-    runs = [DEMO / "runs" / benchmark / "stilllife" / editor / "demo" for editor in (*EDITORS, *BOUNDS)]
-    return all((run / "manifest.parquet").exists() for run in runs)
+def name() -> str:
+    """Of the runs: other settings or weights are other runs."""
+    digest = hashlib.sha256(repr((SETTINGS, BENCHMARKS)).encode())
+    for path in sorted(located("weights/stilllife").rglob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return f"demo-{digest.hexdigest()[:8]}"
+
+
+def done(run: Path, count: int) -> bool:
+    """Whether a run ended with all its edits; run.py would find so too, some seconds later."""
+    path = run / "manifest.parquet"
+    if not path.exists():
+        return False
+    table = pd.read_parquet(path)
+    return table.id.nunique() == count and (table.status == "done").all()
 
 
 def main() -> None:
     """All of it."""
     argparse.ArgumentParser(description=__doc__, epilog="example: python scripts/demo.py").parse_args()
-    for benchmark, size in SIZES.items():
-        if not done(benchmark):
-            editors = f"editor={','.join((*EDITORS, *BOUNDS))}"
-            show("scripts/run.py", "--multirun", editors, f"benchmark={benchmark}", size, *SETTINGS)
-    show("scripts/score.py", f"runs={DEMO}/runs/*/*/*/*", f"cache={DEMO}/cache", f"out={DEMO}/scores.csv")
-    show("scripts/plot.py", f"runs={DEMO}/runs/*/*/*/*", f"out={DEMO}", "at=[0.5,0.7]")
-    for benchmark in SIZES:
-        runs = [f"{DEMO}/runs/{benchmark}/stilllife/{editor}/demo" for editor in EDITORS]
-        show("scripts/sheet.py", *runs, "--count", "6", "--out", f"{DEMO}/{benchmark}_edits.png")
+    called = name()
+    for benchmark, (size, count) in BENCHMARKS.items():
+        runs = {editor: DEMO / "runs" / benchmark / "stilllife" / editor / called for editor in (*EDITORS, *BOUNDS)}
+        if todo := [editor for editor, run in runs.items() if not done(run, count)]:
+            choice = [f"editor={','.join(todo)}", f"benchmark={benchmark}", size, *SETTINGS, f"name={called}"]
+            show("scripts/run.py", "--multirun", *choice)
+    runs = f"runs={DEMO}/runs/*/*/*/{called}"
+    show("scripts/score.py", runs, f"cache={DEMO}/cache", f"out={DEMO}/scores.csv")
+    show("scripts/plot.py", runs, f"out={DEMO}", "at=[0.5,0.7]")
+    for benchmark in BENCHMARKS:
+        roots = [f"{DEMO}/runs/{benchmark}/stilllife/{editor}/{called}" for editor in EDITORS]
+        show("scripts/sheet.py", *roots, "--count", "6", "--out", f"{DEMO}/{benchmark}_edits.png")
     print(f"\nLook at {DEMO}/stilllife_scenes_stilllife_accuracy_over_lpips.png and {DEMO}/stilllife_scenes_edits.png.")
 
 

@@ -14,7 +14,7 @@ from diffedit.engine import BatchSizes, Engine
 from diffedit.levels import ratio_list
 from diffedit.mask import GivenMask
 from diffedit.rng import RequestNoise
-from diffedit.runs import to_picture
+from diffedit.runs import file_name, to_picture
 from diffedit.types import EditRequest, EditResult
 from eval.images import ImageFile, MaskFile
 from eval.sheet import heat, overlay, sheet
@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> None:
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures(request, outcome.result).items():
-        picture.save(out / f"{request.id}_{name}.png")
+        picture.save(out / f"{file_name(request.id)}_{name}.png")
     log.info("%s: %d network evaluations, %.1f s", out, outcome.evaluations.total(), outcome.seconds)
     if flag := outcome.result.notes.get("mask_flag"):
         log.warning("the mask is %s", flag)
@@ -67,7 +67,7 @@ def from_benchmark(cfg: DictConfig, side: int) -> EditRequest:
         raise ValueError(f"request = {cfg.request}: the benchmark has {len(benchmark)} requests, counted from 0")
     request = next(islice(benchmark.requests(side), cfg.request, None))
     if cfg.target is not None:
-        request = replace(request, target=str(cfg.target), counterfactual=None)
+        request = replace(request, target=str(cfg.target), counterfactual=None, mask=None)
     return request if cfg.source is None else replace(request, source=str(cfg.source))
 
 

@@ -8,9 +8,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
-from eval.gallery import IncompleteRunError
 from eval.score import collect, find, score
-from eval.tables import terminal
+from eval.tables import BOUNDS, terminal
 
 log = logging.getLogger("score")
 
@@ -29,20 +28,23 @@ def main(cfg: DictConfig) -> None:
         try:
             done = score(root, metrics, Path(cfg.cache), cfg.resamples, cfg.batch)
             log.info("%s: %s", root, ", ".join(done) or "all there")
-        except IncompleteRunError as error:
+        except (OSError, ValueError) as error:
             refused.append(root)
-            log.error("%s", error)
+            log.error("%s: not scored: %s", root, error)
+            log.debug("", exc_info=True)
     scores = collect([root for root in roots if root not in refused], list(metrics))
     console = Console(width=None if Console().is_terminal else 200)
-    for names, own in scores.groupby(["benchmark", "backbone"], sort=False):
-        console.print(terminal(own, f"{', '.join(names)}, n = {own.n.max()}"))
+    for (benchmark, backbone, _), own in scores.groupby(["benchmark", "backbone", "set"], sort=False):
+        console.print(terminal(own, f"{benchmark}, {backbone}, n = {own.n.max()}"))
+        if absent := [name for name in BOUNDS if name not in set(own.editor)]:
+            log.info("no %s there: run editor=%s for floor and ceiling", " and ".join(absent), ",".join(absent))
     if cfg.out:
         out = Path(cfg.out)
         out.parent.mkdir(parents=True, exist_ok=True)
         scores.to_csv(out, index=False) if out.suffix == ".csv" else scores.to_parquet(out, index=False)
         log.info("%s: %d figures", out, len(scores))
     if refused:
-        raise ScoreFailedError(f"{len(refused)} of {len(roots)} runs are incomplete; they are listed above")
+        raise ScoreFailedError(f"{len(refused)} of {len(roots)} runs were not scored; they are listed above")
 
 
 if __name__ == "__main__":

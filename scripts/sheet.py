@@ -45,16 +45,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("sheet.png"), help="file to write (default sheet.png)")
     parser.add_argument("--count", type=int, default=8, help="requests to show, spread over all (default 8)")
     args = parser.parse_args()
+    if args.count < 1:
+        parser.error("--count: at least one request")
     galleries = [Gallery(root) for root in args.runs]
     for gallery in galleries:
         gallery.check()
         if [each.id for each in gallery.requests] != [each.id for each in galleries[0].requests]:
             parser.error(f"{gallery.root} has other requests than {galleries[0].root}")
-    rows = []
+    rows, editors = [], [gallery.root.resolve().parts[-2] for gallery in galleries]
     for i in chosen(galleries[0].requests, args.count):
         for gallery in galleries:
-            editor = gallery.root.resolve().parts[-2]
-            rows.append(row(gallery, gallery.requests[i], f"{editor}: {gallery.requests[i].id}"))
+            editor, name = gallery.root.resolve().parts[-2:]
+            method = editor if editors.count(editor) == 1 else f"{editor} {name}"
+            rows.append(row(gallery, gallery.requests[i], f"{method}: {gallery.requests[i].id}"))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sheet(rows).save(args.out)
     print(args.out)

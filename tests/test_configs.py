@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from diffedit.engine import BatchSizes, Engine
 from diffedit.rng import RequestNoise
 from diffedit.types import Editor, EditRequest
+from eval.metrics import Metric
 
 CONF = Path(__file__).parents[1] / "conf"
 RATIOS = [0.3, 1.0]
@@ -22,9 +23,9 @@ def names(group):
     return found
 
 
-def composed(*overrides, name="run"):
+def composed(*overrides, name="run", backbone=True):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, ["backbone=analytic", *overrides])
+        return compose(name, [*["backbone=analytic"] * backbone, *overrides])
 
 
 def run(*overrides):
@@ -88,6 +89,16 @@ def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
     masks = {"editor/mask", "editor/mask/extremes", "editor/mask/threshold"}
     assert groups == {"backbone", "benchmark", "editor", "metric", "part"} | masks
+
+
+@pytest.mark.parametrize("metric", names("metric"))
+def test_every_metric_is_one_and_says_which_way_is_better(metric):
+    cfg = composed(f"metric=[{metric}]", name="score", backbone=False).metric
+    assert list(cfg) == [metric]
+    built = instantiate(cfg[metric], _convert_="all")
+    assert isinstance(built, Metric)
+    assert set(built.better.values()) <= {"higher", "lower"}
+    assert built.fingerprint() == instantiate(cfg[metric], _convert_="all").fingerprint()
 
 
 @pytest.mark.parametrize("editor", names("editor"))

@@ -1,5 +1,7 @@
 """Pictures from texts: the same as diffusers draws, made once, and edited like any other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -40,15 +42,15 @@ def test_the_fingerprint_names_settings_and_weights(tiny_folder, tmp_path):
     from diffedit.backbones.tiny import TinyPipeline
 
     names = {
-        Sampler(config(tiny_folder)).fingerprint(),
-        Sampler(config(tiny_folder), steps=7).fingerprint(),
-        Sampler(config(tiny_folder), seed=7).fingerprint(),
-        Sampler(config(TinyPipeline(seed=1).write(tmp_path / "other"))).fingerprint(),
+        Sampler(config(tiny_folder)).fingerprint,
+        Sampler(config(tiny_folder), steps=7).fingerprint,
+        Sampler(config(tiny_folder), seed=7).fingerprint,
+        Sampler(config(TinyPipeline(seed=1).write(tmp_path / "other"))).fingerprint,
     }
     assert len(names) == 4
-    before = Sampler(config(tmp_path / "other")).fingerprint()
+    before = Sampler(config(tmp_path / "other")).fingerprint
     TinyPipeline(seed=2).write(tmp_path / "other")
-    assert Sampler(config(tmp_path / "other")).fingerprint() != before
+    assert Sampler(config(tmp_path / "other")).fingerprint != before
 
 
 @pytest.fixture
@@ -83,6 +85,15 @@ def test_a_missing_picture_alone_is_drawn_again_and_is_the_same(benchmark):
     list(benchmark.requests(64))
     assert path.read_bytes() == before
     assert Image.open(path).size == (64, 64)
+
+
+def test_a_score_never_draws(benchmark):
+    """What was edited is compared, not a picture drawn for the occasion."""
+    reader = replace(benchmark, draw_missing=False)
+    ask = next(iter(reader.requests(64)))
+    with pytest.raises(FileNotFoundError, match="00000-fruits.png: no such file"):
+        ask.image()
+    assert not benchmark_files(benchmark)
 
 
 def benchmark_files(benchmark):

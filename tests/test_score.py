@@ -23,6 +23,7 @@ from eval.metrics.distribution import StillLifeFid
 from eval.metrics.stilllife import CounterfactualError, EditAccuracy, MaskIou, StillLifeLpips
 from eval.score import collect, find, per_image, score
 from eval.tables import terminal, wide
+from scripts.plot import compared
 from scripts.train.features import FeaturesPart
 
 BENCHMARK = {"_target_": "eval.benchmarks.stilllife.benchmarks.StillLifeScenes", "size": 8}
@@ -173,10 +174,89 @@ def test_plots_and_tables(runs, tmp_path):
 
 def test_two_runs_of_an_editor_are_told_apart(runs):
     scores = collect(runs[0])
-    other = scores[scores.editor == "diffedit"].assign(name="editor.guidance=3")
-    assert set(wide(pd.concat([scores, other])).method) == {
-        "copy", "round_trip", "oracle", "diffedit (default)", "diffedit (editor.guidance=3)",
+    other = scores[scores.editor.isin(("diffedit", "copy"))].assign(name="editor.guidance=3", run="other")
+    found = wide(pd.concat([scores, other])).method
+    assert list(dict.fromkeys(found[:4])) == [
+        "copy (default)", "copy (editor.guidance=3)", "round_trip", "oracle",
+    ]  # fmt: skip
+    assert set(found[4:]) == {"diffedit (default)", "diffedit (editor.guidance=3)"}
+    elsewhere = scores[scores.editor == "diffedit"].assign(run="elsewhere")
+    named = set(wide(pd.concat([scores, elsewhere])).method)
+    assert {name for name in named if "diffedit" in name} == {
+        "diffedit (elsewhere)", f"diffedit ({scores[scores.editor == 'diffedit'].run.iloc[0]})",
     }  # fmt: skip
+    assert curves(pd.concat([scores, other, elsewhere]), "lpips", "accuracy")
+
+
+def test_a_run_whose_requests_have_changed_is_refused(runs):
+    roots, metrics, cache = runs
+    record = next((roots[0] / "records").iterdir())
+    said = json.loads(record.read_text())
+    record.write_text(json.dumps(said | {"target": "something else"}))
+    with pytest.raises(ValueError, match=rf"{said['id']} is not what was edited: target: something else -> "):
+        score(roots[0], metrics, cache)
+
+
+def test_methods_are_compared_where_they_reach_the_same_accuracy(runs, monkeypatch):
+    roots, _, _ = runs
+    scores = collect(roots)
+    accuracy = np.tile([0.0, 1.0], (8, 1)) * (np.arange(8) < 6)[:, None]
+    found = {"diffedit": 0.1, "copy": 0.0, "round_trip": 0.0, "oracle": 0.0, "sdedit": 0.3}
+    more = pd.concat([scores, scores[scores.editor == "diffedit"].assign(editor="sdedit", run="x/sdedit/default")])
+
+    def given(root, fact):
+        values = accuracy if fact == "accuracy" else np.tile([0.0, found[root.parts[-2]]], (8, 1))
+        index = pd.MultiIndex.from_product([map(str, range(8)), [""]], names=["id", "label"])
+        return pd.DataFrame(values, index, columns=[0.5, 1.0])
+
+    monkeypatch.setattr("scripts.plot.per_image", given)
+    table = compared(more, "diffedit", [0.375, 0.9], "lpips", 100)
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[0] == ["sdedit", "sdedit"]  # floor and ceiling are no methods
+    assert cells[2] == ["0.0500", "nan"]
+    assert cells[3] == ["0.1500", "nan"]
+    assert cells[4] == ["-0.1000", "nan"]
+    assert compared(scores, "ilvr", [0.5], "lpips", 100) is None
+
+
+class Folder:
+    """A benchmark without classes, exact answers or reference pictures; only the first of its two requests has a mask."""
+
+    version = "1"
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def requests(self, resolution):
+        for i in range(self.count):
+            image = torch.full((3, resolution, resolution), i / 10)
+            mask = (lambda: torch.ones(1, 64, 64)) if i == 0 else None
+            yield EditRequest(f"a/{i}", lambda image=image: image, "pears", mask=mask)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_any_benchmark_is_scored_by_what_it_allows(made, tmp_path, tiny, count):
+    _, metrics, cache = made
+    root = tmp_path / "folder/tiny/diffedit/default"
+    config = {"ratios": [0.5], "benchmark": {"_target_": "test_score.Folder", "count": count}, "seed": 0}
+    run, levels = RunDirectory(root, config, "1"), tiny.levels(2)
+    asks = list(run.pending(Folder(count).requests(tiny.resolution)))
+    for outcome in Engine(tiny, BatchSizes(), progress=False).run(
+        (ask.id, DiffEdit()(ask, [0.5], levels, RequestNoise(0, ask.id))) for ask in asks
+    ):
+        assert outcome.error is None
+        run.save(next(ask for ask in asks if ask.id == outcome.id), outcome)
+    run.close()
+    chosen = {name: metrics[name] for name in ("lpips", "accuracy", "counterfactual", "fid")}
+    assert score(root, chosen, cache, resamples=10, batch=1) == list(chosen)
+    said = {name: json.loads((root / f"scores/{name}.json").read_text())["undefined"] for name in chosen}
+    assert said["lpips"] is None
+    assert said["fid"] == "the benchmark has no reference pictures"
+    assert said["counterfactual"] == "the benchmark knows no counterfactuals"
+    assert set(collect([root]).metric) == {"lpips"}
 
 
 def test_the_oracle_needs_a_counterfactual(analytic):

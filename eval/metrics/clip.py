@@ -33,20 +33,23 @@ class ClipScore:
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         if model.startswith("local-dir:"):
             model = f"local-dir:{located(model.removeprefix('local-dir:'))}"
-        self.model, _, _ = open_clip.create_model_and_transforms(
-            model, pretrained=pretrained, device=self.device, require_pretrained=True
-        )
+        try:
+            self.model, _, _ = open_clip.create_model_and_transforms(
+                model, pretrained=pretrained, device=self.device, require_pretrained=True
+            )
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(f"metric.clip_score.model = {model}: no such weights: {error}") from error
         self.model = self.model.eval().requires_grad_(False)
         self.tokenizer = open_clip.get_tokenizer(model)
         config = open_clip.get_model_preprocess_cfg(self.model)
         self.size, self.mean, self.std = config["size"], config["mean"], config["std"]
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(repr([config, self.tokenizer(["a bowl of two red apples"]).tolist()]).encode())
         for value in self.model.state_dict().values():
             digest.update(value.cpu().numpy().tobytes())
         self.hash = digest.hexdigest()[:16]
 
     def fingerprint(self) -> str:
-        """The weights."""
+        """The weights, the preparation of pictures and the tokenizer."""
         return f"clip-score-1-{self.hash}"
 
     def missing(self, batch: Batch) -> str | None:

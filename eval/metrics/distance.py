@@ -35,13 +35,13 @@ class PerceptualDistance:
 
     def __call__(self, one: Pictures, other: Pictures) -> Float[Tensor, " b"]:
         """One number a pair; a ValueError for pictures outside [0, 1]."""
-        return sum(layer.mean((1, 2, 3)) for layer in self.layers(one, other))
+        return self.spread(one, other)[0]
 
-    def spread(self, one: Pictures, other: Pictures) -> Float[Tensor, "b 1 H W"]:
-        """Where the distance comes from: every layer's map brought to the pictures' size, and summed."""
-        size = one.shape[-2:]
+    def spread(self, one: Pictures, other: Pictures) -> tuple[Float[Tensor, " b"], Float[Tensor, "b 1 H W"]]:
+        """The distance, and where it comes from: every layer's map brought to the pictures' size, and summed."""
         layers = self.layers(one, other)
-        return sum(F.interpolate(layer, size, mode="bilinear", align_corners=False) for layer in layers)
+        maps = [F.interpolate(layer, one.shape[-2:], mode="bilinear", align_corners=False) for layer in layers]
+        return sum(layer.mean((1, 2, 3)) for layer in layers), sum(maps)
 
     def layers(self, one: Pictures, other: Pictures) -> list[Float[Tensor, "b 1 _ _"]]:
         """The squared difference at each place of each layer."""

@@ -1,5 +1,6 @@
 """Distances between sets of pictures, by features of the Still Life network: FID and the class-wise CSFID."""
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from eval.features import Features
+from eval.features import Features, HasReference
 from eval.gallery import Batch
 from eval.metrics import Scope
 from eval.statistics import Figure
@@ -35,7 +36,9 @@ def frechet(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"]) -> float:
 
 
 def scatter(features: Float[ndarray, "n d"]) -> float:
-    """Trace of the covariance, unbiased."""
+    """Trace of the covariance, unbiased; NaN of one picture."""
+    if len(features) < 2:
+        return math.nan
     return float(np.asarray(features, dtype=np.float64).var(0, ddof=1).sum())
 
 
@@ -58,7 +61,8 @@ class StillLifeFid:
         return f"fid-1-{self.features.hash}-{self.features.size}"
 
     def missing(self, batch: Batch) -> str | None:
-        """Always defined."""
+        """Needs pictures to compare with."""
+        return None if isinstance(batch.benchmark, HasReference) else "the benchmark has no reference pictures"
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, "b d"]]:
         """Features."""
@@ -66,6 +70,8 @@ class StillLifeFid:
 
     def figures(self, facts: Mapping[str, ndarray], scope: Scope) -> dict[str, Figure]:
         """No interval: a resample of few images has another bias than the images."""
+        if len(facts["features"]) < 2:
+            return {"fid": Figure(math.nan)}
         return {"fid": Figure(frechet(facts["features"], self.features.reference(scope.reference)[0]))}
 
 
@@ -91,7 +97,9 @@ class StillLifeCsfid:
         return f"csfid-1-{self.features.hash}-{self.features.size}"
 
     def missing(self, batch: Batch) -> str | None:
-        """Needs target classes."""
+        """Needs target classes, and pictures of them to compare with."""
+        if not isinstance(batch.benchmark, HasReference):
+            return "the benchmark has no reference pictures"
         return None if all(each.label for each in batch.requests) else "the benchmark has no target classes"
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, "b d"]]:
@@ -108,6 +116,8 @@ class StillLifeCsfid:
         for members in scope.draws.members():
             (label,) = set(labels[members])
             own, others = features[members], known[classes == label]
+            if len(others) < 2:
+                raise ValueError(f"csfid: {len(others)} reference pictures of class {label}: raise metric.csfid.size")
             centre = others.mean(0)
             raw.append(((own.mean(0) - centre) ** 2).sum())
             bias.append(scatter(own) / len(own) + scatter(others) / len(others))
@@ -116,4 +126,6 @@ class StillLifeCsfid:
         value, shift = float(np.mean(raw)), float(np.mean(bias))
         resampled = np.mean(samples, 0)
         low, high = scope.draws.interval(resampled - resampled.mean() + value)
+        if math.isnan(shift):  # a class of one picture has no covariance
+            return {"csfid": Figure(value, low, high), "csfid_debiased": Figure(math.nan)}
         return {"csfid": Figure(value, low, high), "csfid_debiased": Figure(value - shift, low - shift, high - shift)}

@@ -96,8 +96,6 @@ class ClipPart:
     def export(self, folder: Path) -> None:
         """open_clip's layout (`local-dir:`), in half precision."""
         write_tokenizer(folder)
-        tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
-        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"model_max_length": LIMIT}))
         scaling = {
             "size": 64,
             "mean": [0.5] * 3,

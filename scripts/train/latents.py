@@ -18,9 +18,9 @@ from scripts.train.loop import Schedule, stack
 SHARD = 2048  # pictures a file
 
 
-def fingerprint(module: nn.Module) -> str:
-    """Names the weights: latents of another autoencoder are never taken for this one's."""
-    digest = hashlib.sha256()
+def fingerprint(module: nn.Module, scaling: float) -> str:
+    """Names weights and scaling: latents of another autoencoder are never taken for this one's."""
+    digest = hashlib.sha256(str(scaling).encode())
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -73,7 +73,7 @@ class LdmPart:
 
     def batches(self, schedule: Schedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
         """Latents of the training renders, in another order each time through."""
-        folder = out / "latents" / fingerprint(self.vae)
+        folder = out / "latents" / fingerprint(self.vae, self.vae.config.scaling_factor)
         return Latents(folder, self.encode, self.pictures).batches(schedule, begin)
 
     @torch.no_grad()

@@ -8,7 +8,6 @@ from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from diffedit.files import write
@@ -16,7 +15,7 @@ from diffedit.runs import png
 from diffedit.types import EditRequest
 from eval.benchmarks.stilllife.benchmarks import StillLifeScenes, Truth
 from eval.benchmarks.stilllife.scene import ATTRIBUTES
-from eval.images import to_tensor
+from eval.images import opened, to_tensor
 
 FIRST = 10**6  # of its split: apart from the scenes of the other benchmarks
 
@@ -25,8 +24,7 @@ FIRST = 10**6  # of its split: apart from the scenes of the other benchmarks
 class Sampler(Protocol):
     """Draws pictures from texts (`diffedit.sampler.Sampler`)."""
 
-    def fingerprint(self) -> str:
-        """Names everything that decides what is drawn."""
+    fingerprint: str  # names everything that decides what is drawn
 
     def __call__(self, texts: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
         """(id, picture in [0, 1]) for {id: text}."""
@@ -45,6 +43,7 @@ class StillLifeGenerated:
         split: of the seeds.
         attributes: the slots that are changed, in turn.
         cache: folder of the drawn pictures.
+        draw_missing: draw what the cache does not hold; else its absence is an error when the picture is read.
     """
 
     sampler: Sampler
@@ -52,6 +51,7 @@ class StillLifeGenerated:
     split: Literal["train", "validation", "test"] = "test"
     attributes: tuple[str, ...] | list[str] = tuple(ATTRIBUTES)
     cache: str = "runs/generated"
+    draw_missing: bool = True
 
     version = "1"
 
@@ -68,9 +68,10 @@ class StillLifeGenerated:
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """Prompt to prompt; draws what the cache does not hold yet."""
-        drawn_by = self.sampler.fingerprint()
+        drawn_by = self.sampler.fingerprint
         folder = Path(self.cache) / drawn_by
-        self.draw(folder)
+        if self.draw_missing:
+            self.draw(folder)
         for name, truth in self.truths():
             image, origin = partial(load, folder / f"{name}.png", resolution), f"{drawn_by}/{name}.png"
             yield EditRequest(name, image, truth.after.caption(), truth.before.caption(), origin=origin)
@@ -90,7 +91,7 @@ class StillLifeGenerated:
 
 def load(path: Path, resolution: int) -> Float[Tensor, "3 side side"]:
     """One drawn picture at this resolution."""
-    with Image.open(path) as picture:
+    with opened(path) as picture:
         image = to_tensor(picture.convert("RGB"))
     if image.shape[-1] != resolution:
         image = torch.nn.functional.interpolate(image[None], (resolution, resolution), mode="bicubic", antialias=True)[

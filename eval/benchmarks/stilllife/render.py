@@ -1,7 +1,7 @@
 """A scene as a picture, with the exact region of everything in it. Painted at four times the size, then reduced."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -40,6 +40,7 @@ class Rendering:
         return (self.owner == self.names.index(name)).reshape(SIDE, SCALE, SIDE, SCALE).mean((1, 3))
 
 
+@lru_cache(512)  # a picture is asked for by several metrics and ratios
 def render(scene: Scene) -> Rendering:
     """Paint the scene."""
     layout = generator(scene.seed, "layout")
