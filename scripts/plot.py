@@ -20,7 +20,7 @@ KNOWN = {"accuracy", "clip_score", "csfid", "fid"}  # of the default y: left out
 
 
 def compared(scores: pd.DataFrame, ours: str, at: list[float], fidelity: str, resamples: int) -> Table | None:
-    """Fidelity of a method and of each other one where both reach the same accuracy; None where nothing is comparable."""
+    """Fidelity of a method and of each other one where both reach the same accuracy; None where it cannot be said."""
     runs, facts = dict(zip(methods(scores), map(Path, scores.run), strict=True)), {}
     bounds = set(methods(scores)[scores.editor.isin(BOUNDS)])
     for name, root in runs.items():

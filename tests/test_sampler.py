@@ -91,7 +91,7 @@ def test_a_score_never_draws(benchmark):
     """What was edited is compared, not a picture drawn for the occasion."""
     reader = replace(benchmark, draw_missing=False)
     ask = next(iter(reader.requests(64)))
-    with pytest.raises(FileNotFoundError, match="00000-fruits.png: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"00000-fruits\.png: no such file"):
         ask.image()
     assert not benchmark_files(benchmark)
 

@@ -220,7 +220,7 @@ def test_methods_are_compared_where_they_reach_the_same_accuracy(runs, monkeypat
 
 
 class Folder:
-    """A benchmark without classes, exact answers or reference pictures; only the first of its two requests has a mask."""
+    """Without classes, exact answers or reference pictures; only the first request has a mask."""
 
     version = "1"
 
@@ -233,7 +233,7 @@ class Folder:
     def requests(self, resolution):
         for i in range(self.count):
             image = torch.full((3, resolution, resolution), i / 10)
-            mask = (lambda: torch.ones(1, 64, 64)) if i == 0 else None
+            mask = (lambda: torch.ones(1, resolution, resolution)) if i == 0 else None
             yield EditRequest(f"a/{i}", lambda image=image: image, "pears", mask=mask)
 
 
@@ -250,13 +250,14 @@ def test_any_benchmark_is_scored_by_what_it_allows(made, tmp_path, tiny, count):
         assert outcome.error is None
         run.save(next(ask for ask in asks if ask.id == outcome.id), outcome)
     run.close()
-    chosen = {name: metrics[name] for name in ("lpips", "accuracy", "counterfactual", "fid")}
+    chosen = {name: metrics[name] for name in ("lpips", "accuracy", "mask_iou", "counterfactual", "fid")}
     assert score(root, chosen, cache, resamples=10, batch=1) == list(chosen)
     said = {name: json.loads((root / f"scores/{name}.json").read_text())["undefined"] for name in chosen}
-    assert said["lpips"] is None
+    assert said["lpips"] == "the network knows only Still Life"
     assert said["fid"] == "the benchmark has no reference pictures"
     assert said["counterfactual"] == "the benchmark knows no counterfactuals"
-    assert set(collect([root]).metric) == {"lpips"}
+    assert said["mask_iou"] == (None if count == 1 else "the benchmark has no exact masks")
+    assert set(collect([root]).metric) == ({"mask_iou"} if count == 1 else set())
 
 
 def test_the_oracle_needs_a_counterfactual(analytic):

@@ -21,12 +21,12 @@ class Scope:
     Attributes:
         requests: in the order of the facts.
         draws: the resamples of the bootstrap.
-        reference: pictures that edits should look like.
+        reference: pictures that edits should look like, where the benchmark has some.
     """
 
     requests: list[EditRequest]
     draws: Draws
-    reference: ReferenceSet
+    reference: ReferenceSet | None
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import open_clip
 import torch
@@ -23,13 +23,23 @@ class ClipScore:
     Args:
         model: a name of open_clip, or a folder in its layout with `local-dir:` before it.
         pretrained: tag or file of the weights; not for a folder.
+        knows: what the model was trained on; one that knows `stilllife` only is not asked about anything else.
         device: "auto" takes CUDA where there is one.
     """
 
     better: ClassVar = {"clip_score": "higher"}
     figures = staticmethod(means)
 
-    def __init__(self, model: str, pretrained: str | None = None, device: str = "auto") -> None:
+    def __init__(
+        self,
+        model: str,
+        pretrained: str | None = None,
+        knows: Literal["anything", "stilllife"] = "anything",
+        device: str = "auto",
+    ) -> None:
+        if knows not in ("anything", "stilllife"):
+            raise ValueError(f"metric.clip_score.knows = {knows!r} is neither anything nor stilllife")
+        self.knows = knows
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         if model.startswith("local-dir:"):
             model = f"local-dir:{located(model.removeprefix('local-dir:'))}"
@@ -53,7 +63,12 @@ class ClipScore:
         return f"clip-score-1-{self.hash}"
 
     def missing(self, batch: Batch) -> str | None:
-        """Always defined: every request has a target text."""
+        """Defined for every target text, as far as the model knows what it is about."""
+        return (
+            None
+            if self.knows == "anything" or batch.truths
+            else "this CLIP knows only Still Life; metric.clip_score.model= names another"
+        )
 
     @torch.no_grad()
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:

@@ -35,7 +35,8 @@ class StillLifeLpips:
         return f"lpips-1-{self.hash}"
 
     def missing(self, batch: Batch) -> str | None:
-        """Always defined."""
+        """The network knows nothing else than Still Life."""
+        return None if batch.truths else "the network knows only Still Life"
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One distance an image."""
