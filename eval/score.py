@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from diffedit.environment import environment
 from diffedit.files import write
 from diffedit.runs import request_facts
-from eval.features import ReferenceSet
+from eval.features import HasReference, ReferenceSet
 from eval.gallery import Batch, Gallery
 from eval.metrics import Metric, Scope
 from eval.statistics import Draws
@@ -52,7 +52,7 @@ def score(root: Path, metrics: Mapping[str, Metric], cache: Path, resamples: int
     reasons, facts = measure(gallery, todo, batch)
     labels = [request.label for request in gallery.requests]
     draws = Draws(len(labels), labels if all(labels) else None, resamples)
-    scope = Scope(gallery.requests, draws, ReferenceSet(gallery.benchmark, name_of(gallery), gallery.resolution, cache))
+    scope = Scope(gallery.requests, draws, reference(gallery, cache))
     for name, metric in todo.items():
         rows = []
         for ratio in gallery.ratios if name not in reasons else []:
@@ -64,6 +64,13 @@ def score(root: Path, metrics: Mapping[str, Metric], cache: Path, resamples: int
         said |= {"made_by": metric.fingerprint(), "benchmark": name_of(gallery), "environment": environment()}
         write(root / "scores" / f"{name}.json", json.dumps(said, indent=1).encode())
     return list(todo)
+
+
+def reference(gallery: Gallery, cache: Path) -> ReferenceSet | None:
+    """The benchmark's reference pictures, where it has some."""
+    if not isinstance(gallery.benchmark, HasReference):
+        return None
+    return ReferenceSet(gallery.benchmark, name_of(gallery), gallery.resolution, cache)
 
 
 def name_of(gallery: Gallery) -> str:
