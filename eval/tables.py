@@ -1,5 +1,7 @@
 """Tables of scores: a row per method and ratio, floor and ceiling first."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 from rich.table import Table
 
@@ -33,9 +35,11 @@ def wide(scores: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(rank=rank).sort_values(["rank", "method", "ratio"]).drop(columns="rank").reset_index(drop=True)
 
 
-def terminal(scores: pd.DataFrame, title: str) -> Table:
-    """The wide table for a terminal; an arrow shows which way is better."""
+def terminal(scores: pd.DataFrame, title: str, figures: Sequence[str] | None = None) -> Table:
+    """The wide table for a terminal, with these figures (None: all); an arrow shows which way is better."""
     frame = wide(scores).drop(columns="editor")
+    if figures is not None:
+        frame = frame[["method", "ratio", *(name for name in figures if name in frame)]]
     better = dict(zip(scores.metric, scores.better, strict=True))
     shown = Table(title=title, title_justify="left")
     for name in frame.columns:

@@ -46,9 +46,11 @@ def main(cfg: DictConfig) -> None:
     ratio_list(cfg.ratios)
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     editor = instantiate(cfg.editor, _convert_="all")
+    backbone = instantiate(cfg.backbone, _convert_="all")
+    config["weights"] = getattr(backbone, "fingerprint", None)
     run = RunDirectory(Path(HydraConfig.get().runtime.output_dir), config, benchmark.version)
     try:
-        edit_all(run, benchmark, editor, instantiate(cfg.backbone, _convert_="all"), cfg)
+        edit_all(run, benchmark, editor, backbone, cfg)
     finally:
         table = run.close()
         if table is not None:

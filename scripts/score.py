@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     scores = collect([root for root in roots if root not in refused], list(metrics))
     console = Console(width=None if Console().is_terminal else 200)
     for (benchmark, backbone, _), own in scores.groupby(["benchmark", "backbone", "set"], sort=False):
-        console.print(terminal(own, f"{benchmark}, {backbone}, n = {own.n.max()}"))
+        console.print(terminal(own, f"{benchmark}, {backbone}, n = {own.n.max()}", cfg.show))
         if absent := [name for name in BOUNDS if name not in set(own.editor)]:
             log.info("no %s there: run editor=%s for floor and ceiling", " and ".join(absent), ",".join(absent))
     if cfg.out:

@@ -170,6 +170,9 @@ def test_plots_and_tables(runs, tmp_path):
     with pytest.raises(KeyError, match="beauty was not scored; there are accuracy, cf_lpips"):
         curves(scores, "lpips", "beauty")
     assert terminal(scores, "title").row_count == 5
+    assert [column.header for column in terminal(scores, "title", ["lpips", "csfid"]).columns] == [
+        "method", "ratio", "lpips ↓",
+    ]  # fmt: skip
 
 
 def test_two_runs_of_an_editor_are_told_apart(runs):

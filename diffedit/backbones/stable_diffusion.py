@@ -1,7 +1,9 @@
 """Stable Diffusion 1.x and 2.x, or anything saved in its layout: a local folder or a hub id."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -78,6 +80,16 @@ class StableDiffusion:
         )
         self.unet = self.unet.to(memory_format=self.memory_format)
         self.denoiser = torch.compile(self.unet, mode=compile) if compile else self.unet
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells these weights from others: a hash of a few tensors of every network, which any training changes."""
+        probes = [self.unet.conv_in.weight, self.unet.conv_out.weight, self.vae.encoder.conv_in.weight]
+        probes += [self.vae.decoder.conv_out.weight, next(self.text_encoder.parameters())]
+        digest = hashlib.sha256()
+        for probe in probes:
+            digest.update(probe.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def levels(self, steps: int) -> NoiseLevels:
         """`steps` levels on the scheduler's own spacing; the clean one as its `set_alpha_to_one` says."""
