@@ -57,16 +57,15 @@ class Features:
     """
 
     def __init__(self, weights: str, size: int, device: str = "auto") -> None:
-        (self.network, self.hash), self.size = load(weights, device), size
+        self.judge, self.size = load(weights, device), size
 
-    @torch.no_grad()
     def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
         """The pooled activations."""
-        return self.network(images.to(next(self.network.parameters()).device)).features.cpu()
+        return self.judge(images).features
 
     def reference(self, of: ReferenceSet) -> tuple[Float[ndarray, "m d"], list[str]]:
         """(features, classes) of the benchmark's reference set."""
-        told = f"{self.hash} {of.name} {of.benchmark.version} {self.size} {of.resolution}"
+        told = f"{self.judge.hash} {of.name} {of.benchmark.version} {self.size} {of.resolution}"
         path = of.cache / f"reference-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
         if path.exists():
             kept = load_file(path)

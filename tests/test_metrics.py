@@ -124,7 +124,7 @@ def test_perceptual_distance_is_the_lpips_packages(weights):
 
     class Ours(nn.Module):
         def forward(self, x):
-            return ours.network.activations(x / 2 + 0.5)
+            return ours.judge.layers(x / 2 + 0.5)
 
     theirs.net, theirs.L, theirs.scaling_layer = Ours(), 4, nn.Identity()
     one, other = pictures(3), pictures(3, seed=1)
@@ -137,7 +137,7 @@ def test_perceptual_distance_is_the_lpips_packages(weights):
 
 
 def test_perceptual_distance_remembers_the_input_and_nothing_else(weights):
-    network = StillLifeLpips(weights, "cpu").network
+    network = StillLifeLpips(weights, "cpu").judge.network
     calls = []
     distance = PerceptualDistance(lambda x: calls.append(1) or network.activations(x))
     one, first, second = pictures(2), pictures(2, 1), pictures(2, 2)
@@ -262,7 +262,7 @@ def test_csfid_is_flexits_formula(weights, tmp_path):
     metric, where = StillLifeCsfid(weights, size=40, device="cpu"), scope(tmp_path)
     features = metric.facts(pair(pictures(8), pictures(8)))["features"]
     found = metric.figures({"features": features.numpy()}, where)
-    network = StillLifeLpips(weights, "cpu").network
+    network = StillLifeLpips(weights, "cpu").judge.network
     expected = []
     for k, label in enumerate("ab"):
         known = torch.stack([image for name, image in Reference().reference(40, 64) if name == label])
@@ -336,3 +336,18 @@ def test_a_clip_without_weights_is_refused(clip, tmp_path):
 def test_the_network_has_the_layers_that_lpips_compares():
     shapes = [tuple(layer.shape[1:]) for layer in StillLifeFeatures((4, 8, 8, 16)).activations(pictures(1))]
     assert shapes == [(4, 64, 64), (8, 32, 32), (8, 16, 16), (16, 8, 8)]
+
+
+def test_several_metrics_share_one_pass(weights, monkeypatch):
+    """One network for all, and one pass for each batch."""
+    metrics = [StillLifeLpips(weights, "cpu"), EditAccuracy(weights, "cpu"), CounterfactualError(weights, "cpu")]
+    metrics.append(StillLifeFid(weights, 4, "cpu"))
+    network, passes = metrics[0].judge.network, []
+    given = network.activations
+    monkeypatch.setattr(network, "activations", lambda images: passes.append(1) or given(images))
+    first = batch(StillLifeScenes(size=4), pictures(4))
+    second = Batch(first.requests, first.inputs, pictures(4, 1), None, first.truths)
+    found = [metric.facts(each) for each in (first, second) for metric in metrics]
+    assert len(passes) == 4  # the inputs, the exact answers, two batches of edits
+    assert not torch.equal(found[0]["lpips"], found[4]["lpips"])
+    assert torch.equal(metrics[0].facts(first)["lpips"], found[0]["lpips"])

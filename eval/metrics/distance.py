@@ -25,12 +25,11 @@ class PerceptualDistance:
     Summed over channels, averaged over places, summed over layers; what the lpips package calls `lpips=False`.
 
     Args:
-        activations: pictures in [0, 1] to the layers' outputs.
-        device: where the network is.
+        activations: pictures in [0, 1], wherever they are, to the layers' outputs.
     """
 
-    def __init__(self, activations: Callable[[Pictures], list[Tensor]], device: torch.device | str = "cpu") -> None:
-        self.activations, self.device = activations, device
+    def __init__(self, activations: Callable[[Pictures], list[Tensor]]) -> None:
+        self.activations = activations
         self.last: tuple[Tensor, list[Tensor]] | None = None
 
     def __call__(self, one: Pictures, other: Pictures) -> Float[Tensor, " b"]:
@@ -56,7 +55,7 @@ class PerceptualDistance:
         """The activations, of unit length over channels. The first picture's are kept: it comes with every ratio."""
         if self.last is not None and self.last[0] is images:
             return self.last[1]
-        layers = self.activations(images.to(self.device))
+        layers = self.activations(images)
         unit = [layer / (layer.square().sum(1, keepdim=True).sqrt() + 1e-10) for layer in layers]
         if keep:
             self.last = images, unit

@@ -58,7 +58,7 @@ class StillLifeFid:
 
     def fingerprint(self) -> str:
         """The weights and the size of the reference."""
-        return f"fid-1-{self.features.hash}-{self.features.size}"
+        return f"fid-1-{self.features.judge.hash}-{self.features.size}"
 
     def missing(self, batch: Batch) -> str | None:
         """Needs pictures to compare with."""
@@ -94,7 +94,7 @@ class StillLifeCsfid:
 
     def fingerprint(self) -> str:
         """The weights and the size of the reference."""
-        return f"csfid-1-{self.features.hash}-{self.features.size}"
+        return f"csfid-1-{self.features.judge.hash}-{self.features.size}"
 
     def missing(self, batch: Batch) -> str | None:
         """Needs target classes, and pictures of them to compare with."""

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffedit.types import EditRequest
 from eval.benchmarks.stilllife.benchmarks import Truth
 from eval.benchmarks.stilllife.scene import ATTRIBUTES
 from eval.gallery import Batch
@@ -27,12 +28,12 @@ class StillLifeLpips:
     figures = staticmethod(means)
 
     def __init__(self, weights: str = "weights/stilllife_features", device: str = "auto") -> None:
-        self.network, self.hash = load(weights, device)
-        self.distance = PerceptualDistance(self.network.activations, device=next(self.network.parameters()).device)
+        self.judge = load(weights, device)
+        self.distance = PerceptualDistance(self.judge.layers)
 
     def fingerprint(self) -> str:
         """The weights."""
-        return f"lpips-1-{self.hash}"
+        return f"lpips-1-{self.judge.hash}"
 
     def missing(self, batch: Batch) -> str | None:
         """The network knows nothing else than Still Life."""
@@ -58,11 +59,11 @@ class EditAccuracy:
     figures = staticmethod(means)
 
     def __init__(self, weights: str = "weights/stilllife_features", device: str = "auto") -> None:
-        self.network, self.hash = load(weights, device)
+        self.judge = load(weights, device)
 
     def fingerprint(self) -> str:
         """The weights."""
-        return f"accuracy-1-{self.hash}"
+        return f"accuracy-1-{self.judge.hash}"
 
     def missing(self, batch: Batch) -> str | None:
         """Needs to know which attribute was asked for."""
@@ -70,9 +71,8 @@ class EditAccuracy:
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """0 or 1, and a share."""
-        seen = self.network(batch.edits.to(next(self.network.parameters()).device))
-        there = (seen.fruits > 0).cpu()
-        values = {name: seen.choices[name].argmax(1).cpu() for name in CHOICES}
+        seen = self.judge(batch.edits)
+        there, values = seen.fruits > 0, {name: seen.choices[name].argmax(1) for name in CHOICES}
         rows = [
             judge(truth, there[i], {name: values[name][i] for name in CHOICES}) for i, truth in enumerate(batch.truths)
         ]
@@ -131,12 +131,13 @@ class CounterfactualError:
     figures = staticmethod(means)
 
     def __init__(self, weights: str = "weights/stilllife_features", device: str = "auto") -> None:
-        self.network, self.hash = load(weights, device)
-        self.distance = PerceptualDistance(self.network.activations, device=next(self.network.parameters()).device)
+        self.judge = load(weights, device)
+        self.distance = PerceptualDistance(self.judge.layers)
+        self.last: tuple[list[EditRequest] | None, Tensor | None] = (None, None)
 
     def fingerprint(self) -> str:
         """The weights."""
-        return f"counterfactual-1-{self.hash}"
+        return f"counterfactual-1-{self.judge.hash}"
 
     def missing(self, batch: Batch) -> str | None:
         """Needs the exact answer."""
@@ -145,7 +146,7 @@ class CounterfactualError:
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """Six numbers an image."""
-        exact = torch.stack([request.counterfactual() for request in batch.requests])
+        exact = self.exact(batch.requests)
         inside = (torch.stack([request.mask() for request in batch.requests]) > 0.5).float()
         where = {"": torch.ones_like(inside), "_inside": inside, "_outside": 1 - inside}
         whole, spread = self.distance.spread(exact, batch.edits)
@@ -155,3 +156,9 @@ class CounterfactualError:
             found[f"cf_lpips{name}"] = (spread * region).sum((1, 2, 3)) / share
             found[f"cf_psnr{name}"] = psnr(exact, batch.edits, region)
         return found | {"cf_lpips": whole}
+
+    def exact(self, requests: list[EditRequest]) -> Float[Tensor, "b 3 H W"]:
+        """The counterfactuals; the same object for the same requests, which come with every ratio."""
+        if self.last[0] is not requests:
+            self.last = requests, torch.stack([request.counterfactual() for request in requests])
+        return self.last[1]

@@ -1,6 +1,8 @@
 """The feature network of Still Life: a small ResNet that names fruit, vessel, table and wall of a picture."""
 
 import hashlib
+from collections import OrderedDict
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -71,7 +73,11 @@ class StillLifeFeatures(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 64 64"]) -> Seen:
         """Features and logits."""
-        features = self.activations(images)[-1].mean((2, 3))
+        return self.judge(self.activations(images)[-1])
+
+    def judge(self, last: Float[Tensor, "b c h w"]) -> Seen:
+        """Features and logits from the last stage's output."""
+        features = last.mean((2, 3))
         choices = {name: self.heads[name](features) for name in CHOICES}
         return Seen(features, self.heads["fruits"](features), choices)
 
@@ -91,8 +97,40 @@ def agreement(seen: Seen, scenes: list[Scene]) -> dict[str, Bool[Tensor, " b"]]:
     return right | {name: seen.choices[name].argmax(1) == values[name].to(device) for name in CHOICES}
 
 
-def load(path: str, device: str = "auto") -> tuple[StillLifeFeatures, str]:
-    """The trained network and a hash of its weights; a FileNotFoundError where the file is not there."""
+class Judge:
+    """The trained network, and what it said of the last few batches: several metrics ask about the same pictures.
+
+    Args:
+        network: in evaluation mode.
+        hash: of its weights.
+        keep: batches to remember.
+    """
+
+    def __init__(self, network: StillLifeFeatures, hash: str, keep: int = 3) -> None:
+        self.network, self.hash, self.keep = network, hash, keep
+        self.device = next(network.parameters()).device
+        self.past: OrderedDict[int, tuple[Tensor, list[Tensor]]] = OrderedDict()
+
+    @torch.no_grad()
+    def layers(self, images: Float[Tensor, "b 3 64 64"]) -> list[Tensor]:
+        """The output of every stage. A batch is known again by being the same object, which must not be changed."""
+        if id(images) not in self.past:
+            self.past[id(images)] = images, self.network.activations(images.to(self.device))
+            if len(self.past) > self.keep:
+                self.past.popitem(last=False)
+        self.past.move_to_end(id(images))
+        return self.past[id(images)][1]
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "b 3 64 64"]) -> Seen:
+        """Features and logits, on the CPU."""
+        seen = self.network.judge(self.layers(images)[-1])
+        return Seen(seen.features.cpu(), seen.fruits.cpu(), {name: each.cpu() for name, each in seen.choices.items()})
+
+
+@lru_cache(2)
+def load(path: str, device: str = "auto") -> Judge:
+    """The trained network, one for all who ask; a FileNotFoundError where the file is not there."""
     file = located(path) / "features.safetensors"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; train it by scripts/train_stilllife.py part=features")
@@ -101,4 +139,5 @@ def load(path: str, device: str = "auto") -> tuple[StillLifeFeatures, str]:
     network = StillLifeFeatures(channels)
     network.load_state_dict(weights)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return network.eval().requires_grad_(False).to(device), hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return Judge(network.eval().requires_grad_(False).to(device), digest)

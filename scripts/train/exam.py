@@ -43,7 +43,7 @@ def autoencoder(weights: Path, count: int) -> dict[str, float]:
 
 def classifier(weights: Path, count: int) -> dict[str, float]:
     """Share of pictures in which each attribute is seen right; for fruit, exactly the kinds there are."""
-    network, _ = load(str(weights), "cpu")
+    network = load(str(weights), "cpu")
     chosen, found = scenes(count), []
     for i, x in enumerate(renders(chosen)):
         found.append(agreement(network(x), chosen[64 * i : 64 * (i + 1)]))
@@ -71,12 +71,12 @@ def diffusion(
     sampler = Sampler(config, steps, guidance)
     drawn = dict(sampler({f"{i:05d}": scene.caption() for i, scene in enumerate(chosen)}))
     images = torch.stack([drawn[f"{i:05d}"].cpu() for i in range(count)])
-    network, _ = load(str(features), "cpu")
+    network = load(str(features), "cpu")
     seen = [network(x) for x in images.split(64)]
     right = [agreement(each, chosen[64 * i : 64 * (i + 1)]) for i, each in enumerate(seen)]
     by_name = {name: torch.cat([each[name] for each in right]) for name in right[0]}
     real, others = (
-        torch.cat([network(x).features for x in renders(each)]) for each in (chosen, scenes(count, FIRST + count))
+        torch.cat([network(x).features for x in renders(each)]) for each in (chosen, scenes(4 * count, FIRST + count))
     )
     fid, floor = (frechet(own.numpy(), others.numpy()) for own in (torch.cat([each.features for each in seen]), real))
     figures = {name: good.float().mean().item() for name, good in by_name.items()}
