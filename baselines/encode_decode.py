@@ -17,7 +17,7 @@ class EncodeDecode:
     """
 
     guidance: float = 7.5
-    inversion_label: InversionLabel = "source"
+    inversion_label: InversionLabel = "destination"
 
     def __post_init__(self) -> None:
         check_choices(self)

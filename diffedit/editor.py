@@ -27,7 +27,7 @@ class DiffEdit:
 
     mask: MaskFinder = ContrastMask()
     start: Literal["encode", "noise"] = "encode"
-    inversion_label: InversionLabel = "source"
+    inversion_label: InversionLabel = "destination"
     reference: Literal["auto", "source", "empty"] = "auto"
     guidance: float = 7.5
 
