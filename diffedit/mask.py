@@ -80,18 +80,26 @@ class MeanClamp:
 
 @dataclass(frozen=True)
 class Quantile:
-    """Clamp to the quantiles 1 - q and q, rescale between them."""
+    """Clamp at the q-quantile and divide by it; with `sides` both, clamp to the quantiles 1 - q and q.
 
-    q: float = 0.99
+    Unlike `MeanClamp`, it also finds regions that fill much of the picture: of the rules with threshold 0.5, the upper
+    0.95 agrees best with the exact masks of Still Life (mean IoU on its validation split, source text as reference:
+    0.58, `MeanClamp` 0.44; fruit alone 0.55 and 0.52).
+    """
+
+    q: float = 0.95
+    sides: Literal["upper", "both"] = "upper"
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if not 0.5 < self.q <= 1:
             raise ValueError(f"extremes.q = {self.q} is outside (0.5, 1]")
 
     def bounds(self, contrast: Map) -> tuple[float, float]:
-        """The two quantiles."""
+        """0, or the lower quantile, and the upper one."""
         low, high = torch.quantile(contrast.flatten(), torch.tensor([1 - self.q, self.q], dtype=contrast.dtype))
-        return low.item(), high.item()
+        flat = contrast.min() >= high  # one value everywhere is no contrast
+        return low.item() if self.sides == "both" or flat else 0.0, high.item()
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ class ContrastMask:
     noises: int = 10
     strength: float = 0.5
     reduction: Literal["mean_abs", "l2"] = "mean_abs"
-    extremes: Extremes = MeanClamp()
+    extremes: Extremes = Quantile()
     threshold: Threshold = Fixed()
     smooth: float = 0.0
     dilate: int = 0

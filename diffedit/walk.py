@@ -77,7 +77,9 @@ def guide(
     return Prediction(*(part[:k] + (part[k:] - part[:k]) * guidance for part in both))
 
 
-def invert(x0: Latent, levels: Levels, top: int, cond: Cond, label: InversionLabel = "destination") -> Walk[list[Latent]]:
+def invert(
+    x0: Latent, levels: Levels, top: int, cond: Cond, label: InversionLabel = "destination"
+) -> Walk[list[Latent]]:
     """DDIM encoding of x0 up to level `top` (DiffEdit §3.2, step 2; E_r in the paper), without guidance.
 
     Args:

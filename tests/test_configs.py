@@ -49,7 +49,7 @@ def run(*overrides):
         assert all(edit.image.shape == (3, 16, 16) for edit in outcome.result.edits)
         assert all(edit.image.min() >= 0 and edit.image.max() <= 1 for edit in outcome.result.edits)
         copies = all(torch.equal(edit.image, image) for edit in outcome.result.edits)
-        assert copies == ("editor=copy" in overrides)
+        assert copies == (overrides in (("editor=copy",), ("editor=round_trip",)))  # the exact model has no autoencoder
     return outcomes
 
 

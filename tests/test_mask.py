@@ -71,7 +71,8 @@ def test_three_means_and_one_half_is_more_than_one_and_a_half_means():
 def test_rules_for_extreme_values():
     assert rescale(MAP, NoExtremes()).aminmax() == (0, 1)
     low, high = np.quantile(MAP, [0.1, 0.9])
-    torch.testing.assert_close(rescale(MAP, Quantile(0.9)), ((MAP - low) / (high - low)).clamp(0, 1))
+    torch.testing.assert_close(rescale(MAP, Quantile(0.9, "both")), ((MAP - low) / (high - low)).clamp(0, 1))
+    torch.testing.assert_close(rescale(MAP, Quantile(0.9)), (MAP / high).clamp(max=1))
     torch.testing.assert_close(rescale(MAP, MeanClamp(2.0)), (MAP / (2 * MAP.mean())).clamp(0, 1))
     for bad, said in (
         (lambda: Quantile(0.3), "q = 0.3"),
@@ -108,7 +109,7 @@ def test_a_full_mask_is_flagged():
 
 
 def test_smoothing_is_a_gaussian_filter():
-    mask = ContrastMask(smooth=1.5).binarise(MAP)
+    mask = ContrastMask(extremes=MeanClamp(), smooth=1.5).binarise(MAP)
     smooth = gaussian_filter(MAP.numpy(), 1.5, mode="nearest")
     assert np.array_equal(mask[0, 0].numpy(), smooth > 1.5 * smooth.mean())
 

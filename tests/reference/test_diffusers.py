@@ -21,7 +21,7 @@ from diffedit.answer import drive
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.backbones.tiny import TinyPipeline
 from diffedit.editor import DiffEdit
-from diffedit.mask import ContrastMask, GivenMask
+from diffedit.mask import ContrastMask, GivenMask, MeanClamp
 from diffedit.rng import RequestNoise
 from diffedit.walk import add_noise, denoise, invert
 
@@ -217,7 +217,7 @@ def test_departure_1_the_threshold_is_a_mean_over_the_batch(default, monkeypatch
     both, maps = their_map(pipeline, monkeypatch, torch.cat([quiet, loud]))
     rule = torch.stack([each > 1.5 * each.mean() for each in maps])
     assert not torch.equal(both.bool(), rule)
-    finder = ContrastMask()
+    finder = ContrastMask(extremes=MeanClamp())
     assert all(torch.equal(finder.binarise(each)[0, 0], mask) for each, mask in zip(maps, rule, strict=True))
 
 
