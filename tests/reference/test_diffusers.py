@@ -93,7 +93,7 @@ def their_map(pipeline, monkeypatch, x0, seed=3, **settings):
 def our_mask(backbone, x0, noise, **settings):
     levels = backbone.levels(N)
     target, reference = embed(backbone, TARGET, SOURCE)
-    finder = ContrastMask(**settings)
+    finder = ContrastMask(extremes=MeanClamp(), **settings)  # the rule that is theirs
     return drive(finder.find(request(backbone), x0, target, reference, levels, GivenNoise(mask=noise)), backbone)
 
 
