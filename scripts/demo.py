@@ -18,7 +18,7 @@ DEMO = Path("demo")
 EDITORS = ("diffedit", "diffedit_no_encode", "encode_decode", "sdedit")
 BOUNDS = ("copy", "round_trip", "oracle")
 SETTINGS = ["steps=20", "ratios=[0.3,0.5,0.7,0.9]", "engine.batch.predict=64", f"runs={DEMO}/runs"]
-BENCHMARKS = {"stilllife_scenes": ("benchmark.size=48", 48), "stilllife_classes": ("benchmark.per_class=4", 48)}
+BENCHMARKS = {"stilllife_scenes": ("benchmark.size=40", 40), "stilllife_classes": ("benchmark.per_class=3", 36)}
 
 
 def show(*command: str) -> None:
