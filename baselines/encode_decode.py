@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk, check_choices
+from diffedit.settings import check_choices
+from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
 from diffedit.walk import InversionLabel, denoise, finish, invert
 
 

@@ -48,7 +48,7 @@ class SDEdit:
             fresh = partial(self.fresh, noise, x0, k)
             edited = yield from denoise(begin, levels, target, empty, self.guidance, blend, self.eta, fresh)
         edits = yield from finish(edited, ratios, starts)
-        return EditResult(edits, mask.latent, notes=mask.notes())
+        return EditResult(edits, mask.latent, pixels=mask.pixels, notes=mask.notes())
 
     def fresh(self, noise: Noise, x0: Tensor, repeat: int, level: int) -> Tensor | None:
         """The noise of the update that leaves this level; None where eta = 0 wants none."""

@@ -1,21 +1,51 @@
 """Queries as rows, and their answers: what a batch is made of, and how a backbone is asked."""
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffedit.types import Backbone, Call, Decode, Embed, Encode, Predict, Prediction, Query, Walk
+from diffedit.types import (
+    Backbone,
+    BatchCall,
+    Call,
+    Decode,
+    EditResult,
+    Embed,
+    Encode,
+    Predict,
+    Prediction,
+    Query,
+    Walk,
+)
 
 Row = tuple[Any, ...]
+Kind = Any
+"""What is asked in one batch: a type of query, or the function of a `BatchCall`."""
+
+
+class Outcome(NamedTuple):
+    """How one walk ended: with a result or with an error."""
+
+    id: str
+    result: EditResult | None
+    error: Exception | None
+    evaluations: Counter[int | None]  # of the denoiser, by start level of the edit served; None: shared by all edits
+    seconds: float  # share of the wall time, by rows in each network call
+
+
+def kind_of(query: Query) -> Kind:
+    """With which others this query can be asked."""
+    return query.fn if isinstance(query, BatchCall) else type(query)
 
 
 def rows(query: Query) -> list[Row]:
     """A query as the rows that batches are made of."""
     match query:
         case Encode():
-            return [(query.image,)]
+            return [(query.image, query.spread)]
         case Decode():
             return [(latent,) for latent in query.latents]
         case Embed():
@@ -24,20 +54,33 @@ def rows(query: Query) -> list[Row]:
             if len(query.edits) not in (0, len(query.x)):
                 raise ValueError(f"Predict of {len(query.x)} latents names {len(query.edits)} edits")
             return [(x, query.level, cond) for x, cond in zip(query.x, query.conds, strict=True)]
+        case BatchCall():
+            return [(query.row,)]
     raise TypeError(f"a walk yields queries, not {type(query).__name__}")
 
 
 @torch.no_grad()
-def ask(backbone: Backbone, kind: type, batch: Sequence[Row]) -> list[Any]:
+def ask(backbone: Backbone, kind: Kind, batch: Sequence[Row]) -> list[Any]:
     """One network call; its answer row by row."""
     first, *rest = zip(*batch, strict=True)
+    if not isinstance(kind, type):
+        with torch.enable_grad():
+            return list(kind(backbone, first))
     if kind is Encode:
-        return list(backbone.encode(stack(first)))
+        return encode(backbone, stack(first), rest[0])
     if kind is Decode:
         return list(backbone.decode(stack(first)))
     if kind is Embed:
         return backbone.embed(first)
     return list(zip(*backbone.predict(stack(first), *rest), strict=True))
+
+
+def encode(backbone: Backbone, images: Tensor, spread: Sequence[bool]) -> list[Tensor]:
+    """The latent of each image, (1, c, h, w), or with its standard deviation, (2, c, h, w)."""
+    if not any(spread):
+        return list(backbone.encode(images)[:, None])
+    both = torch.stack(backbone.posterior(images), 1)
+    return [row if wanted else row[:1] for row, wanted in zip(both, spread, strict=True)]
 
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:
@@ -51,12 +94,14 @@ def join(query: Query, answers: Sequence[Any]) -> Any:
     """The rows' answers as the query's; a FloatingPointError where a latent or an image holds a NaN."""
     match query:
         case Encode():
-            return finite(torch.stack(answers), "the encoded latent")
+            return finite(answers[0], "the encoded latent")
         case Decode():
             finite(query.latents, "the latent to decode")  # clipping to [0, 1] would hide an infinity
             return finite(torch.stack(answers), "the decoded image")
         case Predict():
             return Prediction(*(torch.stack(part) for part in zip(*answers, strict=True)))
+        case BatchCall():
+            return answers[0]
     return list(answers)
 
 
@@ -78,7 +123,7 @@ def drive(walk: Walk[Any], backbone: Backbone) -> Any:
         if isinstance(query, Call):
             answer = call(query, backbone)
         else:
-            answer = join(query, ask(backbone, type(query), rows(query)))
+            answer = join(query, ask(backbone, kind_of(query), rows(query)))
 
 
 def finite(x: Tensor, what: str) -> Tensor:

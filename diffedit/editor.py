@@ -7,7 +7,8 @@ from typing import Literal
 from torch import Tensor
 
 from diffedit.mask import ContrastMask, MaskFinder
-from diffedit.types import Cond, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk, check_choices
+from diffedit.settings import check_choices
+from diffedit.types import Cond, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
 from diffedit.walk import InversionLabel, Path, denoise, finish, invert, noised, put_back
 
 
@@ -50,7 +51,7 @@ class DiffEdit:
         begin, blend = {i: path(i) for i in starts}, put_back(mask.latent, path)
         edited = yield from denoise(begin, levels, target, empty, self.guidance, blend)
         edits = yield from finish(edited, ratios, starts)
-        return EditResult(edits, mask.latent, mask.contrast, mask.notes())
+        return EditResult(edits, mask.latent, mask.contrast, mask.pixels, mask.notes())
 
     def reference_text(self, request: EditRequest) -> str:
         """R, or "" for the empty reference; a ValueError where `source` is asked for and the request has none."""

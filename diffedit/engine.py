@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from diffedit.answer import Row, ask, call, join, rows
-from diffedit.types import Backbone, Call, Cond, Decode, EditResult, Embed, Encode, Outcome, Predict, Query, Walk
+from diffedit.answer import Kind, Outcome, Row, ask, call, join, kind_of, rows
+from diffedit.types import Backbone, BatchCall, Call, Cond, Decode, EditResult, Embed, Encode, Predict, Query, Walk
 
 log = logging.getLogger(__name__)
 
@@ -39,15 +39,21 @@ class BatchSizes:
     encode: int = 4
     decode: int = 4
     embed: int = 8
+    call: int = 4
 
     def __post_init__(self) -> None:
         for kind, size in vars(self).items():
             if size < 1:
                 raise ValueError(f"engine.batch.{kind} = {size}: a batch has at least one row")
 
-    def of(self, kind: type) -> int:
+    def of(self, kind: Kind) -> int:
         """The size for this kind of query."""
-        return getattr(self, kind.__name__.lower())
+        return getattr(self, label(kind))
+
+
+def label(kind: Kind) -> str:
+    """Which batch size a kind goes by."""
+    return kind.__name__.lower() if isinstance(kind, type) else "call"
 
 
 def same(one: Any, other: Any) -> bool:
@@ -85,6 +91,8 @@ class _Live:
         self.todo.remove(i)
         if isinstance(self.query, Predict):
             self.evaluations[self.query.edits[i] if self.query.edits else None] += 1
+        elif isinstance(self.query, BatchCall) and self.query.evaluations:
+            self.evaluations[self.query.edit] += self.query.evaluations
 
 
 class Engine:
@@ -107,12 +115,12 @@ class Engine:
         progress: bool = True,
     ) -> None:
         self.backbone, self.batch = backbone, batch or BatchSizes()
-        self.window = sum(self.batch.of(kind) - 1 for kind in KINDS) + 1 if window is None else window
+        self.window = sum(size - 1 for size in vars(self.batch).values()) + 1 if window is None else window
         if self.window < 1:
             raise ValueError(f"engine.window = {window}: at least one walk has to live")
         self.texts, self.progress = texts, progress
         self.embedded: OrderedDict[str, Cond] = OrderedDict()
-        self.checked: set[type] = set()
+        self.checked: set[Kind] = set()
 
     def run(self, walks: Iterable[tuple[str, Walk[EditResult]]], total: int = 0, edits: int = 1) -> Iterator[Outcome]:
         """Run walks; yield how each ended, as it ends, not in their order.
@@ -154,11 +162,11 @@ class _Pool:
     def rate(self) -> str:
         return f"{self.evaluations / (time.perf_counter() - self.began):.1f} evaluations/s"
 
-    def oldest(self, kind: type) -> list[tuple[_Live, int]]:
+    def oldest(self, kind: Kind) -> list[tuple[_Live, int]]:
         """The rows of the next call of this kind: (walk, row) pairs; repeated texts do not count twice."""
         size, seen, taken = self.engine.batch.of(kind), set(), []
         for each in self.live:
-            if type(each.query) is kind:
+            if kind_of(each.query) == kind:
                 for i in each.todo:
                     key = each.rows[i] if kind is Embed else (id(each), i)
                     if key in seen or len(seen) < size:
@@ -166,28 +174,30 @@ class _Pool:
                         taken.append((each, i))
         return taken
 
-    def full(self) -> type | None:
+    def full(self) -> Kind | None:
         """The kind with a full batch that is nearest to a walk's end."""
-        count = Counter()
+        count: Counter[Kind] = Counter()
         texts = set()
         for each in self.live:
             if type(each.query) is Embed:
                 texts.update(each.rows[i] for i in each.todo)
             else:
-                count[type(each.query)] += len(each.todo)
+                count[kind_of(each.query)] += len(each.todo)
         count[Embed] = len(texts)
-        return next((k for k in reversed(KINDS) if count[k] >= self.engine.batch.of(k)), None)
+        order = [*(k for k in count if k not in KINDS), *reversed(KINDS)]
+        return next((k for k in order if count[k] >= self.engine.batch.of(k)), None)
 
-    def waiting(self) -> type | None:
+    def waiting(self) -> Kind | None:
         """The kind farthest from a walk's end that any walk waits on, so that the last walks meet in one batch."""
-        return next((k for k in KINDS if any(type(each.query) is k for each in self.live)), None)
+        asked = [kind_of(each.query) for each in self.live]
+        return next((k for k in (*KINDS, *asked) if k in asked), None)
 
     def admit(self, name: str, walk: Walk[EditResult]) -> list[Outcome]:
         each = _Live(name, walk)
         self.live.append(each)
         return self.advance(each)
 
-    def call(self, kind: type, taken: list[tuple[_Live, int]]) -> list[Outcome]:
+    def call(self, kind: Kind, taken: list[tuple[_Live, int]]) -> list[Outcome]:
         """One network call for these rows, padded to the constant size; the walks it completes move on."""
         batch = [each.rows[i] for each, i in taken]
         if kind is Embed:
@@ -197,7 +207,7 @@ class _Pool:
         try:
             answers = ask(self.backbone, kind, padded)
         except torch.OutOfMemoryError as error:
-            raise RuntimeError(f"out of memory: lower engine.batch.{kind.__name__.lower()} ({len(padded)})") from error
+            raise RuntimeError(f"out of memory: lower engine.batch.{label(kind)} ({len(padded)})") from error
         except Exception as error:
             if len(walks) == 1:
                 return self.end(walks[0], None, error)
@@ -211,11 +221,11 @@ class _Pool:
             answers = [answers[batch.index(each.rows[i])] for each, i in taken]
         for (each, i), answer in zip(taken, answers, strict=False):
             each.take(i, answer)
-        if kind is Predict:
-            self.evaluations += len(taken)
+            if kind is Predict or isinstance(each.query, BatchCall):
+                self.evaluations += getattr(each.query, "evaluations", 1)
         return [ended for each in walks if not each.todo for ended in self.advance(each)]
 
-    def check_places(self, kind: type, padded: list[Row], answers: list[Any]) -> None:
+    def check_places(self, kind: Kind, padded: list[Row], answers: list[Any]) -> None:
         """Warn, once a kind, where the answer to a row depends on its place in the batch."""
         if kind in self.engine.checked:
             return
@@ -224,17 +234,17 @@ class _Pool:
             shifted = ask(self.backbone, kind, padded[-1:] + padded[:-1])
             alike = same(answers, shifted[1:] + shifted[:1])
         except Exception as error:
-            log.warning("%s: could not check that places in a batch are alike: %s", kind.__name__, error)
+            log.warning("%s: could not check that places in a batch are alike: %s", label(kind), error)
             return
         if not alike:
             log.warning(
                 "%s: the last bits of an answer depend on the row's place in a batch of %d (%d threads), so results "
                 "differ in them between runs of other order or neighbours; take a power of two for engine.batch.%s, "
                 "and on a CPU for OMP_NUM_THREADS",
-                kind.__name__,
+                label(kind),
                 len(padded),
                 torch.get_num_threads(),
-                kind.__name__.lower(),
+                label(kind),
             )
 
     def remember(self, embedded: Iterable[tuple[Row, Cond]]) -> None:
@@ -257,7 +267,10 @@ class _Pool:
             while True:
                 query = each.walk.send(answer)
                 if isinstance(query, Call):
+                    began = time.perf_counter()
                     answer = call(query, self.backbone)
+                    spent = time.perf_counter() - began
+                    each.seconds, self.mark = each.seconds + spent, self.mark + spent
                     continue
                 each.wait(query)
                 if isinstance(query, Embed):

@@ -17,24 +17,30 @@ from skimage.filters import threshold_otsu
 from torch import Tensor
 
 from diffedit.answer import finite
-from diffedit.types import Cond, EditRequest, Levels, Noise, Predict, Walk, check_choices
+from diffedit.settings import check_choices
+from diffedit.types import Cond, EditRequest, Levels, Noise, Predict, Walk
 from diffedit.walk import add_noise
 
 Map = Float[Tensor, "h w"]
 
 
 class Mask(NamedTuple):
-    """A mask on the latent grid (None: no mask) and, where it was inferred, the raw contrast map behind it."""
+    """A mask on the latent grid (None: no mask), and what is behind it: a raw contrast map, or a mask in pixels."""
 
     latent: Bool[Tensor, "1 1 h w"] | None
     contrast: Map | None = None
+    pixels: Bool[Tensor, "1 H W"] | None = None
 
     def notes(self) -> dict[str, str | float]:
-        """Its area for the record, and a flag where it is empty or full: kept, but worth knowing."""
+        """Its area for the record, and a flag where it is empty or full: kept, but worth knowing.
+
+        `lost` is a given mask that is not empty, and too thin to cover a place of the latent grid.
+        """
         if self.latent is None:
             return {}
-        area = self.latent.float().mean().item()
-        flag = "" if self.latent.any() else "empty"
+        area, flag = self.latent.float().mean().item(), ""
+        if not self.latent.any():
+            flag = "empty" if self.pixels is None or not self.pixels.any() else "lost"
         return {"mask_area": area, "mask_flag": "full" if self.latent.all() else flag}
 
 
@@ -213,6 +219,9 @@ class ContrastMask:
         return dilate(rescaled > self.threshold.of(rescaled), self.dilate)
 
 
+Cover = Literal["area", "any", "nearest", "corner"]
+
+
 @dataclass(frozen=True)
 class GivenMask:
     """The request's own mask, reduced to the latent grid.
@@ -220,12 +229,16 @@ class GivenMask:
     Pixels of 0.5 and more are edited (a soft edge is cut there). A latent place covers a block of pixels:
 
     Attributes:
-        cover: `area` edits it when more than half of its pixels are edited, `any` when a single one is.
+        cover: `area` edits it when more than half of its pixels are edited, `any` when a single one is, `nearest` when
+            the one at its centre is (Pillow's NEAREST, the official code of Blended Latent Diffusion), `corner` when
+            its upper left one is (PyTorch's nearest: diffusers).
         dilate: growth in latent pixels, as in `ContrastMask`.
+        which: the mask `given` with the request, or the `oracle`: where the perfect edit differs from the picture.
     """
 
-    cover: Literal["area", "any"] = "area"
+    cover: Cover = "area"
     dilate: int = 0
+    which: Literal["given", "oracle"] = "given"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -235,11 +248,14 @@ class GivenMask:
     def find(
         self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
     ) -> Walk[Mask]:
-        """No evaluation; a ValueError where the request has no mask."""
-        if request.mask is None:
-            raise ValueError(f"request {request.id}: the editor wants a given mask and the request has none")
-        mask = to_latent_grid(request.mask(), x0.shape[-2:], self.cover)
-        return Mask(dilate(mask, self.dilate).to(x0.device))
+        """No evaluation; a ValueError where the request has no such mask."""
+        load = request.mask if self.which == "given" else request.oracle_mask
+        if load is None:
+            name = "a given mask" if self.which == "given" else "the oracle's mask"
+            raise ValueError(f"request {request.id}: the editor wants {name} and the request has none")
+        pixels = load() >= 0.5
+        latent = to_latent_grid(pixels, x0.shape[-2:], self.cover)
+        return Mask(dilate(latent, self.dilate).to(x0.device), pixels=pixels)
         yield  # a walk, though it asks nothing
 
 
@@ -256,11 +272,16 @@ class Everywhere:
 
 
 def to_latent_grid(
-    mask: Float[Tensor, "1 H W"], grid: tuple[int, int] | torch.Size, cover: Literal["area", "any"] = "area"
+    pixels: Bool[Tensor, "1 H W"], grid: tuple[int, int] | torch.Size, cover: Cover = "area"
 ) -> Bool[Tensor, "1 1 h w"]:
     """A pixel mask on the latent grid; see `GivenMask` for the rule."""
-    share = F.adaptive_avg_pool2d((mask >= 0.5).float()[None], tuple(grid))
-    return share > {"area": 0.5, "any": 0.0}[cover]
+    full = pixels.float()[None]
+    match cover:
+        case "nearest":
+            return F.interpolate(full, tuple(grid), mode="nearest-exact") > 0
+        case "corner":
+            return F.interpolate(full, tuple(grid), mode="nearest") > 0
+    return F.adaptive_avg_pool2d(full, tuple(grid)) > {"area": 0.5, "any": 0.0}[cover]
 
 
 def dilate(mask: Bool[Tensor, "h w"] | Bool[Tensor, "1 1 h w"], by: int) -> Bool[Tensor, "1 1 h w"]:

@@ -31,9 +31,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from diffedit.answer import Outcome
 from diffedit.environment import environment
 from diffedit.files import sweep, write
-from diffedit.types import EditRequest, EditResult, Outcome
+from diffedit.types import EditRequest, EditResult
 
 log = logging.getLogger(__name__)
 

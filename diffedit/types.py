@@ -8,10 +8,9 @@ Everywhere: images are float tensors in [0, 1], channels first, RGB; a mask is 1
 a latent at a noise level is x = alpha * x0 + sigma * eps; level 0 is clean, level N (the number of steps) the noisiest.
 """
 
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -46,6 +45,7 @@ class EditRequest:
     target: str  # the text that the result shall show, Q in the paper
     source: str | None = None  # the text that describes the picture, R, where one is known
     mask: Callable[[], Float[Tensor, "1 H W"]] | None = None  # a given mask, where there is one
+    oracle_mask: Callable[[], Float[Tensor, "1 H W"]] | None = None  # where the perfect edit differs, where it is known
     origin: str = ""  # names the picture and the mask; a run is not resumed with another
     label: str = ""  # target class, where the benchmark has classes
     counterfactual: Callable[[], Float[Tensor, "3 H W"]] | None = None  # the perfect edit, where it is known
@@ -58,6 +58,8 @@ class Edit:
     ratio: float
     level: int
     image: Float[Tensor, "3 H W"]
+    sample: int = 0  # which of several it is, and what ranked it
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,17 @@ class EditResult:
     edits: list[Edit]
     mask: Bool[Tensor, "1 1 h w"] | None = None  # on the latent grid; None for a method without one
     contrast: Float[Tensor, "h w"] | None = None  # the raw map behind an inferred mask, before any rule
+    pixels: Bool[Tensor, "1 H W"] | None = None  # the mask in pixels, where it was given so
     notes: Mapping[str, str | float] = field(default_factory=dict)  # small facts for the record
+    samples: "Sequence[EditResult]" = ()  # all of them, where there are several; `edits` are the best of each ratio
 
 
 @dataclass(frozen=True, eq=False)
 class Encode:
-    """Ask for the latent of one image: (1, c, h, w), the posterior's mode."""
+    """Ask for the latent of one image: (1, c, h, w), the posterior's mode; `spread` adds its deviation as a row."""
 
     image: Float[Tensor, "3 H W"]
+    spread: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,19 +116,19 @@ class Call:
     fn: Callable[["Backbone"], Any]
 
 
-Query = Encode | Decode | Embed | Predict | Call
+@dataclass(frozen=True, eq=False)
+class BatchCall:
+    """Ask for this row's answer of `fn(backbone, rows)`, with gradients on; rows of equal `fn` come together."""
+
+    fn: Callable[["Backbone", Sequence[Any]], Sequence[Any]]
+    row: Any
+    evaluations: int = 0  # of the denoiser, for the accounting; they serve the edit that starts at level `edit`
+    edit: int | None = None
+
+
+Query = Encode | Decode | Embed | Predict | Call | BatchCall
 Walk = Generator[Query, Any, T]
 """A computation for one request that yields queries, is sent their answers and returns a T. `yield from` composes."""
-
-
-class Outcome(NamedTuple):
-    """How one walk ended: with a result or with an error."""
-
-    id: str
-    result: EditResult | None
-    error: Exception | None
-    evaluations: Counter[int | None]  # of the denoiser, by start level of the edit served; None: shared by all edits
-    seconds: float  # share of the wall time, by rows in each network call
 
 
 @runtime_checkable
@@ -161,6 +166,9 @@ class Backbone(Protocol):
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Latents of images in [0, 1]."""
 
+    def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """Latents and their standard deviation (0 where the encoder is certain)."""
+
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Images, clipped to [0, 1]."""
 
@@ -189,11 +197,3 @@ class Benchmark(Protocol):
         """The requests, their images square at this resolution."""
 
     def __len__(self) -> int: ...
-
-
-def check_choices(settings: Any) -> None:
-    """Refuse a dataclass field whose value is not one of those its `Literal` annotation lists."""
-    for name, hint in get_type_hints(type(settings)).items():
-        known = get_args(hint)
-        if get_origin(hint) is Literal and (value := getattr(settings, name)) not in known:
-            raise ValueError(f"{type(settings).__name__}: {name} = {value!r} is none of {', '.join(map(str, known))}")

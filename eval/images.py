@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from diffedit.types import check_choices
+from diffedit.settings import check_choices
 
 # A mask whose aspect ratio is further than this from its picture's belongs to another picture, or to a crop of it.
 ASPECT_TOLERANCE = 0.10

@@ -191,7 +191,7 @@ def test_a_place_check_that_fails_is_no_failure(analytic, caplog):
 
     outcomes = run(Fragile(analytic), [("0", walk_of(0, analytic))])
     assert outcomes["0"].error is None
-    assert "Encode: could not check" in caplog.text
+    assert "encode: could not check" in caplog.text
 
 
 def test_every_call_has_the_constant_size_and_only_the_tail_is_padded(analytic):
@@ -233,7 +233,7 @@ def test_the_window_is_bounded_and_results_stream(analytic):
 
 
 def test_the_default_window_is_the_smallest_that_keeps_a_batch_full(analytic):
-    assert Engine(analytic, BATCH).window == 7 + 1 + 3 + 1 + 1
+    assert Engine(analytic, BATCH).window == 7 + 1 + 3 + 1 + 3 + 1
     with pytest.raises(ValueError, match=r"engine.window = 0"):
         Engine(analytic, window=0)
     with pytest.raises(ValueError, match=r"engine.batch.decode = 0"):
@@ -340,5 +340,5 @@ def test_a_batch_whose_places_differ_is_warned_about(analytic, tiny, caplog):
     assert not caplog.records
     run(Uneven(analytic), [(str(i), walk_of(i, analytic)) for i in range(4)])
     (record,) = caplog.records
-    assert "Encode: the last bits" in record.getMessage()
+    assert "encode: the last bits" in record.getMessage()
     assert "engine.batch.encode" in record.getMessage()

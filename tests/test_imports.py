@@ -12,7 +12,7 @@ OURS = ("diffedit", "baselines", "eval", "scripts")
 ALLOWED = {
     "diffedit": ["diffedit"],
     "baselines": ["diffedit", "baselines"],
-    "eval": ["eval", "diffedit.types", "diffedit.runs", "diffedit.files", "diffedit.environment"],
+    "eval": ["eval", "diffedit.types", "diffedit.settings", "diffedit.runs", "diffedit.files", "diffedit.environment"],
     "scripts": ["diffedit", "baselines", "eval", "scripts.train"],
 }
 FORBIDDEN = {"baselines": ["diffedit.backbones", "diffedit.editor"]}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import request
+from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter
 from skimage.filters import threshold_otsu
 
@@ -122,16 +123,29 @@ def test_dilation_is_scipys(by):
     assert torch.equal(ContrastMask(dilate=by).binarise(MAP), dilate(ContrastMask().binarise(MAP), by))
 
 
+@pytest.mark.parametrize("cover", ["nearest", "corner"])
+def test_nearest_is_that_of_pillow_and_corner_that_of_torch(cover):
+    mask = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)) >= 0.5
+    ours = to_latent_grid(mask, (16, 16), cover)[0, 0].numpy()
+    pillow = np.asarray(Image.fromarray(mask[0].numpy()).convert("L").resize((16, 16), Image.Resampling.NEAREST)) > 0
+    torchs = torch.nn.functional.interpolate(mask[None].float(), (16, 16))[0, 0].numpy() > 0
+    assert np.array_equal(ours, pillow if cover == "nearest" else torchs)
+    assert not np.array_equal(pillow, torchs)
+
+
 def test_a_given_mask_on_the_latent_grid():
     """Blocks of 4 x 4 pixels; 8 of 16 is not more than half, and a pixel of 0.4 is not edited."""
     mask = torch.zeros(1, 8, 8)
     mask[0, :4, :2], mask[0, 0, 4], mask[0, 4:, 4:] = 1, 1, 0.6
     mask[0, 4:, :4] = 0.4
-    area, touched = (to_latent_grid(mask, (2, 2), cover)[0, 0] for cover in ("area", "any"))
+    area, touched = (to_latent_grid(mask >= 0.5, (2, 2), cover)[0, 0] for cover in ("area", "any"))
     assert area.tolist() == [[False, False], [False, True]]
     assert touched.tolist() == [[True, True], [False, True]]
+    centre, corner = (to_latent_grid(mask >= 0.5, (2, 2), cover)[0, 0] for cover in ("nearest", "corner"))
+    assert centre.tolist() == [[False, False], [False, True]]  # pixels (2, 2), (2, 6), (6, 2), (6, 6)
+    assert corner.tolist() == [[True, True], [False, True]]  # pixels (0, 0), (0, 4), (4, 0), (4, 4)
     mask[0, 0, 2] = 1
-    assert to_latent_grid(mask, (2, 2))[0, 0].tolist() == [[True, False], [False, True]]
+    assert to_latent_grid(mask >= 0.5, (2, 2))[0, 0].tolist() == [[True, False], [False, True]]
 
 
 def test_a_given_mask_is_used_and_grown(analytic):

@@ -15,6 +15,7 @@ import torch
 from helpers import request
 from PIL import Image
 
+from diffedit.answer import Outcome
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.editor import DiffEdit
 from diffedit.engine import BatchSizes, Engine
@@ -22,7 +23,7 @@ from diffedit.files import HOST, write
 from diffedit.mask import ContrastMask
 from diffedit.rng import RequestNoise
 from diffedit.runs import ConfigChangedError, RunDirectory, Writer, file_name
-from diffedit.types import Edit, EditResult, Outcome
+from diffedit.types import Edit, EditResult
 
 CONFIG = {"ratios": [0.5, 1.0], "seed": 0, "editor": {"guidance": 7.5}, "engine": {"window": None}, "on_error": "skip"}
 COUNT = 400

@@ -17,7 +17,8 @@ from diffedit.editor import DiffEdit
 from diffedit.levels import NoiseLevels
 from diffedit.mask import ContrastMask, Everywhere, GivenMask
 from diffedit.rng import RequestNoise
-from diffedit.types import Level, Predict, Prediction, check_choices
+from diffedit.settings import check_choices
+from diffedit.types import Level, Predict, Prediction
 from diffedit.walk import add_noise, denoise, invert, step
 
 NOISE = RequestNoise(0, "a")

@@ -59,6 +59,11 @@ class AnalyticBackbone:
         """Images in [0, 1] to [-1, 1]."""
         return images.to(self.means.dtype) * 2 - 1
 
+    def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b 3 H W"], Float[Tensor, "b 3 H W"]]:
+        """Nothing is uncertain."""
+        latents = self.encode(images)
+        return latents, torch.zeros_like(latents)
+
     def decode(self, latents: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
         """Back to [0, 1], clipped."""
         return (latents * 0.5 + 0.5).clamp(0, 1)
@@ -83,10 +88,10 @@ class AnalyticBackbone:
         self, x: Float[Tensor, "b 3 H W"], levels: Sequence[Level], conds: Sequence[Float[Tensor, " classes"]]
     ) -> Prediction:
         """The exact E[eps | x] and E[x0 | x]."""
-        rows = [self.posterior(*each) for each in zip(x, levels, conds, strict=True)]
+        rows = [self.expected(*each) for each in zip(x, levels, conds, strict=True)]
         return Prediction(*(torch.stack(part) for part in zip(*rows, strict=True)))
 
-    def posterior(self, x: Float[Tensor, "3 H W"], level: Level, cond: Float[Tensor, " classes"]) -> tuple[Tensor, ...]:
+    def expected(self, x: Float[Tensor, "3 H W"], level: Level, cond: Float[Tensor, " classes"]) -> tuple[Tensor, ...]:
         """(E[x0 | x], E[eps | x]) of one latent."""
         alpha, sigma, _ = level
         variance = (alpha * self.std) ** 2 + sigma**2

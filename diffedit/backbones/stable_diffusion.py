@@ -2,14 +2,16 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffedit.files import located
@@ -99,13 +101,34 @@ class StableDiffusion:
 
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """The posterior's mode, scaled."""
+        return self.posterior(images)[0]
+
+    def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """Its mode and its standard deviation, both scaled."""
         pixels = (images * 2 - 1).to(self.device, self.vae_dtype)
-        return self.vae.encode(pixels).latent_dist.mode().float() * self.vae.config.scaling_factor
+        found = self.vae.encode(pixels).latent_dist
+        mode, std = (part.float() * self.vae.config.scaling_factor for part in (found.mode(), found.std))
+        return mode, std
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Images, clipped to [0, 1]; a NaN stays one."""
         pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae_dtype)).sample
         return (pixels.float() * 0.5 + 0.5).clamp(0, 1)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The network of `render`, in whatever dtype it is stored."""
+        return self.vae.decoder
+
+    def render(
+        self, latents: Float[Tensor, "b c h w"], weights: Mapping[str, Tensor] | None = None
+    ) -> Float[Tensor, "b 3 H W"]:
+        """What `decode` returns, not clipped, in float32, and differentiable; by other weights of the decoder."""
+        own = self.decoder.named_parameters() if weights is None else weights.items()
+        z = latents.float() / self.vae.config.scaling_factor
+        if self.vae.post_quant_conv is not None:
+            z = F.conv2d(z, *(each.float() for each in self.vae.post_quant_conv.parameters()))
+        return functional_call(self.decoder, {name: each.float() for name, each in own}, (z,)) * 0.5 + 0.5
 
     def embed(self, texts: Sequence[str]) -> list[Float[Tensor, "tokens width"]]:
         """Last hidden states of the text encoder, one a text, padded to its limit.

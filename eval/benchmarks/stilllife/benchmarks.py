@@ -11,7 +11,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from diffedit.types import EditRequest, check_choices
+from diffedit.settings import check_choices
+from diffedit.types import EditRequest
 from eval.benchmarks.stilllife.render import SIDE, render
 from eval.benchmarks.stilllife.scene import ATTRIBUTES, FRUITS, SPLITS, Scene, change, generator, sample, siblings
 from eval.images import to_tensor

@@ -1,0 +1,11 @@
+"""Checks of settings."""
+
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+def check_choices(settings: Any) -> None:
+    """Refuse a dataclass field whose value is not one of those its `Literal` annotation lists."""
+    for name, hint in get_type_hints(type(settings)).items():
+        known = get_args(hint)
+        if get_origin(hint) is Literal and (value := getattr(settings, name)) not in known:
+            raise ValueError(f"{type(settings).__name__}: {name} = {value!r} is none of {', '.join(map(str, known))}")
