@@ -1,0 +1,77 @@
+"""Parity of the preset `inpaint_diffusers` with StableDiffusionInpaintPipeline: same weights, same noise."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
+from helpers import GivenNoise, request
+from hydra.utils import instantiate
+from test_configs import composed
+
+from diffedit.answer import drive
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.backbones.tiny import TinyPipeline
+
+N, TARGET = 10, "a dog"
+CLOSE = {"atol": 1e-4, "rtol": 1e-4}
+
+
+@pytest.fixture(scope="module", params=["epsilon", "v_prediction", "trailing"])
+def pair(request, tmp_path_factory):
+    """(our backbone, their pipeline)."""
+    settings = {
+        "epsilon": TinyPipeline(),
+        "v_prediction": TinyPipeline(prediction_type="v_prediction"),
+        "trailing": TinyPipeline(scheduler={"timestep_spacing": "trailing", "set_alpha_to_one": True}),
+    }
+    folder = settings[request.param].write(tmp_path_factory.mktemp(request.param))
+    scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
+        folder, scheduler=scheduler, safety_checker=None, requires_safety_checker=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return StableDiffusion(str(folder), device="cpu"), pipeline
+
+
+def editor(*overrides):
+    cfg = composed("editor=inpaint_diffusers", "benchmark=folder", "benchmark.path=none", *overrides)
+    return instantiate(cfg.editor, _convert_="all")
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.7, 0.3])
+def test_the_edit_is_theirs(pair, strength):
+    backbone, pipeline = pair
+    mask = (torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(5)) > 0.6).float()
+    ask = request(backbone, target=TARGET, mask=lambda: mask)
+    theirs = pipeline(
+        TARGET,
+        image=ask.image()[None],
+        mask_image=mask[None],
+        height=32,
+        width=32,
+        strength=strength,
+        num_inference_steps=N,
+        guidance_scale=7.5,
+        generator=torch.Generator().manual_seed(3),
+        output_type="pt",
+    ).images
+    draw = torch.Generator().manual_seed(3)  # they draw the posterior's sample, then the noise
+    noise = GivenNoise(**{name: torch.randn(1, 4, 8, 8, generator=draw) for name in ("encode", "start")})
+    found = drive(editor()(ask, [strength], backbone.levels(N), noise), backbone)
+    assert torch.allclose(found.edits[0].image, theirs[0], **CLOSE)
+    assert not torch.allclose(theirs[0], ask.image(), atol=0.05)
+
+
+def test_a_mode_instead_of_a_sample_is_not_theirs(pair):
+    """What the preset's settings are for: without them the result differs."""
+    backbone, _ = pair
+    mask = torch.zeros(1, 32, 32)
+    mask[0, 8:24, 8:24] = 1
+    ask = request(backbone, target=TARGET, mask=lambda: mask)
+    draw = torch.Generator().manual_seed(3)
+    draws = {name: torch.randn(1, 4, 8, 8, generator=draw) for name in ("encode", "start")}
+    levels = backbone.levels(N)
+    ours = drive(editor()(ask, [1.0], levels, GivenNoise(**draws)), backbone)
+    mode = drive(editor("editor.encode=mode")(ask, [1.0], levels, GivenNoise(start=draws["start"])), backbone)
+    start = drive(editor("editor.start=noised")(ask, [1.0], levels, GivenNoise(**draws)), backbone)
+    for other in (mode, start):
+        assert not torch.allclose(ours.edits[0].image, other.edits[0].image, **CLOSE)
