@@ -41,6 +41,11 @@ def kind_of(query: Query) -> Kind:
     return query.fn if isinstance(query, BatchCall) else type(query)
 
 
+def evaluations(query: Query) -> int:
+    """Evaluations of the denoiser for each row of a query."""
+    return query.evaluations if isinstance(query, BatchCall) else int(isinstance(query, Predict))
+
+
 def rows(query: Query) -> list[Row]:
     """A query as the rows that batches are made of."""
     match query:
@@ -55,7 +60,7 @@ def rows(query: Query) -> list[Row]:
                 raise ValueError(f"Predict of {len(query.x)} latents names {len(query.edits)} edits")
             return [(x, query.level, cond) for x, cond in zip(query.x, query.conds, strict=True)]
         case BatchCall():
-            return [(query.row,)]
+            return [(row,) for row in query.rows]
     raise TypeError(f"a walk yields queries, not {type(query).__name__}")
 
 
@@ -100,8 +105,6 @@ def join(query: Query, answers: Sequence[Any]) -> Any:
             return finite(torch.stack(answers), "the decoded image")
         case Predict():
             return Prediction(*(torch.stack(part) for part in zip(*answers, strict=True)))
-        case BatchCall():
-            return answers[0]
     return list(answers)
 
 

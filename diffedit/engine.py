@@ -4,8 +4,7 @@ The engine keeps a window of live walks and the queries they wait on. Each kind 
 size; a call is filled from the oldest walks first, whatever level, prompt or request its rows belong to, and only the
 tail of the work is padded. Because the shape of a call never changes, a row's answer does not depend on its neighbours,
 as long as the libraries below treat every place in a batch alike. They do where places divide evenly among SIMD lanes
-and threads (on a CPU: sizes that are powers of two, a power of two of threads), so the first call of each kind is made
-twice, its rows shifted by one, and compared to the bit.
+and threads (on a CPU: powers of two of both), so the first call of each kind is made twice, its rows shifted by one.
 
 A window of sum(size - 1) + 1 walks is enough to never pad before the requests run out: every live walk waits on at
 least one row, so by the pigeonhole principle some kind has a full batch. (Equal texts share one row: only an `Embed`
@@ -23,8 +22,8 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from diffedit.answer import Kind, Outcome, Row, ask, call, join, kind_of, rows
-from diffedit.types import Backbone, BatchCall, Call, Cond, Decode, EditResult, Embed, Encode, Predict, Query, Walk
+from diffedit.answer import Kind, Outcome, Row, ask, call, evaluations, join, kind_of, rows
+from diffedit.types import Backbone, Call, Cond, Decode, EditResult, Embed, Encode, Predict, Query, Walk
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +56,14 @@ def label(kind: Kind) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two answers are equal to the bit, NaN equal to itself."""
+    """Whether two answers are equal to the bit, NaN equal to itself; a float is a measurement (seconds)."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one.nan_to_num(), other.nan_to_num())
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
-    return one == other
+    return isinstance(one, float) or one == other
 
 
 @dataclass(eq=False)
@@ -89,10 +88,8 @@ class _Live:
     def take(self, i: int, answer: Any) -> None:
         self.answers[i] = answer
         self.todo.remove(i)
-        if isinstance(self.query, Predict):
-            self.evaluations[self.query.edits[i] if self.query.edits else None] += 1
-        elif isinstance(self.query, BatchCall) and self.query.evaluations:
-            self.evaluations[self.query.edit] += self.query.evaluations
+        if count := evaluations(self.query):
+            self.evaluations[self.query.edits[i] if self.query.edits else None] += count
 
 
 class Engine:
@@ -221,8 +218,7 @@ class _Pool:
             answers = [answers[batch.index(each.rows[i])] for each, i in taken]
         for (each, i), answer in zip(taken, answers, strict=False):
             each.take(i, answer)
-            if kind is Predict or isinstance(each.query, BatchCall):
-                self.evaluations += getattr(each.query, "evaluations", 1)
+            self.evaluations += evaluations(each.query)
         return [ended for each in walks if not each.todo for ended in self.advance(each)]
 
     def check_places(self, kind: Kind, padded: list[Row], answers: list[Any]) -> None:

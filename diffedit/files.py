@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,3 +35,23 @@ def sweep(root: Path) -> None:
     for path in root.rglob(f".*.{HOST}.*.tmp"):
         if not psutil.pid_exists(int(path.suffixes[-2][1:])):
             path.unlink(missing_ok=True)
+
+
+class Writer:
+    """Encodes and writes in the background, so that the networks need not wait; at most `backlog` results wait."""
+
+    def __init__(self, threads: int = 2, backlog: int = 16) -> None:
+        self.pool, self.backlog = ThreadPoolExecutor(threads, "writer"), backlog
+        self.under_way: deque[Future] = deque()
+
+    def submit(self, fn, *args) -> None:
+        """Queue a write; raises what an earlier one raised (a full disk, say)."""
+        while self.under_way and (len(self.under_way) >= self.backlog or self.under_way[0].done()):
+            self.under_way.popleft().result()
+        self.under_way.append(self.pool.submit(fn, *args))
+
+    def close(self) -> None:
+        """Wait for all."""
+        while self.under_way:
+            self.under_way.popleft().result()
+        self.pool.shutdown()

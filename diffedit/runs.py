@@ -4,6 +4,7 @@
     environment.json       versions, git revision and device of the first start
     images/<ratio>/<id>.png
     masks/<id>.png         white = edited, at image resolution
+    samples/<k>/...        images and masks of every sample, where there are several; those above are the best
     maps/<id>.npy          the raw contrast map, float32, on the latent grid
     records/<id>.json      one a request, written last: what exists is whole
     manifest.parquet       one row per request and ratio, made from the records
@@ -16,9 +17,8 @@ import hashlib
 import io
 import json
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,8 +33,8 @@ from torch import Tensor
 
 from diffedit.answer import Outcome
 from diffedit.environment import environment
-from diffedit.files import sweep, write
-from diffedit.types import EditRequest, EditResult
+from diffedit.files import Writer, sweep, write
+from diffedit.types import Edit, EditRequest, EditResult
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,8 @@ class RunDirectory:
 
     def whole(self, record: Mapping[str, Any]) -> bool:
         """Whether every file of a record is still there."""
-        files = [edit["file"] for edit in record["edits"]] + [record[key] for key in ("mask", "map") if record[key]]
+        files = [each["file"] for each in [*record["edits"], *record.get("samples", ())]]
+        files += [record[key] for key in ("mask", "map") if record[key]]
         return all((self.root / file).is_file() for file in files)
 
     # --------------------------------------------------------------------------------------------------------- save
@@ -147,18 +148,20 @@ class RunDirectory:
 
     def write_result(self, request: str, result: EditResult, own: Counter[int | None]) -> dict[str, Any]:
         """The pictures, the mask and the map of one request; returns what the record says of them."""
-        edits = []
+        said: dict[str, Any] = {"edits": [], "notes": dict(result.notes)}
         for edit in result.edits:
-            path = self.path(f"images/{edit.ratio:g}", request, "png")
-            data = png(edit.image)
-            write(path, data)
             facts = {"ratio": edit.ratio, "level": edit.level, "evaluations": own[edit.level]}
-            edits.append(facts | {"file": self.relative(path), "sha256": hashlib.sha256(data).hexdigest()})
-        said: dict[str, Any] = {"edits": edits, "notes": dict(result.notes)}
-        if result.mask is not None:
-            path = self.path("masks", request, "png")
-            write(path, png(F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]))
-            said["mask"] = self.relative(path)
+            said["edits"].append(facts | self.write_image(request, "", edit))
+        for k, sample in enumerate(result.samples):
+            mask = self.write_mask(request, f"samples/{k}/", sample)
+            for i, edit in enumerate(sample.edits):
+                facts = {"sample": k, "score": edit.score, "mask": mask}
+                best = result.edits[i].sample == k
+                if best:
+                    said["edits"][i] |= facts
+                facts |= {"ratio": edit.ratio, "best": best} | self.write_image(request, f"samples/{k}/", edit)
+                said.setdefault("samples", []).append(facts)
+        said["mask"] = self.write_mask(request, "", result)
         if result.contrast is not None:
             path = self.path("maps", request, "npy")
             array = io.BytesIO()
@@ -166,6 +169,20 @@ class RunDirectory:
             write(path, array.getvalue())
             said["map"] = self.relative(path)
         return said
+
+    def write_image(self, request: str, under: str, edit: Edit) -> dict[str, str]:
+        """One picture, in a folder of its ratio; returns its name and the hash of its content."""
+        path, data = self.path(f"{under}images/{edit.ratio:g}", request, "png"), png(edit.image)
+        write(path, data)
+        return {"file": self.relative(path), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def write_mask(self, request: str, under: str, result: EditResult) -> str | None:
+        """The mask at image resolution; returns its name, None where there is no mask."""
+        if result.mask is None:
+            return None
+        path = self.path(f"{under}masks", request, "png")
+        write(path, png(F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]))
+        return self.relative(path)
 
     def relative(self, path: Path) -> str:
         """A file's name inside the run."""
@@ -188,26 +205,6 @@ class RunDirectory:
     def records(self) -> list[dict[str, Any]]:
         """What is known of the requests of this benchmark, by id; an older table's are left where they lie."""
         return [record for record in map(self.record, sorted(self.ids)) if record is not None]
-
-
-class Writer:
-    """Encodes and writes in the background, so that the networks need not wait; at most `backlog` results wait."""
-
-    def __init__(self, threads: int = 2, backlog: int = 16) -> None:
-        self.pool, self.backlog = ThreadPoolExecutor(threads, "writer"), backlog
-        self.under_way: deque[Future] = deque()
-
-    def submit(self, fn, *args) -> None:
-        """Queue a write; raises what an earlier one raised (a full disk, say)."""
-        while self.under_way and (len(self.under_way) >= self.backlog or self.under_way[0].done()):
-            self.under_way.popleft().result()
-        self.under_way.append(self.pool.submit(fn, *args))
-
-    def close(self) -> None:
-        """Wait for all."""
-        while self.under_way:
-            self.under_way.popleft().result()
-        self.pool.shutdown()
 
 
 def manifest(records: Sequence[Mapping[str, Any]], ratios: Sequence[float], seed: int | None) -> pd.DataFrame:

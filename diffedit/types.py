@@ -118,12 +118,12 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class BatchCall:
-    """Ask for this row's answer of `fn(backbone, rows)`, with gradients on; rows of equal `fn` come together."""
+    """Ask for the answers of `fn(backbone, rows)`, one a row, with gradients on; rows of equal `fn` come together."""
 
     fn: Callable[["Backbone", Sequence[Any]], Sequence[Any]]
-    row: Any
-    evaluations: int = 0  # of the denoiser, for the accounting; they serve the edit that starts at level `edit`
-    edit: int | None = None
+    rows: Sequence[Any]
+    evaluations: int = 0  # of the denoiser in each row's answer, for the accounting
+    edits: tuple[int, ...] = ()  # as in `Predict`
 
 
 Query = Encode | Decode | Embed | Predict | Call | BatchCall

@@ -1,10 +1,10 @@
 """A finished run as the metrics see it: inputs and edits, request by request."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,23 @@ class Batch:
         inputs: the pictures before, in [0, 1].
         edits: the pictures after.
         masks: the masks that the method used, at image resolution; None where it has none.
+        truths: what Still Life knows of each request.
+        benchmark: where they come from.
+        records: what the run says of each request.
+        ratio: of the edits.
+        samples: loads all samples of each request, and 1 for the best one, 0 for the others; None where each request
+            has one edit.
     """
 
     requests: list[EditRequest]
     inputs: Float[Tensor, "b 3 H W"]
     edits: Float[Tensor, "b 3 H W"]
     masks: Float[Tensor, "b 1 H W"] | None
-    truths: list[Any] | None = None  # what Still Life knows of each request
+    truths: list[Any] | None = None
     benchmark: Any = None
+    records: list[Mapping[str, Any]] = field(default_factory=list)
+    ratio: float = 0.0
+    samples: Callable[[], tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]] | None = None
 
 
 class IncompleteRunError(ValueError):
@@ -114,18 +123,31 @@ class Gallery:
             for i in range(0, len(self.requests), size):
                 part = self.requests[i : i + size]
                 inputs = torch.stack(list(pool.map(lambda request: request.image(), part)))
-                masks = self.masks(part)
                 truths = [self.truths[request.id] for request in part] if self.truths else None
                 found = {}
                 for ratio in self.ratios:
+                    masks = self.masks(part, ratio)
                     files = [self.root / self.edit(request.id, ratio)["file"] for request in part]
                     edits = torch.stack(list(pool.map(load, files)))
-                    found[ratio] = Batch(part, inputs, edits, masks, truths, self.benchmark)
+                    records = [self.records[request.id] for request in part]
+                    samples = (
+                        partial(self.samples, records, ratio) if all("samples" in each for each in records) else None
+                    )
+                    about = {"records": records, "ratio": ratio, "samples": samples}
+                    found[ratio] = Batch(part, inputs, edits, masks, truths, self.benchmark, **about)
                 yield found
 
-    def masks(self, part: list[EditRequest]) -> Float[Tensor, "b 1 H W"] | None:
-        """The masks that the run used, or None."""
-        files = [self.records[request.id]["mask"] for request in part]
+    def samples(
+        self, records: list[Mapping[str, Any]], ratio: float
+    ) -> tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]:
+        """Every sample of these requests at one ratio, and which is the best."""
+        rows = [[each for each in record["samples"] if each["ratio"] == ratio] for record in records]
+        images = torch.stack([torch.stack([load(self.root / each["file"]) for each in row]) for row in rows])
+        return images, torch.tensor([[float(each["best"]) for each in row] for row in rows])
+
+    def masks(self, part: list[EditRequest], ratio: float) -> Float[Tensor, "b 1 H W"] | None:
+        """The masks that the run used, or None; of several samples, each with a mask, that of the best."""
+        files = [self.edit(request.id, ratio).get("mask", self.records[request.id]["mask"]) for request in part]
         return None if None in files else torch.stack([load(self.root / file) for file in files])
 
 

@@ -15,6 +15,7 @@ from diffedit.levels import ratio_list
 from diffedit.mask import GivenMask
 from diffedit.rng import RequestNoise
 from diffedit.runs import file_name, to_picture
+from diffedit.stages import staged
 from diffedit.types import EditRequest, EditResult
 from eval.images import ImageFile, MaskFile
 from eval.sheet import heat, overlay, sheet
@@ -27,14 +28,14 @@ def main(cfg: DictConfig) -> None:
     """Edit the picture of the command line."""
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     ratios = ratio_list(cfg.ratios)
-    editor = instantiate(cfg.editor, _convert_="all")
-    if cfg.mask and not isinstance(getattr(editor, "mask", None), GivenMask):
+    method = staged(cfg)
+    if cfg.mask and not isinstance(getattr(method.editor, "mask", None), GivenMask):
         raise ValueError("a mask is given and the editor does not use it: add editor/mask=given, or drop mask=")
     backbone = instantiate(cfg.backbone, _convert_="all")
     levels = backbone.levels(cfg.steps)
     request = given(cfg, backbone.resolution) if cfg.image else from_benchmark(cfg, backbone.resolution)
 
-    walk = editor(request, ratios, levels, RequestNoise(cfg.seed, request.id))
+    walk = method(request, ratios, levels, RequestNoise(cfg.seed, request.id))
     engine = Engine(backbone, BatchSizes(**cfg.engine.batch), progress=cfg.engine.progress)
     (outcome,) = engine.run([(request.id, walk)], total=1, edits=len(ratios))
     if outcome.error is not None:

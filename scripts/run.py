@@ -17,6 +17,7 @@ from diffedit.engine import BatchSizes, Engine
 from diffedit.levels import ratio_list
 from diffedit.rng import RequestNoise
 from diffedit.runs import RunDirectory
+from diffedit.stages import staged
 from diffedit.types import EditRequest, EditResult, Walk
 
 log = logging.getLogger("run")
@@ -45,7 +46,7 @@ def main(cfg: DictConfig) -> None:
         raise ValueError(f"on_error = {cfg.on_error} is neither skip nor stop")
     ratio_list(cfg.ratios)
     benchmark = instantiate(cfg.benchmark, _convert_="all")
-    editor = instantiate(cfg.editor, _convert_="all")
+    editor = staged(cfg)
     backbone = instantiate(cfg.backbone, _convert_="all")
     config["weights"] = getattr(backbone, "fingerprint", None)
     run = RunDirectory(Path(HydraConfig.get().runtime.output_dir), config, benchmark.version)

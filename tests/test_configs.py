@@ -9,7 +9,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from diffedit.engine import BatchSizes, Engine
+from diffedit.reconstruct import Reconstruct
 from diffedit.rng import RequestNoise
+from diffedit.stages import Rank
 from diffedit.types import Editor, EditRequest
 from eval.metrics import Metric
 
@@ -88,7 +90,7 @@ def test_every_benchmark_composes(benchmark):
 def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
     masks = {"editor/mask", "editor/mask/extremes", "editor/mask/threshold"}
-    assert groups == {"backbone", "benchmark", "editor", "metric", "part"} | masks
+    assert groups == {"backbone", "benchmark", "editor", "metric", "part", "rank", "reconstruct"} | masks
 
 
 @pytest.mark.parametrize("metric", names("metric"))
@@ -99,6 +101,21 @@ def test_every_metric_is_one_and_says_which_way_is_better(metric):
     assert isinstance(built, Metric)
     assert set(built.better.values()) <= {"higher", "lower"}
     assert built.fingerprint() == instantiate(cfg[metric], _convert_="all").fingerprint()
+
+
+@pytest.mark.parametrize("name", names("reconstruct"))
+def test_every_reconstruction_is_one(name):
+    cfg = composed("benchmark=folder", "benchmark.path=none", f"reconstruct={name}")
+    built = instantiate(cfg.reconstruct, _convert_="all")
+    assert isinstance(built, Reconstruct)
+    assert built == type(built)()
+    assert set(cfg.reconstruct) - {"_target_"} == set(vars(built))
+
+
+@pytest.mark.parametrize("name", names("rank"))
+def test_every_ranking_is_one(name):
+    cfg = composed("benchmark=folder", "benchmark.path=none", f"rank={name}")
+    assert isinstance(instantiate(cfg.rank, _convert_="all"), Rank)
 
 
 @pytest.mark.parametrize("editor", names("editor"))

@@ -329,7 +329,7 @@ def test_a_clip_without_weights_is_refused(clip, tmp_path):
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (tmp_path / name).write_text((clip / name).read_text())
     assert json.loads((tmp_path / "open_clip_config.json").read_text())["model_cfg"]["embed_dim"] == 32
-    with pytest.raises(FileNotFoundError, match=f"clip_score.model = local-dir:{tmp_path}: no such weights"):
+    with pytest.raises(FileNotFoundError, match=f"clip.model = local-dir:{tmp_path}: no such weights"):
         ClipScore(f"local-dir:{tmp_path}", device="cpu")
 
 

@@ -33,7 +33,7 @@ def outcome(name="a", error=None, side=8):
     image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
     mask, contrast = torch.eye(4, dtype=torch.bool)[None, None], torch.arange(16.0).reshape(4, 4)
     edits = [Edit(0.5, 5, image), Edit(1.0, 10, 1 - image)]
-    result = None if error else EditResult(edits, mask, contrast, {"mask_area": 0.25, "mask_flag": ""})
+    result = None if error else EditResult(edits, mask, contrast, notes={"mask_area": 0.25, "mask_flag": ""})
     return Outcome(name, result, error, Counter({None: 30, 5: 10, 10: 20}), 1.5)
 
 
