@@ -33,7 +33,14 @@ def add_noise(x0: Broadcast, noise: Broadcast, level: Level) -> Latents:
     return x0 * level.alpha + noise * level.sigma
 
 
-def step(said: Prediction, here: Level, there: Level, eta: float = 0.0, noise: Broadcast | None = None) -> Latents:
+def step(
+    said: Prediction,
+    here: Level,
+    there: Level,
+    eta: float = 0.0,
+    noise: Broadcast | None = None,
+    push: Latents | None = None,
+) -> Latents:
     """One DDIM update from level `here` to level `there`, up or down (Song et al. 2021, eq. 12 and 16).
 
     Args:
@@ -42,6 +49,8 @@ def step(said: Prediction, here: Level, there: Level, eta: float = 0.0, noise: B
         there: the level to reach.
         eta: 0 is DDIM, 1 full ancestral (DDPM) noise; only for a step down.
         noise: the fresh noise that eta > 0 needs; one latent (shared by all rows) or one a row.
+        push: a gradient that moves the mean by the variance of the fresh noise times itself: guidance by a classifier
+            (Dhariwal & Nichol 2021, algorithm 1). Without fresh noise it does nothing.
     """
     if eta == 0:
         return said.x0 * there.alpha + said.eps * there.sigma
@@ -49,7 +58,8 @@ def step(said: Prediction, here: Level, there: Level, eta: float = 0.0, noise: B
         raise ValueError(f"eta = {eta} needs noise")
     fresh = eta * (there.sigma / here.sigma) * (1 - (here.alpha / there.alpha) ** 2) ** 0.5
     kept = (there.sigma**2 - fresh**2) ** 0.5
-    return said.x0 * there.alpha + said.eps * kept + noise * fresh
+    mean = said.x0 * there.alpha + said.eps * kept
+    return (mean if push is None else mean + push * fresh**2) + noise * fresh
 
 
 def noised(x0: Latent, noise: Latent, levels: Levels) -> Path:

@@ -1,0 +1,97 @@
+"""Diffusion in pixels: an unconditional UNet2DModel, saved as diffusers' DDPMPipeline saves it (unet/, scheduler/)."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
+from jaxtyping import Float
+from torch import Tensor
+
+from diffedit.backbones.stable_diffusion import find_folder, floating, load, pick_device, read_scheduler
+from diffedit.levels import NoiseLevels
+from diffedit.types import Level, Prediction
+
+
+class PixelDiffusion:
+    """Images in [-1, 1] are their own latents; texts mean nothing to the network.
+
+    A network that learnt its variance too (6 channels, guided-diffusion's layout) is read for its noise estimate only.
+
+    Args:
+        path: folder or hub id.
+        revision: git revision on the hub.
+        variant: weights variant.
+        dtype: of the network: "float32", "float16" or "bfloat16".
+        device: "auto" takes CUDA, else Apple's MPS, else the CPU.
+        spacing: of the times that are visited: `linspace`, as guided-diffusion respaces them, or diffusers' `leading`
+            and `trailing`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        revision: str | None = None,
+        variant: str | None = None,
+        dtype: str = "float32",
+        device: str = "auto",
+        spacing: Literal["linspace", "leading", "trailing"] = "linspace",
+    ) -> None:
+        if spacing not in ("linspace", "leading", "trailing"):
+            raise ValueError(f"backbone.spacing = {spacing!r} is none of linspace, leading, trailing")
+        path, find = find_folder(path), {"revision": revision}
+        self.device, self.dtype = torch.device(pick_device() if device == "auto" else device), floating(dtype)
+        scheduler = read_scheduler(path, find)
+        self.scheduler = DDIMScheduler.from_config(scheduler.config, timestep_spacing=spacing)
+        weights = find | {"variant": variant, "use_safetensors": True}
+        self.unet = load(UNet2DModel, path, "unet", self.dtype, weights).to(self.device)
+        if self.unet.config.in_channels != 3:
+            raise ValueError(f"{path}: the network takes {self.unet.config.in_channels} channels, pictures have 3")
+        self.resolution: int = self.unet.config.sample_size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells these weights from others."""
+        digest = hashlib.sha256()
+        for probe in (self.unet.conv_in.weight, self.unet.conv_out.weight):
+            digest.update(probe.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def levels(self, steps: int) -> NoiseLevels:
+        """`steps` levels of the network's schedule, clean at level 0."""
+        self.scheduler.set_timesteps(steps)
+        return NoiseLevels.discrete(self.scheduler.alphas_cumprod, self.scheduler.timesteps, clean=1.0)
+
+    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """Images in [0, 1] to [-1, 1]."""
+        return (images * 2 - 1).to(self.device)
+
+    def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b 3 H W"], Float[Tensor, "b 3 H W"]]:
+        """Nothing is uncertain."""
+        latents = self.encode(images)
+        return latents, torch.zeros_like(latents)
+
+    def decode(self, latents: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """Back to [0, 1], clipped."""
+        return (latents * 0.5 + 0.5).clamp(0, 1)
+
+    def embed(self, texts: Sequence[str]) -> list[None]:
+        """Nothing."""
+        return [None] * len(texts)
+
+    def predict(self, x: Float[Tensor, "b 3 H W"], levels: Sequence[Level], conds: Sequence[None]) -> Prediction:
+        """One pass of the network; its output read as the scheduler's prediction type says."""
+        labels = torch.tensor([level.label for level in levels], device=self.device)
+        out = self.unet(x.to(self.dtype), labels).sample[:, :3].float()
+        alpha, sigma = (torch.tensor([level[k] for level in levels]).to(x)[:, None, None, None] for k in (0, 1))
+        match self.scheduler.config.prediction_type:
+            case "epsilon":
+                return Prediction((x - sigma * out) / alpha, out)
+            case "v_prediction":
+                return Prediction(alpha * x - sigma * out, alpha * out + sigma * x)
+            case "sample":
+                return Prediction(out, (x - alpha * out) / sigma)
+            case kind:
+                raise ValueError(f"prediction_type {kind!r} is none of epsilon, v_prediction, sample")
