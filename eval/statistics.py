@@ -68,6 +68,14 @@ class Draws:
         values = np.asarray(values, dtype=np.float64)
         return Figure(float(values.mean()), *self.interval(self.means(values)))
 
+    def ratio(self, sums: Float[ndarray, " n"], counts: Float[ndarray, " n"]) -> Figure:
+        """A mean over parts of which each image has its own number: sum of sums over sum of counts; NaN without any."""
+        sums, counts = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+        if not counts.sum():
+            return Figure(float("nan"))
+        above, below = self.means(sums), self.means(counts)
+        return Figure(float(sums.sum() / counts.sum()), *self.interval(above[below > 0] / below[below > 0]))
+
 
 class Crossing(NamedTuple):
     """Two methods where both reach the same edit strength.

@@ -1,6 +1,7 @@
 """Tables of scores: a row per method and ratio, floor and ceiling first."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 from rich.table import Table
@@ -35,9 +36,31 @@ def wide(scores: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(rank=rank).sort_values(["rank", "method", "ratio"]).drop(columns="rank").reset_index(drop=True)
 
 
-def terminal(scores: pd.DataFrame, title: str, figures: Sequence[str] | None = None) -> Table:
-    """The wide table for a terminal, with these figures (None: all); an arrow shows which way is better."""
+def published(path: Path) -> pd.DataFrame:
+    """Published figures: method, metric, value, source.
+
+    Raises:
+        ValueError: a column is missing, or a value is no number.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"published = {path}: no such file")
+    found = pd.read_csv(path)
+    if missing := [name for name in ("method", "metric", "value", "source") if name not in found]:
+        raise ValueError(f"{path}: no column {', '.join(missing)}")
+    return found.astype({"value": float})
+
+
+def terminal(
+    scores: pd.DataFrame, title: str, figures: Sequence[str] | None = None, others: pd.DataFrame | None = None
+) -> Table:
+    """The wide table for a terminal, with these figures (None: all); an arrow shows which way is better.
+
+    `others` are published figures: rows below, marked as such.
+    """
     frame = wide(scores).drop(columns="editor")
+    if others is not None:
+        rows = others.pivot(index="method", columns="metric", values="value").loc[list(dict.fromkeys(others.method))]
+        frame = pd.concat([frame, rows.reset_index().assign(method=lambda x: x.method + " (published)")])
     if figures is not None:
         frame = frame[["method", "ratio", *(name for name in figures if name in frame)]]
     better = dict(zip(scores.metric, scores.better, strict=True))

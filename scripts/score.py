@@ -8,8 +8,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
+from diffedit.files import located
 from eval.score import collect, find, score
-from eval.tables import BOUNDS, terminal
+from eval.tables import BOUNDS, published, terminal
 
 log = logging.getLogger("score")
 
@@ -23,6 +24,7 @@ def main(cfg: DictConfig) -> None:
     """Score, collect, print."""
     roots = find(cfg.runs)
     metrics = instantiate(cfg.metric, _convert_="all")
+    others = published(located(cfg.published)) if cfg.published else None
     refused = []
     for root in roots:
         try:
@@ -34,10 +36,13 @@ def main(cfg: DictConfig) -> None:
             log.debug("", exc_info=True)
     scores = collect([root for root in roots if root not in refused], list(metrics))
     console = Console(width=None if Console().is_terminal else 200)
-    for (benchmark, backbone, _), own in scores.groupby(["benchmark", "backbone", "set"], sort=False):
-        console.print(terminal(own, f"{benchmark}, {backbone}, n = {own.n.max()}", cfg.show))
+    for names, own in scores.groupby([*cfg.group, "set"], sort=False):
+        console.print(terminal(own, f"{', '.join(names[:-1])}, n = {own.n.max()}", cfg.show, others))
         if absent := [name for name in BOUNDS if name not in set(own.editor)]:
             log.info("no %s there: run editor=%s for floor and ceiling", " and ".join(absent), ",".join(absent))
+    if others is not None:
+        for source in dict.fromkeys(others.source):
+            log.info("published: %s", source)
     if cfg.out:
         out = Path(cfg.out)
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Metrics by the networks of Still Life, and those that only a world with exact answers has."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -90,6 +90,11 @@ def judge(truth: Truth, there: Tensor, values: Mapping[str, Tensor]) -> tuple[fl
     return float(right[truth.attribute]), sum(others) / len(others)
 
 
+def exact_mask(request: EditRequest) -> Callable[[], Tensor] | None:
+    """Where the perfect edit differs, where that is known; else the given mask."""
+    return request.oracle_mask or request.mask
+
+
 class MaskIou:
     """Intersection over union of the method's mask and the exact one; the same at every ratio."""
 
@@ -104,11 +109,11 @@ class MaskIou:
         """Needs a mask of the method and one of the benchmark."""
         if batch.masks is None:
             return "the method has no mask"
-        return None if all(each.mask for each in batch.requests) else "the benchmark has no exact masks"
+        return None if all(map(exact_mask, batch.requests)) else "the benchmark has no exact masks"
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """1 where both are empty."""
-        exact = torch.stack([request.mask() for request in batch.requests]) > 0.5
+        exact = torch.stack([exact_mask(request)() for request in batch.requests]) > 0.5
         found = batch.masks > 0.5
         both, either = ((found & exact).sum((1, 2, 3)), (found | exact).sum((1, 2, 3)))
         return {"mask_iou": torch.where(either > 0, both / either.clamp(min=1), 1.0)}
@@ -141,13 +146,13 @@ class CounterfactualError:
 
     def missing(self, batch: Batch) -> str | None:
         """Needs the exact answer."""
-        known = all(each.counterfactual and each.mask for each in batch.requests)
+        known = all(each.counterfactual and exact_mask(each) for each in batch.requests)
         return None if known else "the benchmark knows no counterfactuals"
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """Six numbers an image."""
         exact = self.exact(batch.requests)
-        inside = (torch.stack([request.mask() for request in batch.requests]) > 0.5).float()
+        inside = (torch.stack([exact_mask(request)() for request in batch.requests]) > 0.5).float()
         where = {"": torch.ones_like(inside), "_inside": inside, "_outside": 1 - inside}
         whole, spread = self.distance.spread(exact, batch.edits)
         found = {}

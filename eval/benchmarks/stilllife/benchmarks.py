@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from scipy.ndimage import binary_dilation
+from skimage.morphology import skeletonize
 from torch import Tensor
 
 from diffedit.settings import check_choices
@@ -133,10 +135,60 @@ class StillLifeClasses:
             yield target, picture(change(sample(i, two_kinds=0), "fruits", target), resolution)
 
 
+@dataclass(frozen=True)
+class StillLifeStrokes:
+    """The edits of `StillLifeClasses` under thin strokes: masks thinner than the latent grid.
+
+    A stroke is the centre line of the exact mask, 1, 2 or 3 pixels wide in turn, at the resolution of the renders. The
+    exact mask is the oracle's.
+
+    Attributes:
+        per_class: requests for each of the target kinds.
+        widths: in pixels.
+        split: of the seeds.
+    """
+
+    per_class: int = 6
+    widths: tuple[int, ...] | list[int] = (1, 2, 3)
+    split: Literal["train", "validation", "test"] = "test"
+
+    version = "1"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"benchmark.widths = {list(self.widths)}: at least one width of at least 1 is wanted")
+
+    def __len__(self) -> int:
+        return self.per_class * len(FRUITS)
+
+    def named(self) -> Iterator[tuple[str, Truth, int]]:
+        """(id, truth, width of the stroke) in order."""
+        for i, (name, truth) in enumerate(StillLifeClasses(self.per_class, self.split).truths()):
+            width = self.widths[i % len(self.widths)]
+            yield f"{name}-w{width}", truth, width
+
+    def truths(self) -> Iterator[tuple[str, Truth]]:
+        """(id, truth) in order."""
+        yield from ((name, truth) for name, truth, _ in self.named())
+
+    def requests(self, resolution: int) -> Iterator[EditRequest]:
+        """The target kind's plural as the query, the stroke as the mask."""
+        for name, truth, width in self.named():
+            (target,) = truth.after.fruits
+            thin = partial(stroke, truth, width, resolution)
+            yield replace(request(name, truth, resolution, FRUITS[target], None), label=target, mask=thin)
+
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
+        """As `StillLifeClasses`."""
+        yield from StillLifeClasses(self.per_class, self.split).reference(size, resolution)
+
+
 def request(name: str, truth: Truth, resolution: int, target: str, source: str | None) -> EditRequest:
-    """A request with its exact mask and counterfactual."""
+    """A request with its exact mask, given and as the oracle's, and its counterfactual."""
     before, after = (partial(picture, scene, resolution) for scene in (truth.before, truth.after))
-    return EditRequest(name, before, target, source, partial(mask, truth, resolution), counterfactual=after)
+    exact = partial(mask, truth, resolution)
+    return EditRequest(name, before, target, source, exact, exact, counterfactual=after)
 
 
 def picture(scene: Scene, resolution: int) -> Float[Tensor, "3 side side"]:
@@ -149,5 +201,16 @@ def picture(scene: Scene, resolution: int) -> Float[Tensor, "3 side side"]:
 
 def mask(truth: Truth, resolution: int) -> Float[Tensor, "1 side side"]:
     """The exact mask at this resolution."""
-    exact = torch.from_numpy(truth.mask()).float()[None, None]
-    return torch.nn.functional.interpolate(exact, (resolution, resolution), mode="nearest-exact")[0]
+    return enlarged(truth.mask(), resolution)
+
+
+def stroke(truth: Truth, width: int, resolution: int) -> Float[Tensor, "1 side side"]:
+    """The centre line of the exact mask, so many pixels wide."""
+    line = skeletonize(truth.mask())
+    return enlarged(binary_dilation(line, np.ones((width, width))) if width > 1 else line, resolution)
+
+
+def enlarged(exact: np.ndarray, resolution: int) -> Float[Tensor, "1 side side"]:
+    """A mask of the renders' size at this resolution."""
+    whole = torch.from_numpy(exact).float()[None, None]
+    return torch.nn.functional.interpolate(whole, (resolution, resolution), mode="nearest-exact")[0]

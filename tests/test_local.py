@@ -1,0 +1,195 @@
+"""Precision inside the mask, diversity, background error, cost; strokes; published rows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+from scipy.ndimage import label
+
+from diffedit.types import EditRequest
+from eval.benchmarks.stilllife.benchmarks import StillLifeClasses, StillLifeScenes, StillLifeStrokes
+from eval.gallery import Batch
+from eval.metrics import Scope
+from eval.metrics.local import BackgroundError, Cost, LocalPrecision
+from eval.statistics import Draws
+from eval.tables import published, terminal
+
+
+@pytest.fixture(scope="module")
+def metric():
+    return LocalPrecision(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def classes():
+    """(requests, truths, inputs, perfect edits) of 12 edits of fruit."""
+    benchmark = StillLifeClasses(per_class=1)
+    asks, truths = list(benchmark.requests(64)), dict(benchmark.truths())
+    pictures = (
+        torch.stack([call() for call in calls])
+        for calls in ([ask.image for ask in asks], [ask.counterfactual for ask in asks])
+    )
+    return asks, [truths[ask.id] for ask in asks], *pictures
+
+
+def batch(classes, edits, samples=None, masks=None):
+    asks, truths, inputs, _ = classes
+    if masks is not None:
+        asks = [replace(ask, mask=lambda masks=masks, i=i: masks[i]) for i, ask in enumerate(asks)]
+    best = torch.tensor([[0.0, 1.0, 0.0]]).expand(len(asks), 3)
+    return Batch(asks, inputs, edits, None, truths, samples=None if samples is None else lambda: (samples, best))
+
+
+def test_perfect_edits_are_seen_and_inputs_are_not(metric, classes):
+    *_, inputs, perfect = classes
+    assert metric.facts(batch(classes, perfect))["precision"].mean() > 0.9
+    assert metric.facts(batch(classes, inputs))["precision"].sum() == 0
+
+
+def test_only_the_inside_can_earn_it(metric, classes):
+    """A perfect edit under masks that miss the fruit is not seen; wrong pixels outside do not matter."""
+    *_, perfect = classes
+    corner = torch.zeros(12, 1, 64, 64)
+    corner[:, :, :6, :6] = 1
+    assert metric.facts(batch(classes, perfect, masks=corner))["precision"].sum() == 0
+    inside = torch.stack([ask.mask() for ask in classes[0]]) > 0.5
+    spoilt = torch.where(inside, perfect, torch.rand(perfect.shape, generator=torch.Generator().manual_seed(0)))
+    facts = [metric.facts(batch(classes, edits))["precision"] for edits in (perfect, spoilt)]
+    assert torch.equal(*facts)
+
+
+def test_samples_best_and_diversity_by_hand(metric, classes):
+    """Three samples: perfect, perfect but dimmed, the input; the second is the best."""
+    *_, inputs, perfect = classes
+    dimmed = perfect * 0.97
+    facts = metric.facts(batch(classes, dimmed, torch.stack([perfect, dimmed, inputs], 1)))
+    inside = torch.stack([ask.mask() for ask in classes[0]]) > 0.5
+    shown = [torch.where(inside, each, inputs) for each in (perfect, dimmed)]
+    right = [metric.facts(batch(classes, each))["precision"] for each in (perfect, dimmed)]
+    assert torch.allclose(facts["precision"], (right[0] + right[1]) / 3)
+    assert torch.equal(facts["precision_best"], right[1])
+    both = (right[0] * right[1]).bool()
+    assert both.sum() >= 10
+    assert torch.equal(facts["pairs"][:, 1], both.float())
+    with torch.no_grad():
+        expected = metric.distance(shown[0], shown[1])[both]
+    assert torch.allclose(facts["pairs"][both, 0], expected, atol=1e-5)
+    asks = classes[0]
+    found = metric.figures({name: each.numpy() for name, each in facts.items()}, Scope(asks, Draws(12), None))
+    assert found["diversity"].value == pytest.approx(expected.mean().item(), rel=1e-4)
+    assert found["precision_best"].value == pytest.approx(right[1].mean().item())
+
+
+def test_without_a_correct_pair_there_is_no_diversity(metric, classes):
+    facts = {name: each.numpy() for name, each in metric.facts(batch(classes, classes[2])).items()}
+    assert np.isnan(metric.figures(facts, Scope(classes[0], Draws(12), None))["diversity"].value)
+
+
+def test_where_it_is_not_defined(metric, classes):
+    asks, truths, inputs, perfect = classes
+    bare = [replace(ask, mask=None) for ask in asks]
+    assert metric.missing(Batch(bare, inputs, perfect, None, truths)) == "the benchmark has no given masks"
+    assert "no given masks" in BackgroundError().missing(Batch(bare, inputs, perfect, None, truths))
+    assert "only edits of fruit" in metric.missing(Batch(asks, inputs, perfect, None, None))
+    scenes = StillLifeScenes(4)
+    mixed = Batch(list(scenes.requests(64)), inputs[:4], perfect[:4], None, [truth for _, truth in scenes.truths()])
+    assert "only edits of fruit" in metric.missing(mixed)
+
+
+def test_background_error_by_hand():
+    mask = torch.zeros(1, 4, 4)
+    mask[0, :2] = 1
+    ask = EditRequest("a", lambda: torch.zeros(3, 4, 4), "x", mask=lambda: mask)
+    inputs, edits = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    edits[0, :, :2], edits[0, 0, 2] = 0.5, 0.3
+    found = BackgroundError().facts(Batch([ask], inputs, edits, None))
+    assert found["mse_inside"].item() == pytest.approx(250)
+    assert found["mse_outside"].item() == pytest.approx(1000 * 0.09 * 4 / (8 * 3))
+    assert found["psnr_outside"].item() == pytest.approx(-10 * np.log10(0.015), rel=1e-4)
+    assert BackgroundError().facts(Batch([ask], inputs, inputs, None))["psnr_outside"].item() == pytest.approx(100)
+
+
+def test_cost_is_what_the_record_says():
+    record = {
+        "seconds": 2.5,
+        "shared_evaluations": 20,
+        "edits": [{"ratio": r, "evaluations": e} for r, e in ((0.5, 8), (1.0, 16))],
+    }
+    pictures = torch.zeros(1, 3, 4, 4)
+    found = Cost().facts(Batch([], pictures, pictures, None, records=[record], ratio=1.0))
+    assert (found["seconds"].item(), found["evaluations"].item()) == (2.5, 36)
+
+
+def test_the_ratio_of_sums_and_its_interval():
+    """The interval is that of resampling images, and widens with fewer of them."""
+    draw = np.random.default_rng(0)
+    counts = draw.integers(0, 5, 400).astype(float)
+    sums = counts * draw.normal(1.0, 0.3, 400)
+    found = Draws(400).ratio(sums, counts)
+    assert found.value == pytest.approx(sums.sum() / counts.sum())
+    picks = draw.integers(0, 400, (2000, 400))
+    low, high = np.quantile(sums[picks].sum(1) / counts[picks].sum(1), (0.025, 0.975))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)
+    assert np.isnan(Draws(3).ratio(np.zeros(3), np.zeros(3)).value)
+
+
+# -------------------------------------------------------------------------------------------------------------- strokes
+
+
+def test_strokes_are_thin_and_on_the_fruit():
+    """1, 2 and 3 pixels in turn; within two pixels of the exact mask; thinner than a latent place of 4."""
+    benchmark = StillLifeStrokes(per_class=3)
+    asks, plain = list(benchmark.requests(64)), list(StillLifeClasses(per_class=3).requests(64))
+    assert len(asks) == len(benchmark) == 36
+    for i, (ask, other) in enumerate(zip(asks, plain, strict=True)):
+        width = i % 3 + 1
+        assert ask.id == f"{other.id}-w{width}"
+        thin, exact = (each()[0].numpy() > 0.5 for each in (ask.mask, ask.oracle_mask))
+        assert np.array_equal(exact, other.mask()[0].numpy() > 0.5)
+        assert 0 < thin.sum() < (0.45 if width == 1 else 0.8) * exact.sum()
+        assert thin.sum() >= 4
+        runs = label(thin[thin.any(1).argmax()])[1]
+        assert runs >= 1
+        near = torch.nn.functional.max_pool2d(torch.from_numpy(exact).float()[None], 3, 1, 1)[0].numpy() > 0
+        assert (thin & ~near).sum() == 0
+    with pytest.raises(ValueError, match="at least one width"):
+        StillLifeStrokes(widths=())
+
+
+# ------------------------------------------------------------------------------------------------------------ published
+
+
+def scores():
+    rows = [("blended_latent", "precision", 0.8), ("blended_latent", "seconds", 1.0)]
+    shared = {"benchmark": "b", "backbone": "m", "name": "n", "run": "r", "set": "s", "ratio": 0.75, "n": 4}
+    return pd.DataFrame([{"editor": e, "metric": m, "value": v, "better": "higher", **shared} for e, m, v in rows])
+
+
+def shown(table):
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table)
+    return console.export_text()
+
+
+def test_published_rows_are_marked():
+    from diffedit.files import located
+
+    others = published(located("conf/published/bld.csv"))
+    text = shown(terminal(scores(), "title", ["precision", "precision_best", "seconds"], others))
+    assert "Blended Latent Diffusion (published)" in text
+    line = next(line for line in text.splitlines() if "Blended Latent Diffusion (published)" in line)
+    assert "0.287" in line
+    assert "0.540" in line
+    assert text.index("blended_latent") < text.index("(published)")
+    assert "diversity" not in text
+
+
+def test_a_bad_table_of_published_figures_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"published = .*no.csv: no such file"):
+        published(tmp_path / "no.csv")
+    (tmp_path / "bad.csv").write_text("method,value\na,1\n")
+    with pytest.raises(ValueError, match="no column metric, source"):
+        published(tmp_path / "bad.csv")
