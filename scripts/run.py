@@ -22,6 +22,12 @@ from diffedit.types import EditRequest, EditResult, Walk
 
 log = logging.getLogger("run")
 
+FLAGS = {
+    "empty": "nothing is edited",
+    "full": "everything is",
+    "lost": "too thin for the latent grid, nothing is edited: editor.mask.cover=any",
+}
+
 
 class RunFailedError(RuntimeError):
     """Some request failed: Hydra turns it into exit code 1."""
@@ -97,9 +103,10 @@ def report(table: pd.DataFrame, total: int, root: Path) -> None:
     if len(edits):
         evaluations = int(edits.evaluations.sum() + done.shared_evaluations.sum())
         log.info("%d network evaluations, %.1f an edit", evaluations, evaluations / len(edits))
-    flags = done.get("mask_flag", pd.Series(dtype=str)).value_counts()
-    if flags.get("empty", 0) or flags.get("full", 0):
-        log.warning("masks: %d empty (nothing is edited), %d full", flags.get("empty", 0), flags.get("full", 0))
+    for flag, advice in FLAGS.items() if "mask_flag" in done else ():
+        if ids := list(done.id[done.mask_flag == flag]):
+            named = ", ".join(ids[:5] + ["..."] * (len(ids) > 5))
+            log.warning("masks: %d %s (%s): %s", len(ids), flag, advice, named)
     for row in failed.itertuples():
         log.error("failed: %s: %s", row.id, row.error)
 

@@ -11,7 +11,7 @@ from test_scripts import call, said
 
 from eval.images import ImageFile, MaskFile
 
-BATCH = "engine.batch={predict: 16, encode: 4, decode: 4, embed: 8}"
+BATCH = "engine.batch={predict: 16, encode: 4, decode: 4, embed: 8, call: 4}"
 
 
 def pairs(realset):
@@ -63,6 +63,28 @@ def test_given_masks(realset, tiny_folder, tmp_path):
     assert (table.mask_flag == "").all()
     assert len(list((root / "masks").iterdir())) == 8
     assert not (root / "maps").exists()
+
+
+@pytest.mark.parametrize("editor", ["blended_latent", "blended_latent_sd2", "sdedit_given"])
+def test_blended_latent_on_the_real_pairs(realset, tiny_folder, tmp_path, editor):
+    """Each real mask is used; pasted, the picture outside it comes back to the byte; a text file as a mask is named."""
+    rows = [(picture, "", "a painting", mask) for picture, mask in pairs(realset)]
+    (tmp_path / "bad.png").write_text("not a mask")
+    rows.append((rows[0][0], "", "a painting", tmp_path / "bad.png"))
+    done, table, root = run(tmp_path, tiny_folder, rows, f"editor={editor}", "reconstruct=pixel_paste")
+    assert done.returncode == 1
+    assert "bad.png: not an image file" in said(done)
+    table = table[(table.status == "done") & (table.ratio == 1)]
+    assert len(table) == 8
+    assert (table.mask_flag == "").all()
+    sources = {row[0].stem: row for row in rows[:8]}
+    for row in table.itertuples():
+        picture, _, _, mask = next(each for stem, each in sources.items() if row.id.startswith(stem + "-"))
+        outside = MaskFile(mask, picture, 32)()[0].numpy() < 0.5
+        before = (ImageFile(picture, 32)().permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        after = np.asarray(Image.open(root / row.file))
+        assert np.array_equal(before[outside], after[outside])
+        assert not np.array_equal(before, after)
 
 
 def test_every_image_of_the_set_loads(realset):

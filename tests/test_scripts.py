@@ -49,7 +49,7 @@ def test_run_resumes_reports_and_refuses(folder, tmp_path):
     assert first.returncode == 1
     assert "3 of 4 requests done, 6 edits" in said(first)
     assert "none.png: no such file" in said(first)
-    assert "masks: 1 empty (nothing is edited), 0 full" in said(first)  # where source and target are the same
+    assert "masks: 1 empty (nothing is edited): c-" in said(first)  # where source and target are the same
     assert "1 of 4 requests failed" in said(first)
     (root,) = (path.parent for path in tmp_path.rglob("config.yaml"))
     assert root.relative_to(tmp_path).parts[:3] == ("folder", "analytic", "diffedit")
@@ -110,6 +110,38 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_pictures(folder, tmp_pa
     )
     assert len(one) == 300 * 4
     assert one == other
+
+
+def test_samples_ranked_and_reconstructed(folder, tmp_path):
+    """Four samples under masks, ranked by CLIP, pasted: all in the record, and the second start does none of it."""
+    with (folder / "masked.csv").open("w", newline="") as file:
+        rows = [("a.png", "pear", "half.png"), ("b.png", "plum", "line.png"), ("c.png", "plum", "none.png")]
+        csv.writer(file).writerows([("image", "target", "mask"), *rows])
+    half, line = np.zeros((24, 32), np.uint8), np.zeros((24, 32), np.uint8)
+    half[:, :16], line[6] = 255, 255
+    Image.fromarray(half).save(folder / "half.png")
+    Image.fromarray(line).save(folder / "line.png")
+    args = [*ANALYTIC, "benchmark=folder", f"benchmark.path={folder}/masked.csv", f"runs={tmp_path}"]
+    args += ["editor=blended_latent", "samples=4", "rank=clip", "reconstruct=pixel_paste"]
+    done = call("run.py", *args)
+    assert done.returncode == 1
+    assert "none.png: no such file" in said(done)
+    (root,) = (path.parent for path in tmp_path.rglob("config.yaml"))
+    table = pd.read_parquet(root / "manifest.parquet")
+    table = table[table.status == "done"]
+    assert len(table) == 4
+    assert table["sample"].between(0, 3).all()
+    assert table.score.between(-1, 1).all()
+    assert (table.reconstruct_steps == 0).all()
+    assert len(list(root.glob("samples/*/images/*/*.png"))) == 4 * 4
+    for row in table.itertuples():
+        kept = np.asarray(Image.open(root / row.file))
+        best = root / "samples" / str(int(row.sample)) / "images" / f"{row.ratio:g}" / Path(row.file).name
+        assert np.array_equal(kept, np.asarray(Image.open(best)))
+    again = call("run.py", *args)
+    assert "2 of 3 requests are done already" in said(again)
+    changed = call("run.py", *args, "rank=none", f"name='{root.name}'")
+    assert "rank._target_: eval.networks.clip.ClipRank -> diffedit.stages.First" in said(changed)
 
 
 def test_sweeps_run_every_job(folder, tmp_path):

@@ -17,7 +17,10 @@ from scripts.train.loop import Schedule, rendered, stack
 
 
 class PixelPart:
-    """Trains epsilon-prediction on pixels in [-1, 1], with guided-diffusion's linear schedule.
+    """Trains v-prediction on pixels in [-1, 1], with guided-diffusion's linear schedule.
+
+    Not epsilon: where little of the picture is left, a small error of the noise is a large one of the predicted
+    picture, which is what CLIP looks at. 2,000 steps of epsilon-prediction gave pictures in saturated colours.
 
     Args:
         channels: of the UNet's stages; the side halves after each but the last, which has attention.
@@ -39,7 +42,7 @@ class PixelPart:
             norm_num_groups=8,
             attention_head_dim=16,
         )
-        self.scheduler = DDPMScheduler(beta_schedule="linear", clip_sample=False)
+        self.scheduler = DDPMScheduler(beta_schedule="linear", clip_sample=False, prediction_type="v_prediction")
         self.validation = validation
 
     def batches(self, schedule: Schedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
@@ -47,12 +50,12 @@ class PixelPart:
         return rendered(schedule, begin)
 
     def loss(self, images: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
-        """Squared error of the noise estimate at random times."""
+        """Squared error of the velocity at random times."""
         x = images * 2 - 1
         noise = torch.randn(x.shape, generator=draw).to(x)
         times = torch.randint(0, 1000, (len(x),), generator=draw).to(x.device)
         out = self.module(self.scheduler.add_noise(x, noise, times), times).sample
-        return F.mse_loss(out.float(), noise)
+        return F.mse_loss(out.float(), self.scheduler.get_velocity(x, noise, times))
 
     def validate(self) -> tuple[dict[str, float], Image.Image]:
         """The loss on fixed scenes, times and noises; and 16 samples by 50 steps of DDIM."""
@@ -62,7 +65,7 @@ class PixelPart:
             images, draw = stack(scenes).float().to(device) / 255, torch.Generator().manual_seed(i)
             errors.append(self.loss(images, scenes, draw))
         x = torch.from_numpy(generator(0, "samples").standard_normal((16, 3, 64, 64))).float().to(device)
-        ddim = DDIMScheduler.from_config(self.scheduler.config, timestep_spacing="linspace")
+        ddim = DDIMScheduler.from_config(self.scheduler.config)
         ddim.set_timesteps(50)
         for time in ddim.timesteps:
             x = ddim.step(self.module(x, time).sample, time, x).prev_sample
