@@ -21,20 +21,20 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=256, help="test pictures for each part (default 256)")
     parser.add_argument("--steps", type=int, default=25, help="of DDIM (default 25)")
     parser.add_argument("--guidance", type=float, default=5.0, help="classifier-free guidance (default 5)")
-    parser.add_argument("--weights", default="weights", help="folder of the three networks (default weights)")
+    parser.add_argument("--weights", default="weights", help="folder of the networks (default weights)")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     parser.add_argument("--sheet", type=Path, help="write a sheet of samples to this PNG")
     args = parser.parse_args()
     for path in filter(None, (args.out, args.sheet)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    model, features, clip = (
-        located(Path(args.weights) / name) for name in ("stilllife", "stilllife_features", "stilllife_clip")
-    )
+    names = ("stilllife", "stilllife_features", "stilllife_clip", "stilllife_pixel")
+    model, features, clip, pixel = (located(Path(args.weights) / name) for name in names)
     with torch.no_grad():
         found = {
             "autoencoder": exam.autoencoder(model, args.count),
             "features": exam.classifier(features, 4 * args.count),
             "clip": exam.clip(clip, args.count),
+            "pixel": exam.pixels(pixel, features, args.count, 4 * args.steps),
         }
         found["diffusion"], sheet = exam.diffusion(model, features, args.count, args.steps, args.guidance)
     found["settings"] = {"count": args.count, "steps": args.steps, "guidance": args.guidance}

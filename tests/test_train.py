@@ -7,10 +7,11 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DDPMPipeline, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
+from diffedit.backbones.pixel import PixelDiffusion
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from eval.benchmarks.stilllife.scene import Scene, sample
 from eval.networks.stilllife import Seen, StillLifeFeatures, agreement, labels
@@ -20,6 +21,7 @@ from scripts.train.features import FeaturesPart
 from scripts.train.latents import Latents
 from scripts.train.ldm import LdmPart
 from scripts.train.loop import Schedule, rendered, train
+from scripts.train.pixel import PixelPart
 from scripts.train.vae import VaePart
 
 SCHEDULE = Schedule(steps=5, batch=2, rate=1e-3, warmup=2, validate=3, minutes=0, workers=0)
@@ -105,6 +107,23 @@ def test_the_feature_network_trains_and_exports(tmp_path):
     assert {name: logits.shape for name, logits in seen.choices.items()} == dict.fromkeys(
         ("vessel", "table", "wall"), (2, 4)
     )
+
+
+def test_the_pixel_model_trains_and_loads_as_a_backbone_and_in_diffusers(tmp_path):
+    part = PixelPart(channels=(8, 16), validation=4, seed=0)
+    train(part, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
+    assert json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])["loss"] > 0
+    backbone = PixelDiffusion(str(tmp_path / "export"), device="cpu")
+    assert backbone.resolution == 64
+    pipeline = DDPMPipeline.from_pretrained(tmp_path / "export")
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    level, x = backbone.levels(10)[5], torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        said, velocity = backbone.predict(x, [level], [None]), pipeline.unet(x, int(level.label)).sample
+    assert torch.allclose(level.alpha * said.eps - level.sigma * said.x0, velocity, atol=1e-4)
+    assert {
+        each.dtype for each in load_file(tmp_path / "export/unet/diffusion_pytorch_model.safetensors").values()
+    } == {torch.float16}
 
 
 def test_agreement_wants_exactly_the_fruit_there_is():

@@ -29,7 +29,7 @@ def backbone():
 
 def test_they_are_small_and_half_precision():
     files = list(WEIGHTS.rglob("*.safetensors"))
-    assert len(files) == 5
+    assert len(files) == 6
     assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 36e6
     for path in files:
         kinds = {value.dtype for value in load_file(path).values() if value.is_floating_point()}
@@ -37,7 +37,7 @@ def test_they_are_small_and_half_precision():
 
 
 def test_every_network_has_a_card():
-    for name in ("stilllife", "stilllife_clip", "stilllife_features"):
+    for name in ("stilllife", "stilllife_clip", "stilllife_features", "stilllife_pixel"):
         card = (WEIGHTS / name / "README.md").read_text()
         for word in ("Recipe", "Seeds", "Steps", "Time", "Hardware", "Figures"):
             assert word in card, f"{name}: {word}"

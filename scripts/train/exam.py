@@ -84,3 +84,15 @@ def diffusion(
     shown = [(scene.caption(), to_picture(x)) for scene, x in zip(chosen[:24], images, strict=False)]
     page = sheet([shown[i : i + 8] for i in range(0, len(shown), 8)])
     return figures | {"fid": fid, "fid_of_renders": floor}, page
+
+
+def pixels(weights: Path, features: Path, count: int, steps: int) -> dict[str, float]:
+    """How far samples of the pixel model are from renders, as `diffusion` measures it."""
+    config = {"_target_": "diffedit.backbones.pixel.PixelDiffusion", "path": str(weights)}
+    network, chosen = load(str(features), "cpu"), scenes(4 * count, FIRST + count)
+    drawn = torch.stack(
+        [image.cpu() for _, image in Sampler(config, steps, 1.0)({f"{i:05d}": "" for i in range(count)})]
+    )
+    real = torch.cat([network(x).features for x in renders(chosen)])
+    seen = torch.cat([network(x).features for x in drawn.split(64)])
+    return {"fid": frechet(seen.numpy(), real.numpy())}
