@@ -1,4 +1,4 @@
-"""Train a network of Still Life: `part=vae`, `ldm`, `clip`, `features`, `pixel`. Killed and started again, it goes on."""
+"""Train a part of Still Life: `part=vae`, `ldm`, `clip`, `features`, `pixel`. Killed and started again, it goes on."""
 
 import sys
 from pathlib import Path
