@@ -89,8 +89,16 @@ def pictures(request: EditRequest, result: EditResult) -> dict[str, Image.Image]
         row.append((f"r = {edit.ratio:g}", found[f"r{edit.ratio:g}"]))
     if request.counterfactual is not None:
         row.append(("exact answer", to_picture(request.counterfactual())))
+    rows = [row, *(sample_row(k, sample) for k, sample in enumerate(result.samples))]
+    for k, sample in enumerate(result.samples):
+        found |= {f"r{edit.ratio:g}_sample{k}": to_picture(edit.image) for edit in sample.edits}
     title = f"{request.source} -> {request.target}" if request.source else request.target
-    return found | {"sheet": sheet([row], title)}
+    return found | {"sheet": sheet(rows, title)}
+
+
+def sample_row(k: int, sample: EditResult) -> list[tuple[str, Image.Image]]:
+    """One sample at every ratio, with what ranked it."""
+    return [(f"sample {k}, r = {edit.ratio:g}: {edit.score:.3f}", to_picture(edit.image)) for edit in sample.edits]
 
 
 if __name__ == "__main__":

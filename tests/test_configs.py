@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from diffedit.engine import BatchSizes, Engine
 from diffedit.reconstruct import Reconstruct
 from diffedit.rng import RequestNoise
-from diffedit.stages import Rank
+from diffedit.stages import Rank, staged
 from diffedit.types import Editor, EditRequest
 from eval.metrics import Metric
+from eval.tables import published
 
 CONF = Path(__file__).parents[1] / "conf"
 RATIOS = [0.3, 1.0]
@@ -86,6 +87,29 @@ def test_every_backbone_composes(backbone):
 @pytest.mark.parametrize("benchmark", names("benchmark"))
 def test_every_benchmark_composes(benchmark):
     assert composed(f"benchmark={benchmark}").benchmark._target_.startswith("eval.benchmarks.")
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_experiment_composes_for_each_of_its_editors(experiment):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("run", [f"experiment={experiment}"], return_hydra_config=True)
+        assert cfg.hydra.mode.name == "MULTIRUN"
+        editors = cfg.hydra.sweeper.params.editor.split(",")
+        assert set(editors) <= set(names("editor"))
+        for editor in editors:
+            one = compose("run", [f"experiment={experiment}", f"editor={editor}"])
+            staged(one)
+            assert one.editor._target_ != cfg.editor._target_ or editor.startswith("diffedit")
+
+
+@pytest.mark.parametrize("table", names("table"))
+def test_every_table_composes_and_its_published_rows_are_there(table):
+    cfg = composed(f"table={table}", name="score", backbone=False)
+    figures = {figure for metric in cfg.metric.values() for figure in instantiate(metric, _convert_="all").better}
+    assert set(cfg.show) <= figures
+    others = published(CONF.parent / cfg.published)
+    assert set(others.metric) <= figures
+    assert others.source.str.len().min() > 10
 
 
 def test_every_group_is_under_contract():

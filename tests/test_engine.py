@@ -11,7 +11,7 @@ from diffedit.answer import drive
 from diffedit.editor import DiffEdit
 from diffedit.engine import BatchSizes, Engine
 from diffedit.rng import RequestNoise
-from diffedit.types import Call, Decode, EditResult, Embed, Encode, Predict
+from diffedit.types import BatchCall, Call, Decode, EditResult, Embed, Encode, Predict
 
 BATCH = BatchSizes(predict=8, encode=2, decode=4, embed=2)
 EDITORS = [DiffEdit(), DiffEdit(start="noise"), EncodeDecode(), SDEdit(eta=0.7, repeats=2)]
@@ -342,3 +342,34 @@ def test_a_batch_whose_places_differ_is_warned_about(analytic, tiny, caplog):
     (record,) = caplog.records
     assert "encode: the last bits" in record.getMessage()
     assert "engine.batch.encode" in record.getMessage()
+
+
+def halve(backbone, rows):
+    """Rows of numbers; 13 is a bad one."""
+    assert torch.is_grad_enabled()
+    if 13 in rows:
+        raise ValueError("13 is odd luck")
+    halve.sizes.append(len(rows))
+    return [row / 2 for row in rows]
+
+
+def test_batched_calls_of_many_walks_fill_batches_and_fail_alone(analytic):
+    halve.sizes = []
+
+    def walk(i):
+        first, second = yield BatchCall(halve, [i, i + 100], evaluations=3, edits=(1, 2))
+        (third,) = yield BatchCall(halve, [first], evaluations=1)
+        return EditResult([], notes={"sum": first + second + third})
+
+    outcomes = run(analytic, [(str(i), walk(i)) for i in range(20)], BatchSizes(call=8))
+    assert set(halve.sizes) == {8}
+    for i in range(20):
+        outcome = outcomes[str(i)]
+        if i == 13:
+            assert str(outcome.error) == "13 is odd luck"
+            continue
+        assert outcome.result.notes["sum"] == i / 2 + (i + 100) / 2 + i / 4
+        assert outcome.evaluations == {1: 3, 2: 3, None: 1}
+        assert outcome.seconds > 0
+    # 40 rows and 20, in eights; the bad batches are asked again walk by walk; the first call is made twice
+    assert len(halve.sizes) < 40

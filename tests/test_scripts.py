@@ -144,6 +144,27 @@ def test_samples_ranked_and_reconstructed(folder, tmp_path):
     assert "rank._target_: eval.networks.clip.ClipRank -> diffedit.stages.First" in said(changed)
 
 
+def test_the_table_of_blended_latent_diffusion(tmp_path):
+    """The experiment, shrunk, with two of its editors; then its table: ours, and the published rows below."""
+    small = ["benchmark.per_class=1", "steps=4", "samples=2", f"runs={tmp_path}", "editor=blended_latent,sdedit_given"]
+    done = call("run.py", "experiment=bld_table", *small)
+    assert done.returncode == 0, said(done)
+    roots = [path.parent for path in tmp_path.rglob("manifest.parquet")]
+    assert {root.parts[-2] for root in roots} == {"blended_latent", "sdedit_given"}
+    assert all(len(list(root.glob("samples/*/images/0.75/*.png"))) == 24 for root in roots)
+    scored = call("score.py", "table=bld", f"runs={tmp_path}/*/*/*/*", "resamples=50", f"out={tmp_path}/table.csv")
+    assert scored.returncode == 0, said(scored)
+    for words in ("precision_best", "blended_latent", "sdedit_given", "Blended Diffusion (published)", "0.287"):
+        assert words in said(scored)
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert set(table.metric) == {
+        *("precision", "precision_best", "diversity", "mse_outside", "mse_inside"),
+        *("psnr_outside", "seconds", "evaluations"),
+    }
+    assert (table[table.metric == "evaluations"].value == 2 * 2 * 3).all()  # samples, guidance, steps
+    assert (table[table.metric == "precision"].n == 12).all()
+
+
 def test_sweeps_run_every_job(folder, tmp_path):
     """The first job fails a request (exit code 1 at the end); the second runs all the same."""
     table = ["benchmark=folder", f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}"]
@@ -178,6 +199,13 @@ def test_edit_writes_every_picture(folder, tmp_path):
     assert given.returncode == 0, said(given)
     assert np.asarray(Image.open(tmp_path / "given/a_mask.png")).min() == 255
     assert "the mask is full" in said(given)
+
+    stages = ["editor=blended_latent", f"mask={folder}/mask.png", "samples=3", "rank=clip", "reconstruct=poisson"]
+    several = call("edit.py", *args, f"out={tmp_path}/several", *stages)
+    assert several.returncode == 0, said(several)
+    names = {path.name for path in (tmp_path / "several").iterdir()}
+    assert {f"a_r{ratio}_sample{k}.png" for ratio in ("0.5", "0.8") for k in range(3)} < names
+    assert Image.open(tmp_path / "several/a_sheet.png").height > Image.open(tmp_path / "given/a_sheet.png").height
 
     unused = call("edit.py", *args, f"out={tmp_path}/unused", f"mask={folder}/mask.png")
     assert unused.returncode == 1
