@@ -81,6 +81,8 @@ class BlendedDiffusion:
     augmentations: int = 8
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mask, GivenMask):
+            raise ValueError(f"BlendedDiffusion infers no mask: editor/mask is given or oracle, not {self.mask}")
         if self.augmentations < 1:
             raise ValueError(f"editor.augmentations = {self.augmentations}: at least one view is wanted")
 
@@ -89,7 +91,10 @@ class BlendedDiffusion:
         starts, image = levels.starts(ratios), request.image()
         x0 = yield Encode(image)
         if x0.shape[1:] != image.shape:
-            raise ValueError(f"Blended Diffusion works on pixels; the backbone has latents of {tuple(x0.shape[1:])}")
+            raise ValueError(
+                f"request {request.id}: Blended Diffusion works on pixels, and the backbone has latents of "
+                f"{tuple(x0.shape[1:])}: backbone=pixel_diffusion or stilllife_pixel"
+            )
         (cond,) = yield Embed(("",))
         mask = yield from self.mask.find(request, x0, cond, cond, levels, noise)
         text = self.clip.texts([request.target])[0]
@@ -143,8 +148,8 @@ def spherical(one: Float[Tensor, "... width"], other: Float[Tensor, "... width"]
 def augmented(images: Float[Tensor, "b 3 s s"], draws: Float[Tensor, "b _ numbers"]) -> Float[Tensor, "b views 3 s s"]:
     """Each image as it is, and warped.
 
-    An affine map (15 degrees, a tenth of the side) and a perspective, each in 7 of 10 views, in one resampling; beyond
-    the image the view is grey, as it is outside the mask.
+    An affine map (15 degrees, a tenth of the side), then a perspective, each in 7 of 10 views, in one resampling.
+    Beyond the image a view is grey, as it is outside the mask (the official code repeats the border under the first).
     """
     b, views, _ = draws.shape
     if not views:
@@ -172,7 +177,7 @@ def homographies(draws: Float[Tensor, "n numbers"]) -> Float[Tensor, "n 3 3"]:
     inwards = corners - corners.sign() * 0.7 * draws[:, 5:].unflatten(1, (4, 2))
     still = torch.eye(3).expand(n, 3, 3)
     affine = torch.where(draws[:, 0, None, None] < 0.7, affine, still)
-    return torch.where(draws[:, 4, None, None] < 0.7, perspective(inwards, corners), still) @ affine
+    return affine @ torch.where(draws[:, 4, None, None] < 0.7, perspective(inwards, corners), still)
 
 
 def perspective(here: Float[Tensor, "n 4 2"], there: Float[Tensor, "4 2"]) -> Float[Tensor, "n 3 3"]:

@@ -59,7 +59,7 @@ class Shrinking:
         n = len(self.kernels)
         match self.shares:
             case "even":
-                return step * n // steps
+                return n - 1 - (steps - 1 - step) * n // steps  # ends on the last kernel, however few the steps
             case "official":
                 return step // (steps // n + 1)
         ends = [sum(self.shares[: k + 1]) for k in range(n)]
@@ -119,7 +119,7 @@ class BlendedLatent:
         put_back = self.put_back(sorted(starts, reverse=True), masks, source)
         begin = {i: self.begin(x0, i, levels, noise) for i in starts}
         if self.blend == "before":
-            begin = {i: torch.where(masks[0], x, source(i)) for i, x in begin.items()}
+            begin = {i: torch.where(masks[self.shrink.of(0, i)], x, source(i)) for i, x in begin.items()}
         edited = yield from denoise(begin, levels, target, empty, self.guidance, put_back)
         edits = yield from finish(edited, ratios, starts)
         return EditResult(edits, mask.latent, pixels=mask.pixels, notes=mask.notes())

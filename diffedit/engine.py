@@ -257,27 +257,31 @@ class _Pool:
 
     @torch.no_grad()
     def advance(self, each: _Live) -> list[Outcome]:
-        """Send a walk the answers it waited for, and on to its next query that a batch has to answer, or to its end."""
+        """Send a walk the answers it waited for; the time that it takes itself, `Call`s included, is its own."""
+        began, ended = time.perf_counter(), self.move(each)
+        spent = time.perf_counter() - began
+        each.seconds, self.mark = each.seconds + spent, self.mark + spent
+        return self.end(each, *ended) if ended else []
+
+    def move(self, each: _Live) -> tuple[EditResult | None, Exception | None] | None:
+        """On to the next query that a batch has to answer (None), or to the end: (result, error)."""
         try:
             answer = None if each.query is None else join(each.query, each.answers)
             while True:
                 query = each.walk.send(answer)
                 if isinstance(query, Call):
-                    began = time.perf_counter()
                     answer = call(query, self.backbone)
-                    spent = time.perf_counter() - began
-                    each.seconds, self.mark = each.seconds + spent, self.mark + spent
                     continue
                 each.wait(query)
                 if isinstance(query, Embed):
                     self.recall(each)
                 if each.todo:
-                    return []
+                    return None
                 answer = join(query, each.answers)
         except StopIteration as stop:
-            return self.end(each, stop.value, None)
+            return stop.value, None
         except Exception as error:
-            return self.end(each, None, error)
+            return None, error
 
     def recall(self, each: _Live) -> None:
         """Answer the texts that were embedded before."""

@@ -254,8 +254,10 @@ class GivenMask:
             name = "a given mask" if self.which == "given" else "the oracle's mask"
             raise ValueError(f"request {request.id}: the editor wants {name} and the request has none")
         pixels = load() >= 0.5
-        latent = to_latent_grid(pixels, x0.shape[-2:], self.cover)
-        return Mask(dilate(latent, self.dilate).to(x0.device), pixels=pixels)
+        latent = dilate(to_latent_grid(pixels, x0.shape[-2:], self.cover), self.dilate)
+        if self.dilate:  # the growth is meant for the pixels too
+            pixels = pixels | (F.interpolate(latent.float(), pixels.shape[-2:])[0] > 0)
+        return Mask(latent.to(x0.device), pixels=pixels)
         yield  # a walk, though it asks nothing
 
 

@@ -19,6 +19,7 @@ from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
 from torch import Tensor, nn
 
+from diffedit.answer import finite
 from diffedit.types import Backbone, BatchCall, Call, EditRequest, EditResult, Encode, Walk
 
 Picture = Float[Tensor, "3 H W"]
@@ -71,8 +72,12 @@ def pixel_mask(request: EditRequest, result: EditResult) -> PixelMask:
     return mask
 
 
-def redone(result: EditResult, images: Sequence[Picture], steps: int, seconds: float) -> EditResult:
-    """The result with these pictures, and the cost of each in its notes."""
+def redone(
+    request: EditRequest, result: EditResult, images: Sequence[Picture], steps: int, seconds: float
+) -> EditResult:
+    """The result with these pictures, and the cost of each in its notes; a FloatingPointError where one holds a NaN."""
+    for image in images:
+        finite(image, f"request {request.id}: the reconstructed picture (a lower reconstruct.rate?), which")
     edits = [replace(edit, image=image) for edit, image in zip(result.edits, images, strict=True)]
     cost = {"reconstruct_steps": steps, "reconstruct_seconds": round(seconds / len(images), 4)}
     return replace(result, edits=edits, notes=dict(result.notes) | cost)
@@ -96,7 +101,7 @@ class PixelPaste:
         """Asks nothing."""
         began, source, mask = time.perf_counter(), request.image(), pixel_mask(request, result)
         images = [torch.where(mask, edit.image.cpu(), source) for edit in result.edits]
-        return redone(result, images, 0, time.perf_counter() - began)
+        return redone(request, result, images, 0, time.perf_counter() - began)
         yield  # a walk
 
 
@@ -113,7 +118,7 @@ class Poisson:
         began, source, mask = time.perf_counter(), request.image(), pixel_mask(request, result)
         system = PoissonSystem(mask)
         images = [system.clone(edit.image.cpu(), source).clamp(0, 1) for edit in result.edits]
-        return redone(result, images, 0, time.perf_counter() - began)
+        return redone(request, result, images, 0, time.perf_counter() - began)
         yield  # a walk
 
 
@@ -192,7 +197,7 @@ class Fit:
         """Each edit with the latent that it encodes to, as the official code has it."""
         source, mask, found = request.image(), pixel_mask(request, result), []
         for edit in result.edits:
-            latent = yield Encode(edit.image)
+            latent = yield Encode(edit.image.cpu())
             found.append(Scene(latent, *(each.to(latent.device) for each in (edit.image, source, mask))))
         return found
 
@@ -209,7 +214,7 @@ class Fit:
 def decoding(backbone: Backbone) -> HasDecoder:
     """The backbone, if its decoder can be trained; a ValueError where it has none."""
     if not isinstance(backbone, HasDecoder):
-        raise ValueError(f"{type(backbone).__name__} has no decoder to fit: reconstruct=pixel_paste or poisson")
+        raise ValueError(f"{type(backbone).__name__} has no decoder to fit: take reconstruct=pixel_paste or poisson")
     return backbone
 
 
@@ -227,7 +232,7 @@ class DecoderWeights(Fit):
         for scene in scenes:
             image = yield Call(lambda backbone, scene=scene: self.fit(decoding(backbone), scene))
             images.append(image)
-        return redone(result, images, self.steps, time.perf_counter() - began)
+        return redone(request, result, images, self.steps, time.perf_counter() - began)
 
     def fit(self, backbone: HasDecoder, scene: Scene) -> Picture:
         """The picture by the fitted copy."""
@@ -253,7 +258,7 @@ class Latents(Fit):
         scenes = yield from self.scenes(request, result)
         answers = yield BatchCall(self.fit, scenes)
         images, seconds = zip(*answers, strict=True)
-        return redone(result, list(images), self.steps, sum(seconds))
+        return redone(request, result, list(images), self.steps, sum(seconds))
 
     def fit(self, backbone: Backbone, scenes: Sequence[Scene]) -> list[tuple[Picture, float]]:
         """(picture, seconds) for each."""
@@ -266,5 +271,5 @@ class Latents(Fit):
             optimiser.step()
         with torch.no_grad():
             images = backbone.render(latents).clamp(0, 1)
-        seconds = (time.perf_counter() - began) / len(scenes)
+        seconds = (time.perf_counter() - began) / len({id(scene) for scene in scenes})  # the others are padding
         return [(image, seconds) for image in images]

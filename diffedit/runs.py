@@ -114,6 +114,7 @@ class RunDirectory:
     def whole(self, record: Mapping[str, Any]) -> bool:
         """Whether every file of a record is still there."""
         files = [each["file"] for each in [*record["edits"], *record.get("samples", ())]]
+        files += [each["mask"] for each in record.get("samples", ()) if each["mask"]]
         files += [record[key] for key in ("mask", "map") if record[key]]
         return all((self.root / file).is_file() for file in files)
 

@@ -1,5 +1,6 @@
 """What can stand around any editor: several samples of a request, a reconstruction of each, a ranking of all."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -9,8 +10,10 @@ from hydra.utils import instantiate
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from diffedit.reconstruct import Bare, Reconstruct, enlarged
+from diffedit.mask import Everywhere
+from diffedit.reconstruct import Bare, Fit, Reconstruct, decoding, enlarged
 from diffedit.types import (
+    Backbone,
     BatchCall,
     Call,
     Decode,
@@ -27,7 +30,11 @@ from diffedit.types import (
     Walk,
 )
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+ORDER = (Encode, Embed, Predict, Decode, BatchCall, Call)  # what is asked first, so that walks meet in later queries
 
 
 @runtime_checkable
@@ -83,6 +90,22 @@ class Staged:
         if self.samples < 1:
             raise ValueError(f"samples = {self.samples}: at least one is wanted")
 
+    def check(self, backbone: Backbone) -> None:
+        """Refuse, before any work, stages that this editor or this backbone cannot serve."""
+        masked = not isinstance(getattr(self.editor, "mask", Everywhere()), Everywhere)
+        name = type(self.editor).__name__
+        if not masked and not isinstance(self.reconstruct, Bare):
+            raise ValueError(f"reconstruct needs a mask, and {name} has none: reconstruct=none, or editor/mask=given")
+        if not masked and self.samples > 1 and getattr(self.rank, "region", None) == "mask":
+            raise ValueError(f"rank.region=mask needs a mask, and {name} has none: rank.region=whole")
+        if isinstance(self.reconstruct, Fit):
+            decoding(backbone)
+
+    def weights(self) -> dict[str, str]:
+        """What else than the backbone decides the pictures: the CLIP models of editor and ranking."""
+        parts = {"editor": self.editor, "rank": self.rank if self.samples > 1 else None}
+        return {name: part.clip.hash for name, part in parts.items() if hasattr(part, "clip")}
+
     def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
         """The samples are walked together; the picture is opened once."""
         image = request.image()
@@ -103,6 +126,8 @@ class Staged:
         scored = [list(result.edits) for result in results]
         for i in range(len(results[0].edits)):
             images = torch.stack([result.edits[i].image.cpu() for result in results])
+            if (images == images[0]).all():
+                log.warning("request %s: all %d samples are the same picture", request.id, self.samples)
             scores = yield Call(lambda _, images=images: self.rank(request, images, masks))
             for k, score in enumerate(scores):
                 scored[k][i] = replace(scored[k][i], sample=k, score=float(score))
@@ -132,7 +157,7 @@ def together(walks: Sequence[Walk[T]]) -> Walk[list[T]]:
         for k in range(len(walks)):
             send(k, None)
         while waiting:
-            first = min(waiting)
+            first = min(waiting, key=lambda k: (ORDER.index(type(waiting[k])), k))
             like = [k for k, query in waiting.items() if alike(waiting[first], query)]
             answer = yield merged([waiting[k] for k in like])
             for k, part in zip(like, parted(answer, [waiting.pop(k) for k in like]), strict=True):

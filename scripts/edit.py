@@ -32,6 +32,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.mask and not isinstance(getattr(method.editor, "mask", None), GivenMask):
         raise ValueError("a mask is given and the editor does not use it: add editor/mask=given, or drop mask=")
     backbone = instantiate(cfg.backbone, _convert_="all")
+    method.check(backbone)
     levels = backbone.levels(cfg.steps)
     request = given(cfg, backbone.resolution) if cfg.image else from_benchmark(cfg, backbone.resolution)
 
@@ -68,7 +69,7 @@ def from_benchmark(cfg: DictConfig, side: int) -> EditRequest:
         raise ValueError(f"request = {cfg.request}: the benchmark has {len(benchmark)} requests, counted from 0")
     request = next(islice(benchmark.requests(side), cfg.request, None))
     if cfg.target is not None:
-        request = replace(request, target=str(cfg.target), counterfactual=None, mask=None)
+        request = replace(request, target=str(cfg.target), counterfactual=None, mask=None, oracle_mask=None)
     return request if cfg.source is None else replace(request, source=str(cfg.source))
 
 

@@ -55,6 +55,8 @@ def main(cfg: DictConfig) -> None:
     editor = staged(cfg)
     backbone = instantiate(cfg.backbone, _convert_="all")
     config["weights"] = getattr(backbone, "fingerprint", None)
+    config |= {f"{name}_weights": value for name, value in editor.weights().items()}
+    editor.check(backbone)
     run = RunDirectory(Path(HydraConfig.get().runtime.output_dir), config, benchmark.version)
     try:
         edit_all(run, benchmark, editor, backbone, cfg)

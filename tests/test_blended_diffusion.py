@@ -1,5 +1,8 @@
 """Blended Diffusion: the gradient against differences, the warps against OpenCV, the walk on the exact model."""
 
+import subprocess
+import sys
+
 import cv2
 import pytest
 import torch
@@ -13,6 +16,7 @@ from diffedit.answer import drive
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.backbones.pixel import PixelDiffusion
 from diffedit.engine import BatchSizes, Engine
+from diffedit.mask import ContrastMask, Everywhere
 from diffedit.rng import RequestNoise
 from diffedit.stages import Staged
 from diffedit.types import Level, Prediction
@@ -145,6 +149,37 @@ def test_the_outside_is_the_source_and_the_inside_turns(analytic):
     assert red[0] - red[1] > green[0] - green[1] + 0.05
     unguided = run(BlendedDiffusion(Colours(), weight=0.0, range_weight=0.0), analytic, target="red").edits[1]
     assert red[0] - red[1] > (unguided.image[0] - unguided.image[1])[4:12, 4:12].mean()
+
+
+@pytest.mark.parametrize("weight", [0.0, 200.0])
+def test_step_by_step_by_hand(analytic, weight):
+    """DDPM's steps by their textbook coefficients; the source put back at the level just reached; then the picture."""
+    editor, levels = BlendedDiffusion(Colours(), weight=weight, range_weight=0.0, augmentations=2), analytic.levels(20)
+    one = ask(analytic)
+    x0, mask = analytic.encode(one.image()[None]), one.mask()[None]
+    (cond,), text = analytic.embed([""]), Colours().texts(["red"])[0]
+    x = levels[10].alpha * x0 + levels[10].sigma * NOISE.like(x0, "start")
+    for i in range(10, 0, -1):
+        a, b = levels[i].alpha ** 2, levels[i - 1].alpha ** 2
+        row = Guided(x[0], levels[i], cond, text, mask[0].bool(), editor.draws(NOISE, i))
+        clean, _, push = editor.guide(analytic, [row])[0]
+        beta = 1 - a / b
+        variance = beta * (1 - b) / (1 - a)
+        mean = (b**0.5 * beta * clean + (a / b) ** 0.5 * (1 - b) * x) / (1 - a)  # Ho et al. 2020, eq. 7
+        x = mean + variance * push + variance**0.5 * NOISE.like(x0, f"step {i}")
+        source = levels[i - 1].alpha * x0 + levels[i - 1].sigma * NOISE.like(x0, f"source {i - 1}")
+        x = mask * x + (1 - mask) * (source if i > 1 else x0)
+    found = run(editor, analytic, (0.5,)).edits[0].image
+    assert torch.allclose(found, analytic.decode(x)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("mask", [ContrastMask(), Everywhere()])
+def test_only_given_masks(mask):
+    code = "from baselines.blended_diffusion import BlendedDiffusion; from diffedit.mask import *; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}BlendedDiffusion(None, {type(mask).__name__}())"], capture_output=True, text=True
+    )
+    assert "BlendedDiffusion infers no mask" in done.stderr
 
 
 def test_equal_to_the_bit_whatever_stands_beside(analytic):

@@ -138,7 +138,9 @@ def test_a_ratio_does_not_depend_on_the_others(analytic, name):
 def test_each_kernel_has_a_quarter_of_the_steps():
     shrink = Shrinking((7, 5, 3, 1))
     assert [shrink.of(i, 12) for i in range(12)] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
-    assert [shrink.of(i, 38) for i in range(38)] == [0] * 10 + [1] * 9 + [2] * 10 + [3] * 9
+    assert [shrink.of(i, 38) for i in range(38)] == [0] * 9 + [1] * 10 + [2] * 9 + [3] * 10
+    assert [shrink.of(i, 3) for i in range(3)] == [1, 2, 3]
+    assert shrink.of(0, 1) == 3
 
 
 def test_the_official_intervals_may_miss_the_last_mask():
@@ -160,7 +162,7 @@ def test_the_mask_shrinks_on_the_way_down(analytic):
     x = hand.noised(6, "start")
     for i in range(6, 0, -1):
         source = hand.noised(i - 1, f"source {i - 1}") if i > 1 else hand.x0
-        x = torch.where(masks[(6 - i) * 4 // 6], hand.step(x, i), source)
+        x = torch.where(masks[3 - (i - 1) * 4 // 6], hand.step(x, i), source)
     editor = preset("blended_latent_thin", guidance=GUIDANCE)
     found = run(editor, analytic, ratios=(1.0, 0.75), box=(7, 9))
     assert torch.allclose(found.edits[1].image, hand.image(x), atol=1e-5)

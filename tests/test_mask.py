@@ -123,6 +123,17 @@ def test_dilation_is_scipys(by):
     assert torch.equal(ContrastMask(dilate=by).binarise(MAP), dilate(ContrastMask().binarise(MAP), by))
 
 
+def test_a_grown_mask_grows_in_pixels_too(tiny):
+    """What is pasted or ranked later is the region that was edited."""
+    mask = torch.zeros(1, 32, 32)
+    mask[0, 13:15, 13:15] = 1
+    ask = request(tiny, mask=lambda: mask)
+    plain, grown = (find(GivenMask("any", by), tiny, ask) for by in (0, 1))
+    assert torch.equal(plain.pixels, mask > 0)
+    assert grown.pixels.sum() == 12 * 12
+    assert torch.equal(grown.pixels, torch.nn.functional.interpolate(grown.latent.float(), (32, 32))[0] > 0)
+
+
 @pytest.mark.parametrize("cover", ["nearest", "corner"])
 def test_nearest_is_that_of_pillow_and_corner_that_of_torch(cover):
     mask = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)) >= 0.5

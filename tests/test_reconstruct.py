@@ -271,6 +271,12 @@ def test_a_backbone_without_a_decoder_is_refused(analytic):
             drive(stage(ask, result), analytic)
 
 
+@pytest.mark.parametrize("stage", [DecoderWeights(2, 1e20), Latents(2, 1e20)])
+def test_a_fit_that_diverges_is_an_error_by_name(tiny, stage):
+    with pytest.raises(FloatingPointError, match=r"request a: the reconstructed picture \(a lower reconstruct.rate"):
+        drive(stage(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
+
+
 def test_bad_settings_are_refused():
     for settings in ({"steps": 0}, {"rate": 0.0}, {"background": -1.0}):
         with pytest.raises(ValueError, match="steps is at least 1"):

@@ -1,20 +1,24 @@
 """Stages around an editor: samples, ranking, and the batches that they share."""
 
 import json
+import time
 from collections import Counter
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 from helpers import request, same
 
+from baselines.blended_diffusion import BlendedDiffusion
 from baselines.blended_latent import BlendedLatent
 from baselines.bounds import RoundTrip
 from baselines.sdedit import SDEdit
 from diffedit.answer import Outcome, drive
 from diffedit.editor import DiffEdit
 from diffedit.engine import BatchSizes, Engine
-from diffedit.reconstruct import PixelPaste
+from diffedit.mask import GivenMask
+from diffedit.reconstruct import DecoderWeights, Latents, PixelPaste
 from diffedit.rng import RequestNoise
 from diffedit.runs import RunDirectory
 from diffedit.stages import SampleNoise, Staged, together
@@ -150,6 +154,59 @@ def test_a_failing_sample_ends_the_request_and_closes_the_others(tiny):
     assert closed == [True]
 
 
+def test_equal_samples_are_said(tiny, caplog):
+    """DDIM encoding under a given mask draws nothing: all its samples are one picture."""
+    run(Staged(DiffEdit(GivenMask()), samples=3), tiny)
+    assert "request a: all 3 samples are the same picture" in caplog.text
+    caplog.clear()
+    run(Staged(BlendedLatent(), samples=3), tiny)
+    assert not caplog.text
+
+
+def test_stages_that_cannot_be_are_refused_before_any_work(tiny, analytic):
+    for method, backbone, said in (
+        (Staged(SDEdit(), PixelPaste()), tiny, "reconstruct needs a mask, and SDEdit has none"),
+        (Staged(RoundTrip(), PixelPaste()), tiny, "RoundTrip has none"),
+        (Staged(BlendedLatent(), DecoderWeights()), analytic, "AnalyticBackbone has no decoder to fit"),
+        (Staged(SDEdit(), rank=ClipRank(OpenClip()), samples=2), tiny, "rank.region=whole"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            method.check(backbone)
+    Staged(SDEdit(GivenMask()), PixelPaste(), ClipRank(OpenClip()), 2).check(tiny)
+
+
+def test_the_weights_of_the_ranking_are_part_of_a_run():
+    clip = OpenClip()
+    assert Staged(BlendedLatent(), rank=ClipRank(clip), samples=2).weights() == {"rank": clip.hash}
+    assert Staged(BlendedLatent(), rank=ClipRank(clip)).weights() == {}
+    assert Staged(BlendedDiffusion(clip)).weights() == {"editor": clip.hash}
+
+
+def test_samples_are_fitted_in_one_batch(tiny):
+    sizes = []
+
+    class Watched(Latents):
+        def fit(self, backbone, scenes):
+            sizes.append(len(scenes))
+            return super().fit(backbone, scenes)
+
+    run(Staged(BlendedLatent(), Watched(steps=2), samples=3), tiny)
+    assert sizes == [6]
+
+
+def test_the_time_of_a_stage_is_that_of_its_request(tiny):
+    class Slow(PixelPaste):
+        def __call__(self, request, result):
+            time.sleep(0.3 if request.id == "slow" else 0)
+            return (yield from super().__call__(request, result))
+
+    method, levels = Staged(BlendedLatent(), Slow()), tiny.levels(4)
+    walks = [(name, method(square(tiny), [0.5], levels, NOISE)) for name in ("a", "slow")]
+    walks[1] = ("slow", method(replace(square(tiny), id="slow"), [0.5], levels, NOISE))
+    seconds = {out.id: out.seconds for out in Engine(tiny, BATCH, progress=False).run(walks)}
+    assert seconds["slow"] > seconds["a"] + 0.25
+
+
 def test_no_samples_are_refused():
     with pytest.raises(ValueError, match="samples = 0"):
         Staged(SDEdit(), samples=0)
@@ -181,8 +238,12 @@ def test_all_samples_are_in_the_record_and_the_best_is_marked(tiny, tmp_path):
 
     again = RunDirectory(tmp_path, {"ratios": ratios, "seed": 0})
     assert list(again.pending([ask])) == []
-    (tmp_path / record["samples"][4]["file"]).unlink()
-    assert [each.id for each in again.pending([ask])] == ["a"]  # a sample is missing: it is not whole
+    for key in ("file", "mask"):
+        path = tmp_path / record["samples"][4][key]
+        data = path.read_bytes()
+        path.unlink()
+        assert [each.id for each in again.pending([ask])] == ["a"]  # a sample is missing: it is not whole
+        path.write_bytes(data)
     again.close()
 
 
@@ -207,6 +268,13 @@ def test_the_ranking_is_open_clips_cosine_under_the_mask(clip):
     assert ClipRank(clip, "whole")(ask, images, None) != found
     with pytest.raises(ValueError, match=r"request a: rank.region=mask"):
         ClipRank(clip)(ask, images, None)
+
+
+def test_a_text_longer_than_clip_reads_is_said(clip, caplog):
+    clip.texts(["a bowl of apples"])
+    assert not caplog.text
+    clip.texts(["a bowl of apples " * 30])
+    assert "the end of this text is cut" in caplog.text
 
 
 def test_clip_ranks_renders_by_what_they_show(clip):

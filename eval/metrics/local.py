@@ -75,7 +75,7 @@ class LocalPrecision:
 
     def correct(self, batch: Batch, shown: Float[Tensor, "b n 3 H W"]) -> Bool[Tensor, "b n"]:
         """Whether each composite shows the new kind, and the replaced one no more."""
-        there = self.judge(shown.flatten(0, 1)).fruits.unflatten(0, shown.shape[:2]) > 0
+        there = torch.stack([self.judge(each.contiguous()).fruits > 0 for each in shown.unbind(1)], 1)
         kinds = list(ATTRIBUTES["fruits"])
         right = []
         for seen, truth in zip(there, batch.truths, strict=True):
@@ -130,10 +130,9 @@ class BackgroundError:
 
 
 class Cost:
-    """What a request took, as its record says: seconds of wall time and evaluations of the denoiser.
+    """What one sample took, as the records say: seconds of wall time and evaluations of the denoiser.
 
-    Both are of all samples; the seconds are of all ratios of the run together, the evaluations of this one and what it
-    shares with the others.
+    The seconds are of all ratios of the run together, the evaluations of this one and what it shares with the others.
     """
 
     better: ClassVar = {"seconds": "lower", "evaluations": "lower"}
@@ -148,10 +147,13 @@ class Cost:
         return None
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """Two numbers a request."""
+        """Two numbers a request, each divided by its samples."""
         own = [next(e for e in record["edits"] if e["ratio"] == batch.ratio) for record in batch.records]
         asked = [
             record["shared_evaluations"] + edit["evaluations"] for record, edit in zip(batch.records, own, strict=True)
         ]
-        seconds = [record["seconds"] for record in batch.records]
-        return {"seconds": torch.tensor(seconds), "evaluations": torch.tensor(asked, dtype=torch.float32)}
+        count = torch.tensor(
+            [max(1, sum(e["ratio"] == batch.ratio for e in record.get("samples", ()))) for record in batch.records]
+        )
+        seconds = torch.tensor([record["seconds"] for record in batch.records])
+        return {"seconds": seconds / count, "evaluations": torch.tensor(asked) / count}

@@ -17,6 +17,8 @@ from diffedit.files import located
 from diffedit.settings import check_choices
 from diffedit.types import EditRequest
 
+log = logging.getLogger(__name__)
+
 # open_clip writes what it loads to the root logger
 logging.getLogger("root").addFilter(lambda record: "open_clip" not in record.pathname or record.levelno > logging.INFO)
 
@@ -62,7 +64,18 @@ class OpenClip:
     def texts(self, texts: Sequence[str]) -> Float[Tensor, "b width"]:
         """Unit embeddings."""
         network, tokenizer, _ = loaded(self)
+        for text in texts:
+            check_length(tokenizer, text)
         return network.encode_text(tokenizer(list(texts)).to(device_of(network)), normalize=True)
+
+
+@lru_cache(4096)
+def check_length(tokenizer: Any, text: str) -> None:
+    """Warn where a text is longer than the model reads: open_clip cuts it without a word."""
+    limit = tokenizer.context_length
+    whole = tokenizer([text], context_length=4 * limit)[0]
+    if (whole[limit:] != whole[-1]).any():  # the last of them is padding
+        log.warning("CLIP reads %d tokens, and the end of this text is cut: %r", limit, text)
 
 
 def device_of(network: Any) -> torch.device:
