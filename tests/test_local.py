@@ -154,9 +154,7 @@ def test_strokes_are_thin_and_on_the_fruit():
         assert thin.sum() >= 4
         line = stroke(truths[other.id], 1, 64)[0].numpy() > 0.5
         assert np.array_equal(thin, binary_dilation(line, np.ones((width, width))) if width > 1 else line)
-        assert (
-            not binary_dilation(binary_erosion(line, np.ones((2, 2))), np.ones((2, 2)))[1:, 1:].sum() > 0.2 * line.sum()
-        )
+        assert binary_erosion(line, np.ones((2, 2))).sum() < 0.2 * line.sum()  # one pixel wide, but for joints
         near = torch.nn.functional.max_pool2d(torch.from_numpy(exact).float()[None], 3, 1, 1)[0].numpy() > 0
         assert (thin & ~near).sum() == 0
     with pytest.raises(ValueError, match="at least one width"):
