@@ -10,7 +10,14 @@ from rich.console import Console
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from diffedit.types import EditRequest
-from eval.benchmarks.stilllife.benchmarks import StillLifeClasses, StillLifeScenes, StillLifeStrokes, stroke
+from eval.benchmarks.stilllife.benchmarks import (
+    StillLifeClasses,
+    StillLifeRandomMasks,
+    StillLifeScenes,
+    StillLifeStrokes,
+    stroke,
+)
+from eval.benchmarks.stilllife.render import render
 from eval.gallery import Batch
 from eval.metrics import Scope
 from eval.metrics.local import BackgroundError, Cost, LocalPrecision
@@ -159,6 +166,35 @@ def test_strokes_are_thin_and_on_the_fruit():
         assert (thin & ~near).sum() == 0
     with pytest.raises(ValueError, match="at least one width"):
         StillLifeStrokes(widths=())
+
+
+def test_random_masks_are_where_they_may_be():
+    """Within the frame, of the size said, not all alike; the wanted kind is not in the picture."""
+    benchmark = StillLifeRandomMasks(per_class=2)
+    asks, truths = list(benchmark.requests(64)), dict(benchmark.truths())
+    assert len(asks) == len(benchmark) == len({ask.id for ask in asks}) == 24
+    shares = []
+    for ask in asks:
+        inside = ask.mask()[0].numpy() > 0.5
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        assert all(18 <= len(each) <= 40 for each in (rows, columns))
+        shares.append(inside.mean())
+        assert ask.label not in truths[ask.id].before.fruits
+        assert ask.label in truths[ask.id].after.fruits
+        assert ask.oracle_mask is None
+    assert 0.07 < min(shares) < 0.15 < max(shares) < 0.31
+
+
+def test_under_a_random_mask_only_the_new_kind_is_asked_for(metric):
+    """What stood there before may stay in view outside the mask."""
+    benchmark = StillLifeRandomMasks(per_class=1)
+    asks, truths = list(benchmark.requests(64)), [truth for _, truth in benchmark.truths()]
+    before = torch.stack([ask.image() for ask in asks])
+    after = torch.stack([torch.from_numpy(render(truth.after).image).permute(2, 0, 1) / 255 for truth in truths])
+    whole = torch.ones(12, 1, 64, 64)
+    asks = [replace(ask, mask=lambda i=i: whole[i]) for i, ask in enumerate(asks)]
+    assert metric.facts(Batch(asks, before, after, None, truths))["precision"].mean() > 0.9
+    assert metric.facts(Batch(asks, before, before, None, truths))["precision"].sum() == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ published

@@ -184,6 +184,62 @@ class StillLifeStrokes:
         yield from StillLifeClasses(self.per_class, self.split).reference(size, resolution)
 
 
+@dataclass(frozen=True)
+class StillLifeRandomMasks:
+    """A fruit wanted in some place: random scenes, random masks, a kind that is not there as the query.
+
+    Mirrors the evaluation of Blended Latent Diffusion: random photographs and masks, ImageNet classes as prompts. A
+    mask is an ellipse of 20 to 40 pixels in width and height, anywhere inside the frame. What stands there may have to
+    go, so there is no counterfactual and no oracle.
+
+    Attributes:
+        per_class: requests for each of the target kinds.
+        split: of the seeds.
+    """
+
+    per_class: int = 4
+    split: Literal["train", "validation", "test"] = "test"
+
+    version = "1"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    def __len__(self) -> int:
+        return self.per_class * len(FRUITS)
+
+    def truths(self) -> Iterator[tuple[str, Truth]]:
+        """(id, truth), class by class; the scene after is the scene before with the new kind beside the old one."""
+        start = SPLITS[self.split][3 * len(SPLITS[self.split]) // 4]  # apart from the scenes of the other benchmarks
+        for c, target in enumerate(FRUITS):
+            for i in range(self.per_class):
+                scene = sample(start + c * 10_000 + i, two_kinds=0)
+                if scene.fruits == (target,):
+                    scene = change(scene, "fruits", siblings(target)[0])
+                yield f"{target}-{i:04d}", Truth(scene, replace(scene, fruits=(*scene.fruits, target)), "fruits")
+
+    def requests(self, resolution: int) -> Iterator[EditRequest]:
+        """The target kind's plural as the query."""
+        for name, truth in self.truths():
+            target = truth.after.fruits[-1]
+            place, before = partial(ellipse, truth.before.seed, resolution), partial(picture, truth.before, resolution)
+            yield EditRequest(name, before, FRUITS[target], mask=place, label=target)
+
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
+        """As `StillLifeClasses`."""
+        yield from StillLifeClasses(self.per_class, self.split).reference(size, resolution)
+
+
+def ellipse(seed: int, resolution: int) -> Float[Tensor, "1 side side"]:
+    """A random mask."""
+    draw = generator(seed, "mask")
+    half = draw.uniform(10, 20, 2)
+    centre = draw.uniform(half, SIDE - half)
+    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
+    inside = ((y - centre[0]) / half[0]) ** 2 + ((x - centre[1]) / half[1]) ** 2 <= 1
+    return enlarged(inside, resolution)
+
+
 def request(name: str, truth: Truth, resolution: int, target: str, source: str | None) -> EditRequest:
     """A request with its exact mask, given and as the oracle's, and its counterfactual."""
     before, after = (partial(picture, scene, resolution) for scene in (truth.before, truth.after))
