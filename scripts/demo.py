@@ -15,10 +15,10 @@ import pandas as pd
 from diffedit.files import located
 
 DEMO = Path("demo")
-EDITORS = ("diffedit", "diffedit_no_encode", "encode_decode", "sdedit", "blended_latent")
+EDITORS = ("diffedit", "diffedit_no_encode", "encode_decode", "sdedit")
 BOUNDS = ("copy", "round_trip", "oracle")
 SETTINGS = ["steps=20", "ratios=[0.3,0.5,0.7,0.9]", "engine.batch.predict=64", f"runs={DEMO}/runs"]
-BENCHMARKS = {"stilllife_scenes": ("benchmark.size=40", 40), "stilllife_classes": ("benchmark.per_class=3", 36)}
+BENCHMARKS = {"stilllife_scenes": ("benchmark.size=28", 28), "stilllife_classes": ("benchmark.per_class=2", 24)}
 
 
 def show(*command: str) -> None:
