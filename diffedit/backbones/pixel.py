@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, UNet2DModel
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.backbones.stable_diffusion import find_folder, floating, load, pick_device, read_scheduler
+from diffedit.backbones.stable_diffusion import find_folder, floating, load, pick_device, read_output, read_scheduler
 from diffedit.levels import NoiseLevels
 from diffedit.types import Level, Prediction
 
@@ -86,12 +86,4 @@ class PixelDiffusion:
         labels = torch.tensor([level.label for level in levels], device=self.device)
         out = self.unet(x.to(self.dtype), labels).sample[:, :3].float()
         alpha, sigma = (torch.tensor([level[k] for level in levels]).to(x)[:, None, None, None] for k in (0, 1))
-        match self.scheduler.config.prediction_type:
-            case "epsilon":
-                return Prediction((x - sigma * out) / alpha, out)
-            case "v_prediction":
-                return Prediction(alpha * x - sigma * out, alpha * out + sigma * x)
-            case "sample":
-                return Prediction(out, (x - alpha * out) / sigma)
-            case kind:
-                raise ValueError(f"prediction_type {kind!r} is none of epsilon, v_prediction, sample")
+        return read_output(self.scheduler.config.prediction_type, x, out, alpha, sigma)

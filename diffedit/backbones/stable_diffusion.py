@@ -165,17 +165,21 @@ class StableDiffusion:
         raw = self.denoiser(inputs, labels, encoder_hidden_states=torch.stack(list(conds))).sample
         out = raw.to(torch.float32, copy=True)  # CUDA graphs write the next answer over this one
         alpha, sigma = (self.column([level[k] for level in levels]) for k in (0, 1))
-        match self.scheduler.config.prediction_type:
-            case "epsilon":
-                return Prediction((x - sigma * out) / alpha, out)
-            case "v_prediction":
-                return Prediction(alpha * x - sigma * out, alpha * out + sigma * x)
-            case kind:
-                raise ValueError(f"prediction_type {kind!r} is neither epsilon nor v_prediction")
+        return read_output(self.scheduler.config.prediction_type, x, out, alpha, sigma)
 
     def column(self, values: list[float]) -> Float[Tensor, "b 1 1 1"]:
         """One number a row, ready to multiply latents."""
         return torch.tensor(values, dtype=torch.float32, device=self.device)[:, None, None, None]
+
+
+def read_output(kind: str, x: Tensor, out: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
+    """A network's output as x0 and eps, by its prediction type; a ValueError for one that is not known."""
+    match kind:
+        case "epsilon":
+            return Prediction((x - sigma * out) / alpha, out)
+        case "v_prediction":
+            return Prediction(alpha * x - sigma * out, alpha * out + sigma * x)
+    raise ValueError(f"prediction_type {kind!r} is neither epsilon nor v_prediction")
 
 
 def load(kind: Any, path: str, part: str, dtype: torch.dtype, weights: dict[str, Any]) -> Any:
