@@ -1,5 +1,6 @@
 """Checks of settings."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -9,3 +10,9 @@ def check_choices(settings: Any) -> None:
         known = get_args(hint)
         if get_origin(hint) is Literal and (value := getattr(settings, name)) not in known:
             raise ValueError(f"{type(settings).__name__}: {name} = {value!r} is none of {', '.join(map(str, known))}")
+
+
+def check_literal(key: str, value: Any, known: Sequence[Any]) -> None:
+    """Refuse a value that is none of those known."""
+    if value not in known:
+        raise ValueError(f"{key} = {value!r} is none of {', '.join(map(str, known))}")

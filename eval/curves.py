@@ -7,11 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from eval.report import comparable
 from eval.tables import BOUNDS, methods, wide
 
 # Colours that differ also for colour-blind eyes (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKS = {"copy": "s", "round_trip": "D", "oracle": "*"}
+MARKS = {"real": "P", "copy": "s", "round_trip": "D", "oracle": "*"}
 
 
 def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
@@ -29,7 +30,7 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
     for metric in (x, y):
         if metric not in set(scores.metric):
             raise KeyError(f"{metric} was not scored; there are {', '.join(sorted(set(scores.metric)))}")
-    scores = scores[scores.metric.isin((x, y))]
+    scores = comparable(scores[scores.metric.isin((x, y))])
     frame = wide(scores).dropna(subset=[x, y])
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()

@@ -1,90 +1,181 @@
-"""Features of pictures: computed once, compared by pure functions (`eval.metrics`)."""
+"""Features of pictures and texts: computed once, kept by network and content, shared by all runs."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from numpy import ndarray
-from safetensors.numpy import load_file, save
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from diffedit.files import write
-from eval.networks.stilllife import load
 
 T = TypeVar("T")
+AHEAD = 2  # batches that are decoded while the network works
 
 
-@runtime_checkable
-class HasReference(Protocol):
-    """A benchmark that knows pictures of the distribution that edits should look like."""
+class Item(NamedTuple):
+    """Something to take features of.
 
-    version: str
+    Attributes:
+        key: names its content.
+        name: for messages: a file, a request.
+        load: gives it, as the extractor's `prepare` takes it.
+    """
 
-    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
-        """(class, picture), `size` of them; the class is "" where the benchmark has none."""
+    key: str
+    name: str
+    load: Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class ReferenceSet:
-    """Where reference pictures come from, and where their features are kept.
+class FeatureStore:
+    """Features on disk: Parquet shards of (key, features), one folder an extractor, named by its hash.
+
+    A shard appears whole or not at all and is never changed, so any number of processes may read and write at once;
+    what two of them computed at the same time is there twice, and equal.
 
     Attributes:
-        benchmark: gives the pictures.
-        name: of the benchmark and its settings.
-        resolution: of the pictures.
-        cache: folder.
+        root: folder.
+        batch: items in a network call.
+        threads: that decode and prepare.
+        shard: most rows of a file; as many are lost by a kill.
     """
 
-    benchmark: HasReference
-    name: str
-    resolution: int
-    cache: Path
+    root: Path
+    batch: int = 64
+    threads: int = 2
+    shard: int = 2048
+    known: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict, init=False, repr=False)
+
+    def read(self, extractor: Any, keys: Sequence[str]) -> Float[ndarray, "n d"]:
+        """The features of these keys, float32; a KeyError where `fill` has not been asked for one."""
+        index = self.index(extractor)
+        places: dict[Path, list[tuple[int, int]]] = {}
+        for i, key in enumerate(keys):
+            path, row = index[key]
+            places.setdefault(path, []).append((i, row))
+        found = None
+        for path, rows in places.items():
+            own = shard_features(path)
+            found = np.empty((len(keys), own.shape[1]), np.float32) if found is None else found
+            into, at = zip(*rows, strict=True)
+            found[list(into)] = own[list(at)]
+        return found
+
+    def index(self, extractor: Any) -> dict[str, tuple[Path, int]]:
+        """Where the features of each key lie."""
+        if extractor.hash not in self.known:
+            own = self.known[extractor.hash] = {}
+            for path in sorted((self.root / extractor.hash).glob("*.parquet")):
+                own.update((key, (path, row)) for row, key in enumerate(shard_keys(path)))
+        return self.known[extractor.hash]
+
+    def fill(self, extractor: Any, items: Iterable[Item]) -> int:
+        """Compute what is not there; returns how many. What was computed before an error is kept.
+
+        Raises:
+            ValueError: the features of an item are not finite; the message names it.
+        """
+        index = self.index(extractor)
+        todo = list({item.key: item for item in items if item.key not in index}.values())
+        if not todo:
+            return 0
+        keys, rows = [], []
+        try:
+            with tqdm(total=len(todo), desc=extractor.name, unit="picture", leave=False) as bar:
+                for part, features in extracted(extractor, todo, self.batch, self.threads):
+                    check(extractor, part, features)
+                    keys, rows = keys + [item.key for item in part], [*rows, features.numpy()]
+                    bar.update(len(part))
+                    if len(keys) >= self.shard:
+                        self.keep(extractor, keys, np.concatenate(rows))
+                        keys, rows = [], []
+        finally:
+            if keys:
+                self.keep(extractor, keys, np.concatenate(rows))
+        return len(todo)
+
+    def keep(self, extractor: Any, keys: Sequence[str], features: Float[ndarray, "n d"]) -> None:
+        """Write a shard."""
+        width = features.shape[1]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(features.astype(np.float32).ravel()), width)
+        data = pa.BufferOutputStream()
+        pq.write_table(pa.table({"key": list(keys), "features": column}), data, compression="none")
+        told = hashlib.sha256("\n".join([*keys, str(os.getpid())]).encode()).hexdigest()[:16]
+        path = self.root / extractor.hash / f"{told}.parquet"
+        write(path, data.getvalue().to_pybytes())
+        self.known[extractor.hash].update((key, (path, row)) for row, key in enumerate(keys))
 
 
-class Features:
-    """Features of pictures, and of the reference set of a benchmark, kept on disk.
-
-    Args:
-        weights: folder of the feature network.
-        size: pictures in the reference set.
-        device: "auto" takes CUDA where there is one.
-    """
-
-    def __init__(self, weights: str, size: int, device: str = "auto") -> None:
-        self.judge, self.size = load(weights, device), size
-
-    def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
-        """The pooled activations."""
-        return self.judge(images).features
-
-    def reference(self, of: ReferenceSet) -> tuple[Float[ndarray, "m d"], list[str]]:
-        """(features, classes) of the benchmark's reference set."""
-        told = f"{self.judge.hash} {of.name} {of.benchmark.version} {self.size} {of.resolution}"
-        path = of.cache / f"reference-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
-        if path.exists():
-            kept = load_file(path)
-            return kept["features"], kept["classes"].tobytes().decode("utf-32-le").split("\n")
-        found, classes = [], []
-        for part in batched(of.benchmark.reference(self.size, of.resolution), 128):
-            classes += [label for label, _ in part]
-            found.append(self(torch.stack([image for _, image in part])))
-        return self.keep(path, torch.cat(found).numpy(), classes)
-
-    def keep(self, path: Path, features: ndarray, classes: list[str]) -> tuple[ndarray, list[str]]:
-        """Write them, whole or not at all."""
-        letters = np.frombuffer("\n".join(classes).encode("utf-32-le"), dtype=np.uint8)
-        write(path, save({"features": features, "classes": letters}))
-        return features, classes
+def shard_keys(path: Path) -> list[str]:
+    """The keys of a shard; an OSError that names it where it cannot be read."""
+    try:
+        return pq.read_table(path, columns=["key"])["key"].to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise OSError(f"{path}: not a shard of features; delete it, it is computed again ({error})") from error
 
 
-def batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
+def shard_features(path: Path) -> Float[ndarray, "n d"]:
+    """All features of a shard."""
+    column = pq.read_table(path, columns=["features"])["features"].combine_chunks()
+    return column.flatten().to_numpy().reshape(len(column), -1)
+
+
+@torch.no_grad()
+def extracted(
+    extractor: Any, items: Iterable[Item], batch: int, threads: int
+) -> Iterator[tuple[list[Item], Float[Tensor, "b d"]]]:
+    """Features of items, batch by batch; the next batches are decoded while the network works."""
+
+    def prepared(item: Item) -> Tensor:
+        return extractor.prepare(item.load())
+
+    under_way: deque[tuple[list[Item], list[Future]]] = deque()
+    with ThreadPoolExecutor(threads, "decoder") as pool:
+        parts = batched(items, batch)
+        for part in itertools.islice(parts, AHEAD):
+            under_way.append((part, [pool.submit(prepared, item) for item in part]))
+        try:
+            while under_way:
+                part, futures = under_way.popleft()
+                for later in itertools.islice(parts, 1):
+                    under_way.append((later, [pool.submit(prepared, item) for item in later]))
+                yield part, extractor.features(torch.stack([future.result() for future in futures]))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def check(extractor: Any, items: Sequence[Item], features: Float[Tensor, "b d"]) -> None:
+    """Refuse features that are not finite, by the names of their items."""
+    bad = [item.name for item, row in zip(items, features, strict=True) if not row.isfinite().all()]
+    if bad:
+        raise ValueError(f"{extractor.name}: NaN or infinite features of {', '.join(bad[:10])}")
+
+
+def pixels(image: Float[Tensor, "3 H W"]) -> UInt8[Tensor, "3 H W"]:
+    """A picture in [0, 1] in its 255 levels: exact for one that came from 8 bits."""
+    return (image * 255).round().to(torch.uint8)
+
+
+def content(picture: UInt8[Tensor, "3 H W"]) -> str:
+    """Names the pixels of a picture."""
+    return hashlib.sha256(repr(tuple(picture.shape)).encode() + picture.numpy().tobytes()).hexdigest()
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of up to `size` items."""
     items = iter(items)
-    while part := list(islice(items, size)):
+    while part := list(itertools.islice(items, size)):
         yield part

@@ -1,12 +1,13 @@
 """A finished run as the metrics see it: inputs and edits, request by request."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from hydra.utils import instantiate
@@ -15,9 +16,15 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from diffedit.files import write
 from diffedit.runs import changed_facts, file_name
 from diffedit.types import Benchmark, EditRequest
+from eval.features import FeatureStore, Item, content, pixels
 from eval.images import opened, to_tensor
+from eval.networks import prepared
+from eval.reference import References
+
+Role = Literal["edits", "inputs", "targets", "sources"]  # what features are of; the last two are texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +33,7 @@ class Batch:
 
     Attributes:
         requests: what was asked.
-        inputs: the pictures before, in [0, 1].
+        inputs: the pictures before, in [0, 1]; None where a metric reads features alone.
         edits: the pictures after.
         masks: the masks that the method used, at image resolution; None where it has none.
         truths: what Still Life knows of each request.
@@ -35,17 +42,30 @@ class Batch:
         ratio: of the edits.
         samples: loads all samples of each request, and 1 for the best one, 0 for the others; None where each request
             has one edit.
+        kept: gives features that are kept; None where they are computed on the spot.
+        references: statistics of real pictures, where there are some.
     """
 
     requests: list[EditRequest]
-    inputs: Float[Tensor, "b 3 H W"]
-    edits: Float[Tensor, "b 3 H W"]
+    inputs: Float[Tensor, "b 3 H W"] | None
+    edits: Float[Tensor, "b 3 H W"] | None
     masks: Float[Tensor, "b 1 H W"] | None
     truths: list[Any] | None = None
     benchmark: Any = None
     records: list[Mapping[str, Any]] = field(default_factory=list)
     ratio: float = 0.0
     samples: Callable[[], tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]] | None = None
+    kept: Callable[[Any, Role], Float[Tensor, "b d"]] | None = None
+    references: References | None = None
+
+    def features(self, extractor: Any, of: Role) -> Float[Tensor, "b d"]:
+        """What an extractor says of the edits, the inputs, or the texts."""
+        if self.kept is not None:
+            return self.kept(extractor, of)
+        if of in ("edits", "inputs"):
+            return extractor.features(prepared(extractor, pixels(self.edits if of == "edits" else self.inputs)))
+        texts = [request.target if of == "targets" else request.source for request in self.requests]
+        return extractor.features(torch.stack([extractor.prepare(text) for text in texts]))
 
 
 class IncompleteRunError(ValueError):
@@ -57,13 +77,15 @@ class Gallery:
 
     Args:
         root: the directory.
+        store: keeps features.
 
     Raises:
         IncompleteRunError: an edit is missing or failed; the message names the first ones.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, store: FeatureStore | None = None) -> None:
+        self.root, self.store = root, store
+        self.filled: set[tuple[str, str]] = set()
         if not (root / "config.yaml").is_file():
             raise FileNotFoundError(f"{root}: no config.yaml there, so not a run directory")
         self.config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(root / "config.yaml"))
@@ -108,6 +130,10 @@ class Gallery:
         for request in self.requests:
             if lines := changed_facts(self.records[request.id], request):
                 raise ValueError(f"{self.root}: {request.id} is not what was edited: {'; '.join(lines)}; run it again")
+        files = [edit["file"] for record in self.records.values() for edit in record["edits"]]
+        if gone := [file for file in files if not (self.root / file).is_file()]:
+            listed = "\n  ".join(gone[:10])
+            raise IncompleteRunError(f"{self.root}: {len(gone)} edits are gone; start the run again:\n  {listed}")
 
     def hashes(self, ratio: float) -> list[str]:
         """The content hash of each edit at this ratio."""
@@ -117,25 +143,102 @@ class Gallery:
         """What the record says of one edit."""
         return next(each for each in self.records[request]["edits"] if each["ratio"] == ratio)
 
-    def batches(self, size: int) -> Iterator[dict[float, Batch]]:
-        """All requests in order, `size` at a time: a batch for each ratio, with the same inputs."""
-        with ThreadPoolExecutor(2) as pool:
-            for i in range(0, len(self.requests), size):
-                part = self.requests[i : i + size]
-                inputs = torch.stack(list(pool.map(lambda request: request.image(), part)))
-                truths = [self.truths[request.id] for request in part] if self.truths else None
-                found = {}
-                for ratio in self.ratios:
-                    masks = self.masks(part, ratio)
-                    files = [self.root / self.edit(request.id, ratio)["file"] for request in part]
-                    edits = torch.stack(list(pool.map(load, files)))
-                    records = [self.records[request.id] for request in part]
-                    samples = (
-                        partial(self.samples, records, ratio) if all("samples" in each for each in records) else None
-                    )
-                    about = {"records": records, "ratio": ratio, "samples": samples}
-                    found[ratio] = Batch(part, inputs, edits, masks, truths, self.benchmark, **about)
+    def batches(self, size: int, copies: bool = False) -> Iterator[dict[float | None, Batch]]:
+        """All requests in order, `size` at a time: a batch for each ratio, with the same inputs.
+
+        Args:
+            size: requests in a batch.
+            copies: whether to add, at None, a batch in which nothing was edited.
+        """
+        with ThreadPoolExecutor(2, "decoder") as pool, ThreadPoolExecutor(1, "batches") as ahead:
+            parts = [self.requests[i : i + size] for i in range(0, len(self.requests), size)]
+            coming = ahead.submit(self.batch_of, parts[0], copies, pool)
+            for part in [*parts[1:], None]:
+                found = coming.result()
+                if part is not None:
+                    coming = ahead.submit(self.batch_of, part, copies, pool)
                 yield found
+
+    def batch_of(self, part: list[EditRequest], copies: bool, pool: ThreadPoolExecutor) -> dict[float | None, Batch]:
+        """Some requests, their pictures loaded."""
+        inputs = torch.stack(list(pool.map(lambda request: request.image(), part)))
+        truths = [self.truths[request.id] for request in part] if self.truths else None
+        records = [self.records[request.id] for request in part]
+        several = all("samples" in each for each in records)
+        found: dict[float | None, Batch] = {}
+        for ratio in self.ratios:
+            edits = torch.stack(list(pool.map(self.load_edit, [self.edit(each.id, ratio) for each in part])))
+            samples = partial(self.samples, records, ratio) if several else None
+            about = {"records": records, "ratio": ratio, "samples": samples}
+            found[ratio] = Batch(part, inputs, edits, self.masks(part, ratio), truths, self.benchmark, **about)
+        if copies:
+            found[None] = Batch(part, inputs, inputs, None, truths, self.benchmark, ratio=float("nan"))
+        return found
+
+    def whole(self, references: References | None) -> dict[float | None, Batch]:
+        """All requests, for metrics that read features alone: a batch for each ratio, and the unedited inputs."""
+        truths = [self.truths[request.id] for request in self.requests] if self.truths else None
+        shared = Batch(self.requests, None, None, None, truths, self.benchmark, references=references)
+        records = [self.records[request.id] for request in self.requests]
+        found: dict[float | None, Batch] = {
+            ratio: replace(shared, records=records, ratio=ratio, kept=partial(self.features, ratio))
+            for ratio in self.ratios
+        }
+        return found | {None: replace(shared, ratio=float("nan"), kept=partial(self.features, None))}
+
+    # ----------------------------------------------------------------------------------------------------- features
+
+    def features(self, ratio: float | None, extractor: Any, of: Role) -> Float[Tensor, "n d"]:
+        """Features of all requests at one ratio (None: nothing edited); the first call computes those of all ratios."""
+        of = "inputs" if of == "edits" and ratio is None else of
+        if (extractor.hash, of) not in self.filled:
+            ratios = self.ratios if of == "edits" else [None]
+            self.store.fill(extractor, [item for each in ratios for item in self.items(of, each)])
+            self.filled.add((extractor.hash, of))
+        return torch.from_numpy(self.store.read(extractor, [item.key for item in self.items(of, ratio)]))
+
+    def items(self, of: Role, ratio: float | None) -> list[Item]:
+        """What to take features of, in the order of the requests."""
+        if of == "edits":
+            edits = [self.edit(request.id, ratio) for request in self.requests]
+            return [
+                Item(edit["sha256"], str(self.root / edit["file"]), lambda edit=edit: pixels(self.load_edit(edit)))
+                for edit in edits
+            ]
+        if of == "inputs":
+            return [
+                Item(self.inputs[each.id], f"input of {each.id}", lambda each=each: pixels(each.image()))
+                for each in self.requests
+            ]
+        texts = [(each.id, each.target if of == "targets" else each.source) for each in self.requests]
+        return [
+            Item(hashlib.sha256(b"text:" + text.encode()).hexdigest(), f"{of[:-1]} of {name}", lambda text=text: text)
+            for name, text in texts
+        ]
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """The hash of each input's pixels by id: read once, and kept while its file stays the same."""
+        path, asked = self.root / "scores" / "inputs.json", [self.config["benchmark"], self.resolution]
+        known = json.loads(path.read_bytes()) if path.is_file() else {}
+        past = known.get("inputs", {}) if known.get("asked") == asked else {}
+        stamps = {request.id: stamp(request) for request in self.requests}
+        todo = [request for request in self.requests if past.get(request.id, [0, 0])[0] != stamps[request.id]]
+        with ThreadPoolExecutor(2, "decoder") as pool:
+            found = pool.map(lambda request: content(pixels(request.image())), todo)
+            past |= {request.id: [stamps[request.id], each] for request, each in zip(todo, found, strict=True)}
+        if todo:
+            write(path, json.dumps({"asked": asked, "inputs": past}).encode())
+        return {name: each for name, (_, each) in past.items()}
+
+    # ----------------------------------------------------------------------------------------------------- pictures
+
+    def load_edit(self, edit: Mapping[str, Any]) -> Float[Tensor, "3 H W"]:
+        """The picture of an edit; an OSError where it is not what the run wrote."""
+        path = self.root / edit["file"]
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != edit["sha256"]:
+            raise OSError(f"{path}: truncated or changed after the run wrote it; delete it and start the run again")
+        return load(path)
 
     def samples(
         self, records: list[Mapping[str, Any]], ratio: float
@@ -155,3 +258,12 @@ def load(path: Path) -> Float[Tensor, "c H W"]:
     """A picture that a run wrote, in [0, 1]; whatever is wrong with it is an OSError that names it."""
     with opened(path) as picture:
         return to_tensor(picture)
+
+
+def stamp(request: EditRequest) -> list[Any]:
+    """Tells whether a picture's file is still the same; a rendered one is told by its benchmark."""
+    path = getattr(request.image, "path", None)
+    if path is None or not Path(path).is_file():
+        return [request.origin]
+    about = Path(path).stat()
+    return [request.origin, about.st_size, about.st_mtime_ns]

@@ -1,4 +1,10 @@
-"""Means with error bars: a paired bootstrap over images, the same resamples for every method."""
+"""Error bars: one paired bootstrap over images serves every figure of every method.
+
+Every figure is the mean of one number an image: its value there, or, for what only a set has (FID, CSFID, KID), its
+share in the figure, which is the figure plus the image's influence on it (the linearisation of the bootstrap; Efron,
+1982). So figures of all metrics, ratios and methods are resampled alike, and any of them can be compared at equal
+values of any other.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,20 +14,51 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+NAN = float("nan")
+
 
 class Figure(NamedTuple):
     """A value with the interval that resampling the images gives; NaN where none was computed."""
 
     value: float
-    low: float = float("nan")
-    high: float = float("nan")
+    low: float = NAN
+    high: float = NAN
+
+
+class Shares(NamedTuple):
+    """A figure before its interval.
+
+    Attributes:
+        value: the figure; NaN where it is not defined.
+        images: each image's share, which the figure is the mean of; None where nothing is known of its error.
+    """
+
+    value: float
+    images: Float[ndarray, " n"] | None = None
+
+
+def share_of_mean(values: Float[ndarray, " n"]) -> Shares:
+    """The mean of one value an image."""
+    values = np.asarray(values, dtype=np.float64)
+    return Shares(float(values.mean()), values)
+
+
+def share_of_ratio(sums: Float[ndarray, " n"], counts: Float[ndarray, " n"]) -> Shares:
+    """A mean over parts of which each image has its own number: sum of sums over sum of counts; NaN without any."""
+    sums, counts = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    if not counts.sum():
+        return Shares(NAN)
+    value = sums.sum() / counts.sum()
+    return Shares(float(value), value + (sums - value * counts) / counts.mean())
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Bootstrap resamples of n images: how often each image is drawn, (resamples, n).
+    """Bootstrap resamples of n images: the weight of each image, (resamples, n); weights sum to n.
 
-    The same for equal n, groups and seed, so that methods are compared on the same resamples.
+    Of n images, n - 1 are drawn with replacement and weighted by n / (n - 1), so that the variance of a resampled mean
+    is the unbiased estimate also for the four images of a FlexIT class (Rao and Wu, 1988). The same for equal n,
+    groups and seed, so that methods are compared on the same resamples.
 
     Attributes:
         n: images.
@@ -36,15 +73,16 @@ class Draws:
     resamples: int = 1000
     seed: int = 0
     level: float = 0.95
-    counts: Float[ndarray, "resamples n"] = field(init=False, repr=False)
+    weights: Float[ndarray, "resamples n"] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         random = np.random.default_rng(self.seed)
-        counts = np.zeros((self.resamples, self.n))
+        weights = np.ones((self.resamples, self.n))
         for members in self.members():
-            size = len(members)
-            counts[:, members] = random.multinomial(size, np.full(size, 1 / size), self.resamples)
-        object.__setattr__(self, "counts", counts)
+            if (size := len(members)) > 1:
+                counts = random.multinomial(size - 1, np.full(size, 1 / size), self.resamples)
+                weights[:, members] = counts * (size / (size - 1))
+        object.__setattr__(self, "weights", weights)
 
     def members(self) -> list[ndarray]:
         """The places of the images of each group, in the order of the groups' names."""
@@ -55,7 +93,7 @@ class Draws:
 
     def means(self, values: Float[ndarray, "n ..."]) -> Float[ndarray, "resamples ..."]:
         """The mean of each resample."""
-        return np.tensordot(self.counts, values, 1) / self.n
+        return np.tensordot(self.weights, values, 1) / self.n
 
     def interval(self, samples: Float[ndarray, " resamples"]) -> tuple[float, float]:
         """The percentile interval of some resampled values."""
@@ -63,30 +101,24 @@ class Draws:
         low, high = np.quantile(samples, (tail, 1 - tail))
         return float(low), float(high)
 
-    def mean(self, values: Float[ndarray, " n"]) -> Figure:
-        """The mean of one value an image."""
-        values = np.asarray(values, dtype=np.float64)
-        return Figure(float(values.mean()), *self.interval(self.means(values)))
-
-    def ratio(self, sums: Float[ndarray, " n"], counts: Float[ndarray, " n"]) -> Figure:
-        """A mean over parts of which each image has its own number: sum of sums over sum of counts; NaN without any."""
-        sums, counts = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
-        if not counts.sum():
-            return Figure(float("nan"))
-        above, below = self.means(sums), self.means(counts)
-        return Figure(float(sums.sum() / counts.sum()), *self.interval(above[below > 0] / below[below > 0]))
+    def figure(self, shares: Shares) -> Figure:
+        """The figure with its interval; none for one image."""
+        if shares.images is None or self.n < 2:
+            return Figure(shares.value)
+        return Figure(shares.value, *self.interval(self.means(shares.images)))
 
 
 class Crossing(NamedTuple):
-    """Two methods where both reach the same edit strength.
+    """Two methods where a metric has the same value for both: the same edit strength, or the same fidelity.
 
     Attributes:
-        at: the strength.
-        ours: fidelity metric of the first method there; NaN where its ratios do not reach from below it to above it.
+        at: that value of the matched metric.
+        ours: the compared metric of the first method there; NaN where its ratios do not reach from below to above.
         theirs: of the second.
         difference: first minus second, with its interval over the resamples; no interval where more resamples than the
-            interval leaves out do not reach the strength.
-        share: of resamples in which both methods reach this strength.
+            interval leaves out do not reach the value.
+        share: of resamples in which both methods reach it.
+        p: two-sided, of no difference: twice the smaller share of resamples on one side of 0; NaN without an interval.
     """
 
     at: float
@@ -94,46 +126,47 @@ class Crossing(NamedTuple):
     theirs: float
     difference: Figure
     share: float
+    p: float
 
 
-def crossing(
-    strength: Float[ndarray, "b ratios"], fidelity: Float[ndarray, "b ratios"], at: float
-) -> Float[ndarray, " b"]:
-    """Fidelity where the strength first reaches `at` as the ratio grows, linear in between.
+def crossing(matched: Float[ndarray, "b ratios"], other: Float[ndarray, "b ratios"], at: float) -> Float[ndarray, " b"]:
+    """The other metric where the matched one first reaches `at` as the ratio grows, linear in between.
 
     NaN where it never does, and where the smallest ratio is beyond it already: what lies below is not known.
 
     Args:
-        strength: curves, by rising ratio.
-        fidelity: at the same ratios.
-        at: the strength asked for.
+        matched: curves, by rising ratio, that rise on the whole.
+        other: at the same ratios.
+        at: the value asked for.
     """
-    reached = strength >= at
-    k, rows = reached.argmax(1), np.arange(len(strength))
-    bracketed = reached.any(1) & ((k > 0) | (strength[:, 0] == at))
+    reached = matched >= at
+    k, rows = reached.argmax(1), np.arange(len(matched))
+    bracketed = reached.any(1) & ((k > 0) | (matched[:, 0] == at))
     before = np.maximum(k - 1, 0)
-    rise = strength[rows, k] - strength[rows, before]
-    share = np.where(rise > 0, (at - strength[rows, before]) / np.where(rise > 0, rise, 1), 0.0)
-    value = fidelity[rows, before] + share * (fidelity[rows, k] - fidelity[rows, before])
+    rise = matched[rows, k] - matched[rows, before]
+    share = np.where(rise > 0, (at - matched[rows, before]) / np.where(rise > 0, rise, 1), 0.0)
+    value = other[rows, before] + share * (other[rows, k] - other[rows, before])
     return np.where(bracketed, value, np.nan)
 
 
 def compare(ours: tuple[ndarray, ndarray], theirs: tuple[ndarray, ndarray], at: float, draws: Draws) -> Crossing:
-    """Fidelity of two methods at equal edit strength, paired over images.
+    """A metric of two methods where another one has the same value for both, paired over images.
 
     Args:
-        ours: (strength, fidelity) of each image at each ratio, each (n, ratios), of the first method.
+        ours: (matched, compared) metric of the first method: each image's share at each ratio, (n, ratios) each.
         theirs: of the second; the same images.
-        at: the mean strength at which to compare.
+        at: the value of the matched metric.
         draws: the resamples.
     """
     found = []
-    for strength, fidelity in (ours, theirs):
-        value = crossing(strength.mean(0)[None], fidelity.mean(0)[None], at)[0]
-        found.append((value, crossing(draws.means(strength), draws.means(fidelity), at)))
-    (one, many), (other, others) = found
+    for matched, other in (ours, theirs):
+        value = crossing(matched.mean(0)[None], other.mean(0)[None], at)[0]
+        found.append((value, crossing(draws.means(matched), draws.means(other), at)))
+    (one, many), (two, others) = found
     gap = many - others
     seen = np.isfinite(gap)
-    whole = seen.mean() >= draws.level
-    low, high = draws.interval(gap[seen]) if whole else (float("nan"), float("nan"))
-    return Crossing(at, float(one), float(other), Figure(float(one - other), low, high), float(seen.mean()))
+    low = high = p = NAN
+    if seen.mean() >= draws.level:
+        low, high = draws.interval(gap[seen])
+        p = min(1.0, 2 * (1 + min((gap[seen] <= 0).sum(), (gap[seen] >= 0).sum())) / (1 + seen.sum()))
+    return Crossing(at, float(one), float(two), Figure(float(one - two), low, high), float(seen.mean()), float(p))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
-BOUNDS = ("copy", "round_trip", "oracle")  # floor and ceiling: the same at every ratio
+BOUNDS = ("real", "copy", "round_trip", "oracle")  # floor and ceiling: the same at every ratio
 
 
 def methods(scores: pd.DataFrame) -> pd.Series:
@@ -24,7 +24,7 @@ def wide(scores: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for method, own in scores.groupby("method", sort=False):
         spread = own.groupby("metric").value.nunique().max()
-        for ratio, part in own.groupby("ratio"):
+        for ratio, part in own.groupby("ratio", dropna=False):
             shared = {"method": method, "editor": own.editor.iloc[0], "ratio": ratio}
             rows.append(shared | dict(zip(part.metric, part.value, strict=True)))
             if spread == 1 and own.ratio.nunique() > 1:

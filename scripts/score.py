@@ -4,12 +4,15 @@ import logging
 from pathlib import Path
 
 import hydra
+import pandas as pd
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
-from diffedit.files import located
-from eval.score import collect, find, score
+from diffedit.files import located, write
+from eval.loggers import samples_of
+from eval.report import NotComparableError, collect, comparable, table_bytes, write_run
+from eval.score import Settings, find, score
 from eval.tables import BOUNDS, published, terminal
 
 log = logging.getLogger("score")
@@ -19,37 +22,65 @@ class ScoreFailedError(RuntimeError):
     """Some run could not be scored: Hydra turns it into exit code 1."""
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="score")
-def main(cfg: DictConfig) -> None:
-    """Score, collect, print."""
-    roots = find(cfg.runs)
-    metrics = instantiate(cfg.metric, _convert_="all")
-    others = published(located(cfg.published)) if cfg.published else None
-    refused = []
+def scored(roots: list[Path], metrics: dict, settings: Settings) -> list[Path]:
+    """Score run after run; one that cannot be scored is named and left out of the tables."""
+    good = []
     for root in roots:
         try:
-            done = score(root, metrics, Path(cfg.cache), cfg.resamples, cfg.batch)
+            done = score(root, metrics, settings)
+            if done or not (root / "metrics.json").is_file():
+                write_run(root)
+            good.append(root)
             log.info("%s: %s", root, ", ".join(done) or "all there")
-        except (OSError, ValueError) as error:
-            refused.append(root)
+        except (OSError, ValueError, KeyError) as error:
             log.error("%s: not scored: %s", root, error)
             log.debug("", exc_info=True)
-    scores = collect([root for root in roots if root not in refused], list(metrics))
-    console = Console(width=None if Console().is_terminal else 200)
+    return good
+
+
+def show(scores: pd.DataFrame, cfg: DictConfig, others: pd.DataFrame | None) -> int:
+    """A table for each group of runs that may be compared; how many groups were refused."""
+    console, refused = Console(width=None if Console().is_terminal else 200), 0
+    several = scores.groupby(list(cfg.group)).set.nunique()
+    for place, count in several[several > 1].items():
+        where = ", ".join(place) if isinstance(place, tuple) else place
+        log.warning("%s: %d sets of requests (other n, settings or version), not compared: a table each", where, count)
     for names, own in scores.groupby([*cfg.group, "set"], sort=False):
-        console.print(terminal(own, f"{', '.join(names[:-1])}, n = {own.n.max()}", cfg.show, others))
-        if absent := [name for name in BOUNDS if name not in set(own.editor)]:
+        try:
+            console.print(terminal(comparable(own), f"{', '.join(names[:-1])}, n = {own.n.max()}", cfg.show, others))
+        except NotComparableError as error:
+            refused += 1
+            log.error("%s: no table: %s", ", ".join(names[:-1]), error)
+        if absent := [name for name in BOUNDS if name not in (*own.editor, "real")]:
             log.info("no %s there: run editor=%s for floor and ceiling", " and ".join(absent), ",".join(absent))
+    return refused
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="score")
+def main(cfg: DictConfig) -> None:
+    """Score, collect, print, log."""
+    roots = find(cfg.run)
+    metrics, logger = (instantiate(cfg[key], _convert_="all") for key in ("metric", "logger"))
+    others = published(located(cfg.published)) if cfg.published else None
+    reference = located(cfg.reference) if cfg.reference else None
+    settings = Settings(Path(cfg.cache), reference, cfg.resamples, cfg.batch, cfg.threads, cfg.seed)
+    good = scored(roots, metrics, settings)
+    scores = collect(good, list(metrics))
+    refused = show(scores, cfg, others)
     if others is not None:
         for source in dict.fromkeys(others.source):
             log.info("published: %s", source)
     if cfg.out:
         out = Path(cfg.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scores.to_csv(out, index=False) if out.suffix == ".csv" else scores.to_parquet(out, index=False)
+        write(out, scores.to_csv(index=False).encode() if out.suffix == ".csv" else table_bytes(scores))
         log.info("%s: %d figures", out, len(scores))
-    if refused:
-        raise ScoreFailedError(f"{len(refused)} of {len(roots)} runs were not scored; they are listed above")
+    runs = scores[scores.run != ""]
+    for path in logger.log(runs, {str(root): samples_of(root, 8) for root in good}):
+        log.info("logged: %s", path)
+    if len(good) < len(roots) or refused:
+        raise ScoreFailedError(
+            f"{len(roots) - len(good)} of {len(roots)} runs were not scored, {refused} tables refused; see above"
+        )
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
     masks = {"editor/mask", "editor/mask/extremes", "editor/mask/threshold"}
     known = {"backbone", "benchmark", "editor", "metric", "part", "rank", "reconstruct", "experiment", "table"}
+    known |= {"networks", "logger"}
     assert groups == known | masks
 
 

@@ -152,7 +152,7 @@ def test_the_table_of_blended_latent_diffusion(tmp_path):
     roots = [path.parent for path in tmp_path.rglob("manifest.parquet")]
     assert {root.parts[-2] for root in roots} == {"blended_latent", "sdedit_given"}
     assert all(len(list(root.glob("samples/*/images/0.75/*.png"))) == 24 for root in roots)
-    scored = call("score.py", "table=bld", f"runs={tmp_path}/*/*/*/*", "resamples=50", f"out={tmp_path}/table.csv")
+    scored = call("score.py", "table=bld", f"run={tmp_path}/*/*/*/*", "resamples=50", f"out={tmp_path}/table.csv")
     assert scored.returncode == 0, said(scored)
     for words in ("precision_best", "blended_latent", "sdedit_given", "Blended Diffusion (published)", "0.287"):
         assert words in said(scored)

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
 from diffedit.types import EditRequest
-from eval.features import ReferenceSet
 from eval.gallery import Batch
-from eval.statistics import Draws, Figure
+from eval.reference import References
+from eval.statistics import Shares, share_of_mean
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,25 @@ class Scope:
 
     Attributes:
         requests: in the order of the facts.
-        draws: the resamples of the bootstrap.
-        reference: pictures that edits should look like, where the benchmark has some.
+        references: statistics of pictures that edits should look like.
     """
 
     requests: list[EditRequest]
-    draws: Draws
-    reference: ReferenceSet | None
+    references: References | None = None
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """A measure of edits. `better` says for each of its figures whether `higher` or `lower` is better."""
+    """A measure of edits.
+
+    Attributes:
+        better: for each of its figures, whether `higher` or `lower` is better.
+        reads: `pictures`, which it is given some at a time; or `features` alone, which are kept, so that it is given
+            the whole set, without pictures.
+    """
 
     better: Mapping[str, str]
+    reads: Literal["pictures", "features"]
 
     def fingerprint(self) -> str:
         """Names settings and weights: a figure is not computed again while they stay the same."""
@@ -44,10 +49,10 @@ class Metric(Protocol):
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, "b ..."]]:
         """What is measured on each image; a single number each, or a vector for the whole set to be judged by."""
 
-    def figures(self, facts: Mapping[str, Float[ndarray, "n ..."]], scope: Scope) -> dict[str, Figure]:
-        """The figures of the set, by name."""
+    def figures(self, facts: Mapping[str, Float[ndarray, "n ..."]], scope: Scope) -> dict[str, Shares]:
+        """The figures of the set, by name, and each image's share in them."""
 
 
-def means(facts: Mapping[str, Float[ndarray, " n"]], scope: Scope) -> dict[str, Figure]:
+def means(facts: Mapping[str, Float[ndarray, " n"]], scope: Scope) -> dict[str, Shares]:
     """The mean of every fact: the figures of a metric that measures each image for itself."""
-    return {name: scope.draws.mean(values) for name, values in facts.items()}
+    return {name: share_of_mean(values) for name, values in facts.items()}

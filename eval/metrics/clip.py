@@ -1,55 +1,80 @@
-"""CLIP score by any open_clip model."""
+"""CLIP metrics, by any open_clip model: agreement with the text, and with the change of texts."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from eval.gallery import Batch
 from eval.metrics import means
+from eval.networks import unknown
 from eval.networks.clip import OpenClip
 
 
 class ClipScore:
-    """100 * max(cosine(picture, target text), 0), each image for itself (Hessel et al., 2021, without their 2.5).
+    """100 * max(cosine(picture, target text), 0), clamped for each image (Hessel et al., 2021, without their 2.5).
+
+    torchmetrics clamps the mean instead, which differs where single images are negative.
 
     Args:
-        model: a name of open_clip, or a folder in its layout with `local-dir:` before it.
-        pretrained: tag or file of the weights; not for a folder.
-        knows: what the model was trained on; one that knows `stilllife` only is not asked about anything else.
-        device: "auto" takes CUDA where there is one.
+        clip: the model.
     """
 
     better: ClassVar = {"clip_score": "higher"}
+    reads: ClassVar = "features"
     figures = staticmethod(means)
 
-    def __init__(
-        self,
-        model: str,
-        pretrained: str | None = None,
-        knows: Literal["anything", "stilllife"] = "anything",
-        device: str = "auto",
-    ) -> None:
-        if knows not in ("anything", "stilllife"):
-            raise ValueError(f"metric.clip_score.knows = {knows!r} is neither anything nor stilllife")
-        self.knows, self.clip = knows, OpenClip(model, pretrained, device)
+    def __init__(self, clip: OpenClip) -> None:
+        self.clip = clip
 
     def fingerprint(self) -> str:
         """The weights, the preparation of pictures and the tokenizer."""
-        return f"clip-score-1-{self.clip.hash}"
+        return f"clip-score-2-{self.clip.hash}"
 
     def missing(self, batch: Batch) -> str | None:
         """Defined for every target text, as far as the model knows what it is about."""
-        return (
-            None
-            if self.knows == "anything" or batch.truths
-            else "this CLIP knows only Still Life; metric.clip_score.model= names another"
-        )
+        return unknown(self.clip, batch.truths)
 
-    @torch.no_grad()
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One score an image."""
-        seen = self.clip.images(batch.edits)
-        said = self.clip.texts([request.target for request in batch.requests])
-        return {"clip_score": 100 * (seen * said).sum(1).clamp(min=0).cpu()}
+        seen, said = batch.features(self.clip, "edits"), batch.features(self.clip.reader, "targets")
+        return {"clip_score": 100 * F.cosine_similarity(seen, said).clamp(min=0)}
+
+
+class ClipDirectional:
+    """100 * cosine of the change of the picture and the change of the text, in CLIP's space (Gal et al., 2022).
+
+    Both changes are differences of unit embeddings. An edit that changes nothing has no direction: it is 0, and counted
+    in `clip_unchanged`, the share of such edits.
+
+    Args:
+        clip: the model.
+    """
+
+    better: ClassVar = {"clip_directional": "higher", "clip_unchanged": "lower"}
+    reads: ClassVar = "features"
+    figures = staticmethod(means)
+
+    def __init__(self, clip: OpenClip) -> None:
+        self.clip = clip
+
+    def fingerprint(self) -> str:
+        """The weights, the preparation of pictures and the tokenizer."""
+        return f"clip-directional-1-{self.clip.hash}"
+
+    def missing(self, batch: Batch) -> str | None:
+        """Needs source texts."""
+        if not all(request.source for request in batch.requests):
+            return "the benchmark has no source texts"
+        return unknown(self.clip, batch.truths)
+
+    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """One score an image, and whether it is unchanged."""
+        before, after = (F.normalize(batch.features(self.clip, of)) for of in ("inputs", "edits"))
+        source, target = (F.normalize(batch.features(self.clip.reader, of)) for of in ("sources", "targets"))
+        moved, asked = after - before, target - source
+        still = (moved.norm(dim=1) < 1e-6) | (asked.norm(dim=1) < 1e-6)
+        cosine = F.cosine_similarity(moved, asked, eps=1e-12)
+        return {"clip_directional": 100 * torch.where(still, 0.0, cosine), "clip_unchanged": still.float()}

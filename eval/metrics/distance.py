@@ -1,11 +1,11 @@
 """Distances between two pictures."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from eval.networks import Perceptual
 
 Pictures = Float[Tensor, "b 3 H W"]
 
@@ -20,21 +20,22 @@ def psnr(one: Pictures, other: Pictures, region: Float[Tensor, "b 1 H W"] | None
 
 
 class PerceptualDistance:
-    """LPIPS without learnt weights (Zhang et al., 2018): squared differences of channel-normalised activations.
+    """LPIPS (Zhang et al., 2018): squared differences of channel-normalised activations of some layers.
 
-    Summed over channels, averaged over places, summed over layers; what the lpips package calls `lpips=False`.
+    Weighted by the network's heads (alike where it has none: `lpips=False` of the lpips package) and summed over
+    channels, averaged over places, summed over layers.
 
     Args:
-        activations: pictures in [0, 1], wherever they are, to the layers' outputs.
+        network: gives the layers and the heads.
     """
 
-    def __init__(self, activations: Callable[[Pictures], list[Tensor]]) -> None:
-        self.activations = activations
+    def __init__(self, network: Perceptual) -> None:
+        self.network = network
         self.last: tuple[Tensor, list[Tensor]] | None = None
 
     def __call__(self, one: Pictures, other: Pictures) -> Float[Tensor, " b"]:
-        """One number a pair; a ValueError for pictures outside [0, 1]."""
-        return self.spread(one, other)[0]
+        """One number a pair; a ValueError for pictures outside [0, 1], or too small."""
+        return sum(layer.mean((1, 2, 3)) for layer in self.layers(one, other))
 
     def spread(self, one: Pictures, other: Pictures) -> tuple[Float[Tensor, " b"], Float[Tensor, "b 1 H W"]]:
         """The distance, and where it comes from: every layer's map brought to the pictures' size, and summed."""
@@ -43,19 +44,25 @@ class PerceptualDistance:
         return sum(layer.mean((1, 2, 3)) for layer in layers), sum(maps)
 
     def layers(self, one: Pictures, other: Pictures) -> list[Float[Tensor, "b 1 _ _"]]:
-        """The squared difference at each place of each layer."""
+        """The weighted squared difference at each place of each layer."""
         for images in (one, other):
             low, high = images.amin().item(), images.amax().item()
             if not 0 <= low <= high <= 1:
                 raise ValueError(f"LPIPS takes pictures in [0, 1]; these are in [{low:.3g}, {high:.3g}]")
-        pairs = zip(self.normalised(one, keep=True), self.normalised(other), strict=True)
-        return [((a - b) ** 2).sum(1, keepdim=True).cpu() for a, b in pairs]
+            if min(images.shape[-2:]) < self.network.smallest:
+                raise ValueError(f"LPIPS on this network takes sides of {self.network.smallest} pixels or more")
+        pairs = list(zip(self.normalised(one, keep=True), self.normalised(other), strict=True))
+        heads = self.network.heads or [None] * len(pairs)
+        squares = [(a - b) ** 2 for a, b in pairs]
+        weighted = [x if head is None else x * head.view(1, -1, 1, 1) for x, head in zip(squares, heads, strict=True)]
+        return [x.sum(1, keepdim=True).cpu() for x in weighted]
 
+    @torch.no_grad()
     def normalised(self, images: Pictures, keep: bool = False) -> list[Tensor]:
         """The activations, of unit length over channels. The first picture's are kept: it comes with every ratio."""
         if self.last is not None and self.last[0] is images:
             return self.last[1]
-        layers = self.activations(images)
+        layers = self.network.layers(images)
         unit = [layer / (layer.square().sum(1, keepdim=True).sqrt() + 1e-10) for layer in layers]
         if keep:
             self.last = images, unit

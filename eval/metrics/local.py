@@ -14,9 +14,9 @@ from torch import Tensor
 from eval.benchmarks.stilllife.scene import ATTRIBUTES
 from eval.gallery import Batch
 from eval.metrics import Scope, means
-from eval.metrics.distance import PerceptualDistance, psnr
+from eval.metrics.distance import PerceptualDistance
 from eval.networks.stilllife import load
-from eval.statistics import Figure
+from eval.statistics import Shares, share_of_mean, share_of_ratio
 
 
 def given_masks(batch: Batch) -> Bool[Tensor, "b 1 H W"]:
@@ -46,10 +46,11 @@ class LocalPrecision:
     """
 
     better: ClassVar = {"precision": "higher", "precision_best": "higher", "diversity": "higher"}
+    reads: ClassVar = "pictures"
 
     def __init__(self, weights: str = "weights/stilllife_features", device: str = "auto") -> None:
         self.judge = load(weights, device)
-        self.distance = PerceptualDistance(self.judge.layers)
+        self.distance = PerceptualDistance(self.judge)
 
     def fingerprint(self) -> str:
         """The weights."""
@@ -94,39 +95,10 @@ class LocalPrecision:
         total = self.distance(good[i], good[j]).sum() if len(i) else torch.zeros(())
         return torch.stack([total, torch.tensor(float(len(i)))])
 
-    def figures(self, facts: Mapping[str, Float[ndarray, "n ..."]], scope: Scope) -> dict[str, Figure]:
+    def figures(self, facts: Mapping[str, Float[ndarray, "n ..."]], scope: Scope) -> dict[str, Shares]:
         """Means over requests; diversity is over all pairs, NaN where there is none."""
-        found = {name: scope.draws.mean(facts[name]) for name in ("precision", "precision_best")}
-        return found | {"diversity": scope.draws.ratio(*facts["pairs"].T)}
-
-
-class BackgroundError:
-    """Change against the input, inside and outside the given mask.
-
-    Mean squared error over the region's pixels in [0, 1] (times 1,000), and PSNR outside in dB (100 where equal).
-    """
-
-    better: ClassVar = {"mse_outside": "lower", "mse_inside": "higher", "psnr_outside": "higher"}
-    figures = staticmethod(means)
-
-    def fingerprint(self) -> str:
-        """Nothing to set."""
-        return "background-1"
-
-    def missing(self, batch: Batch) -> str | None:
-        """Needs given masks."""
-        given = all(request.mask for request in batch.requests)
-        return None if given else "the benchmark has no given masks"
-
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """Three numbers an image; a region without pixels has no error."""
-        inside = given_masks(batch).float()
-        square = (batch.inputs - batch.edits).square().mean(1, keepdim=True)
-        found = {
-            f"mse_{name}": 1000 * (square * region).sum((1, 2, 3)) / region.sum((1, 2, 3)).clamp(min=1)
-            for name, region in (("outside", 1 - inside), ("inside", inside))
-        }
-        return found | {"psnr_outside": psnr(batch.inputs, batch.edits, 1 - inside)}
+        found = {name: share_of_mean(facts[name]) for name in ("precision", "precision_best")}
+        return found | {"diversity": share_of_ratio(*facts["pairs"].T)}
 
 
 class Cost:
@@ -136,6 +108,7 @@ class Cost:
     """
 
     better: ClassVar = {"seconds": "lower", "evaluations": "lower"}
+    reads: ClassVar = "pictures"
     figures = staticmethod(means)
 
     def fingerprint(self) -> str:
@@ -143,8 +116,8 @@ class Cost:
         return "cost-1"
 
     def missing(self, batch: Batch) -> str | None:
-        """Every run has it."""
-        return None
+        """Every run has it; what was not edited has none."""
+        return None if batch.records else "nothing was edited"
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """Two numbers a request, each divided by its samples."""

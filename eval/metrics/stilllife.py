@@ -1,6 +1,6 @@
-"""Metrics by the networks of Still Life, and those that only a world with exact answers has."""
+"""Metrics that only a world with exact answers has."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -8,86 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.types import EditRequest
-from eval.benchmarks.stilllife.benchmarks import Truth
-from eval.benchmarks.stilllife.scene import ATTRIBUTES
 from eval.gallery import Batch
 from eval.metrics import means
 from eval.metrics.distance import PerceptualDistance, psnr
-from eval.networks.stilllife import CHOICES, load
-
-
-class StillLifeLpips:
-    """LPIPS between input and edit, on the activations of the feature network; 0 is no change.
-
-    Args:
-        weights: folder of the feature network.
-        device: "auto" takes CUDA where there is one.
-    """
-
-    better: ClassVar = {"lpips": "lower"}
-    figures = staticmethod(means)
-
-    def __init__(self, weights: str = "weights/stilllife_features", device: str = "auto") -> None:
-        self.judge = load(weights, device)
-        self.distance = PerceptualDistance(self.judge.layers)
-
-    def fingerprint(self) -> str:
-        """The weights."""
-        return f"lpips-1-{self.judge.hash}"
-
-    def missing(self, batch: Batch) -> str | None:
-        """The network knows nothing else than Still Life."""
-        return None if batch.truths else "the network knows only Still Life"
-
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """One distance an image."""
-        return {"lpips": self.distance(batch.inputs, batch.edits)}
-
-
-class EditAccuracy:
-    """Whether the feature network sees what the edit asked for.
-
-    `accuracy`: it sees the new value of the changed attribute (for fruit: the new kind, and the replaced kind no more).
-    `kept`: the share of the other attributes in which it sees what the input holds.
-
-    Args:
-        weights: folder of the feature network.
-        device: "auto" takes CUDA where there is one.
-    """
-
-    better: ClassVar = {"accuracy": "higher", "kept": "higher"}
-    figures = staticmethod(means)
-
-    def __init__(self, weights: str = "weights/stilllife_features", device: str = "auto") -> None:
-        self.judge = load(weights, device)
-
-    def fingerprint(self) -> str:
-        """The weights."""
-        return f"accuracy-1-{self.judge.hash}"
-
-    def missing(self, batch: Batch) -> str | None:
-        """Needs to know which attribute was asked for."""
-        return None if batch.truths else "only a Still Life benchmark knows which attribute changes"
-
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """0 or 1, and a share."""
-        seen = self.judge(batch.edits)
-        there, values = seen.fruits > 0, {name: seen.choices[name].argmax(1) for name in CHOICES}
-        rows = [
-            judge(truth, there[i], {name: values[name][i] for name in CHOICES}) for i, truth in enumerate(batch.truths)
-        ]
-        return {name: torch.tensor([row[k] for row in rows]) for k, name in enumerate(("accuracy", "kept"))}
-
-
-def judge(truth: Truth, there: Tensor, values: Mapping[str, Tensor]) -> tuple[float, float]:
-    """(right, share of the other attributes kept) of one edit, from the fruit seen and the values seen."""
-    wanted = torch.tensor([kind in truth.after.fruits for kind in ATTRIBUTES["fruits"]])
-    before = torch.tensor([kind in truth.before.fruits for kind in ATTRIBUTES["fruits"]])
-    moved = wanted != before
-    right = {name: values[name] == ATTRIBUTES[name].index(getattr(truth.after, name)) for name in CHOICES}
-    right["fruits"] = (there == wanted)[moved].all() if truth.attribute == "fruits" else (there == wanted).all()
-    others = [bool(good) for name, good in right.items() if name != truth.attribute]
-    return float(right[truth.attribute]), sum(others) / len(others)
+from eval.networks import Perceptual, unknown
 
 
 def exact_mask(request: EditRequest) -> Callable[[], Tensor] | None:
@@ -99,6 +23,7 @@ class MaskIou:
     """Intersection over union of the method's mask and the exact one; the same at every ratio."""
 
     better: ClassVar = {"mask_iou": "higher"}
+    reads: ClassVar = "pictures"
     figures = staticmethod(means)
 
     def fingerprint(self) -> str:
@@ -122,32 +47,31 @@ class MaskIou:
 class CounterfactualError:
     """How far an edit is from the exact counterfactual: everywhere, inside the exact mask, and outside it.
 
-    PSNR in dB (100 where equal), LPIPS on the feature network.
+    PSNR in dB (100 where equal), LPIPS on any network.
 
     Args:
-        weights: folder of the feature network.
-        device: "auto" takes CUDA where there is one.
+        network: whose layers LPIPS compares.
     """
 
     better: ClassVar = {
         **dict.fromkeys(("cf_lpips", "cf_lpips_inside", "cf_lpips_outside"), "lower"),
         **dict.fromkeys(("cf_psnr", "cf_psnr_inside", "cf_psnr_outside"), "higher"),
     }
+    reads: ClassVar = "pictures"
     figures = staticmethod(means)
 
-    def __init__(self, weights: str = "weights/stilllife_features", device: str = "auto") -> None:
-        self.judge = load(weights, device)
-        self.distance = PerceptualDistance(self.judge.layers)
+    def __init__(self, network: Perceptual) -> None:
+        self.distance = PerceptualDistance(network)
         self.last: tuple[list[EditRequest] | None, Tensor | None] = (None, None)
 
     def fingerprint(self) -> str:
         """The weights."""
-        return f"counterfactual-1-{self.judge.hash}"
+        return f"counterfactual-2-{self.distance.network.hash}"
 
     def missing(self, batch: Batch) -> str | None:
         """Needs the exact answer."""
         known = all(each.counterfactual and exact_mask(each) for each in batch.requests)
-        return None if known else "the benchmark knows no counterfactuals"
+        return unknown(self.distance.network, batch.truths) if known else "the benchmark knows no counterfactuals"
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """Six numbers an image."""

@@ -2,17 +2,20 @@
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffedit.files import located
+from diffedit.settings import check_choices
 from eval.benchmarks.stilllife.scene import ATTRIBUTES, Scene
+from eval.networks import device_named, prepared
 
 CHOICES = ("vessel", "table", "wall")  # one value each; fruit may be two
 
@@ -100,6 +103,8 @@ def agreement(seen: Seen, scenes: list[Scene]) -> dict[str, Bool[Tensor, " b"]]:
 class Judge:
     """The trained network, and what it said of the last few batches: several metrics ask about the same pictures.
 
+    It is a `Perceptual`: LPIPS compares its stages, all channels alike.
+
     Args:
         network: in evaluation mode.
         hash: of its weights.
@@ -110,6 +115,8 @@ class Judge:
         self.network, self.hash, self.keep = network, hash, keep
         self.device = next(network.parameters()).device
         self.past: OrderedDict[int, tuple[Tensor, list[Tensor]]] = OrderedDict()
+
+    smallest, knows, heads = 64, "stilllife", None
 
     @torch.no_grad()
     def layers(self, images: Float[Tensor, "b 3 64 64"]) -> list[Tensor]:
@@ -138,6 +145,84 @@ def load(path: str, device: str = "auto") -> Judge:
     channels = [weights[f"stages.{i}.first.weight"].shape[0] for i in range(4)]
     network = StillLifeFeatures(channels)
     network.load_state_dict(weights)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return Judge(network.eval().requires_grad_(False).to(device), digest)
+    return Judge(network.eval().requires_grad_(False).to(device_named(device)), digest)
+
+
+@dataclass(frozen=True)
+class StillLifeExtractor:
+    """The feature network as an extractor: of pooled features, or of the logits that it judges by.
+
+    Attributes:
+        weights: folder of the network.
+        output: `features`, what Inception's pool3 is for photographs; `logits`, of all its `labels`.
+        device: "auto" takes CUDA where there is one.
+    """
+
+    weights: str = "weights/stilllife_features"
+    output: Literal["features", "logits"] = "features"
+    device: str = "auto"
+
+    resize = "none: pictures are 64 x 64"
+    range = (0.0, 1.0)
+    knows = "stilllife"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        load(self.weights, self.device)  # a missing file stops before any work
+
+    @property
+    def name(self) -> str:
+        """Of network and output."""
+        return f"stilllife-{self.output}"
+
+    @property
+    def hash(self) -> str:
+        """Names weights and output."""
+        return f"{load(self.weights, self.device).hash}-{self.output}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each logit is of: the kinds of fruit, then vessel:bowl and so on."""
+        others = (f"{name}:{value}" for name in CHOICES for value in ATTRIBUTES[name])
+        return (*ATTRIBUTES["fruits"], *others)
+
+    def prepare(self, picture: UInt8[Tensor, "3 64 64"]) -> Float[Tensor, "3 64 64"]:
+        """In [0, 1]."""
+        return picture.float() / 255
+
+    @torch.no_grad()
+    def features(self, prepared: Float[Tensor, "b 3 64 64"]) -> Float[Tensor, "b d"]:
+        """Features, or logits."""
+        judge = load(self.weights, self.device)
+        seen = judge.network(prepared.to(judge.device))
+        found = [seen.features] if self.output == "features" else [seen.fruits, *(seen.choices[n] for n in CHOICES)]
+        return torch.cat(found, 1).cpu()
+
+    def __call__(self, pictures: UInt8[Tensor, "b 3 64 64"]) -> Float[Tensor, "b d"]:
+        """Of pictures."""
+        return self.features(prepared(self, pictures))
+
+
+@dataclass(frozen=True)
+class StillLifeTokens:
+    """Places of the third stage (16 x 16) as tokens: plays the keys of DINO in the structure distance.
+
+    Attributes:
+        weights: folder of the network.
+        device: "auto" takes CUDA where there is one.
+    """
+
+    weights: str = "weights/stilllife_features"
+    device: str = "auto"
+
+    knows = "stilllife"
+
+    @property
+    def hash(self) -> str:
+        """Names the weights."""
+        return f"{load(self.weights, self.device).hash}-tokens"
+
+    def tokens(self, images: Float[Tensor, "b 3 64 64"]) -> Float[Tensor, "b places channels"]:
+        """One vector a place."""
+        return load(self.weights, self.device).layers(images)[2].flatten(2).transpose(1, 2)

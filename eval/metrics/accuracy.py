@@ -1,0 +1,99 @@
+"""Whether a classifier sees what an edit asked for."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eval.benchmarks.stilllife.benchmarks import Truth
+from eval.benchmarks.stilllife.scene import ATTRIBUTES
+from eval.gallery import Batch
+from eval.metrics import means
+from eval.networks import Extractor, unknown
+from eval.networks.stilllife import CHOICES
+
+
+class Classifier(Extractor, Protocol):
+    """An extractor whose features are logits. `labels` are their classes, as the benchmark names them."""
+
+    labels: Sequence[str]
+
+
+class EditAccuracy:
+    """Whether the classifier sees what was asked for.
+
+    `accuracy`: where the benchmark has target classes, its best guess among them is the target (FlexIT: the largest
+    logit of the benchmark's target classes). On Still Life without classes: it sees the new value of the changed
+    attribute (for fruit: the new kind, and the replaced kind no more), and `kept` is the share of the other attributes
+    in which it sees what the input holds.
+
+    Args:
+        classifier: gives logits.
+    """
+
+    better: ClassVar = {"accuracy": "higher", "kept": "higher"}
+    reads: ClassVar = "features"
+    figures = staticmethod(means)
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+
+    def fingerprint(self) -> str:
+        """The weights."""
+        return f"accuracy-2-{self.classifier.hash}"
+
+    def missing(self, batch: Batch) -> str | None:
+        """Needs target classes, or to know which attribute was asked for."""
+        if all(request.label for request in batch.requests):
+            return unknown(self.classifier, batch.truths)
+        return None if batch.truths else "the benchmark has no target classes"
+
+    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """0 or 1, and a share."""
+        logits = batch.features(self.classifier, "edits")
+        found = {}
+        if batch.truths:
+            there, values = read(logits, self.classifier.labels)
+            rows = [
+                judge(truth, there[i], {name: values[name][i] for name in CHOICES})
+                for i, truth in enumerate(batch.truths)
+            ]
+            found = {name: torch.tensor([row[k] for row in rows]) for k, name in enumerate(("accuracy", "kept"))}
+        if all(request.label for request in batch.requests):
+            found["accuracy"] = self.restricted(logits, [request.label for request in batch.requests])
+        return found
+
+    def restricted(self, logits: Float[Tensor, "b classes"], targets: Sequence[str]) -> Float[Tensor, " b"]:
+        """Whether the largest logit among the target classes of the set is that of the image's target."""
+        columns = {name: i for i, name in enumerate(self.classifier.labels)}
+        classes = sorted(set(targets))
+        if unknown_classes := [name for name in classes if name not in columns]:
+            raise ValueError(
+                f"accuracy: the classifier has no class {', '.join(unknown_classes[:5])}; it has "
+                f"{', '.join(list(columns)[:5])}, ...: networks.classifier.classes= names them as the benchmark does"
+            )
+        best = logits[:, [columns[name] for name in classes]].argmax(1)
+        return torch.tensor([float(classes[k] == target) for k, target in zip(best.tolist(), targets, strict=True)])
+
+
+def read(logits: Float[Tensor, "b classes"], labels: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """(which kinds of fruit are seen, index of vessel, table and wall) of Still Life's logits."""
+    names = [label.partition(":") for label in labels]
+    there = logits[:, [i for i, (_, colon, _) in enumerate(names) if not colon]] > 0
+    values = {
+        name: logits[:, [i for i, (group, _, _) in enumerate(names) if group == name]].argmax(1) for name in CHOICES
+    }
+    return there, values
+
+
+def judge(truth: Truth, there: Tensor, values: Mapping[str, Tensor]) -> tuple[float, float]:
+    """(right, share of the other attributes kept) of one edit, from the fruit seen and the values seen."""
+    wanted = torch.tensor([kind in truth.after.fruits for kind in ATTRIBUTES["fruits"]])
+    before = torch.tensor([kind in truth.before.fruits for kind in ATTRIBUTES["fruits"]])
+    moved = wanted != before
+    right = {name: values[name] == ATTRIBUTES[name].index(getattr(truth.after, name)) for name in CHOICES}
+    right["fruits"] = (there == wanted)[moved].all() if truth.attribute == "fruits" else (there == wanted).all()
+    others = [bool(good) for name, good in right.items() if name != truth.attribute]
+    return float(right[truth.attribute]), sum(others) / len(others)

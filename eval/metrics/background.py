@@ -1,0 +1,82 @@
+"""What an edit changed outside the mask, where nothing should change; and inside it."""
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from diffedit.settings import check_literal
+from eval.gallery import Batch
+from eval.metrics import means
+from eval.metrics.distance import PerceptualDistance, Pictures, psnr
+from eval.networks import Perceptual, unknown
+
+Region = Float[Tensor, "b 1 H W"]
+AVERAGES = ("mask", "pie_compat")
+
+
+class BackgroundError:
+    """Input against edit outside the request's mask: squared error (times 1,000), PSNR in dB, SSIM, LPIPS.
+
+    Also `mse_inside`, the squared error inside the mask.
+
+    Args:
+        network: whose layers LPIPS compares; PIE-Bench's code takes squeeze.
+        average: `mask` averages over the pixels outside the mask, each from its own surroundings; `pie_compat` makes
+            both pictures black inside the mask and averages over the whole frame, as PIE-Bench's published code does:
+            so its figures look better the larger the mask is.
+    """
+
+    better: ClassVar = {
+        **dict.fromkeys(("mse_outside", "lpips_outside"), "lower"),
+        **dict.fromkeys(("psnr_outside", "ssim_outside", "mse_inside"), "higher"),
+    }
+    reads: ClassVar = "pictures"
+    figures = staticmethod(means)
+
+    def __init__(self, network: Perceptual, average: Literal["mask", "pie_compat"] = "mask") -> None:
+        check_literal("metric.background.average", average, AVERAGES)
+        self.distance, self.average = PerceptualDistance(network), average
+
+    def fingerprint(self) -> str:
+        """The weights and the average."""
+        return f"background-2-{self.distance.network.hash}-{self.average}"
+
+    def missing(self, batch: Batch) -> str | None:
+        """Needs given masks."""
+        given = all(request.mask for request in batch.requests)
+        return unknown(self.distance.network, batch.truths) if given else "the benchmark has no given masks"
+
+    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """Five numbers an image; a region without pixels has no error."""
+        inside = (torch.stack([request.mask() for request in batch.requests]) >= 0.5).float()
+        one, other, outside = batch.inputs, batch.edits, 1 - inside
+        found = {"mse_inside": error(one, other, inside)}
+        if self.average == "pie_compat":
+            one, other, outside = one * outside, other * outside, torch.ones_like(outside)
+            lpips = self.distance(one, other)
+        else:
+            lpips = mean_over(self.distance.spread(one, other)[1], outside)
+        found |= {"mse_outside": error(one, other, outside), "psnr_outside": psnr(one, other, outside)}
+        return found | {"ssim_outside": mean_over(ssim(one, other), outside, empty=1.0), "lpips_outside": lpips}
+
+
+def mean_over(values: Float[Tensor, "b 1 H W"], region: Region, empty: float = 0.0) -> Float[Tensor, " b"]:
+    """The mean over a region of each picture."""
+    size = region.sum((1, 2, 3))
+    return torch.where(size > 0, (values * region).sum((1, 2, 3)) / size.clamp(min=1), empty)
+
+
+def error(one: Pictures, other: Pictures, region: Region) -> Float[Tensor, " b"]:
+    """Mean squared error over a region, times 1,000."""
+    return 1000 * mean_over((one - other).square().mean(1, keepdim=True), region)
+
+
+def ssim(one: Pictures, other: Pictures) -> Float[Tensor, "b 1 H W"]:
+    """Structural similarity of each pixel (Wang et al., 2004; Gaussian window of 11, sigma 1.5), mean over channels."""
+    _, spread = structural_similarity_index_measure(
+        other, one, data_range=1.0, reduction="none", return_full_image=True
+    )
+    return spread.mean(1, keepdim=True)

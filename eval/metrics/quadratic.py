@@ -1,0 +1,90 @@
+"""Squared distances of means, and what sampling adds to them: U-statistics over images.
+
+|mean of f - m|^2 and MMD^2 alike are means of a kernel h over pairs of images. Over all pairs, an image with itself
+included, the mean is what papers report (FlexIT's CSFID, CMMD); it grows by the trace of the covariance over n. Over
+pairs of two different images it is unbiased.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from eval.statistics import Shares
+
+Kernel = Float[ndarray, "n n"]
+
+
+def unbiased(kernel: Kernel) -> float:
+    """The mean over pairs of two different images; the kernel's own value for a single image."""
+    n = len(kernel)
+    if n < 2:
+        return float("nan")
+    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
+
+
+def influence(kernel: Kernel) -> Float[ndarray, " n"]:
+    """What each image adds to `unbiased`, to first order (sums to 0)."""
+    n = len(kernel)
+    if n < 2:
+        return np.zeros(n)
+    return 2 * ((kernel.sum(1) - np.diagonal(kernel)) / (n - 1) - unbiased(kernel))
+
+
+def second_order(kernel: Kernel) -> float:
+    """Mean square of the part of h that is not a sum of functions of one image each; unbiased for four images or more.
+
+    Sums over two, three and four different images, as in Chen and Qin (2010) for tr(covariance^2), which this is where
+    h is the product of centred features.
+    """
+    n = len(kernel)
+    off = kernel - np.diag(np.diagonal(kernel))
+    rows, square = off.sum(1), (off**2).sum()
+    three = (rows**2).sum() - square
+    four = rows.sum() ** 2 - 4 * (rows**2).sum() + 2 * square
+    pairs = n * (n - 1)
+    return float(square / pairs - 2 * three / (pairs * (n - 2)) + four / (pairs * (n - 2) * (n - 3)))
+
+
+def narrowing(kernels: Sequence[Kernel]) -> float:
+    """By what to scale the influences of all classes, so that resampling them has the variance of the statistic.
+
+    To first order alone it would count the second-order part of the variance twice: near 0, and for few images in many
+    dimensions, that part is all there is, and intervals would be too wide by up to a factor of 1.4. Both variances are
+    unbiased estimates, summed over the classes with four images or more; 1 where there is none.
+    """
+    true = linear = least = 0.0
+    for kernel in kernels:
+        if (n := len(kernel)) < 4:
+            continue
+        second = second_order(kernel)
+        spread = ((kernel.sum(1) - np.diagonal(kernel)) / (n - 1)).var(ddof=1)
+        first = (spread - second * (n - 2) / (n - 1) ** 2) * ((n - 1) / (n - 2)) ** 2
+        quadratic = 2 * second / (n * (n - 1))
+        true, least, linear = true + 4 * first / n + quadratic, least + quadratic, linear + 4 * spread / n
+    if linear <= 0:
+        return 1.0
+    return float(np.sqrt(np.clip(max(true, least) / linear, 0.05, 1.5)))
+
+
+def shares(kernels: Sequence[Kernel], members: Sequence[ndarray]) -> tuple[Shares, Shares]:
+    """(mean over classes of the mean over all pairs, the same over pairs of different images), with their shares.
+
+    Args:
+        kernels: of each class.
+        members: places of each class's images in the set.
+    """
+    total, classes, scale = sum(map(len, members)), len(kernels), narrowing(kernels)
+    value = {name: np.zeros(classes) for name in ("biased", "unbiased")}
+    images = {name: np.zeros(total) for name in value}
+    for c, (kernel, places) in enumerate(zip(kernels, members, strict=True)):
+        n, diagonal = len(kernel), np.diagonal(kernel)
+        weight = total / (classes * n)
+        value["unbiased"][c] = unbiased(kernel)
+        value["biased"][c] = kernel.mean()
+        images["unbiased"][places] = weight * scale * influence(kernel)
+        own = (diagonal - diagonal.mean()) / n
+        images["biased"][places] = weight * own + images["unbiased"][places] * (n - 1) / n
+    found = [Shares(float(value[name].mean()), value[name].mean() + images[name]) for name in value]
+    return found[0], found[1] if np.isfinite(found[1].value) else Shares(float("nan"))
