@@ -62,6 +62,7 @@ class Reference:
         class_mean: mean of each class, (d,).
         class_scatter: trace of each class's covariance, unbiased; NaN of one picture.
         kept: features of some of them, for kernel distances, (k, d).
+        kept_labels: their classes.
         held: features of other pictures of the same kind, which are in no statistic: the floor, (h, d).
         held_labels: their classes.
     """
@@ -75,6 +76,7 @@ class Reference:
     class_mean: dict[str, ndarray]
     class_scatter: dict[str, float]
     kept: Float[ndarray, "k d"]
+    kept_labels: list[str]
     held: Float[ndarray, "h d"]
     held_labels: list[str]
 
@@ -108,11 +110,13 @@ class Reference:
     def data(self) -> bytes:
         """As a safetensors file."""
         names = list(self.class_n)
-        arrays = {"mean": self.mean, "cov": self.cov, "kept": self.kept, "held": self.held}
+        arrays = {"mean": self.mean, "cov": self.cov}
+        arrays |= {name: getattr(self, name).astype(np.float32) for name in ("kept", "held")}  # as networks gave them
         if names:
             arrays["class_mean"] = np.stack([self.class_mean[name] for name in names])
         told = {"source": self.source, "extractor": self.extractor, "n": self.n, "class_n": self.class_n}
-        told |= {"class_scatter": self.class_scatter, "held_labels": self.held_labels, "version": VERSION}
+        told |= {"class_scatter": self.class_scatter, "held_labels": self.held_labels}
+        told |= {"kept_labels": self.kept_labels, "version": VERSION}
         return save(arrays, {"reference": json.dumps(told)})
 
 
@@ -121,7 +125,7 @@ def read(path: Path) -> Reference:
     try:
         with safe_open(path, "numpy") as file:
             told = json.loads(file.metadata()["reference"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise OSError(f"{path}: no statistics of scripts/reference_stats.py ({error})") from error
     means = dict(zip(told["class_n"], arrays.pop("class_mean", ()), strict=True))
@@ -180,21 +184,23 @@ def measured(
     Raises:
         ValueError: features that are not finite, by the name of the picture; or no pictures.
     """
-    sums, kept, held, labels = Sums(), [], [], []
+    sums, kept, held, labels = Sums(), [], [], {"kept": [], "held": []}
     for part, found in extracted(extractor, pictures, batch, threads):
         check(extractor, part, found)
         rows, inside = found.numpy().astype(np.float64), [i for i, real in enumerate(part) if not real.held]
         held += [rows[i] for i, real in enumerate(part) if real.held]
-        labels += [real.label for real in part if real.held]
+        labels["held"] += [real.label for real in part if real.held]
         if inside:
             sums.add(rows[inside], [part[i].label for i in inside])
-            kept += list(rows[inside][: max(0, keep - len(kept))])
+            room = max(0, keep - len(kept))
+            kept += list(rows[inside][:room])
+            labels["kept"] += [part[i].label for i in inside[:room]]
     if not sums.n:
         raise ValueError(f"{source}: no pictures for the statistics of {extractor.name}")
     none = np.empty((0, len(sums.origin)))
-    kept, held = (np.stack(rows).astype(np.float32) if rows else none for rows in (kept, held))
-    found = sums.statistics()
-    return Reference(source, extractor.hash, **found, kept=kept, held=held, held_labels=labels)
+    arrays = {name: np.stack(rows) if rows else none for name, rows in (("kept", kept), ("held", held))}
+    named = {f"{name}_labels": each for name, each in labels.items()}
+    return Reference(source, extractor.hash, **sums.statistics(), **arrays, **named)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from eval.metrics.quadratic import shares, unbiased
+from eval.metrics.quadratic import over_set, shares, unbiased, within
 from eval.reference import Reference
 from eval.statistics import Shares
 
@@ -66,8 +66,11 @@ class Sfid:
     ) -> dict[str, Shares]:
         """Raw and debiased."""
         own = features.astype(np.float64) - reference.mean
-        raw, debiased = shares([own @ own.T], [np.arange(len(own))])
-        return {"sfid": raw, "sfid_debiased": moved(debiased, -np.trace(reference.cov) / reference.n)}
+        raw, debiased = over_set(own @ own.T, labels)
+        scatters = [(reference.n, float(np.trace(reference.cov)))]
+        if sum(reference.class_n.values()) == reference.n:  # as many of each class as there were: no chance in that
+            scatters = [(count, reference.class_scatter[name]) for name, count in reference.class_n.items()]
+        return {"sfid": raw, "sfid_debiased": moved(debiased, -within(scatters))}
 
 
 def members(labels: Sequence[str]) -> dict[str, ndarray]:

@@ -1,6 +1,7 @@
 """Kernel distances of sets of features: KID and CMMD. Unbiased, so their floor is 0 at any n."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -8,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eval.metrics.quadratic import shares, unbiased
+from eval.metrics.classwise import moved
+from eval.metrics.quadratic import over_set
 from eval.reference import Reference
 from eval.statistics import Shares
 
@@ -26,30 +28,27 @@ def gaussian(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"]) -> Float[
     return np.exp((one @ other.T - 1) / 100)
 
 
-def mmd(features: Float[ndarray, "n d"], reference: Float[ndarray, "m d"], gram: Gram) -> tuple[Shares, float]:
-    """Squared maximum mean discrepancy, unbiased, with its shares; and the mean of the reference's own kernel.
+def mmd(features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str], gram: Gram) -> tuple[Shares, ...]:
+    """Squared maximum mean discrepancy with its shares: over all pairs, and unbiased, over pairs of different pictures.
 
-    Over pairs of different pictures, h(x, y) = k(x, y) - g(x) - g(y) + c with g the mean of k over the reference and c
-    its mean over pairs within it: the U-statistic over all pictures, not over subsets as in other codes, which draw 100
-    of 1,000 to save memory.
+    h(x, y) = k(x, y) - g(x) - g(y) + c, with g the mean of k over the reference and c its mean over pairs within it.
+    All pictures at once, not subsets of 1,000 as in other codes, which save memory.
     """
-    features = np.asarray(features, dtype=np.float64)
+    known = reference.kept
     parts = np.array_split(features, -(-len(features) // ROWS))
-    across = np.concatenate([gram(part, reference).mean(1) for part in parts])
-    within = within_mean(reference.tobytes(), reference.shape, gram)
-    kernel = gram(features, features) - across[:, None] - across[None] + within
-    _, found = shares([kernel], [np.arange(len(kernel))])
-    return found, within
+    across = np.concatenate([gram(part, known).mean(1) for part in parts])
+    kernel = gram(features, features) - across[:, None] - across[None]
+    biased, unbiased = over_set(kernel, labels)
+    within = within_means(known.tobytes(), known.shape, tuple(reference.kept_labels), gram)
+    return tuple(moved(*each) for each in zip((biased, unbiased), within, strict=True))
 
 
 @lru_cache(8)
-def within_mean(data: bytes, shape: tuple[int, int], gram: Gram) -> float:
-    """The mean of the kernel over pairs of different pictures; remembered, for it is the same at every ratio."""
+def within_means(data: bytes, shape: tuple[int, int], labels: tuple[str, ...], gram: Gram) -> tuple[float, float]:
+    """The mean of the kernel over all pairs, and over pairs of different pictures; the same at every ratio."""
     features = np.frombuffer(data, dtype=np.float64).reshape(shape)
-    n = len(features)
-    total = sum(gram(features[i : i + ROWS], features).sum() for i in range(0, n, ROWS))
-    alone = sum(np.trace(gram(features[i : i + ROWS], features[i : i + ROWS])) for i in range(0, n, ROWS))
-    return float((total - alone) / (n * (n - 1)))
+    biased, unbiased = over_set(gram(features, features), labels)
+    return biased.value, unbiased.value
 
 
 class Kid:
@@ -63,7 +62,7 @@ class Kid:
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
     ) -> dict[str, Shares]:
         """NaN of a single image."""
-        found, _ = mmd(features, reference.kept.astype(np.float64), polynomial)
+        _, found = mmd(features.astype(np.float64), reference, labels, polynomial)
         return {"kid": scaled(found, 1000)}
 
 
@@ -82,12 +81,9 @@ class Cmmd:
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
     ) -> dict[str, Shares]:
         """As the authors' code computes it, and unbiased."""
-        own, other = unit(features), unit(reference.kept)
-        found, within = mmd(own, other, gaussian)
-        # the kernel of a picture with itself is 1
-        alone = (1 - unbiased(gaussian(own, own))) / len(own) + (1 - within) / len(other)
-        biased = Shares(found.value + alone, None if found.images is None else found.images + alone)
-        return {"cmmd": scaled(biased, 1000), "cmmd_debiased": scaled(found, 1000)}
+        reference = replace(reference, kept=unit(reference.kept))
+        biased, unbiased = mmd(unit(features), reference, labels, gaussian)
+        return {"cmmd": scaled(biased, 1000), "cmmd_debiased": scaled(unbiased, 1000)}
 
 
 def unit(features: Float[ndarray, "n d"]) -> Float[ndarray, "n d"]:

@@ -88,3 +88,42 @@ def shares(kernels: Sequence[Kernel], members: Sequence[ndarray]) -> tuple[Share
         images["biased"][places] = weight * own + images["unbiased"][places] * (n - 1) / n
     found = [Shares(float(value[name].mean()), value[name].mean() + images[name]) for name in value]
     return found[0], found[1] if np.isfinite(found[1].value) else Shares(float("nan"))
+
+
+def over_set(kernel: Kernel, labels: Sequence[str]) -> tuple[Shares, Shares]:
+    """(mean over all pairs, the same over pairs of different images) of a whole set, with their shares.
+
+    A set with a fixed number of images of each class spreads less than one drawn at random, so that leaving out the
+    pairs of an image with itself would take away too much: pairs within a class are averaged over different images and
+    weighted as all pairs of the class. Two images or more of each class are needed, else the set counts as drawn at
+    random.
+    """
+    places = strata(labels)
+    if len(places) == 1:
+        return shares([kernel], places)
+    n, means = len(kernel), np.empty_like(kernel, shape=(len(kernel), len(places)))
+    for c, own in enumerate(places):
+        means[:, c] = kernel[:, own].mean(1)
+        block = kernel[np.ix_(own, own)]
+        means[own, c] = (block.sum(1) - np.diagonal(block)) / (len(own) - 1)
+    rows = means @ np.asarray([len(own) / n for own in places])
+    value, images = rows.mean(), np.empty(n)
+    for own in places:
+        images[own] = value + 2 * (rows[own] - rows[own].mean())
+    whole = kernel.mean()
+    return Shares(float(whole), images - value + whole), Shares(float(value), images)
+
+
+def strata(labels: Sequence[str]) -> list[ndarray]:
+    """The places of each class, where every image has one and every class has two images or more; else all in one."""
+    names = np.asarray(labels)
+    places = [np.flatnonzero(names == name) for name in np.unique(names)]
+    if not all(labels) or min(map(len, places)) < 2:
+        return [np.arange(len(names))]
+    return places
+
+
+def within(scatters: Sequence[tuple[int, float]]) -> float:
+    """The square of the error of a mean over classes, of (images, trace of covariance) of each class."""
+    total = sum(count for count, _ in scatters)
+    return float(sum(count * scatter for count, scatter in scatters) / total**2)
