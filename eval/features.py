@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +25,16 @@ T = TypeVar("T")
 AHEAD = 2  # batches that are decoded while the network works
 
 
+@runtime_checkable
+class Loadable(Protocol):
+    """Something to take features of: a name for messages, and what loads it."""
+
+    name: str
+    load: Callable[[], Any]
+
+
 class Item(NamedTuple):
-    """Something to take features of.
+    """Something to take features of and to keep them.
 
     Attributes:
         key: names its content.
@@ -135,14 +143,14 @@ def shard_features(path: Path) -> Float[ndarray, "n d"]:
 
 @torch.no_grad()
 def extracted(
-    extractor: Any, items: Iterable[Item], batch: int, threads: int
-) -> Iterator[tuple[list[Item], Float[Tensor, "b d"]]]:
+    extractor: Any, items: Iterable[Loadable], batch: int, threads: int
+) -> Iterator[tuple[list[Any], Float[Tensor, "b d"]]]:
     """Features of items, batch by batch; the next batches are decoded while the network works."""
 
-    def prepared(item: Item) -> Tensor:
+    def prepared(item: Loadable) -> Tensor:
         return extractor.prepare(item.load())
 
-    under_way: deque[tuple[list[Item], list[Future]]] = deque()
+    under_way: deque[tuple[list[Any], list[Future]]] = deque()
     with ThreadPoolExecutor(threads, "decoder") as pool:
         parts = batched(items, batch)
         for part in itertools.islice(parts, AHEAD):
@@ -157,14 +165,14 @@ def extracted(
             pool.shutdown(cancel_futures=True)
 
 
-def check(extractor: Any, items: Sequence[Item], features: Float[Tensor, "b d"]) -> None:
+def check(extractor: Any, items: Sequence[Loadable], features: Float[Tensor, "b d"]) -> None:
     """Refuse features that are not finite, by the names of their items."""
     bad = [item.name for item, row in zip(items, features, strict=True) if not row.isfinite().all()]
     if bad:
         raise ValueError(f"{extractor.name}: NaN or infinite features of {', '.join(bad[:10])}")
 
 
-def pixels(image: Float[Tensor, "3 H W"]) -> UInt8[Tensor, "3 H W"]:
+def pixels(image: Float[Tensor, "... 3 H W"]) -> UInt8[Tensor, "... 3 H W"]:
     """A picture in [0, 1] in its 255 levels: exact for one that came from 8 bits."""
     return (image * 255).round().to(torch.uint8)
 

@@ -59,12 +59,9 @@ def collect(roots: Iterable[Path], metrics: Sequence[str] | None = None) -> pd.D
     table = table.drop_duplicates([*PLACE, "run", "set", "ratio", "metric", "made_by"])
     own = table[(table.editor == "copy") & (table.run != "")]
     held = set(zip(own.benchmark, own.backbone, own.set, strict=True))
-    again = [
-        editor == "copy" and run == "" and place in held
-        for editor, run, *place in zip(table.editor, table.run, table.benchmark, table.backbone, table.set, strict=True)
-        for place in [tuple(place)]
-    ]
-    return table[[not each for each in again]].reset_index(drop=True)
+    places = pd.Series(list(zip(table.benchmark, table.backbone, table.set, strict=True)), table.index, dtype=object)
+    again = (table.editor == "copy") & (table.run == "") & places.isin(held)
+    return table[~again].reset_index(drop=True)
 
 
 def comparable(scores: pd.DataFrame) -> pd.DataFrame:

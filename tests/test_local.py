@@ -9,7 +9,6 @@ import torch
 from rich.console import Console
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from diffedit.types import EditRequest
 from eval.benchmarks.stilllife.benchmarks import (
     StillLifeClasses,
     StillLifeRandomMasks,
@@ -20,8 +19,9 @@ from eval.benchmarks.stilllife.benchmarks import (
 from eval.benchmarks.stilllife.render import render
 from eval.gallery import Batch
 from eval.metrics import Scope
-from eval.metrics.local import BackgroundError, Cost, LocalPrecision
-from eval.statistics import Draws
+from eval.metrics.background import BackgroundError
+from eval.metrics.local import Cost, LocalPrecision
+from eval.statistics import Draws, share_of_ratio
 from eval.tables import published, terminal
 
 
@@ -85,38 +85,25 @@ def test_samples_best_and_diversity_by_hand(metric, classes):
         expected = metric.distance(shown[0], shown[1])[both]
     assert torch.allclose(facts["pairs"][both, 0], expected, atol=1e-5)
     asks = classes[0]
-    found = metric.figures({name: each.numpy() for name, each in facts.items()}, Scope(asks, Draws(12), None))
+    found = metric.figures({name: each.numpy() for name, each in facts.items()}, Scope(asks))
     assert found["diversity"].value == pytest.approx(expected.mean().item(), rel=1e-4)
     assert found["precision_best"].value == pytest.approx(right[1].mean().item())
 
 
 def test_without_a_correct_pair_there_is_no_diversity(metric, classes):
     facts = {name: each.numpy() for name, each in metric.facts(batch(classes, classes[2])).items()}
-    assert np.isnan(metric.figures(facts, Scope(classes[0], Draws(12), None))["diversity"].value)
+    assert np.isnan(metric.figures(facts, Scope(classes[0]))["diversity"].value)
 
 
 def test_where_it_is_not_defined(metric, classes):
     asks, truths, inputs, perfect = classes
     bare = [replace(ask, mask=None) for ask in asks]
     assert metric.missing(Batch(bare, inputs, perfect, None, truths)) == "the benchmark has no given masks"
-    assert "no given masks" in BackgroundError().missing(Batch(bare, inputs, perfect, None, truths))
+    assert "no given masks" in BackgroundError(metric.judge).missing(Batch(bare, inputs, perfect, None, truths))
     assert "only edits of fruit" in metric.missing(Batch(asks, inputs, perfect, None, None))
     scenes = StillLifeScenes(4)
     mixed = Batch(list(scenes.requests(64)), inputs[:4], perfect[:4], None, [truth for _, truth in scenes.truths()])
     assert "only edits of fruit" in metric.missing(mixed)
-
-
-def test_background_error_by_hand():
-    mask = torch.zeros(1, 4, 4)
-    mask[0, :2] = 1
-    ask = EditRequest("a", lambda: torch.zeros(3, 4, 4), "x", mask=lambda: mask)
-    inputs, edits = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
-    edits[0, :, :2], edits[0, 0, 2] = 0.5, 0.3
-    found = BackgroundError().facts(Batch([ask], inputs, edits, None))
-    assert found["mse_inside"].item() == pytest.approx(250)
-    assert found["mse_outside"].item() == pytest.approx(1000 * 0.09 * 4 / (8 * 3))
-    assert found["psnr_outside"].item() == pytest.approx(-10 * np.log10(0.015), rel=1e-4)
-    assert BackgroundError().facts(Batch([ask], inputs, inputs, None))["psnr_outside"].item() == pytest.approx(100)
 
 
 def test_cost_is_what_the_record_says():
@@ -135,12 +122,11 @@ def test_the_ratio_of_sums_and_its_interval():
     draw = np.random.default_rng(0)
     counts = draw.integers(0, 5, 400).astype(float)
     sums = counts * draw.normal(1.0, 0.3, 400)
-    found = Draws(400).ratio(sums, counts)
+    found = Draws(400).figure(share_of_ratio(sums, counts))
     assert found.value == pytest.approx(sums.sum() / counts.sum())
     picks = draw.integers(0, 400, (2000, 400))
     low, high = np.quantile(sums[picks].sum(1) / counts[picks].sum(1), (0.025, 0.975))
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.01)
-    assert np.isnan(Draws(3).ratio(np.zeros(3), np.zeros(3)).value)
 
 
 # -------------------------------------------------------------------------------------------------------------- strokes

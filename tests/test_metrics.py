@@ -1,30 +1,36 @@
-"""Metrics against closed forms, against lpips, torchmetrics and open_clip, and on cases with known answers."""
+"""Metrics of pictures against lpips, torchmetrics and open_clip, and on cases with known answers."""
 
 import json
 import warnings
+from dataclasses import replace
+from types import SimpleNamespace
 
 import lpips
-import numpy as np
 import open_clip
 import pytest
-import scipy.linalg
 import torch
 import torchmetrics
 from torch import nn
-from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.multimodal.clip_score import CLIPScore
 
+from diffedit.settings import check_literal
 from diffedit.types import EditRequest
 from eval.benchmarks.stilllife.benchmarks import StillLifeClasses, StillLifeScenes, Truth
 from eval.benchmarks.stilllife.scene import ATTRIBUTES, Scene, change
-from eval.features import ReferenceSet
+from eval.features import pixels
 from eval.gallery import Batch
-from eval.metrics import Scope
-from eval.metrics.clip import ClipScore
+from eval.metrics.accuracy import EditAccuracy, judge, read
+from eval.metrics.background import AVERAGES, BackgroundError
+from eval.metrics.clip import ClipDirectional, ClipScore
 from eval.metrics.distance import PerceptualDistance, psnr
-from eval.metrics.distribution import StillLifeCsfid, StillLifeFid, frechet
-from eval.metrics.stilllife import CounterfactualError, EditAccuracy, MaskIou, StillLifeLpips, judge
-from eval.networks.stilllife import CHOICES, StillLifeFeatures
-from eval.statistics import Draws
+from eval.metrics.frechet import Fid
+from eval.metrics.perceptual import Lpips
+from eval.metrics.sets import SetDistance
+from eval.metrics.stilllife import CounterfactualError, MaskIou
+from eval.metrics.structure import StructureDistance
+from eval.networks.clip import OpenClip
+from eval.networks.stilllife import CHOICES, StillLifeExtractor, StillLifeFeatures, StillLifeTokens, load
 from scripts.train.clip import ClipPart
 from scripts.train.features import FeaturesPart
 
@@ -68,63 +74,19 @@ def exact(benchmark):
     return torch.stack([ask.counterfactual() for ask in benchmark.requests(64)])
 
 
-# ------------------------------------------------------------------------------------------------------------ Fréchet
-
-
-@pytest.mark.parametrize(("n", "m", "d"), [(300, 200, 8), (20, 30, 64)])
-def test_frechet_is_the_formula_with_a_matrix_square_root(n, m, d):
-    draw = np.random.default_rng(0)
-    one, other = draw.normal(size=(n, d)) @ draw.normal(size=(d, d)), draw.normal(size=(m, d)) + 0.3
-    first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
-    root = scipy.linalg.sqrtm(first @ second).real
-    expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root)
-    assert frechet(one, other) == pytest.approx(expected, rel=1e-4)
-
-
-def test_frechet_is_torchmetrics():
-    draw = torch.Generator().manual_seed(0)
-    one, other = (torch.rand(40, 3, 4, 4, generator=draw, dtype=torch.float64) ** power for power in (1, 2))
-
-    class Flat(nn.Module):
-        num_features = 48
-
-        def forward(self, x):
-            return x.flatten(1)
-
-    fid = FrechetInceptionDistance(feature=Flat(), normalize=True, input_img_size=(3, 4, 4)).set_dtype(torch.float64)
-    fid.inception.num_features = 48
-    fid.update(one, real=True)
-    fid.update(other, real=False)
-    ours = frechet(*(x.flatten(1).numpy() for x in (one, other)))
-    assert ours == pytest.approx(fid.compute().item(), rel=1e-3)
-
-
-def test_frechet_of_gaussians_in_closed_form():
-    draw = np.random.default_rng(0)
-    one, other = draw.normal(size=(200_000, 3)) * [1, 2, 3], draw.normal(size=(200_000, 3)) * [2, 2, 1] + [1, 0, 0]
-    assert frechet(one, other) == pytest.approx(1 + (1 - 2) ** 2 + 0 + (3 - 1) ** 2, rel=0.01)
-
-
-def test_frechet_of_a_set_with_itself_and_of_one_picture():
-    features = np.random.default_rng(0).normal(size=(30, 100))
-    assert frechet(features, features) == pytest.approx(0, abs=1e-9)
-    with pytest.raises(ValueError, match="two images or more"):
-        frechet(features[:1], features)
-
-
 # --------------------------------------------------------------------------------------------------- LPIPS and PSNR
 
 
 def test_perceptual_distance_is_the_lpips_packages(weights):
     """Their code around our network: the same number to 1e-5."""
-    ours = StillLifeLpips(weights, "cpu")
+    ours = Lpips(load(weights, "cpu"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = lpips.LPIPS(net="alex", pnet_rand=True, lpips=False, verbose=False)
 
     class Ours(nn.Module):
         def forward(self, x):
-            return ours.judge.layers(x / 2 + 0.5)
+            return ours.distance.network.layers(x / 2 + 0.5)
 
     theirs.net, theirs.L, theirs.scaling_layer = Ours(), 4, nn.Identity()
     one, other = pictures(3), pictures(3, seed=1)
@@ -137,9 +99,10 @@ def test_perceptual_distance_is_the_lpips_packages(weights):
 
 
 def test_perceptual_distance_remembers_the_input_and_nothing_else(weights):
-    network = StillLifeLpips(weights, "cpu").judge.network
-    calls = []
-    distance = PerceptualDistance(lambda x: calls.append(1) or network.activations(x))
+    network, calls = load(weights, "cpu").network, []
+    about = {"hash": "x", "knows": "anything", "heads": None, "smallest": 64}
+    given = SimpleNamespace(**about, layers=lambda x: calls.append(1) or network.activations(x))
+    distance = PerceptualDistance(given)
     one, first, second = pictures(2), pictures(2, 1), pictures(2, 2)
     values = [distance(one, first), distance(one, second)]
     assert len(calls) == 3
@@ -148,12 +111,15 @@ def test_perceptual_distance_remembers_the_input_and_nothing_else(weights):
 
 
 def test_lpips_refuses_another_range(weights):
+    distance = PerceptualDistance(load(weights, "cpu"))
     with pytest.raises(ValueError, match=r"in \[0, 1\]; these are in \[-1, 1\]"):
-        StillLifeLpips(weights, "cpu").distance(torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64), pictures(1))
+        distance(torch.linspace(-1, 1, 3 * 64 * 64).view(1, 3, 64, 64), pictures(1))
+    with pytest.raises(ValueError, match="takes sides of 64 pixels or more"):
+        distance(pictures(1, side=63), pictures(1, side=63))
 
 
 def test_the_spread_of_the_distance_sums_to_it_where_layers_divide_evenly(weights):
-    distance = StillLifeLpips(weights, "cpu").distance
+    distance = PerceptualDistance(load(weights, "cpu"))
     one, other = pictures(2), pictures(2, 1)
     whole, spread = distance.spread(one, other)
     assert spread.shape == (2, 1, 64, 64)
@@ -181,7 +147,7 @@ def test_psnr_is_torchmetrics_and_has_regions():
 
 def test_the_counterfactual_has_no_error_and_the_copy_has_it_inside(weights):
     benchmark = StillLifeScenes(size=8)
-    metric = CounterfactualError(weights, "cpu")
+    metric = CounterfactualError(load(weights, "cpu"))
     perfect = metric.facts(batch(benchmark, exact(benchmark)))
     assert all((perfect[name] == 0).all() for name in perfect if "lpips" in name)
     assert all((perfect[name] == 100).all() for name in perfect if "psnr" in name)
@@ -206,6 +172,10 @@ def test_mask_iou_of_known_masks():
     assert "has no mask" in MaskIou().missing(batch(benchmark))
 
 
+def accuracy(weights):
+    return EditAccuracy(StillLifeExtractor(str(weights), "logits", "cpu"))
+
+
 def seen(scene):
     """What a perfect classifier says of a scene."""
     there = torch.tensor([kind in scene.fruits for kind in ATTRIBUTES["fruits"]])
@@ -228,75 +198,51 @@ def test_accuracy_wants_the_new_value_and_not_the_old_one():
 
 
 def test_accuracy_says_where_it_is_not_defined(weights):
-    assert "Still Life" in EditAccuracy(weights, "cpu").missing(pair(pictures(1), pictures(1)))
+    metric = accuracy(weights)
+    asks = [EditRequest("a", lambda: None, "b")]
+    assert metric.missing(Batch(asks, pictures(1), pictures(1), None)) == "the benchmark has no target classes"
+    asks = [replace(asks[0], label="pear")]
+    assert "knows only Still Life" in metric.missing(Batch(asks, pictures(1), pictures(1), None))
+
+
+def test_accuracy_among_target_classes_is_flexits(weights):
+    """The largest logit of the benchmark's target classes alone, whatever the other classes say."""
+    benchmark = StillLifeClasses(per_class=1)
+    given = batch(benchmark, exact(benchmark))
+    metric, kinds = accuracy(weights), list(ATTRIBUTES["fruits"])
+    logits = metric.classifier(pixels(given.edits))
+    expected = [float(kinds[row[:12].argmax()] == ask.label) for row, ask in zip(logits, given.requests, strict=True)]
+    assert metric.facts(given)["accuracy"].tolist() == expected
+    two = replace(given, requests=given.requests[:2], inputs=None, edits=given.edits[:2], truths=given.truths[:2])
+    wanted = [ask.label for ask in two.requests]
+    among = logits[:2][:, [kinds.index(name) for name in sorted(wanted)]].argmax(1)
+    found = metric.facts(two)["accuracy"]
+    assert found.tolist() == [float(sorted(wanted)[k] == want) for k, want in zip(among, wanted, strict=True)]
+    strange = replace(two, requests=[replace(ask, label="n0123") for ask in two.requests])
+    with pytest.raises(ValueError, match="the classifier has no class n0123; it has apple"):
+        metric.facts(strange)
+
+
+def test_the_trained_classifier_sees_perfect_edits_and_not_their_inputs():
+    benchmark, metric = StillLifeClasses(per_class=1), accuracy("weights/stilllife_features")
+    assert metric.facts(batch(benchmark, exact(benchmark)))["accuracy"].mean() > 0.9
+    assert metric.facts(batch(benchmark))["accuracy"].sum() == 0
+
+
+def test_logits_are_read_as_the_network_judges(weights):
+    network, images = load(weights, "cpu").network, pixels(pictures(3))
+    with torch.no_grad():
+        seen = network(images / 255)
+    there, values = read(accuracy(weights).classifier(images), accuracy(weights).classifier.labels)
+    assert torch.equal(there, seen.fruits > 0)
+    assert all(torch.equal(values[name], seen.choices[name].argmax(1)) for name in CHOICES)
 
 
 def test_missing_weights_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"features.safetensors: no such file.*part=features"):
-        StillLifeLpips(str(tmp_path))
-
-
-# ---------------------------------------------------------------------------------------------------------- CSFID, FID
-
-
-class Reference:
-    """A benchmark of classes whose pictures are noise around a colour of the class."""
-
-    version = "1"
-
-    def __init__(self, per_class=50):
-        self.per_class = per_class
-
-    def reference(self, size, resolution):
-        for i in range(size):
-            yield "ab"[i % 2], pictures(1, seed=1000 + i, side=resolution)[0] * (0.5, 1.0)[i % 2]
-
-
-def scope(tmp_path, n=8):
-    labels = ["a", "b"] * (n // 2)
-    asks = [EditRequest(str(i), lambda: None, "x", label=label) for i, label in enumerate(labels)]
-    return Scope(asks, Draws(n, labels, 200), ReferenceSet(Reference(), "reference", 64, tmp_path))
-
-
-def test_csfid_is_flexits_formula(weights, tmp_path):
-    metric, where = StillLifeCsfid(weights, size=40, device="cpu"), scope(tmp_path)
-    features = metric.facts(pair(pictures(8), pictures(8)))["features"]
-    found = metric.figures({"features": features.numpy()}, where)
-    network = StillLifeLpips(weights, "cpu").judge.network
-    expected = []
-    for k, label in enumerate("ab"):
-        known = torch.stack([image for name, image in Reference().reference(40, 64) if name == label])
-        with torch.no_grad():
-            centre = network(known).features.double().mean(0)
-        expected.append(((features[k::2].double().mean(0) - centre) ** 2).sum().item())
-    assert found["csfid"].value == pytest.approx(np.mean(expected), rel=1e-4)
-    assert found["csfid"].low < found["csfid"].value < found["csfid"].high
-    assert found["csfid_debiased"].value < found["csfid"].value
-
-
-def test_debiased_csfid_is_unbiased_at_four_images_a_class(weights, tmp_path, monkeypatch):
-    """Equal distributions: the raw figure is tr(C)/n + tr(C)/m, the debiased one 0, within two standard errors."""
-    draw, d, metric = np.random.default_rng(0), 16, StillLifeCsfid(weights, device="cpu")
-    raw, debiased = [], []
-    for _ in range(300):
-        reference = draw.normal(size=(200, d)), ["a", "b"] * 100
-        monkeypatch.setattr(metric.features, "reference", lambda of, reference=reference: reference)
-        found = metric.figures({"features": draw.normal(size=(8, d))}, scope(tmp_path))
-        raw.append(found["csfid"].value)
-        debiased.append(found["csfid_debiased"].value)
-    assert np.mean(raw) == pytest.approx(d / 4 + d / 100, rel=0.05)
-    assert abs(np.mean(debiased)) < 2 * np.std(debiased) / np.sqrt(len(debiased))
-
-
-def test_reference_features_are_kept(weights, tmp_path, monkeypatch):
-    metric, where = StillLifeFid(weights, size=10, device="cpu"), scope(tmp_path)
-    features, classes = metric.features.reference(where.reference)
-    monkeypatch.setattr(Reference, "reference", None)
-    again, names = metric.features.reference(where.reference)
-    assert np.array_equal(features, again)
-    assert list(names) == list(classes) == ["a", "b"] * 5
-    found = metric.figures({"features": features}, where)["fid"]
-    assert found.value == pytest.approx(0, abs=1e-6)
+        load(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"features.safetensors: no such file"):
+        StillLifeExtractor(str(tmp_path))
 
 
 def test_classes_and_reference_of_still_life():
@@ -311,10 +257,11 @@ def test_classes_and_reference_of_still_life():
 
 
 def test_clip_score_is_open_clips_cosine(clip):
-    metric = ClipScore(f"local-dir:{clip}", device="cpu")
+    metric = ClipScore(OpenClip(f"local-dir:{clip}", device="cpu"))
     texts = ["a bowl of apples", "pears"]
     asks = [EditRequest(text, lambda: None, text) for text in texts]
     images = pictures(2)
+    images = pixels(images) / 255
     found = metric.facts(Batch(asks, images, images, None))["clip_score"]
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{clip}")
     tokens = open_clip.get_tokenizer(f"local-dir:{clip}")(texts)
@@ -324,13 +271,73 @@ def test_clip_score_is_open_clips_cosine(clip):
     torch.testing.assert_close(found, 100 * cosine.clamp(min=0), atol=1e-4, rtol=1e-4)
 
 
+def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):
+    """torchmetrics clamps the mean of scores; ours agree with it before that, and differ after."""
+    ours = OpenClip(f"local-dir:{clip}", device="cpu")
+    metric, texts, images = ClipScore(ours), ["a bowl of apples", "pears", "a dark wall"], pixels(pictures(3)) / 255
+
+    class Adapter(nn.Module):
+        """Our CLIP behind the interface that torchmetrics asks of a model of transformers."""
+
+        config = SimpleNamespace(text_config=SimpleNamespace(max_position_embeddings=32))
+
+        def get_image_features(self, pictures):
+            return ours.features(pictures)
+
+        def get_text_features(self, tokens, mask):
+            return ours.reader.features(tokens)
+
+    class Processor:
+        tokenizer = SimpleNamespace(truncation=True)
+
+        def __call__(self, text=None, images=None, **settings):
+            if images is not None:
+                return {"pixel_values": torch.stack([ours.prepare(image) for image in images])}
+            tokens = torch.stack([ours.reader.prepare(each) for each in text])
+            return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+
+    theirs = CLIPScore(model_name_or_path=lambda: (Adapter(), Processor()))
+    theirs.update(list(pixels(images)), texts)
+    asks = [EditRequest(text, lambda: None, text) for text in texts]
+    seen, said = ours(pixels(images)), torch.stack([ours.reader.prepare(text) for text in texts])
+    cosine = 100 * torch.nn.functional.cosine_similarity(seen, ours.reader.features(said))
+    torch.testing.assert_close(theirs.score / theirs.n_samples, cosine.mean())
+    found = metric.facts(Batch(asks, images, images, None))["clip_score"]
+    torch.testing.assert_close(found, cosine.clamp(min=0))
+    monkeypatch.setattr(OpenClip, "features", lambda self, prepared: seen * torch.tensor([[1.0], [-1.0], [1.0]]))
+    turned = metric.facts(Batch(asks, images, images, None))["clip_score"]
+    assert (turned >= 0).all()
+
+
+def test_directional_clip_is_the_formula_and_an_unchanged_picture_has_no_direction(clip):
+    ours = OpenClip(f"local-dir:{clip}", device="cpu")
+    before, after = (pixels(pictures(3, seed)) / 255 for seed in (0, 1))
+    after[1] = before[1]
+    asks = [
+        EditRequest(str(i), lambda: None, target, "apples") for i, target in enumerate(("pears", "plums", "apples"))
+    ]
+    found = ClipDirectional(ours).facts(Batch(asks, before, after, None))
+    unit = torch.nn.functional.normalize
+    one, two = (unit(ours(pixels(each))) for each in (before, after))
+    said = unit(ours.reader.features(torch.stack([ours.reader.prepare(text) for text in ("apples", "pears")])))
+    expected = torch.nn.functional.cosine_similarity(two[:1] - one[:1], said[1:] - said[:1])
+    assert found["clip_directional"][0] == pytest.approx(100 * expected.item(), abs=1e-3)
+    assert found["clip_directional"][1:].tolist() == [0, 0]
+    assert found["clip_unchanged"].tolist() == [0, 1, 1]
+    none = [replace(ask, source=None) for ask in asks]
+    assert ClipDirectional(ours).missing(Batch(none, before, after, None)) == "the benchmark has no source texts"
+
+
 def test_a_clip_without_weights_is_refused(clip, tmp_path):
     (tmp_path / "open_clip_config.json").write_text((clip / "open_clip_config.json").read_text())
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (tmp_path / name).write_text((clip / name).read_text())
     assert json.loads((tmp_path / "open_clip_config.json").read_text())["model_cfg"]["embed_dim"] == 32
-    with pytest.raises(FileNotFoundError, match=f"clip.model = local-dir:{tmp_path}: no such weights"):
-        ClipScore(f"local-dir:{tmp_path}", device="cpu")
+    said = f"clip.model = local-dir:{tmp_path}.*: no such weights. {tmp_path} must hold open_clip_config"
+    with pytest.raises(FileNotFoundError, match=said):
+        OpenClip(f"local-dir:{tmp_path}", device="cpu")
+    with pytest.raises(FileNotFoundError, match=r"open_clip knows these pretrained= of it: .*openai"):
+        OpenClip("ViT-B-32", "none such", device="cpu")
 
 
 def test_the_network_has_the_layers_that_lpips_compares():
@@ -340,14 +347,64 @@ def test_the_network_has_the_layers_that_lpips_compares():
 
 def test_several_metrics_share_one_pass(weights, monkeypatch):
     """One network for all, and one pass for each batch."""
-    metrics = [StillLifeLpips(weights, "cpu"), EditAccuracy(weights, "cpu"), CounterfactualError(weights, "cpu")]
-    metrics.append(StillLifeFid(weights, 4, "cpu"))
-    network, passes = metrics[0].judge.network, []
-    given = network.activations
-    monkeypatch.setattr(network, "activations", lambda images: passes.append(1) or given(images))
+    network = load(weights, "cpu")
+    metrics = [Lpips(network), CounterfactualError(network), StructureDistance(StillLifeTokens(weights, "cpu"))]
+    passes, given = [], network.network.activations
+    monkeypatch.setattr(network.network, "activations", lambda images: passes.append(1) or given(images))
     first = batch(StillLifeScenes(size=4), pictures(4))
     second = Batch(first.requests, first.inputs, pictures(4, 1), None, first.truths)
     found = [metric.facts(each) for each in (first, second) for metric in metrics]
-    assert len(passes) == 4  # the inputs, the exact answers, two batches of edits
-    assert not torch.equal(found[0]["lpips"], found[4]["lpips"])
+    assert len(passes) <= 6  # the inputs, the exact answers, two batches of edits; and pictures scaled by 1
+    assert not torch.equal(found[0]["lpips"], found[3]["lpips"])
     assert torch.equal(metrics[0].facts(first)["lpips"], found[0]["lpips"])
+
+
+# ---------------------------------------------------------------------------------------------- background, structure
+
+
+def test_background_is_over_the_mask_or_as_pie_bench_has_it(weights):
+    benchmark = StillLifeScenes(size=4)
+    edits = pictures(4)
+    given = batch(benchmark, edits)
+    inside = torch.stack([ask.mask() for ask in given.requests]) > 0.5
+    network = load(weights, "cpu")
+    ours, pie = (BackgroundError(network, average).facts(given) for average in ("mask", "pie_compat"))
+    for i in range(4):
+        one, other, out = given.inputs[i], edits[i], ~inside[i, 0]
+        assert ours["mse_outside"][i] == pytest.approx(1000 * (one - other)[:, out].square().mean().item(), rel=1e-4)
+        assert ours["mse_inside"][i] == pytest.approx(1000 * (one - other)[:, ~out].square().mean().item(), rel=1e-4)
+        black, black2 = (torch.where(out, each, 0.0)[None] for each in (one, other))
+        theirs = torchmetrics.functional.image.peak_signal_noise_ratio(black2, black, data_range=1.0)
+        assert pie["psnr_outside"][i] == pytest.approx(theirs.item(), abs=1e-3)
+        assert pie["mse_outside"][i] == pytest.approx(1000 * (black - black2).square().mean().item(), rel=1e-4)
+        theirs = structural_similarity_index_measure(black2, black, data_range=1.0)
+        assert pie["ssim_outside"][i] == pytest.approx(theirs.item(), abs=1e-5)
+        assert pie["lpips_outside"][i] == pytest.approx(PerceptualDistance(network)(black, black2).item(), rel=1e-4)
+    assert (pie["psnr_outside"] > ours["psnr_outside"]).all()  # black pixels inside count as right
+    same = BackgroundError(network).facts(batch(benchmark))
+    assert same["ssim_outside"].tolist() == pytest.approx([1] * 4)
+    assert same["lpips_outside"].tolist() == [0] * 4
+    with pytest.raises(ValueError, match=r"average = 'pie' is none of mask, pie_compat"):
+        check_literal("average", "pie", AVERAGES)
+
+
+def test_structure_distance_is_that_of_self_similarities(weights):
+    network = StillLifeTokens(weights, "cpu")
+    one, other = pictures(2), pictures(2, 1)
+    found = StructureDistance(network).facts(pair(one, other))["dino_structure"]
+    expected = []
+    for a, b in zip(one, other, strict=True):
+        first, second = (torch.nn.functional.normalize(network.tokens(x[None])[0]) for x in (a, b))
+        expected.append(1000 * torch.nn.functional.mse_loss(second @ second.T, first @ first.T).item())
+    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+    assert StructureDistance(network).facts(pair(one, one))["dino_structure"].tolist() == [0, 0]
+    seen = []
+    fake = SimpleNamespace(hash="x", knows="anything", tokens=lambda x: seen.append(x.max()) or x.flatten(2))
+    StructureDistance(fake, "pie_compat").facts(pair(one, other))
+    assert seen[0] > 200  # the published code's range, kept for comparison
+
+
+def test_a_distance_to_a_set_needs_a_set(weights):
+    metric = SetDistance(Fid(), StillLifeExtractor(weights, device="cpu"))
+    asks = [EditRequest("a", lambda: None, "b")]
+    assert metric.missing(Batch(asks, pictures(1), pictures(1), None)) == "no reference pictures"

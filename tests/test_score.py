@@ -1,5 +1,6 @@
 """Scores lie beside their run, are never computed twice, and refuse a run that is not whole."""
 
+import hashlib
 import json
 import shutil
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from baselines.bounds import Copy, Oracle, RoundTrip
 from diffedit.backbones.stable_diffusion import StableDiffusion
@@ -19,9 +21,15 @@ from diffedit.types import EditRequest
 from eval.benchmarks.stilllife.benchmarks import StillLifeScenes
 from eval.curves import curves, save
 from eval.gallery import Gallery, IncompleteRunError
-from eval.metrics.distribution import StillLifeFid
-from eval.metrics.stilllife import CounterfactualError, EditAccuracy, MaskIou, StillLifeLpips
-from eval.score import collect, find, per_image, score
+from eval.metrics.accuracy import EditAccuracy
+from eval.metrics.classwise import Csfid
+from eval.metrics.frechet import Fid
+from eval.metrics.perceptual import Lpips
+from eval.metrics.sets import SetDistance
+from eval.metrics.stilllife import CounterfactualError, MaskIou
+from eval.networks.stilllife import StillLifeExtractor, load
+from eval.report import NotComparableError, collect, comparable, write_run
+from eval.score import Settings, find, per_image, score
 from eval.tables import terminal, wide
 from scripts.plot import compared
 from scripts.train.features import FeaturesPart
@@ -48,13 +56,18 @@ def made(tmp_path_factory):
         run.close()
     weights = str(folder / "features")
     metrics = {
-        "lpips": StillLifeLpips(weights, "cpu"),
-        "accuracy": EditAccuracy(weights, "cpu"),
+        "lpips": Lpips(load(weights, "cpu")),
+        "accuracy": EditAccuracy(StillLifeExtractor(weights, "logits", "cpu")),
         "mask_iou": MaskIou(),
-        "counterfactual": CounterfactualError(weights, "cpu"),
-        "fid": StillLifeFid(weights, 16, "cpu"),
+        "counterfactual": CounterfactualError(load(weights, "cpu")),
+        "fid": SetDistance(Fid(), StillLifeExtractor(weights, device="cpu"), 16),
+        "csfid": SetDistance(Csfid(), StillLifeExtractor(weights, device="cpu"), 16),
     }
     return folder / "runs", metrics, folder / "cache"
+
+
+def settings(cache, resamples=100, **more):
+    return Settings(cache, resamples=resamples, **more)
 
 
 @pytest.fixture
@@ -64,13 +77,13 @@ def runs(made, tmp_path):
     shutil.copytree(source, tmp_path / "runs")
     roots = find(str(tmp_path / "runs/*/*/*/*"))
     for root in roots:
-        assert score(root, metrics, cache, resamples=100) == list(metrics)
+        assert score(root, metrics, settings(cache)) == list(metrics)
     return roots, metrics, cache
 
 
 def test_floor_and_ceiling(runs):
     table = wide(collect(runs[0])).set_index("method")
-    assert list(dict.fromkeys(table.index)) == ["copy", "round_trip", "oracle", "diffedit"]
+    assert list(dict.fromkeys(table.index)) == ["real", "copy", "round_trip", "oracle", "diffedit"]
     assert table.index.value_counts()["copy"] == table.index.value_counts()["oracle"] == 1
     assert table.index.value_counts()["diffedit"] == 2
     assert table.loc["copy", "lpips"] == 0
@@ -81,6 +94,21 @@ def test_floor_and_ceiling(runs):
     assert np.isnan(table.loc["copy", "mask_iou"])
     assert table.loc["diffedit", "mask_iou"].nunique() == 1
     assert (collect(runs[0]).n == 8).all()
+    assert table.loc["real", "fid"] > 0
+    assert np.isnan(table.loc["real", "lpips"])
+
+
+def test_the_unedited_inputs_stand_in_every_table(runs):
+    """They are scored with each run, and equal to the bit to a run of editor copy, which takes their place."""
+    copied = collect([root for root in runs[0] if root.parts[-2] == "copy"])
+    alone = collect([root for root in runs[0] if root.parts[-2] == "diffedit"])
+    computed = alone[alone.editor == "copy"].set_index("metric")
+    assert set(computed.run) == {""}
+    ran = copied[(copied.run != "") & (copied.ratio == 0.5)].set_index("metric")
+    for metric in ("lpips", "accuracy", "cf_psnr", "fid"):
+        assert computed.value[metric] == ran.value[metric]
+        assert computed.low[metric] == ran.low[metric]
+    assert "" not in set(copied[copied.editor == "copy"].run)
 
 
 def test_figures_are_those_of_the_pictures_on_disk(runs):
@@ -106,16 +134,78 @@ def test_nothing_is_scored_twice_and_a_changed_edit_is_scored_again(runs):
     roots, metrics, cache = runs
     root = next(each for each in roots if each.parts[-2] == "diffedit")
     before = {path: path.stat().st_mtime_ns for path in (root / "scores").iterdir()}
-    assert score(root, metrics, cache, resamples=100) == []
+    assert score(root, metrics, settings(cache)) == []
     assert before == {path: path.stat().st_mtime_ns for path in (root / "scores").iterdir()}
-    assert score(root, metrics, cache, resamples=50) == list(metrics)
+    assert score(root, metrics, settings(cache, 50)) == list(metrics)
     (root / "scores/lpips.json").unlink()
-    assert score(root, metrics, cache, resamples=50) == ["lpips"]
+    assert score(root, metrics, settings(cache, 50)) == ["lpips"]
     record = next((root / "records").iterdir())
     said = json.loads(record.read_text())
-    said["edits"][0]["sha256"] = "0" * 64
+    edit = root / said["edits"][0]["file"]
+    Image.new("RGB", (64, 64), "red").save(edit)
+    with pytest.raises(OSError, match=f"{edit.name}: truncated or changed after the run wrote it"):
+        Gallery(root).load_edit(said["edits"][0])
+    said["edits"][0]["sha256"] = hashlib.sha256(edit.read_bytes()).hexdigest()
     record.write_text(json.dumps(said))
-    assert score(root, metrics, cache, resamples=50) == list(metrics)
+    assert score(root, metrics, settings(cache, 50)) == list(metrics)
+
+
+def own_figures(root):
+    """The values of a run by (ratio, metric)."""
+    own = figures(root)
+    return own[own.run != ""].set_index(["ratio", "metric"]).value.to_dict()
+
+
+def test_other_resamples_and_a_new_metric_touch_no_picture(runs, monkeypatch):
+    roots, metrics, cache = runs
+    root = next(each for each in roots if each.parts[-2] == "diffedit")
+    before = own_figures(root)
+
+    def refuse(*args):
+        raise AssertionError("a picture was opened")
+
+    monkeypatch.setattr("eval.gallery.load", refuse)
+    monkeypatch.setattr("eval.networks.stilllife.StillLifeFeatures.forward", refuse)
+    assert score(root, metrics, settings(cache, 77)) == list(metrics)
+    assert before == pytest.approx(own_figures(root))
+    fid2 = {"fid2": SetDistance(Fid(), metrics["fid"].extractor, 12)}
+    monkeypatch.undo()
+    monkeypatch.setattr("eval.gallery.load", refuse)
+    assert score(root, metrics | fid2, settings(cache, 77)) == ["fid2"]
+
+
+def test_a_run_has_its_figures_in_one_table_and_one_file(runs):
+    root = next(each for each in runs[0] if each.parts[-2] == "diffedit")
+    write_run(root)
+    table, said = pd.read_parquet(root / "scores.parquet"), json.loads((root / "metrics.json").read_text())
+    own = table[table.run != ""]
+    assert len(own[own.metric == "lpips"]) == 2
+    assert {"ratio", "metric", "value", "low", "high", "n", "made_by", "version"} <= set(table)
+    assert said["n"] == said["expected"] == 8
+    assert said["metrics"]["csfid"]["undefined"] == "the benchmark has no target classes"
+    row = next(each for each in said["metrics"]["lpips"]["rows"] if each["ratio"] == 1.0)
+    assert row["value"] == own[(own.metric == "lpips") & (own.ratio == 1)].value.item()
+    assert said["environment"]["packages"]["torch"]
+    shares = per_image(root, "fid")
+    assert shares[1.0].mean() == pytest.approx(own[(own.metric == "fid") & (own.ratio == 1)].value.item())
+
+
+def test_runs_of_other_requests_or_networks_are_not_compared(runs):
+    scores = collect(runs[0])
+    assert comparable(scores) is scores
+    for column, value, said in (
+        ("n", 9, "different n are not compared"),
+        ("version", "2", "different versions of the benchmark are not compared"),
+        ("set", "other", "different settings of the benchmark are not compared"),
+    ):
+        other = scores[scores.editor == "diffedit"].assign(**{column: value}, run="elsewhere")
+        with pytest.raises(NotComparableError, match=rf"stilllife_scenes: runs of {said}.*(\n.*)*elsewhere"):
+            comparable(pd.concat([scores, other]))
+    other = scores[(scores.editor == "diffedit") & (scores.metric == "fid")].assign(made_by="fid-9", run="elsewhere")
+    with pytest.raises(NotComparableError, match=r"fid was measured in different ways(.*\n)*.*fid-9: elsewhere"):
+        comparable(pd.concat([scores, other]))
+    with pytest.raises(NotComparableError):
+        curves(pd.concat([scores, other.assign(metric="lpips")]), "lpips", "accuracy")
 
 
 def test_an_undefined_metric_says_why(runs):
@@ -132,10 +222,10 @@ def test_an_incomplete_run_is_refused_by_name(runs):
     said = json.loads(record.read_text())
     record.write_text(json.dumps(said | {"status": "failed", "error": "OSError: broken"}))
     with pytest.raises(IncompleteRunError, match=rf"1 of 8 requests have no edits.*\n  {said['id']}: OSError: broken"):
-        score(root, metrics, cache)
+        score(root, metrics, settings(cache))
     record.unlink()
     with pytest.raises(IncompleteRunError, match=f"{said['id']}: not run yet"):
-        score(root, metrics, cache)
+        score(root, metrics, settings(cache))
 
 
 def test_a_run_of_another_version_and_no_run_are_refused(runs, tmp_path):
@@ -150,13 +240,18 @@ def test_a_run_of_another_version_and_no_run_are_refused(runs, tmp_path):
         find(str(tmp_path / "nothing/*"))
 
 
-def test_a_truncated_edit_is_named(runs):
+def test_a_truncated_edit_and_a_missing_one_are_named(runs, tmp_path):
     roots, metrics, cache = runs
     root = roots[0]
     path = sorted((root / "images/1").iterdir())[0]
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(OSError, match=path.name):
-        score(root, metrics, cache, resamples=10)
+    shutil.rmtree(root / "scores")
+    for name in ("lpips", "fid"):
+        with pytest.raises(OSError, match=path.name):
+            score(root, {name: metrics[name]}, settings(tmp_path / "cache", 10))
+    path.unlink()
+    with pytest.raises(IncompleteRunError, match=rf"1 edits are gone; start the run again:\n  images/1/{path.name}"):
+        score(root, metrics, settings(cache))
 
 
 def test_plots_and_tables(runs, tmp_path):
@@ -169,7 +264,7 @@ def test_plots_and_tables(runs, tmp_path):
     assert "round_trip" in svg
     with pytest.raises(KeyError, match="beauty was not scored; there are accuracy, cf_lpips"):
         curves(scores, "lpips", "beauty")
-    assert terminal(scores, "title").row_count == 5
+    assert terminal(scores, "title").row_count == 6
     assert [column.header for column in terminal(scores, "title", ["lpips", "csfid"]).columns] == [
         "method", "ratio", "lpips ↓",
     ]  # fmt: skip
@@ -179,10 +274,10 @@ def test_two_runs_of_an_editor_are_told_apart(runs):
     scores = collect(runs[0])
     other = scores[scores.editor.isin(("diffedit", "copy"))].assign(name="editor.guidance=3", run="other")
     found = wide(pd.concat([scores, other])).method
-    assert list(dict.fromkeys(found[:4])) == [
-        "copy (default)", "copy (editor.guidance=3)", "round_trip", "oracle",
+    assert list(dict.fromkeys(found[:5])) == [
+        "real", "copy (default)", "copy (editor.guidance=3)", "round_trip", "oracle",
     ]  # fmt: skip
-    assert set(found[4:]) == {"diffedit (default)", "diffedit (editor.guidance=3)"}
+    assert set(found[5:]) == {"diffedit (default)", "diffedit (editor.guidance=3)"}
     elsewhere = scores[scores.editor == "diffedit"].assign(run="elsewhere")
     named = set(wide(pd.concat([scores, elsewhere])).method)
     assert {name for name in named if "diffedit" in name} == {
@@ -197,7 +292,7 @@ def test_a_run_whose_requests_have_changed_is_refused(runs):
     said = json.loads(record.read_text())
     record.write_text(json.dumps(said | {"target": "something else"}))
     with pytest.raises(ValueError, match=rf"{said['id']} is not what was edited: target: something else -> "):
-        score(roots[0], metrics, cache)
+        score(roots[0], metrics, settings(cache))
 
 
 def test_methods_are_compared_where_they_reach_the_same_accuracy(runs, monkeypatch):
@@ -213,13 +308,13 @@ def test_methods_are_compared_where_they_reach_the_same_accuracy(runs, monkeypat
         return pd.DataFrame(values, index, columns=[0.5, 1.0])
 
     monkeypatch.setattr("scripts.plot.per_image", given)
-    table = compared(more, "diffedit", [0.375, 0.9], "lpips", 100)
+    table = compared(more, "diffedit", "accuracy", [0.375, 0.9], "lpips", 100)
     cells = [list(column.cells) for column in table.columns]
     assert cells[0] == ["sdedit", "sdedit"]  # floor and ceiling are no methods
     assert cells[2] == ["0.0500", "nan"]
     assert cells[3] == ["0.1500", "nan"]
     assert cells[4] == ["-0.1000", "nan"]
-    assert compared(scores, "ilvr", [0.5], "lpips", 100) is None
+    assert compared(scores, "ilvr", "accuracy", [0.5], "lpips", 100) is None
 
 
 class Folder:
@@ -254,10 +349,11 @@ def test_any_benchmark_is_scored_by_what_it_allows(made, tmp_path, tiny, count):
         run.save(next(ask for ask in asks if ask.id == outcome.id), outcome)
     run.close()
     chosen = {name: metrics[name] for name in ("lpips", "accuracy", "mask_iou", "counterfactual", "fid")}
-    assert score(root, chosen, cache, resamples=10, batch=1) == list(chosen)
+    assert score(root, chosen, settings(cache, 10, batch=1)) == list(chosen)
     said = {name: json.loads((root / f"scores/{name}.json").read_text())["undefined"] for name in chosen}
-    assert said["lpips"] == "the network knows only Still Life"
-    assert said["fid"] == "the benchmark has no reference pictures"
+    assert said["lpips"] == "the network knows only Still Life; networks=photographs takes others"
+    assert said["fid"] == "the network knows only Still Life; networks=photographs takes others"
+    assert said["accuracy"] == "the benchmark has no target classes"
     assert said["counterfactual"] == "the benchmark knows no counterfactuals"
     assert said["mask_iou"] == (None if count == 1 else "the benchmark has no exact masks")
     assert set(collect([root]).metric) == ({"mask_iou"} if count == 1 else set())

@@ -1,7 +1,7 @@
 """Whether a classifier sees what an edit asked for."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from eval.networks import Extractor, unknown
 from eval.networks.stilllife import CHOICES
 
 
+@runtime_checkable
 class Classifier(Extractor, Protocol):
     """An extractor whose features are logits. `labels` are their classes, as the benchmark names them."""
 

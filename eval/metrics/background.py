@@ -75,8 +75,11 @@ def error(one: Pictures, other: Pictures, region: Region) -> Float[Tensor, " b"]
 
 
 def ssim(one: Pictures, other: Pictures) -> Float[Tensor, "b 1 H W"]:
-    """Structural similarity of each pixel (Wang et al., 2004; Gaussian window of 11, sigma 1.5), mean over channels."""
+    """Structural similarity of each pixel (Wang et al., 2004; Gaussian window of 11, sigma 1.5), mean over channels.
+
+    In float64: in float32 its differences of squares make 0.99999 of equal pictures.
+    """
     _, spread = structural_similarity_index_measure(
-        other, one, data_range=1.0, reduction="none", return_full_image=True
+        other.double(), one.double(), data_range=1.0, reduction="none", return_full_image=True
     )
-    return spread.mean(1, keepdim=True)
+    return spread.mean(1, keepdim=True).float()

@@ -1,7 +1,7 @@
 """Distances of the set of edits to real pictures, by the features of any network."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import pandas as pd
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from eval.reference import Reference
 from eval.statistics import Shares
 
 
+@runtime_checkable
 class Distance(Protocol):
     """A distance of features to reference statistics.
 

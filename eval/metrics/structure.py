@@ -1,6 +1,6 @@
 """Structure distance: whether the parts of a picture are still alike as they were (Tumanyan et al., 2022)."""
 
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from eval.metrics import means
 from eval.networks import Knows, unknown
 
 
+@runtime_checkable
 class Tokens(Protocol):
     """A network that describes places of a picture: keys of a ViT's attention, or features on a grid."""
 
@@ -60,5 +61,6 @@ class StructureDistance:
 
     def similarity(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b t t"]:
         """Cosines of all pairs of places."""
-        tokens = F.normalize(self.network.tokens(images * self.scale), dim=2)
+        images = images if self.scale == 1 else images * self.scale  # the same object is known again
+        tokens = F.normalize(self.network.tokens(images), dim=2)
         return tokens @ tokens.transpose(1, 2)
