@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -133,6 +133,12 @@ def read(path: Path) -> Reference:
     return Reference(**told, **arrays, class_mean=means)
 
 
+@lru_cache(4)
+def once(path: Path, modified: int) -> Reference:
+    """`read`, and remembered: every ratio asks for it, and its factor takes a while."""
+    return read(path)
+
+
 @dataclass
 class Sums:
     """Mean and covariance of a stream, in float64, about the first picture so that nothing cancels."""
@@ -237,14 +243,14 @@ class References:
                 raise FileNotFoundError(
                     f"{path}: no statistics by {extractor.name}; scripts/reference_stats.py makes them"
                 )
-            return read(path)
+            return once(path, path.stat().st_mtime_ns)
         hold = Counter(self.labels if all(self.labels) else [""] * len(self.labels))
         told = [VERSION, extractor.hash, self.name, self.benchmark.version, size, self.resolution, sorted(hold.items())]
         path = self.cache / f"reference-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.safetensors"
         if not path.is_file():
             found = measured(extractor, self.pictures(size, hold), f"{size} pictures of {self.name}", size)
             write(path, found.data())
-        return read(path)
+        return once(path, path.stat().st_mtime_ns)
 
     def pictures(self, size: int, hold: "Counter[str]") -> Iterator[Real]:
         """The benchmark's: `size` for the statistics, then others of each class to be held out."""

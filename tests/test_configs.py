@@ -1,11 +1,14 @@
 """Contract: every yaml composes, and every editor runs on the exact model. New files join by themselves."""
 
+import inspect
 from dataclasses import MISSING, fields
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -14,6 +17,7 @@ from diffedit.reconstruct import Reconstruct
 from diffedit.rng import RequestNoise
 from diffedit.stages import Rank, staged
 from diffedit.types import Editor, EditRequest
+from eval.loggers import Logger
 from eval.metrics import Metric
 from eval.tables import published
 
@@ -128,6 +132,44 @@ def test_every_metric_is_one_and_says_which_way_is_better(metric):
     assert isinstance(built, Metric)
     assert set(built.better.values()) <= {"higher", "lower"}
     assert built.fingerprint() == instantiate(cfg[metric], _convert_="all").fingerprint()
+
+
+@pytest.mark.parametrize("group", names("networks"))
+def test_every_network_has_the_settings_of_its_class(group):
+    """Without making it: the weights of photographs' networks are not here."""
+    cfg = composed(f"networks={group}", "metric=[lpips]", name="score", backbone=False).networks
+    assert set(cfg) == {"fid", "csfid", "kid", "lpips", "clip", "cmmd", "classifier", "structure"}
+    for name in cfg:
+        settings = OmegaConf.to_container(cfg[name], resolve=True)
+        made = locate(settings.pop("_target_"))
+        known = inspect.signature(made).parameters
+        assert set(settings) == set(known), name
+        if group == "stilllife":
+            given = {key: each.default for key, each in known.items() if key not in ("output", "path")}
+            assert {key: settings[key] for key in given} == given
+
+
+def test_weights_that_are_not_there_stop_before_any_work(monkeypatch, tmp_path):
+    """The message names the file and the place, whatever the network."""
+    for name in ("TORCH_HOME", "HF_HOME", "TMPDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    cfg = composed("networks=photographs", "metric=[lpips,fid]", name="score", backbone=False)
+    for metric, said in (("lpips", "alexnet-owt-7be5be79.pth"), ("fid", "inception-2015-12-05.pt")):
+        with pytest.raises(InstantiationException, match=rf"networks\.{metric}\.weights.*{said}"):
+            instantiate(cfg.metric[metric], _convert_="all")
+
+
+@pytest.mark.parametrize("name", names("logger"))
+def test_every_logger_is_one(name):
+    cfg = composed(f"logger={name}", name="score", backbone=False).logger
+    assert isinstance(instantiate(cfg), Logger)
+
+
+def test_reference_statistics_compose():
+    cfg = composed("out=elsewhere", name="reference_stats", backbone=False)
+    assert set(cfg.extractors) <= set(cfg.networks)
 
 
 @pytest.mark.parametrize("name", names("reconstruct"))

@@ -10,9 +10,11 @@ import open_clip
 import pytest
 import torch
 import torchmetrics
+from safetensors.torch import save_file
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.multimodal.clip_score import CLIPScore
+from torchvision.transforms.functional import to_pil_image
 
 from diffedit.settings import check_literal
 from diffedit.types import EditRequest
@@ -29,6 +31,7 @@ from eval.metrics.perceptual import Lpips
 from eval.metrics.sets import SetDistance
 from eval.metrics.stilllife import CounterfactualError, MaskIou
 from eval.metrics.structure import StructureDistance
+from eval.networks import Extractor
 from eval.networks.clip import OpenClip
 from eval.networks.stilllife import CHOICES, StillLifeExtractor, StillLifeFeatures, StillLifeTokens, load
 from scripts.train.clip import ClipPart
@@ -338,6 +341,26 @@ def test_a_clip_without_weights_is_refused(clip, tmp_path):
         OpenClip(f"local-dir:{tmp_path}", device="cpu")
     with pytest.raises(FileNotFoundError, match=r"open_clip knows these pretrained= of it: .*openai"):
         OpenClip("ViT-B-32", "none such", device="cpu")
+
+
+def test_the_architecture_of_vit_b_32_is_read_from_a_folder(tmp_path):
+    """open_clip's own ViT-B-32 with random weights, in its layout: our features are its own, of its own preparation."""
+    with torch.random.fork_rng():
+        model, _, _ = open_clip.create_model_and_transforms("ViT-B-32")
+    values = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": values}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
+    ours = OpenClip(f"local-dir:{tmp_path}", device="cpu", knows="anything")
+    images = pixels(pictures(2, side=300))
+    assert isinstance(ours, Extractor)
+    assert (ours.side, ours.range) == (224, (-2.0, 2.0))
+    prepare = open_clip.image_transform(224, is_train=False, interpolation="bicubic", **values)
+    given = torch.stack([prepare(to_pil_image(image)) for image in images])
+    with torch.no_grad():
+        seen, said = model.eval().encode_image(given), model.encode_text(open_clip.get_tokenizer("ViT-B-32")(["a cat"]))
+    assert torch.equal(ours(images), seen)
+    assert torch.equal(ours.reader.features(ours.reader.prepare("a cat")[None]), said)
 
 
 def test_the_network_has_the_layers_that_lpips_compares():

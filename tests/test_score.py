@@ -28,7 +28,7 @@ from eval.metrics.perceptual import Lpips
 from eval.metrics.sets import SetDistance
 from eval.metrics.stilllife import CounterfactualError, MaskIou
 from eval.networks.stilllife import StillLifeExtractor, load
-from eval.report import NotComparableError, collect, comparable, write_run
+from eval.report import NotComparableError, collect, comparable, figures, write_run
 from eval.score import Settings, find, per_image, score
 from eval.tables import terminal, wide
 from scripts.plot import compared

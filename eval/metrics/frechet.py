@@ -31,22 +31,22 @@ def frechet(
         raise ValueError("a Fréchet distance needs two images or more in each set")
     own = features.mean(0)
     centred = (features - own) / np.sqrt(n - 1)
-    vectors, values = left_singular(centred @ factor)
+    values, spectrum = nuclear(centred @ factor)
     trace, squares = values.sum(), (centred**2).sum(1)
     distance = ((own - mean) ** 2).sum() + squares.sum() + (factor**2).sum() - 2 * trace
     along = 2 * np.sqrt(n - 1) * centred @ (own - mean)
-    adds = along + (n * squares - squares.sum()) - (n * vectors**2 @ values - trace)
+    adds = along + (n * squares - squares.sum()) - (n * spectrum - trace)
     return float(distance), adds
 
 
-def left_singular(matrix: Float[ndarray, "n k"]) -> tuple[Float[ndarray, "n r"], Float[ndarray, " r"]]:
-    """Left singular vectors and singular values, by way of the smaller triangular factor."""
+def nuclear(matrix: Float[ndarray, "n k"]) -> tuple[Float[ndarray, " r"], Float[ndarray, " n"]]:
+    """Singular values s, and sum of s_j U_ij^2 for each row i, by way of the smaller triangular factor."""
     if len(matrix) <= matrix.shape[1]:
         left, values, _ = np.linalg.svd(np.linalg.qr(matrix.T, mode="r").T)
-        return left, values
-    basis, triangle = np.linalg.qr(matrix)
-    left, values, _ = np.linalg.svd(triangle)
-    return basis @ left, values
+        return values, left**2 @ values
+    _, values, right = np.linalg.svd(np.linalg.qr(matrix, mode="r"))
+    seen = values > values[0] * np.finfo(np.float64).eps * len(matrix)
+    return values, ((matrix @ right[seen].T) ** 2 / values[seen]).sum(1)
 
 
 class Fid:
