@@ -33,10 +33,10 @@ def figures(root: Path, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     of another set are not to be compared), version of the benchmark, ratio (NaN: none), metric, value, low, high, n,
     better (higher or lower), made_by (metric, network, reference).
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []  # files without a version are not of metrics, or of an older release
     for path in sorted((root / "scores").glob("*.json")):
         said = json.loads(path.read_bytes())
-        if "made_by" not in said or (metrics is not None and path.stem not in metrics):
+        if "version" not in said or (metrics is not None and path.stem not in metrics):
             continue
         about = {"set": said["benchmark"], "version": said["version"], "made_by": said["made_by"]}
         for editor, kind in ((None, "rows"), ("copy", "copy"), ("real", "real")):
@@ -95,7 +95,7 @@ def write_run(root: Path) -> None:
     told: dict[str, Any] = {"run": names(root), "metrics": {}}
     for path in sorted((root / "scores").glob("*.json")):
         said = json.loads(path.read_bytes())
-        if "made_by" not in said:
+        if "version" not in said:
             continue
         told |= {name: said[name] for name in ("benchmark", "version", "environment")} | {
             "n": said["n"],

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from eval.loggers import FOLDERS, Logger, NoLogger, Tensorboard, Wandb, answers, samples_of
-from eval.score import collect
+from eval.report import collect
 
 ROOT = Path(__file__).parents[1]
 CONFIG = {"editor": {"_target_": "a.B", "steps": 50}, "ratios": [0.3, 1.0]}
@@ -40,7 +40,8 @@ def make(root):
     rows += [{"ratio": r, "metric": "mask_iou", "value": 0.75, "low": None, "high": None} for r in VALUES]
     rows += [{"ratio": 0.3, "metric": "accuracy", "value": None, "low": None, "high": None}]
     better = {"lpips": "lower", "mask_iou": "higher", "accuracy": "higher"}
-    said = {"made_by": "x", "benchmark": "set", "better": better, "rows": [row | {"n": 3} for row in rows]}
+    said = {"made_by": "x", "benchmark": "set", "version": "1", "n": 3, "better": better, "copy": [], "real": []}
+    said |= {"rows": [row | {"n": 3} for row in rows]}
     (root / "scores/all.json").write_text(json.dumps(said))
     for r in VALUES:
         for i, name in enumerate(("b", "a%2Fz", "a%2Fb")):
@@ -284,7 +285,7 @@ REAL = """
 import json, os, sys, time
 from pathlib import Path
 from eval.loggers import Wandb, samples_of
-from eval.score import collect
+from eval.report import collect
 
 roots = [Path(each) for each in sys.argv[1:]]
 given = collect(roots), {str(root): samples_of(root, 8) for root in roots}

@@ -94,12 +94,13 @@ def test_the_commands_work_without_arguments(tmp_path):
     assert done.returncode == 0, said(done)
     runs = f"{tmp_path}/runs/*/*/*/*"
     small = ["metric.fid.size=16", f"cache={tmp_path}/cache", f"out={tmp_path}/scores.csv"]
-    done = call("score.py", f"run={runs}", *small)
+    done = call("score.py", f"run={runs}", "logger=tensorboard", *small)
     assert done.returncode == 0, said(done)
     scores = pd.read_csv(tmp_path / "scores.csv")
     oracle = scores[scores.editor == "oracle"].set_index(["metric", "ratio"]).value
     assert oracle["accuracy", 1.0] == 1
     assert oracle["cf_psnr", 1.0] == 100
+    assert len(list((tmp_path / "runs").glob("*/*/*/*/tensorboard/*"))) == 2
     again = call("score.py", f"run={runs}", *small)
     assert said(again).count("all there") == 2
     done = call("plot.py", f"run={runs}", f"out={tmp_path}/plots", "at=[]")

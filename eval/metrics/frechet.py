@@ -39,6 +39,15 @@ def frechet(
     return float(distance), adds
 
 
+def between(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"]) -> float:
+    """The distance of two sets of features."""
+    if len(other) < 2:
+        raise ValueError("a Fréchet distance needs two images or more in each set")
+    other = np.asarray(other, dtype=np.float64)
+    mean = other.mean(0)
+    return frechet(one, mean, (other - mean).T / np.sqrt(len(other) - 1))[0]
+
+
 def nuclear(matrix: Float[ndarray, "n k"]) -> tuple[Float[ndarray, " r"], Float[ndarray, " n"]]:
     """Singular values s, and sum of s_j U_ij^2 for each row i, by way of the smaller triangular factor."""
     if len(matrix) <= matrix.shape[1]:

@@ -14,7 +14,7 @@ from diffedit.runs import to_picture
 from diffedit.sampler import Sampler
 from eval.benchmarks.stilllife.scene import SPLITS, Scene, sample
 from eval.metrics.distance import psnr
-from eval.metrics.distribution import frechet
+from eval.metrics.frechet import between
 from eval.networks.stilllife import agreement, load
 from eval.sheet import sheet
 from scripts.train.clip import rivals
@@ -78,7 +78,7 @@ def diffusion(
     real, others = (
         torch.cat([network(x).features for x in renders(each)]) for each in (chosen, scenes(4 * count, FIRST + count))
     )
-    fid, floor = (frechet(own.numpy(), others.numpy()) for own in (torch.cat([each.features for each in seen]), real))
+    fid, floor = (between(own.numpy(), others.numpy()) for own in (torch.cat([each.features for each in seen]), real))
     figures = {name: good.float().mean().item() for name, good in by_name.items()}
     figures |= {"all_four": torch.stack(list(by_name.values())).all(0).float().mean().item()}
     shown = [(scene.caption(), to_picture(x)) for scene, x in zip(chosen[:24], images, strict=False)]
@@ -95,4 +95,4 @@ def pixels(weights: Path, features: Path, count: int, steps: int) -> dict[str, f
     )
     real = torch.cat([network(x).features for x in renders(chosen)])
     seen = torch.cat([network(x).features for x in drawn.split(64)])
-    return {"fid": frechet(seen.numpy(), real.numpy())}
+    return {"fid": between(seen.numpy(), real.numpy())}
