@@ -65,6 +65,7 @@ class Reference:
         kept_labels: their classes.
         held: features of other pictures of the same kind, which are in no statistic: the floor, (h, d).
         held_labels: their classes.
+        memory: what was computed of it by others.
     """
 
     source: str
@@ -79,6 +80,7 @@ class Reference:
     kept_labels: list[str]
     held: Float[ndarray, "h d"]
     held_labels: list[str]
+    memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def factor(self) -> Float[ndarray, "d k"]:
@@ -126,11 +128,11 @@ def read(path: Path) -> Reference:
         with safe_open(path, "numpy") as file:
             told = json.loads(file.metadata()["reference"])
             arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        means = dict(zip(told["class_n"], arrays.pop("class_mean", ()), strict=True))
+        told.pop("version")
+        return Reference(**told, **arrays, class_mean=means)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise OSError(f"{path}: no statistics of scripts/reference_stats.py ({error})") from error
-    means = dict(zip(told["class_n"], arrays.pop("class_mean", ()), strict=True))
-    told.pop("version")
-    return Reference(**told, **arrays, class_mean=means)
 
 
 @lru_cache(4)

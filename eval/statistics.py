@@ -62,7 +62,8 @@ class Draws:
 
     Attributes:
         n: images.
-        groups: the class of each image; classes are then resampled each for itself, so none is ever empty.
+        groups: the class of each image; classes of two images or more are resampled each for itself, so that none is
+            ever empty.
         resamples: how many.
         seed: of the resampling.
         level: of the intervals.
@@ -85,11 +86,12 @@ class Draws:
         object.__setattr__(self, "weights", weights)
 
     def members(self) -> list[ndarray]:
-        """The places of the images of each group, in the order of the groups' names."""
+        """The places of the images of each group; groups of a single image are one, or they would have no spread."""
         if self.groups is None:
             return [np.arange(self.n)]
-        groups = np.asarray(self.groups)
-        return [np.flatnonzero(groups == name) for name in np.unique(groups)]
+        _, group, sizes = np.unique(self.groups, return_inverse=True, return_counts=True)
+        group[sizes[group] == 1] = -1
+        return [np.flatnonzero(group == k) for k in np.unique(group)]
 
     def means(self, values: Float[ndarray, "n ..."]) -> Float[ndarray, "resamples ..."]:
         """The mean of each resample."""

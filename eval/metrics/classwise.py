@@ -68,7 +68,8 @@ class Sfid:
         own = features.astype(np.float64) - reference.mean
         raw, debiased = over_set(own @ own.T, labels)
         scatters = [(reference.n, float(np.trace(reference.cov)))]
-        if sum(reference.class_n.values()) == reference.n:  # as many of each class as there were: no chance in that
+        counts = reference.class_n.values()
+        if sum(counts) == reference.n and min(counts) > 1:  # as many of each class as there were: no chance in that
             scatters = [(count, reference.class_scatter[name]) for name, count in reference.class_n.items()]
         return {"sfid": raw, "sfid_debiased": moved(debiased, -within(scatters))}
 

@@ -73,6 +73,8 @@ class Fid:
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
     ) -> dict[str, Shares]:
         """NaN of a single image."""
+        if reference.n < 2:
+            raise ValueError(f"fid: {reference.source}: {reference.n} reference picture; two are needed at the least")
         if len(features) < 2:
             return {"fid": Shares(float("nan"))}
         value, adds = frechet(features, reference.mean, reference.factor)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -35,20 +34,24 @@ def mmd(features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[
     All pictures at once, not subsets of 1,000 as in other codes, which save memory.
     """
     known = reference.kept
+    if len(known) < 2:
+        raise ValueError(f"{reference.source}: features of {len(known)} pictures were kept (keep=), two are needed")
     parts = np.array_split(features, -(-len(features) // ROWS))
     across = np.concatenate([gram(part, known).mean(1) for part in parts])
     kernel = gram(features, features) - across[:, None] - across[None]
-    biased, unbiased = over_set(kernel, labels)
-    within = within_means(known.tobytes(), known.shape, tuple(reference.kept_labels), gram)
-    return tuple(moved(*each) for each in zip((biased, unbiased), within, strict=True))
+    found = over_set(kernel, labels)
+    return tuple(moved(*each) for each in zip(found, within(reference, gram), strict=True))
 
 
-@lru_cache(8)
-def within_means(data: bytes, shape: tuple[int, int], labels: tuple[str, ...], gram: Gram) -> tuple[float, float]:
-    """The mean of the kernel over all pairs, and over pairs of different pictures; the same at every ratio."""
-    features = np.frombuffer(data, dtype=np.float64).reshape(shape)
-    biased, unbiased = over_set(gram(features, features), labels)
-    return biased.value, unbiased.value
+def within(reference: Reference, gram: Gram) -> tuple[float, float]:
+    """The mean of the reference's own kernel over all pairs, and over pairs of different pictures.
+
+    Remembered with the reference: it is the same at every ratio.
+    """
+    if gram not in reference.memory:
+        biased, unbiased = over_set(gram(reference.kept, reference.kept), reference.kept_labels)
+        reference.memory[gram] = (biased.value, unbiased.value)
+    return reference.memory[gram]
 
 
 class Kid:

@@ -25,11 +25,11 @@ def unbiased(kernel: Kernel) -> float:
 
 
 def influence(kernel: Kernel) -> Float[ndarray, " n"]:
-    """What each image adds to `unbiased`, to first order (sums to 0)."""
-    n = len(kernel)
-    if n < 2:
-        return np.zeros(n)
-    return 2 * ((kernel.sum(1) - np.diagonal(kernel)) / (n - 1) - unbiased(kernel))
+    """What each image adds to the mean over all pairs, to first order (sums to 0).
+
+    The pair of an image with itself is in: without, it would be (n - 2) / (n - 1) of it, and nothing for two images.
+    """
+    return 2 * (kernel.mean(1) - kernel.mean())
 
 
 def second_order(kernel: Kernel) -> float:
@@ -47,7 +47,7 @@ def second_order(kernel: Kernel) -> float:
     return float(square / pairs - 2 * three / (pairs * (n - 2)) + four / (pairs * (n - 2) * (n - 3)))
 
 
-def narrowing(kernels: Sequence[Kernel]) -> float:
+def narrowing(kernels: Sequence[Float[ndarray, "_ _"]]) -> float:
     """By what to scale the influences of all classes, so that resampling them has the variance of the statistic.
 
     To first order alone it would count the second-order part of the variance twice: near 0, and for few images in many
@@ -61,14 +61,14 @@ def narrowing(kernels: Sequence[Kernel]) -> float:
         second = second_order(kernel)
         spread = ((kernel.sum(1) - np.diagonal(kernel)) / (n - 1)).var(ddof=1)
         first = (spread - second * (n - 2) / (n - 1) ** 2) * ((n - 1) / (n - 2)) ** 2
-        quadratic = 2 * second / (n * (n - 1))
-        true, least, linear = true + 4 * first / n + quadratic, least + quadratic, linear + 4 * spread / n
+        quadratic, rough = 2 * second / (n * (n - 1)), influence(kernel).var(ddof=1) / n
+        true, least, linear = true + 4 * first / n + quadratic, least + quadratic, linear + rough
     if linear <= 0:
         return 1.0
-    return float(np.sqrt(np.clip(max(true, least) / linear, 0.05, 1.5)))
+    return float(np.sqrt(np.clip(max(true, least) / linear, 0.05, 1.0)))
 
 
-def shares(kernels: Sequence[Kernel], members: Sequence[ndarray]) -> tuple[Shares, Shares]:
+def shares(kernels: Sequence[Float[ndarray, "_ _"]], members: Sequence[ndarray]) -> tuple[Shares, Shares]:
     """(mean over classes of the mean over all pairs, the same over pairs of different images), with their shares.
 
     Args:
@@ -76,18 +76,11 @@ def shares(kernels: Sequence[Kernel], members: Sequence[ndarray]) -> tuple[Share
         members: places of each class's images in the set.
     """
     total, classes, scale = sum(map(len, members)), len(kernels), narrowing(kernels)
-    value = {name: np.zeros(classes) for name in ("biased", "unbiased")}
-    images = {name: np.zeros(total) for name in value}
-    for c, (kernel, places) in enumerate(zip(kernels, members, strict=True)):
-        n, diagonal = len(kernel), np.diagonal(kernel)
-        weight = total / (classes * n)
-        value["unbiased"][c] = unbiased(kernel)
-        value["biased"][c] = kernel.mean()
-        images["unbiased"][places] = weight * scale * influence(kernel)
-        own = (diagonal - diagonal.mean()) / n
-        images["biased"][places] = weight * own + images["unbiased"][places] * (n - 1) / n
-    found = [Shares(float(value[name].mean()), value[name].mean() + images[name]) for name in value]
-    return found[0], found[1] if np.isfinite(found[1].value) else Shares(float("nan"))
+    images = np.zeros(total)
+    for kernel, places in zip(kernels, members, strict=True):
+        images[places] = total / (classes * len(kernel)) * scale * influence(kernel)
+    biased, fair = (float(np.mean([of(kernel) for kernel in kernels])) for of in (np.mean, unbiased))
+    return Shares(biased, biased + images), Shares(fair, fair + images) if np.isfinite(fair) else Shares(fair)
 
 
 def over_set(kernel: Kernel, labels: Sequence[str]) -> tuple[Shares, Shares]:
@@ -107,9 +100,9 @@ def over_set(kernel: Kernel, labels: Sequence[str]) -> tuple[Shares, Shares]:
         block = kernel[np.ix_(own, own)]
         means[own, c] = (block.sum(1) - np.diagonal(block)) / (len(own) - 1)
     rows = means @ np.asarray([len(own) / n for own in places])
-    value, images = rows.mean(), np.empty(n)
+    value, images, near = rows.mean(), np.empty(n), kernel.mean(1)
     for own in places:
-        images[own] = value + 2 * (rows[own] - rows[own].mean())
+        images[own] = value + 2 * (near[own] - near[own].mean())
     whole = kernel.mean()
     return Shares(float(whole), images - value + whole), Shares(float(value), images)
 
