@@ -2,6 +2,7 @@
 
 import os
 import platform
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ HOST = quote(platform.node(), safe="").replace(".", "-")
 def write(path: Path, data: bytes) -> None:
     """Write a file so that it is either whole or absent, also after a crash: temporary name, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{threading.get_ident()}.{HOST}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()

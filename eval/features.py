@@ -85,9 +85,10 @@ class FeatureStore:
     def index(self, extractor: Any) -> dict[str, tuple[Path, int]]:
         """Where the features of each key lie."""
         if extractor.hash not in self.known:
-            own = self.known[extractor.hash] = {}
+            own: dict[str, tuple[Path, int]] = {}
             for path in sorted((self.root / extractor.hash).glob("*.parquet")):
-                own.update((key, (path, row)) for row, key in enumerate(shard_keys(path)))
+                own.update((key, (path, row)) for row, key in enumerate(shard_column(path, "key").to_pylist()))
+            self.known[extractor.hash] = own
         return self.known[extractor.hash]
 
     def fill(self, extractor: Any, items: Iterable[Item]) -> int:
@@ -120,24 +121,26 @@ class FeatureStore:
         width = features.shape[1]
         column = pa.FixedSizeListArray.from_arrays(pa.array(features.astype(np.float32).ravel()), width)
         data = pa.BufferOutputStream()
-        pq.write_table(pa.table({"key": list(keys), "features": column}), data, compression="none")
+        pq.write_table(
+            pa.table({"key": list(keys), "features": column}), data, compression="none", write_page_checksum=True
+        )
         told = hashlib.sha256("\n".join([*keys, str(os.getpid())]).encode()).hexdigest()[:16]
         path = self.root / extractor.hash / f"{told}.parquet"
         write(path, data.getvalue().to_pybytes())
         self.known[extractor.hash].update((key, (path, row)) for row, key in enumerate(keys))
 
 
-def shard_keys(path: Path) -> list[str]:
-    """The keys of a shard; an OSError that names it where it cannot be read."""
+def shard_column(path: Path, name: str) -> pa.Array:
+    """A column of a shard; an OSError that names it where it cannot be read."""
     try:
-        return pq.read_table(path, columns=["key"])["key"].to_pylist()
-    except (OSError, pa.ArrowException) as error:
+        return pq.read_table(path, columns=[name], page_checksum_verification=True)[name].combine_chunks()
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise OSError(f"{path}: not a shard of features; delete it, it is computed again ({error})") from error
 
 
 def shard_features(path: Path) -> Float[ndarray, "n d"]:
     """All features of a shard."""
-    column = pq.read_table(path, columns=["features"])["features"].combine_chunks()
+    column = shard_column(path, "features")
     return column.flatten().to_numpy().reshape(len(column), -1)
 
 
@@ -150,6 +153,7 @@ def extracted(
     def prepared(item: Loadable) -> Tensor:
         return extractor.prepare(item.load())
 
+    room = None  # one place for all batches: fresh memory for each costs page faults
     under_way: deque[tuple[list[Any], list[Future]]] = deque()
     with ThreadPoolExecutor(threads, "decoder") as pool:
         parts = batched(items, batch)
@@ -160,9 +164,20 @@ def extracted(
                 part, futures = under_way.popleft()
                 for later in itertools.islice(parts, 1):
                     under_way.append((later, [pool.submit(prepared, item) for item in later]))
-                yield part, extractor.features(torch.stack([future.result() for future in futures]))
+                room = stacked(futures, batch, room)
+                yield part, extractor.features(room[: len(part)])
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def stacked(futures: list[Future], batch: int, room: Tensor | None) -> Tensor:
+    """The results of some futures, which are forgotten, in the first rows of `room`, or of a new one that fits."""
+    rows = [future.result() for future in futures]
+    futures.clear()
+    if room is None or room.shape[1:] != rows[0].shape:
+        room = rows[0].new_empty((batch, *rows[0].shape))
+    torch.stack(rows, out=room[: len(rows)])
+    return room
 
 
 def check(extractor: Any, items: Sequence[Loadable], features: Float[Tensor, "b d"]) -> None:

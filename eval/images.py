@@ -1,11 +1,12 @@
 """Pictures and masks from disk to tensors: every mode, orientation and size that a data set throws at a loader."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -144,3 +145,47 @@ def to_tensor(picture: Image.Image) -> Float[Tensor, "c h w"]:
     """RGB or L to floats in [0, 1], channels first."""
     values = np.array(picture, dtype=np.float32) / 255
     return torch.from_numpy(values.reshape(picture.height, picture.width, -1)).permute(2, 0, 1).contiguous()
+
+
+class Real(NamedTuple):
+    """A real picture.
+
+    Attributes:
+        label: its class; "" where it has none.
+        name: for messages.
+        load: gives its pixels.
+        held: whether it is held out of the statistics, for the floor.
+    """
+
+    label: str
+    name: str
+    load: Any
+    held: bool = False
+
+
+def folder_pictures(root: Path, load: Any, per_class: int | None = None, held: int = 0) -> Iterator[Real]:
+    """Pictures below a folder; the first folder's name is the class, so that classes take turns; flat: no classes.
+
+    Args:
+        root: folder.
+        load: (path) to pixels.
+        per_class: most of each class, by name.
+        held: of each class, the first ones, to be held out.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    endings = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
+    groups: dict[str, list[Path]] = {}
+    files = [Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names]
+    for path in sorted(files):
+        if path.suffix.lower() in endings:
+            parts = path.relative_to(root).parts
+            groups.setdefault(parts[0] if len(parts) > 1 else "", []).append(path)
+    if not groups:
+        raise FileNotFoundError(f"folder = {root}: no pictures there ({', '.join(sorted(endings))})")
+    groups = {label: paths[:per_class] for label, paths in sorted(groups.items())}
+    for i in range(max(map(len, groups.values()))):
+        for label, paths in groups.items():
+            if i < len(paths):
+                yield Real(label, str(paths[i]), lambda path=paths[i]: load(path), i < held)

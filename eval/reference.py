@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -18,24 +18,9 @@ from torch import Tensor
 
 from diffedit.files import located, write
 from eval.features import check, extracted, pixels
+from eval.images import Real
 
 VERSION = "1"
-
-
-class Real(NamedTuple):
-    """A real picture.
-
-    Attributes:
-        label: its class; "" where it has none.
-        name: for messages.
-        load: gives its pixels.
-        held: whether it is held out of the statistics, for the floor.
-    """
-
-    label: str
-    name: str
-    load: Any
-    held: bool = False
 
 
 @runtime_checkable
@@ -80,7 +65,7 @@ class Reference:
     kept_labels: list[str]
     held: Float[ndarray, "h d"]
     held_labels: list[str]
-    memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def factor(self) -> Float[ndarray, "d k"]:
@@ -222,6 +207,8 @@ class References:
         labels: of the run's requests: as many pictures are held out for the floor.
         cache: folder.
         folder: of `scripts/reference_stats.py`; None takes the benchmark's own pictures.
+        batch: pictures in a network call.
+        threads: that decode.
     """
 
     benchmark: Any
@@ -230,6 +217,8 @@ class References:
     labels: tuple[str, ...]
     cache: Path
     folder: Path | None = None
+    batch: int = 64
+    threads: int = 2
 
     def missing(self) -> str | None:
         """Why there is nothing to compare with."""
@@ -250,7 +239,8 @@ class References:
         told = [VERSION, extractor.hash, self.name, self.benchmark.version, size, self.resolution, sorted(hold.items())]
         path = self.cache / f"reference-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.safetensors"
         if not path.is_file():
-            found = measured(extractor, self.pictures(size, hold), f"{size} pictures of {self.name}", size)
+            source, stream = f"{size} pictures of {self.name}", self.pictures(size, hold)
+            found = measured(extractor, stream, source, size, self.batch, self.threads)
             write(path, found.data())
         return once(path, path.stat().st_mtime_ns)
 
@@ -265,30 +255,3 @@ class References:
             yield Real(label, f"reference picture {i} of {self.name}", lambda image=image: pixels(image), i >= size)
             if i >= size - 1 and not any(wanted[each] for each in hold):
                 return
-
-
-def folder_pictures(root: Path, load: Any, per_class: int | None = None, held: int = 0) -> Iterator[Real]:
-    """Pictures below a folder; the first folder's name is the class, so that classes take turns; flat: no classes.
-
-    Args:
-        root: folder.
-        load: (path) to pixels.
-        per_class: most of each class, by name.
-        held: of each class, the first ones, to be held out.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    endings = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in endings and path.is_file():
-            parts = path.relative_to(root).parts
-            groups.setdefault(parts[0] if len(parts) > 1 else "", []).append(path)
-    if not groups:
-        raise FileNotFoundError(f"folder = {root}: no pictures there ({', '.join(sorted(endings))})")
-    groups = {label: paths[:per_class] for label, paths in sorted(groups.items())}
-    for i in range(max(map(len, groups.values()))):
-        for label, paths in groups.items():
-            if i < len(paths):
-                yield Real(label, str(paths[i]), lambda path=paths[i]: load(path), i < held)

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from diffedit.environment import environment
-from diffedit.files import write
+from diffedit.files import located, write
 from diffedit.runs import request_facts
 from eval.facts import Facts, image_table, measure, read_facts, whole, write_table
 from eval.features import FeatureStore
@@ -61,7 +61,7 @@ class Settings:
         if self.reference is None:
             return None
         digest = hashlib.sha256()
-        for path in sorted(Path(self.reference).glob("*.safetensors")):
+        for path in sorted(located(self.reference).glob("*.safetensors")):
             digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()[:16]
 
@@ -88,7 +88,8 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
         return []
     labels = [request.label for request in gallery.requests]
     about = (gallery.benchmark, name_of(gallery), gallery.resolution, tuple(labels), settings.cache, settings.reference)
-    scope, draws = Scope(gallery.requests, References(*about)), draws_for(labels, settings)
+    references = References(*about, settings.batch, settings.threads)
+    scope, draws = Scope(gallery.requests, references), draws_for(labels, settings)
     fresh = {n: m for n, m in todo.items() if kept[n].get("key") != keys[n]}
     reasons, facts = measure(gallery, {n: m for n, m in fresh.items() if m.reads == "pictures"}, settings.batch)
     for name, metric in todo.items():

@@ -11,8 +11,8 @@ from tqdm.auto import tqdm
 
 from diffedit.files import write
 from eval.features import pixels
-from eval.images import ImageFile
-from eval.reference import HasReference, Real, folder_pictures, measured
+from eval.images import ImageFile, Real, folder_pictures
+from eval.reference import HasReference, measured
 
 log = logging.getLogger("reference_stats")
 

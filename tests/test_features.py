@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from diffedit.files import write
-from eval.features import AHEAD, FeatureStore, Item, pixels
-from eval.images import ImageFile
-from eval.reference import Real, measured
+from eval.features import FeatureStore, Item, pixels
+from eval.images import ImageFile, Real
+from eval.reference import measured
 
 ROOT = Path(__file__).parents[1]
 
@@ -287,8 +287,7 @@ def test_pictures_alive_at_once_do_not_grow_with_their_number(tmp_path, pictures
     counted, batch, threads = Counted(), 8, 2
     items = [Item(str(i), str(i), lambda i=i: counted.born(pictures.picture(i))) for i in range(n)]
     assert FeatureStore(tmp_path, batch, threads, shard=64).fill(counted, items) == n
-    ahead = (AHEAD + 1) * batch
-    assert ahead // 2 < counted.most <= ahead + 2 * threads + 2  # a picture and its preparation a thread; two batches
+    assert batch < counted.most <= 3 * batch + 2 * threads + 2  # that one, two ahead; pairs in the threads; batches
     assert counted.alive == 0
 
 
@@ -302,7 +301,7 @@ def test_nor_do_those_of_a_stream_whose_items_hold_them(pictures, n):
             yield Real("", str(i), lambda picture=picture: picture, i % 5 == 0)
 
     assert measured(counted, stream(), "a stream", keep=10, batch=batch).n == n * 4 // 5
-    assert counted.most <= 2 * (AHEAD + 2) * batch + 8
+    assert counted.most <= 2 * 4 * batch + 8
     assert counted.alive == 0
 
 
@@ -330,7 +329,7 @@ PASS = """
 import statistics, sys, time, torch
 from pathlib import Path
 from eval.features import FeatureStore, Item, pixels
-from eval.images import ImageFile
+from eval.images import ImageFile, Real
 
 torch.set_num_threads(1)
 torch.manual_seed(0)

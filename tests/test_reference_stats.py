@@ -23,12 +23,12 @@ from diffedit.runs import RunDirectory
 from eval.benchmarks.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
 from eval.features import pixels
 from eval.gallery import IncompleteRunError
-from eval.images import ImageFile, Resize
+from eval.images import ImageFile, Real, Resize, folder_pictures
 from eval.metrics.classwise import Csfid
 from eval.metrics.frechet import Fid
 from eval.metrics.sets import SetDistance
 from eval.networks.stilllife import StillLifeExtractor
-from eval.reference import Real, Reference, References, folder_pictures, measured, read
+from eval.reference import Reference, References, measured, read
 from eval.report import NotComparableError, collect, comparable
 from eval.score import Settings, score
 from scripts.train.features import FeaturesPart

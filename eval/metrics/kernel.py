@@ -1,7 +1,6 @@
 """Kernel distances of sets of features: KID and CMMD. Unbiased, so their floor is 0 at any n."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from eval.reference import Reference
 from eval.statistics import Shares
 
 Gram = Callable[[Float[ndarray, "n d"], Float[ndarray, "m d"]], Float[ndarray, "n m"]]
+Prepare = Callable[[ndarray], ndarray]
 ROWS = 1024  # of a kernel matrix at a time
 
 
@@ -27,31 +27,25 @@ def gaussian(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"]) -> Float[
     return np.exp((one @ other.T - 1) / 100)
 
 
-def mmd(features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str], gram: Gram) -> tuple[Shares, ...]:
+def mmd(
+    features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str], gram: Gram, prepare: Prepare
+) -> tuple[Shares, ...]:
     """Squared maximum mean discrepancy with its shares: over all pairs, and unbiased, over pairs of different pictures.
 
     h(x, y) = k(x, y) - g(x) - g(y) + c, with g the mean of k over the reference and c its mean over pairs within it.
     All pictures at once, not subsets of 1,000 as in other codes, which save memory.
     """
-    known = reference.kept
-    if len(known) < 2:
-        raise ValueError(f"{reference.source}: features of {len(known)} pictures were kept (keep=), two are needed")
-    parts = np.array_split(features, -(-len(features) // ROWS))
+    if len(reference.kept) < 2:
+        raise ValueError(
+            f"{reference.source}: features of {len(reference.kept)} pictures were kept (keep=), two are needed"
+        )
+    own, known = prepare(features), prepare(reference.kept)
+    if gram not in reference.memory:  # the same at every ratio
+        reference.memory[gram] = tuple(each.value for each in over_set(gram(known, known), reference.kept_labels))
+    parts = np.array_split(own, -(-len(own) // ROWS))
     across = np.concatenate([gram(part, known).mean(1) for part in parts])
-    kernel = gram(features, features) - across[:, None] - across[None]
-    found = over_set(kernel, labels)
-    return tuple(moved(*each) for each in zip(found, within(reference, gram), strict=True))
-
-
-def within(reference: Reference, gram: Gram) -> tuple[float, float]:
-    """The mean of the reference's own kernel over all pairs, and over pairs of different pictures.
-
-    Remembered with the reference: it is the same at every ratio.
-    """
-    if gram not in reference.memory:
-        biased, unbiased = over_set(gram(reference.kept, reference.kept), reference.kept_labels)
-        reference.memory[gram] = (biased.value, unbiased.value)
-    return reference.memory[gram]
+    found = over_set(gram(own, own) - across[:, None] - across[None], labels)
+    return tuple(moved(*each) for each in zip(found, reference.memory[gram], strict=True))
 
 
 class Kid:
@@ -65,7 +59,7 @@ class Kid:
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
     ) -> dict[str, Shares]:
         """NaN of a single image."""
-        _, found = mmd(features.astype(np.float64), reference, labels, polynomial)
+        _, found = mmd(features, reference, labels, polynomial, np.float64)
         return {"kid": scaled(found, 1000)}
 
 
@@ -84,8 +78,7 @@ class Cmmd:
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
     ) -> dict[str, Shares]:
         """As the authors' code computes it, and unbiased."""
-        reference = replace(reference, kept=unit(reference.kept))
-        biased, unbiased = mmd(unit(features), reference, labels, gaussian)
+        biased, unbiased = mmd(features, reference, labels, gaussian, unit)
         return {"cmmd": scaled(biased, 1000), "cmmd_debiased": scaled(unbiased, 1000)}
 
 

@@ -37,7 +37,7 @@ class Extractor(Protocol):
         """One picture as the network takes it; called from worker threads, on the CPU."""
 
     def features(self, prepared: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        """The network, without gradients; float32, on the CPU."""
+        """The network, without gradients; float32, on the CPU, and no view of what was prepared."""
 
     def __call__(self, pictures: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
         """Both."""
