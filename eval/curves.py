@@ -12,7 +12,9 @@ from eval.tables import BOUNDS, methods, wide
 
 # Colours that differ also for colour-blind eyes (Okabe and Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKS = {"real": "P", "copy": "s", "round_trip": "D", "oracle": "*"}
+MARKS = {"copy": "s", "round_trip": "D", "oracle": "*"}
+
+FAR = 3  # times the range of the methods, beyond which a bound is not drawn
 
 
 def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
@@ -44,9 +46,8 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
             axes.annotate(
                 f"{row.ratio:g}", place, xytext=(4, -10), textcoords="offset points", fontsize=7, color=colour
             )
-    for name in BOUNDS:
-        own = frame[frame.editor == name]
-        axes.plot(own[x], own[y], MARKS[name], color="0.4", label=name if len(own) else None, markersize=8)
+    bounds(axes, frame, x, y)
+    floor(axes, scores, y)
     better = dict(zip(scores.metric, scores.better, strict=True))
     axes.set_xlabel(f"{x} (to the input; {better[x]} is better)" if x == "lpips" else f"{x} ({better[x]} is better)")
     axes.set_ylabel(f"{y} ({better[y]} is better)")
@@ -54,6 +55,32 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
     axes.grid(color="0.92")
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def bounds(axes: Axes, frame: pd.DataFrame, x: str, y: str) -> None:
+    """Copy, round trip and oracle; one that would squeeze the methods into a corner is told in the legend instead."""
+    seen = frame[~frame.editor.isin(("copy", "round_trip", "real"))]
+    for name in BOUNDS:
+        own = frame[frame.editor == name]
+        if own.empty:
+            continue
+        far = (pd.concat([own[y] - seen[y].max(), seen[y].min() - own[y]])).max()
+        if len(seen) > 1 and far > FAR * (seen[y].max() - seen[y].min()):
+            label, place = f"{name}: {own[x].iloc[0]:.3g}, {own[y].iloc[0]:.4g} (beyond)", ([], [])
+        else:
+            label, place = name, (own[x], own[y])
+        axes.plot(*place, MARKS[name], color="0.4", label=label, markersize=8)
+
+
+def floor(axes: Axes, scores: pd.DataFrame, y: str) -> None:
+    """What as many real pictures have, where y is a distance to a set: a line and its interval."""
+    own = scores[(scores.editor == "real") & (scores.metric == y)]
+    if own.empty:
+        return
+    row = own.iloc[0]
+    axes.axhline(row.value, color="0.4", linestyle=":", linewidth=1.2, label="real")
+    if pd.notna(row.low):
+        axes.axhspan(row.low, row.high, color="0.5", alpha=0.12, linewidth=0)
 
 
 def errors(axes: Axes, scores: pd.DataFrame, method: str, x: str, y: str, colour: str) -> None:

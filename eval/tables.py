@@ -55,9 +55,10 @@ def terminal(
 ) -> Table:
     """The wide table for a terminal, with these figures (None: all); an arrow shows which way is better.
 
+    A figure is followed by the larger half of its interval.
     `others` are published figures: rows below, marked as such.
     """
-    frame = wide(scores).drop(columns="editor")
+    frame, errors = wide(scores).drop(columns="editor"), half_widths(scores)
     if others is not None:
         rows = others.pivot(index="method", columns="metric", values="value").loc[list(dict.fromkeys(others.method))]
         frame = pd.concat([frame, rows.reset_index().assign(method=lambda x: x.method + " (published)")])
@@ -68,13 +69,27 @@ def terminal(
     for name in frame.columns:
         arrow = {"higher": " ↑", "lower": " ↓"}.get(better.get(name, ""), "")
         shown.add_column(name + arrow, justify="left" if name == "method" else "right")
-    for row in frame.itertuples(index=False):
-        shown.add_row(*(text(value) for value in row))
+    for row in frame.to_dict("records"):
+        place = (row["method"], None if pd.isna(row.get("ratio")) else row["ratio"])
+        shown.add_row(*(text(value, errors.get((*place, name))) for name, value in row.items()))
     return shown
 
 
-def text(value: object) -> str:
-    """Four digits; nothing for what is not defined."""
+def half_widths(scores: pd.DataFrame) -> dict[tuple[str, float | None, str], float]:
+    """The larger half of the interval by method, ratio (None: where it is the same at every ratio) and metric."""
+    half = (scores.high - scores.value).combine(scores.value - scores.low, max)
+    found = {}
+    for method, ratio, metric, each in zip(methods(scores), scores.ratio, scores.metric, half, strict=True):
+        found[method, ratio, metric] = each
+        found.setdefault((method, None, metric), each)
+    return found
+
+
+def text(value: object, error: float | None = None) -> str:
+    """Four digits, and the error as far; nothing for what is not defined."""
     if isinstance(value, str):
         return value
-    return "" if pd.isna(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    if pd.isna(value):
+        return ""
+    digits = 3 if abs(value) < 10 else 1
+    return f"{value:.{digits}f}" + ("" if error is None or pd.isna(error) else f" ±{error:.{digits}f}")
