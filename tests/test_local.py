@@ -189,6 +189,7 @@ def test_under_a_random_mask_only_the_new_kind_is_asked_for(metric):
 def scores():
     rows = [("blended_latent", "precision", 0.8), ("blended_latent", "seconds", 1.0)]
     shared = {"benchmark": "b", "backbone": "m", "name": "n", "run": "r", "set": "s", "ratio": 0.75, "n": 4}
+    shared |= {"low": 0.5, "high": 1.2}
     return pd.DataFrame([{"editor": e, "metric": m, "value": v, "better": "higher", **shared} for e, m, v in rows])
 
 
@@ -207,6 +208,7 @@ def test_published_rows_are_marked():
     line = next(line for line in text.splitlines() if "Blended Latent Diffusion (published)" in line)
     assert "0.287" in line
     assert "0.540" in line
+    assert "0.800 ±0.400" in text  # the larger half of the interval
     assert text.index("blended_latent") < text.index("(published)")
     assert "diversity" not in text
 
