@@ -21,7 +21,7 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "") -> Figure:
     """The figure.
 
     Args:
-        scores: as `eval.score.collect` returns, of one benchmark.
+        scores: as `eval.report.collect` returns, of one benchmark.
         x: metric of fidelity to the input.
         y: metric of the edit.
         title: above it.

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from tqdm.auto import tqdm
 from diffedit.files import write
 from eval.gallery import Batch, Gallery
 from eval.metrics import Metric
-from eval.reference import References
 from eval.report import table_bytes
 from eval.statistics import Shares
 
 Facts = dict[float | None, dict[str, np.ndarray]]  # by ratio (None: of the unedited inputs) and name
+SHARE = "share:"  # before a figure's name: each picture's share in it, where that is not what was measured on it
 WIDEST = 16  # numbers of a fact that is kept with the scores; longer ones are features, which the store keeps
 
 
@@ -52,18 +52,13 @@ def measure(
 
 
 @torch.no_grad()
-def whole(gallery: Gallery, metric: Metric, references: References) -> tuple[str | None, Facts]:
-    """(why it is not defined, facts) of a metric that reads features alone, which are kept."""
-    batches = gallery.whole(references)
-    if reason := metric.missing(batches[gallery.ratios[0]]):
-        return reason, {}
-    found: Facts = {}
+def kept_facts(gallery: Gallery, metric: Metric, batches: Mapping[float | None, Batch]) -> Iterator[tuple[Any, dict]]:
+    """(ratio, facts) of a metric that reads features alone, a ratio at a time: they are kept, and may be many."""
     for ratio, batch in batches.items():
         values = metric.facts(batch)
         for fact, each in values.items():
             check(each, gallery.root, batch, fact)
-        found[ratio] = {fact: each.numpy() for fact, each in values.items()}
-    return None, found
+        yield ratio, {fact: each.numpy() for fact, each in values.items()}
 
 
 def check(values: torch.Tensor, root: Path, batch: Batch, fact: str) -> None:
@@ -74,19 +69,21 @@ def check(values: torch.Tensor, root: Path, batch: Batch, fact: str) -> None:
 
 
 def image_table(gallery: Gallery, facts: Facts, shares: Mapping[Any, Mapping[str, Shares]], path: Path) -> None:
-    """One row per request and ratio (NaN: unedited): what was measured on an image, and its shares."""
+    """One row per request and ratio (NaN: unedited): what was measured on an image, and its shares in figures."""
     shared = {"id": [each.id for each in gallery.requests], "label": [each.label for each in gallery.requests]}
     parts = [pd.DataFrame(shared | {"ratio": float("nan")})[:0]]
     for ratio, found in facts.items():
-        columns = {name: list(each) if each.ndim > 1 else each for name, each in found.items() if width(each) <= WIDEST}
-        images = {name: each.images for name, each in shares[ratio].items() if each.images is not None}
-        parts.append(pd.DataFrame(shared | {"ratio": float("nan") if ratio is None else ratio} | images | columns))
+        columns = {name: list(each) if each.ndim > 1 else each for name, each in found.items()}
+        for name, each in shares[ratio].items():
+            if each.images is not None and not np.array_equal(each.images, found.get(name, ())):
+                columns[f"{SHARE}{name}"] = each.images
+        parts.append(pd.DataFrame(shared | {"ratio": float("nan") if ratio is None else ratio} | columns))
     write_table(pd.concat(parts), path)
 
 
-def width(values: np.ndarray) -> int:
-    """Numbers of an image."""
-    return int(np.prod(values.shape[1:]))
+def slim(facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The facts that are kept with the scores."""
+    return {name: each for name, each in facts.items() if np.prod(each.shape[1:]) <= WIDEST}
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -99,7 +96,8 @@ def read_facts(path: Path) -> Facts:
     found: Facts = {}
     table = pd.read_parquet(path)
     for ratio, part in table.groupby("ratio", dropna=False, sort=False):
-        columns = part.drop(columns=["id", "label", "ratio"]).dropna(axis=1, how="all")
+        kept = [name for name in part if name not in ("id", "label", "ratio") and not name.startswith(SHARE)]
+        columns = part[kept].dropna(axis=1, how="all")
         values = {
             name: np.stack(column) if column.dtype == object else column.to_numpy() for name, column in columns.items()
         }

@@ -139,6 +139,18 @@ class Gallery:
         """The content hash of each edit at this ratio."""
         return [self.edit(request.id, ratio)["sha256"] for request in self.requests]
 
+    @cached_property
+    def others(self) -> str:
+        """Names what a run holds beside its edits: masks, samples, seconds."""
+        digest = hashlib.sha256()
+        for record in self.records.values():
+            samples = [[each["sha256"], each["best"]] for each in record.get("samples", ())]
+            digest.update(json.dumps([record["seconds"], samples]).encode())
+            files = {record["mask"], *(each.get("mask") for each in record["edits"])} - {None}
+            for file in sorted(files):
+                digest.update((self.root / file).read_bytes())
+        return digest.hexdigest()
+
     def edit(self, request: str, ratio: float) -> Mapping[str, Any]:
         """What the record says of one edit."""
         return next(each for each in self.records[request]["edits"] if each["ratio"] == ratio)
@@ -238,7 +250,10 @@ class Gallery:
         path = self.root / edit["file"]
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != edit["sha256"]:
             raise OSError(f"{path}: truncated or changed after the run wrote it; delete it and start the run again")
-        return load(path)
+        picture = load(path)
+        if picture.shape[1:] != (self.resolution, self.resolution):
+            raise OSError(f"{path}: {tuple(picture.shape[1:])} pixels, and other edits have {self.resolution}")
+        return picture
 
     def samples(
         self, records: list[Mapping[str, Any]], ratio: float
@@ -261,9 +276,10 @@ def load(path: Path) -> Float[Tensor, "c H W"]:
 
 
 def stamp(request: EditRequest) -> list[Any]:
-    """Tells whether a picture's file is still the same; a rendered one is told by its benchmark."""
-    path = getattr(request.image, "path", None)
-    if path is None or not Path(path).is_file():
-        return [request.origin]
-    about = Path(path).stat()
-    return [request.origin, about.st_size, about.st_mtime_ns]
+    """Tells whether a picture's file, and its mask's, are still the same; rendered ones are told by their benchmark."""
+    told: list[Any] = [request.origin]
+    for each in (request.image, request.mask):
+        path = getattr(each, "path", None)
+        if path is not None and Path(path).is_file():
+            told += [Path(path).stat().st_size, Path(path).stat().st_mtime_ns]
+    return told

@@ -49,7 +49,7 @@ class Logger(Protocol):
         """Log every run of a table; returns the folders that were written now.
 
         Args:
-            scores: as `eval.score.collect` returns it; the column `run` has directories with a config.yaml.
+            scores: as `eval.report.collect` returns it; the column `run` has directories with a config.yaml.
             samples: by run, a few of its pictures (images/<ratio>/<id>.png).
         """
 

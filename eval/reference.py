@@ -20,7 +20,7 @@ from diffedit.files import located, write
 from eval.features import check, extracted, pixels
 from eval.images import Real
 
-VERSION = "1"
+VERSION = "2"
 
 
 @runtime_checkable
@@ -39,6 +39,7 @@ class Reference:
 
     Attributes:
         source: what the pictures were, for people.
+        side: of the pictures, in pixels.
         extractor: hash of the network.
         n: pictures in the statistics.
         mean: (d,).
@@ -54,6 +55,7 @@ class Reference:
     """
 
     source: str
+    side: int
     extractor: str
     n: int
     mean: Float[ndarray, " d"]
@@ -101,7 +103,13 @@ class Reference:
         arrays |= {name: getattr(self, name).astype(np.float32) for name in ("kept", "held")}  # as networks gave them
         if names:
             arrays["class_mean"] = np.stack([self.class_mean[name] for name in names])
-        told = {"source": self.source, "extractor": self.extractor, "n": self.n, "class_n": self.class_n}
+        told = {
+            "source": self.source,
+            "side": self.side,
+            "extractor": self.extractor,
+            "n": self.n,
+            "class_n": self.class_n,
+        }
         told |= {"class_scatter": self.class_scatter, "held_labels": self.held_labels}
         told |= {"kept_labels": self.kept_labels, "version": VERSION}
         return save(arrays, {"reference": json.dumps(told)})
@@ -114,7 +122,8 @@ def read(path: Path) -> Reference:
             told = json.loads(file.metadata()["reference"])
             arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
         means = dict(zip(told["class_n"], arrays.pop("class_mean", ()), strict=True))
-        told.pop("version")
+        if told.pop("version") != VERSION:
+            raise ValueError("of another version")
         return Reference(**told, **arrays, class_mean=means)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise OSError(f"{path}: no statistics of scripts/reference_stats.py ({error})") from error
@@ -162,7 +171,13 @@ class Sums:
 
 
 def measured(
-    extractor: Any, pictures: Iterable[Real], source: str, keep: int = 5000, batch: int = 64, threads: int = 2
+    extractor: Any,
+    pictures: Iterable[Real],
+    source: str,
+    side: int,
+    keep: int = 5000,
+    batch: int = 64,
+    threads: int = 2,
 ) -> Reference:
     """Statistics of a stream of pictures, in one pass.
 
@@ -170,6 +185,7 @@ def measured(
         extractor: the network.
         pictures: all of them.
         source: what they are.
+        side: of them, in pixels.
         keep: features to keep for kernel distances: the first that come, so let classes take turns.
         batch: pictures in a network call.
         threads: that decode.
@@ -189,11 +205,13 @@ def measured(
             kept += list(rows[inside][:room])
             labels["kept"] += [part[i].label for i in inside[:room]]
     if not sums.n:
-        raise ValueError(f"{source}: no pictures for the statistics of {extractor.name}")
+        raise ValueError(
+            f"{source}: no pictures for the statistics of {extractor.name}; {len(held)} were held out (held=)"
+        )
     none = np.empty((0, len(sums.origin)))
     arrays = {name: np.stack(rows) if rows else none for name, rows in (("kept", kept), ("held", held))}
     named = {f"{name}_labels": each for name, each in labels.items()}
-    return Reference(source, extractor.hash, **sums.statistics(), **arrays, **named)
+    return Reference(source, side, extractor.hash, **sums.statistics(), **arrays, **named)
 
 
 @dataclass(frozen=True)
@@ -229,20 +247,29 @@ class References:
     def __call__(self, extractor: Any, size: int) -> Reference:
         """The statistics by this extractor, of `size` pictures where the benchmark gives them."""
         if self.folder is not None:
-            path = located(self.folder) / f"{extractor.hash}.safetensors"
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path}: no statistics by {extractor.name}; scripts/reference_stats.py makes them"
+            path = self.file(extractor)
+            found = once(path, path.stat().st_mtime_ns)
+            if found.side != self.resolution:
+                raise ValueError(
+                    f"{path}: statistics of pictures of {found.side} pixels, and the edits have {self.resolution}: "
+                    f"make others by scripts/reference_stats.py side={self.resolution}"
                 )
-            return once(path, path.stat().st_mtime_ns)
+            return found
         hold = Counter(self.labels if all(self.labels) else [""] * len(self.labels))
         told = [VERSION, extractor.hash, self.name, self.benchmark.version, size, self.resolution, sorted(hold.items())]
         path = self.cache / f"reference-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.safetensors"
         if not path.is_file():
             source, stream = f"{size} pictures of {self.name}", self.pictures(size, hold)
-            found = measured(extractor, stream, source, size, self.batch, self.threads)
+            found = measured(extractor, stream, source, self.resolution, size, self.batch, self.threads)
             write(path, found.data())
         return once(path, path.stat().st_mtime_ns)
+
+    def file(self, extractor: Any) -> Path:
+        """The statistics by this extractor in the folder; a FileNotFoundError where there are none."""
+        path = located(self.folder) / f"{extractor.hash}.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no statistics by {extractor.name}; scripts/reference_stats.py makes them")
+        return path
 
     def pictures(self, size: int, hold: "Counter[str]") -> Iterator[Real]:
         """The benchmark's: `size` for the statistics, then others of each class to be held out."""

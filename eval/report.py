@@ -35,7 +35,7 @@ def figures(root: Path, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []  # files without a version are not of metrics, or of an older release
     for path in sorted((root / "scores").glob("*.json")):
-        said = json.loads(path.read_bytes())
+        said = read_scores(path)
         if "version" not in said or (metrics is not None and path.stem not in metrics):
             continue
         about = {"set": said["benchmark"], "version": said["version"], "made_by": said["made_by"]}
@@ -50,6 +50,24 @@ def figures(root: Path, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     return table.astype(dict.fromkeys(("ratio", "value", "low", "high"), float))
 
 
+def read_scores(path: Path) -> dict[str, Any]:
+    """What was written of a metric; an OSError that names a damaged file."""
+    try:
+        return json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        raise OSError(f"{path}: damaged ({error}); delete it and score the run again") from error
+
+
+def remarks(root: Path, metrics: Sequence[str]) -> list[str]:
+    """Why some of these metrics are not defined for a run, or have no floor."""
+    found = []
+    for name in metrics:
+        said = read_scores(root / "scores" / f"{name}.json")
+        found += [f"{name} is not defined: {said['undefined']}"] if said["undefined"] else []
+        found += [f"{name} has no row of real pictures: {said['real_missing']}"] if said["real_missing"] else []
+    return found
+
+
 def collect(roots: Iterable[Path], metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """The figures of many runs, one a row, as `figures` has them; copy and real once for each set of requests.
 
@@ -58,8 +76,9 @@ def collect(roots: Iterable[Path], metrics: Sequence[str] | None = None) -> pd.D
     table = pd.concat([figures(root, metrics) for root in roots] or [pd.DataFrame(columns=COLUMNS)])
     table = table.drop_duplicates([*PLACE, "run", "set", "ratio", "metric", "made_by"])
     own = table[(table.editor == "copy") & (table.run != "")]
-    held = set(zip(own.benchmark, own.backbone, own.set, strict=True))
-    places = pd.Series(list(zip(table.benchmark, table.backbone, table.set, strict=True)), table.index, dtype=object)
+    key = ["benchmark", "backbone", "set", "metric"]
+    held = set(own[key].itertuples(index=False, name=None))
+    places = pd.Series(list(table[key].itertuples(index=False, name=None)), table.index, dtype=object)
     again = (table.editor == "copy") & (table.run == "") & places.isin(held)
     return table[~again].reset_index(drop=True)
 
@@ -94,7 +113,7 @@ def write_run(root: Path) -> None:
     write(root / "scores.parquet", table_bytes(figures(root)))
     told: dict[str, Any] = {"run": names(root), "metrics": {}}
     for path in sorted((root / "scores").glob("*.json")):
-        said = json.loads(path.read_bytes())
+        said = read_scores(path)
         if "version" not in said:
             continue
         told |= {name: said[name] for name in ("benchmark", "version", "environment")} | {

@@ -10,7 +10,7 @@ metrics.json, scores.parquet   all figures, one a row (`eval.report`)
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from glob import glob
@@ -22,9 +22,9 @@ import pandas as pd
 from diffedit.environment import environment
 from diffedit.files import located, write
 from diffedit.runs import request_facts
-from eval.facts import Facts, image_table, measure, read_facts, whole, write_table
+from eval.facts import SHARE, image_table, kept_facts, measure, read_facts, slim, write_table
 from eval.features import FeatureStore
-from eval.gallery import Gallery
+from eval.gallery import Batch, Gallery, stamp
 from eval.metrics import Metric, Scope
 from eval.reference import References
 from eval.statistics import Draws, Shares
@@ -81,24 +81,45 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
     gallery = Gallery(root, settings.store)
     gallery.check()
     keys = {name: key(gallery, metric, settings) for name, metric in metrics.items()}
-    kept = {name: said(root, name) for name in metrics}
-    figures_key = [settings.resamples, settings.seed]
-    todo = {n: m for n, m in metrics.items() if kept[n].get("key") != keys[n] or kept[n]["draws"] != figures_key}
+    kept, drawn = {name: said(root, name) for name in metrics}, [settings.resamples, settings.seed]
+    fresh = {name for name in metrics if kept[name].get("key") != keys[name]}
+    todo = {name: metric for name, metric in metrics.items() if name in fresh or kept[name]["draws"] != drawn}
     if not todo:
         return []
-    labels = [request.label for request in gallery.requests]
-    about = (gallery.benchmark, name_of(gallery), gallery.resolution, tuple(labels), settings.cache, settings.reference)
-    references = References(*about, settings.batch, settings.threads)
-    scope, draws = Scope(gallery.requests, references), draws_for(labels, settings)
-    fresh = {n: m for n, m in todo.items() if kept[n].get("key") != keys[n]}
-    reasons, facts = measure(gallery, {n: m for n, m in fresh.items() if m.reads == "pictures"}, settings.batch)
+    scope, batches, reasons = prepared(gallery, todo, settings)
+    draws = draws_for([request.label for request in gallery.requests], settings)
+    found, facts = measure(
+        gallery, {name: todo[name] for name in fresh if todo[name].reads == "pictures"}, settings.batch
+    )
     for name, metric in todo.items():
         if metric.reads == "features":
-            reasons[name], facts[name] = whole(gallery, metric, scope.references)
-        elif name not in fresh:
-            reasons[name], facts[name] = kept[name]["undefined"], read_facts(root / "scores" / f"{name}.parquet")
-        write_scores(gallery, name, metric, facts[name], reasons.get(name), scope, draws, keys[name], figures_key)
+            measured = () if reasons[name] else kept_facts(gallery, metric, batches)
+        elif name in fresh:
+            measured, reasons[name] = facts[name].items(), found[name]
+        else:
+            measured, reasons[name] = read_facts(path_of(root, name)).items(), kept[name]["undefined"]
+        told = {"key": keys[name], "draws": drawn, "undefined": reasons[name], "better": dict(metric.better)}
+        write_scores(gallery, name, metric, measured, scope, draws, told)
     return list(todo)
+
+
+def prepared(
+    gallery: Gallery, metrics: Mapping[str, Metric], settings: Settings
+) -> tuple[Scope, dict[float | None, Batch], dict[str, str | None]]:
+    """(scope, batches without pictures, why a metric of features is not defined); a FileNotFoundError before any work.
+
+    That is raised where statistics are named by `reference`, and a metric that is defined has none among them.
+    """
+    labels = tuple(request.label for request in gallery.requests)
+    about = (gallery.benchmark, source_of(gallery), gallery.resolution, labels, settings.cache, settings.reference)
+    references = References(*about, settings.batch, settings.threads)
+    batches, reasons = gallery.whole(references), {}
+    for name, metric in metrics.items():
+        if metric.reads == "features":
+            reasons[name] = metric.missing(batches[gallery.ratios[0]])
+        if hasattr(metric, "reference") and not reasons[name] and references.folder:
+            references.file(metric.extractor)
+    return Scope(gallery.requests, references), batches, reasons
 
 
 def draws_for(labels: Sequence[str], settings: Settings) -> Draws:
@@ -107,24 +128,31 @@ def draws_for(labels: Sequence[str], settings: Settings) -> Draws:
 
 
 def write_scores(
-    gallery: Gallery, name: str, metric: Metric, facts: Facts, reason: str | None, scope: Scope, draws: Draws,
-    key: str, figures_key: list[int],
+    gallery: Gallery, name: str, metric: Metric, measured: Iterable[tuple[float | None, dict]], scope: Scope,
+    draws: Draws, told: dict[str, Any],
 ) -> None:  # fmt: skip
     """The figures of one metric, and what they are made of."""
-    folder, shares = gallery.root / "scores", {ratio: metric.figures(found, scope) for ratio, found in facts.items()}
-    real, absent = floor(metric, facts, scope)
-    told = {"key": key, "draws": figures_key, "undefined": reason, "better": dict(metric.better)}
+    facts, shares, classes = {}, {}, []
+    for ratio, found in measured:
+        facts[ratio], shares[ratio] = slim(found), metric.figures(found, scope)
+        if ratio is not None and hasattr(metric, "table") and (table := metric.table(found, scope)) is not None:
+            classes.append(table.assign(ratio=ratio))
+    real, absent = floor(metric, scope) if facts else ({}, None)
     told["rows"] = [row for ratio in facts if ratio is not None for row in rows(ratio, shares[ratio], draws)]
     told["copy"] = rows(None, shares[None], draws) if None in facts else []
     told |= {"real": rows(None, real, draws), "real_missing": absent}
-    told |= {"made_by": made_by(metric, scope), "benchmark": name_of(gallery), "version": gallery.benchmark.version}
-    told |= {"n": len(gallery.requests), "environment": environment()}
-    image_table(gallery, facts, shares, folder / f"{name}.parquet")
-    if hasattr(metric, "table"):
-        parts = {ratio: metric.table(found, scope) for ratio, found in facts.items() if ratio is not None}
-        if parts := [part.assign(ratio=ratio) for ratio, part in parts.items() if part is not None]:
-            write_table(pd.concat(parts), folder / f"{name}_classes.parquet")
-    write(folder / f"{name}.json", json.dumps(told, indent=1).encode())
+    told |= {"made_by": made_by(metric, scope) if facts else metric.fingerprint(), "benchmark": name_of(gallery)}
+    told |= {"version": gallery.benchmark.version, "n": len(gallery.requests), "environment": environment()}
+    path = path_of(gallery.root, name)
+    image_table(gallery, facts, shares, path)
+    if classes:
+        write_table(pd.concat(classes), path.with_name(f"{name}_classes.parquet"))
+    write(path.with_suffix(".json"), json.dumps(told, indent=1).encode())
+
+
+def path_of(root: Path, name: str) -> Path:
+    """Where what a metric measured on each image lies."""
+    return root / "scores" / f"{name}.parquet"
 
 
 def rows(ratio: float | None, shares: Mapping[str, Shares], draws: Draws) -> list[dict[str, Any]]:
@@ -137,9 +165,9 @@ def rows(ratio: float | None, shares: Mapping[str, Shares], draws: Draws) -> lis
     return found
 
 
-def floor(metric: Metric, facts: Facts, scope: Scope) -> tuple[dict[str, Shares], str | None]:
+def floor(metric: Metric, scope: Scope) -> tuple[dict[str, Shares], str | None]:
     """The figures of real pictures, for a distance to a set; or why there are none."""
-    if not hasattr(metric, "floor") or not facts:
+    if not hasattr(metric, "floor"):
         return {}, None
     found, reason = metric.floor(scope)
     return ({}, reason) if found is None else (metric.figures(found, scope), None)
@@ -147,15 +175,21 @@ def floor(metric: Metric, facts: Facts, scope: Scope) -> tuple[dict[str, Shares]
 
 def made_by(metric: Metric, scope: Scope) -> str:
     """Names what decides a figure beside the edits: network, settings, reference."""
-    if not hasattr(metric, "reference") or scope.references.missing():
+    if not hasattr(metric, "reference"):
         return metric.fingerprint()
-    folder = scope.references.folder
-    return f"{metric.fingerprint()}-{metric.reference(scope).hash if folder else 'own'}"
+    return f"{metric.fingerprint()}-{metric.reference(scope).hash if scope.references.folder else 'own'}"
+
+
+def source_of(gallery: Gallery) -> str:
+    """Names the benchmark with its settings, whatever it asks for."""
+    told = json.dumps([gallery.config["benchmark"], gallery.benchmark.version], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 def name_of(gallery: Gallery) -> str:
-    """Names the set of requests: the benchmark with its settings."""
-    told = json.dumps([gallery.config["benchmark"], gallery.benchmark.version], sort_keys=True)
+    """Names the set of requests: the benchmark with its settings, and what it asks for."""
+    asked = [[request.id, request_facts(request), request.label] for request in gallery.requests]
+    told = json.dumps([gallery.config["benchmark"], gallery.benchmark.version, asked], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
@@ -163,15 +197,18 @@ def key(gallery: Gallery, metric: Metric, settings: Settings) -> str:
     """Names everything that decides the facts: metric, weights, reference, requests, and the content of the edits."""
     told = [metric.fingerprint(), name_of(gallery), gallery.ratios]
     told += [settings.reference_hash] if hasattr(metric, "reference") else []
-    told += [[request.id, request_facts(request), request.label] for request in gallery.requests]
-    told += [gallery.hashes(ratio) for ratio in gallery.ratios]
+    told += [stamp(request) for request in gallery.requests]
+    told += [gallery.hashes(ratio) for ratio in gallery.ratios] + [gallery.others]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def said(root: Path, name: str) -> dict[str, Any]:
-    """What was written of a metric; nothing where it was not scored."""
-    path = root / "scores" / f"{name}.json"
-    return json.loads(path.read_bytes()) if path.is_file() else {}
+    """What was written of a metric; nothing where it was not scored, or its files are damaged."""
+    path = path_of(root, name)
+    try:
+        return json.loads(path.with_suffix(".json").read_bytes()) if path.is_file() else {}
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
 
 
 # -------------------------------------------------------------------------------------------------------------- runs
@@ -185,13 +222,8 @@ def find(pattern: str) -> list[Path]:
     return roots
 
 
-def names(root: Path) -> dict[str, str]:
-    """What the place of a run says of it: benchmark, backbone, editor, and what was overridden."""
-    return dict(zip(("benchmark", "backbone", "editor", "name"), root.resolve().parts[-4:], strict=True))
-
-
 def per_image(root: Path, figure: str) -> pd.DataFrame:
-    """One figure of a run: a row for each request (indexed by id and label), a column for each ratio, in order.
+    """Shares in a figure of a run: a row for each request (index: id, label), in order, a column for each ratio.
 
     Raises:
         KeyError: no metric of this run has it.
@@ -199,8 +231,9 @@ def per_image(root: Path, figure: str) -> pd.DataFrame:
     for path in sorted((root / "scores").glob("*.json")):
         if figure in json.loads(path.read_bytes()).get("better", ()):
             whole = pd.read_parquet(path.with_suffix(".parquet")).dropna(subset="ratio")
-            if figure in whole:
-                return (
-                    whole.pivot(index=["id", "label"], columns="ratio", values=figure).sort_index().sort_index(axis=1)
-                )
+            column = next((name for name in (f"{SHARE}{figure}", figure) if name in whole), None)
+            if column:
+                order = whole[["id", "label"]].drop_duplicates()
+                table = whole.pivot(index=["id", "label"], columns="ratio", values=column).sort_index(axis=1)
+                return table.loc[pd.MultiIndex.from_frame(order)]
     raise KeyError(f"{root}: nothing measured {figure} on each image (scripts/score.py)")

@@ -141,6 +141,8 @@ def crossing(matched: Float[ndarray, "b ratios"], other: Float[ndarray, "b ratio
         other: at the same ratios.
         at: the value asked for.
     """
+    if matched[:, -1].mean() < matched[:, 0].mean():  # a metric that falls as the ratio grows, such as csfid
+        matched, at = -matched, -at
     reached = matched >= at
     k, rows = reached.argmax(1), np.arange(len(matched))
     bracketed = reached.any(1) & ((k > 0) | (matched[:, 0] == at))

@@ -30,7 +30,9 @@ def shares(root: Path, figures: tuple[str, str]) -> tuple[pd.DataFrame, ...] | N
         return None
 
 
-def compared(scores: pd.DataFrame, ours: str, match: str, at: list[float], figure: str, resamples: int) -> Table | None:
+def compared(
+    scores: pd.DataFrame, ours: str, match: str, at: list[float], figure: str, resamples: int, seed: int = 0
+) -> Table | None:
     """A figure of a method and of each other one where both have the same `match`; None where it cannot be said.
 
     Raises:
@@ -47,13 +49,14 @@ def compared(scores: pd.DataFrame, ours: str, match: str, at: list[float], figur
         return None
     mine = facts.pop(ours)
     labels = mine[0].index.get_level_values("label")
-    draws = Draws(len(labels), list(labels) if all(labels) else None, resamples)
+    draws = Draws(len(labels), list(labels) if all(labels) else None, resamples, seed)
     table = Table(title=f"{figure} at equal {match}: {ours} - other (95 % paired bootstrap)", title_justify="left")
     for column in COLUMNS:
         table.add_column(
             {"at": match, "ours": ours}.get(column, column), justify="left" if column == "other" else "right"
         )
     for name, theirs in facts.items():
+        theirs = [each.reindex(mine[0].index) for each in theirs]
         for level in at:
             found = compare(tuple(x.to_numpy() for x in mine), tuple(x.to_numpy() for x in theirs), level, draws)
             numbers = (found.ours, found.theirs, *found.difference, found.p)
@@ -80,7 +83,7 @@ def main(cfg: DictConfig) -> None:
                 for path in save(curves(own, cfg.x, y, ", ".join(names)), stem):
                     log.info("%s", path)
         for figure in cfg.compare if cfg.at else ():
-            if table := compared(own, cfg.ours, cfg.match, list(cfg.at), figure, cfg.resamples):
+            if table := compared(own, cfg.ours, cfg.match, list(cfg.at), figure, cfg.resamples, cfg.seed):
                 console.print(f"[bold]{names[0]}[/bold]", table)
 
 

@@ -37,13 +37,13 @@ def pictures(cfg: DictConfig) -> Iterator[Real]:
 def main(cfg: DictConfig) -> None:
     """One pass over the pictures for each network."""
     source, known = cfg.folder or f"{cfg.size} pictures of {cfg.benchmark._target_.rpartition('.')[2]}", set()
-    for name in cfg.extractors:
-        extractor = instantiate(cfg.networks[name], _convert_="all")
+    extractors = {name: instantiate(cfg.networks[name], _convert_="all") for name in cfg.extractors}  # before any work
+    for name, extractor in extractors.items():
         if extractor.hash in known:
             continue
         known.add(extractor.hash)
         stream = tqdm(pictures(cfg), desc=name, unit="picture")
-        found = measured(extractor, stream, source, cfg.keep, cfg.batch, cfg.threads)
+        found = measured(extractor, stream, source, cfg.side, cfg.keep, cfg.batch, cfg.threads)
         path = Path(cfg.out) / f"{extractor.hash}.safetensors"
         write(path, found.data())
         counts = sorted(found.class_n.values())

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import hydra
 import pandas as pd
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
 from diffedit.files import located, write
 from eval.loggers import samples_of
-from eval.report import NotComparableError, collect, comparable, table_bytes, write_run
+from eval.report import NotComparableError, collect, comparable, remarks, table_bytes, write_run
 from eval.score import Settings, find, score
 from eval.tables import BOUNDS, published, terminal
 
@@ -28,14 +29,23 @@ def scored(roots: list[Path], metrics: dict, settings: Settings) -> list[Path]:
     for root in roots:
         try:
             done = score(root, metrics, settings)
-            if done or not (root / "metrics.json").is_file():
+            if done or outdated(root):
                 write_run(root)
             good.append(root)
             log.info("%s: %s", root, ", ".join(done) or "all there")
-        except (OSError, ValueError, KeyError) as error:
+            for remark in remarks(root, list(metrics)):
+                log.info("  %s", remark)
+        except (OSError, ValueError, KeyError, RuntimeError, HydraException) as error:  # Hydra's: the benchmark is gone
             log.error("%s: not scored: %s", root, error)
             log.debug("", exc_info=True)
     return good
+
+
+def outdated(root: Path) -> bool:
+    """Whether the merged tables are older than a score, as a kill in between leaves them."""
+    merged = [root / name for name in ("scores.parquet", "metrics.json")]
+    newest = max((path.stat().st_mtime_ns for path in root.glob("scores/*.json")), default=0)
+    return not all(path.is_file() and path.stat().st_mtime_ns >= newest for path in merged)
 
 
 def show(scores: pd.DataFrame, cfg: DictConfig, others: pd.DataFrame | None) -> int:
@@ -75,7 +85,8 @@ def main(cfg: DictConfig) -> None:
         write(out, scores.to_csv(index=False).encode() if out.suffix == ".csv" else table_bytes(scores))
         log.info("%s: %d figures", out, len(scores))
     runs = scores[scores.run != ""]
-    for path in logger.log(runs, {str(root): samples_of(root, 8) for root in good}):
+    count = getattr(logger, "samples", 0)
+    for path in logger.log(runs, {str(root): samples_of(root, count) for root in good}):
         log.info("logged: %s", path)
     if len(good) < len(roots) or refused:
         raise ScoreFailedError(

@@ -19,7 +19,7 @@ from eval.metrics import quadratic
 from eval.metrics.classwise import Csfid, Sfid
 from eval.metrics.frechet import Fid, frechet
 from eval.metrics.kernel import Cmmd, Kid
-from eval.metrics.quadratic import influence, over_set, second_order, unbiased
+from eval.metrics.quadratic import Pairs, over_set
 from eval.reference import Real, Reference, Sums, measured, read
 from eval.statistics import Draws, compare, share_of_mean
 
@@ -37,14 +37,14 @@ def reference(features, labels=None, held=None, held_labels=()):
     sums.add(features, labels)
     held = np.empty((0, features.shape[1])) if held is None else held
     kept = {"kept": features, "kept_labels": labels, "held": held, "held_labels": list(held_labels)}
-    return Reference("tests", "network", **sums.statistics(), **kept)
+    return Reference("tests", 64, "network", **sums.statistics(), **kept)
 
 
 def exact(mean, cov, labels=()):
     """A reference without any chance in it, which has this mean in every class too."""
     names, none = sorted(set(labels)), np.empty((0, len(mean)))
     classes = dict.fromkeys(names, 1), dict.fromkeys(names, mean), dict.fromkeys(names, 0.0)
-    return Reference("truth", "network", 10**9, mean, cov, *classes, none, [], none, [])
+    return Reference("truth", 64, "network", 10**9, mean, cov, *classes, none, [], none, [])
 
 
 def coverage(found, draws, truth):
@@ -364,17 +364,17 @@ def products(n, d=3, mean=0.5):
 def test_unbiased_is_the_mean_over_pairs_of_different_images(n):
     kernel = products(n)
     pairs = [kernel[i, j] for i in range(n) for j in range(n) if i != j]
-    assert unbiased(kernel) == pytest.approx(np.mean(pairs))
-    assert influence(kernel).sum() == pytest.approx(0, abs=1e-12)
-    assert influence(kernel).std() > 0 or n == 2
+    assert Pairs.of(kernel).unbiased == pytest.approx(np.mean(pairs))
+    assert Pairs.of(kernel).influence.sum() == pytest.approx(0, abs=1e-12)
+    assert Pairs.of(kernel).influence.std() > 0 or n == 2
 
 
 def test_of_a_single_image_there_is_no_pair():
-    assert np.isnan(unbiased(np.ones((1, 1))))
-    assert influence(np.ones((1, 1))).tolist() == [0]
+    assert np.isnan(Pairs.of(np.ones((1, 1))).unbiased)
+    assert Pairs.of(np.ones((1, 1))).influence.tolist() == [0]
 
 
-def test_over_a_set_pairs_within_a_class_are_of_different_images_and_weigh_as_all_pairs():
+def test_over_a_set_pairs_within_a_class_are_of_different_images_and_weigh_as_all_pairs(monkeypatch):
     kernel, labels, places = products(9), list("abcabcabc"[:7] + "cc"), {}
     for i, label in enumerate(labels):
         places.setdefault(label, []).append(i)
@@ -383,13 +383,17 @@ def test_over_a_set_pairs_within_a_class_are_of_different_images_and_weigh_as_al
         for other in places.values():
             pairs = [kernel[i, j] for i in one for j in other if i != j]
             expected += len(one) * len(other) / 81 * np.mean(pairs)
-    raw, found = over_set(kernel, labels)
+    raw, found = over_set(lambda rows: kernel[rows], labels)
     assert found.value == pytest.approx(expected)
     assert raw.value == pytest.approx(kernel.mean())
-    random = over_set(kernel, [""] * 9)[1].value
-    assert random == pytest.approx(unbiased(kernel))
+    monkeypatch.setattr(quadratic, "ROWS", 4)
+    for one, other in zip(over_set(lambda rows: kernel[rows], labels), (raw, found), strict=True):
+        assert one.value == pytest.approx(other.value)  # whatever the blocks
+        assert one.images == pytest.approx(other.images)
+    random = over_set(lambda rows: kernel[rows], [""] * 9)[1].value
+    assert random == pytest.approx(Pairs.of(kernel).unbiased)
     assert abs(random - expected) > 1e-3
-    assert over_set(kernel, [*labels[:-1], "alone"])[1].value == pytest.approx(random)
+    assert over_set(lambda rows: kernel[rows], [*labels[:-1], "alone"])[1].value == pytest.approx(random)
 
 
 def test_second_order_is_the_sum_over_different_images_and_unbiased_at_four():
@@ -401,13 +405,13 @@ def test_second_order_is_the_sum_over_different_images_and_unbiased_at_four():
             for k in set(range(n)) - {i, j}:
                 three.append(kernel[i, j] * kernel[i, k])
                 four += [kernel[i, j] * kernel[k, m] for m in set(range(n)) - {i, j, k}]
-    assert second_order(kernel) == pytest.approx(np.mean(two) - 2 * np.mean(three) + np.mean(four))
+    assert Pairs.of(kernel).second_order == pytest.approx(np.mean(two) - 2 * np.mean(three) + np.mean(four))
 
     draw, spread = np.random.default_rng(0), np.array([2.0, 1, 0.5])
     found = []
     for _ in range(8000):
         features = spread * draw.normal(size=(4, 3)) + 1
-        found.append(second_order(features @ features.T))
+        found.append(Pairs.of(features @ features.T).second_order)
     assert abs(deviation(found, (spread**4).sum())) < 2
     assert deviation(found, 0) > 10
 
@@ -506,7 +510,7 @@ class Numbers:
 def test_held_out_pictures_are_in_no_statistic_and_bad_ones_are_named():
     values = np.random.default_rng(0).normal(size=(23, 3)).astype(np.float32)
     real = [Real("ab"[i % 2], f"picture {i}", lambda i=i: values[i], i % 5 == 4) for i in range(23)]
-    found, held = measured(Numbers(), real, "tests", keep=10, batch=4), np.array([each.held for each in real])
+    found, held = measured(Numbers(), real, "tests", 64, keep=10, batch=4), np.array([each.held for each in real])
     assert found.n == len(found.kept_labels) + 9 == 19
     np.testing.assert_allclose(found.mean, values[~held].mean(0), rtol=1e-5)
     np.testing.assert_array_equal(found.held, values[held])
@@ -514,9 +518,9 @@ def test_held_out_pictures_are_in_no_statistic_and_bad_ones_are_named():
     assert found.held_labels == [each.label for each in real if each.held]
     values[7] = np.nan
     with pytest.raises(ValueError, match="picture 7"):
-        measured(Numbers(), real, "tests")
+        measured(Numbers(), real, "tests", 64)
     with pytest.raises(ValueError, match="tests: no pictures"):
-        measured(Numbers(), [], "tests")
+        measured(Numbers(), [], "tests", 64)
 
 
 def test_a_class_with_one_reference_picture_takes_no_figure_of_the_whole_set_away():

@@ -300,7 +300,7 @@ def test_nor_do_those_of_a_stream_whose_items_hold_them(pictures, n):
             picture = counted.born(pictures.picture(i))
             yield Real("", str(i), lambda picture=picture: picture, i % 5 == 0)
 
-    assert measured(counted, stream(), "a stream", keep=10, batch=batch).n == n * 4 // 5
+    assert measured(counted, stream(), "a stream", 64, keep=10, batch=batch).n == n * 4 // 5
     assert counted.most <= 2 * 4 * batch + 8
     assert counted.alive == 0
 

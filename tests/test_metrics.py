@@ -1,6 +1,7 @@
 """Metrics of pictures against lpips, torchmetrics and open_clip, and on cases with known answers."""
 
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from eval.benchmarks.stilllife.benchmarks import StillLifeClasses, StillLifeScen
 from eval.benchmarks.stilllife.scene import ATTRIBUTES, Scene, change
 from eval.features import pixels
 from eval.gallery import Batch
+from eval.metrics import Scope
 from eval.metrics.accuracy import EditAccuracy, judge, read
 from eval.metrics.background import AVERAGES, BackgroundError
 from eval.metrics.clip import ClipDirectional, ClipScore
@@ -222,8 +224,7 @@ def test_accuracy_among_target_classes_is_flexits(weights):
     found = metric.facts(two)["accuracy"]
     assert found.tolist() == [float(sorted(wanted)[k] == want) for k, want in zip(among, wanted, strict=True)]
     strange = replace(two, requests=[replace(ask, label="n0123") for ask in two.requests])
-    with pytest.raises(ValueError, match="the classifier has no class n0123; it has apple"):
-        metric.facts(strange)
+    assert metric.missing(strange).startswith("the classifier has no class n0123; it has apple")
 
 
 def test_the_trained_classifier_sees_perfect_edits_and_not_their_inputs():
@@ -336,11 +337,29 @@ def test_a_clip_without_weights_is_refused(clip, tmp_path):
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (tmp_path / name).write_text((clip / name).read_text())
     assert json.loads((tmp_path / "open_clip_config.json").read_text())["model_cfg"]["embed_dim"] == 32
-    said = f"clip.model = local-dir:{tmp_path}.*: no such weights. {tmp_path} must hold open_clip_config"
+    said = f"clip model = local-dir:{tmp_path}.*: no such weights. {tmp_path} must hold open_clip_config"
     with pytest.raises(FileNotFoundError, match=said):
         OpenClip(f"local-dir:{tmp_path}", device="cpu")
     with pytest.raises(FileNotFoundError, match=r"open_clip knows these pretrained= of it: .*openai"):
         OpenClip("ViT-B-32", "none such", device="cpu")
+
+
+def test_what_has_no_weights_is_part_of_a_clips_name(clip, tmp_path):
+    """QuickGELU and the number of heads leave no trace in a state dict, and change the embeddings."""
+    shutil.copytree(clip, tmp_path / "other")
+    config = json.loads((clip / "open_clip_config.json").read_text())
+    config["model_cfg"]["quick_gelu"] = not config["model_cfg"].get("quick_gelu", False)
+    (tmp_path / "other/open_clip_config.json").write_text(json.dumps(config))
+    one, other = (OpenClip(f"local-dir:{folder}", device="cpu") for folder in (clip, tmp_path / "other"))
+    assert not torch.equal(one(pixels(pictures(1))), other(pixels(pictures(1))))
+    assert one.hash != other.hash
+
+
+def test_the_names_of_classes_are_part_of_the_accuracy(weights, monkeypatch):
+    metric = accuracy(weights)
+    before, names = metric.fingerprint(), metric.classifier.labels
+    monkeypatch.setattr(StillLifeExtractor, "labels", names[::-1])
+    assert metric.fingerprint() != before
 
 
 def test_the_architecture_of_vit_b_32_is_read_from_a_folder(tmp_path):
@@ -404,6 +423,12 @@ def test_background_is_over_the_mask_or_as_pie_bench_has_it(weights):
         assert pie["ssim_outside"][i] == pytest.approx(theirs.item(), abs=1e-5)
         assert pie["lpips_outside"][i] == pytest.approx(PerceptualDistance(network)(black, black2).item(), rel=1e-4)
     assert (pie["psnr_outside"] > ours["psnr_outside"]).all()  # black pixels inside count as right
+    everything = replace(given.requests[0], mask=lambda: torch.ones(1, 64, 64))
+    whole = replace(given, requests=[everything, *given.requests[1:]])
+    facts = {name: each.numpy() for name, each in BackgroundError(network).facts(whole).items()}
+    found = BackgroundError(network).figures(facts, Scope(whole.requests))
+    assert found["has_outside"].value == 0.75  # a mask over everything says nothing of the background
+    assert found["psnr_outside"].value == pytest.approx(ours["psnr_outside"][1:].mean().item())
     same = BackgroundError(network).facts(batch(benchmark))
     assert same["ssim_outside"].tolist() == pytest.approx([1] * 4)
     assert same["lpips_outside"].tolist() == [0] * 4

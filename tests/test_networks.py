@@ -426,7 +426,7 @@ def test_dino_refuses_what_it_cannot_do(checkpoints):
         DinoKeys(model, 2, 48)
     with pytest.raises(ValueError, match="2 blocks and patches of 8"):
         DinoKeys(model, 1, 50)
-    with pytest.raises(FileNotFoundError, match=r"networks\.dino\.model.*facebook/dino-vitb8"):
+    with pytest.raises(FileNotFoundError, match=r"networks\.structure\.model.*facebook/dino-vitb8"):
         DinoKeys()
     hashes = {DinoKeys(model, layer, side).hash for layer, side in ((0, 48), (1, 48), (1, 32))}
     assert len(hashes) == 3

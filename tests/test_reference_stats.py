@@ -95,7 +95,7 @@ def close(one, other):
 @pytest.mark.parametrize("batch", [1, 4, 64])
 def test_statistics_are_those_of_numpy_without_what_is_held_out(classes, batch):
     pictures = list(folder_pictures(classes, load, held=1))
-    found = measured(Fake(), pictures, "pets", keep=4, batch=batch)
+    found = measured(Fake(), pictures, "pets", 64, keep=4, batch=batch)
     labels = np.array([real.label for real in pictures if not real.held])
     rows, held = (
         by_hand([real for real in pictures if not real.held]),
@@ -116,7 +116,7 @@ def test_statistics_are_those_of_numpy_without_what_is_held_out(classes, batch):
 
 
 def test_statistics_come_back_from_their_file_as_they_were(classes, tmp_path):
-    found = measured(Fake(), folder_pictures(classes, load, held=1), "pets", keep=4)
+    found = measured(Fake(), folder_pictures(classes, load, held=1), "pets", 64, keep=4)
     (tmp_path / "file").write_bytes(found.data())
     again = read(tmp_path / "file")
     assert again.hash == found.hash
@@ -128,7 +128,7 @@ def test_statistics_come_back_from_their_file_as_they_were(classes, tmp_path):
 def test_a_class_of_one_picture_has_no_scatter_and_still_comes_back(tmp_path):
     random_picture(tmp_path / "real/cat/0.png", 0)
     random_picture(tmp_path / "real/dog/0.png", 1)
-    found = measured(Fake(), folder_pictures(tmp_path / "real", load), "pets")
+    found = measured(Fake(), folder_pictures(tmp_path / "real", load), "pets", 64)
     assert np.isnan(found.class_scatter["cat"])
     (tmp_path / "file").write_bytes(found.data())
     assert np.isnan(read(tmp_path / "file").class_scatter["dog"])
@@ -142,7 +142,7 @@ def test_far_features_lose_no_digits():
     pictures = [torch.randint(0, 256, (3, 4, 4), generator=torch.Generator().manual_seed(i)) for i in range(100)]
     reals = [Real("", str(i), lambda each=each: each.byte()) for i, each in enumerate(pictures)]
     rows = Far().features(torch.stack(pictures).double()).double().numpy()
-    found = measured(Far(), reals, "far")
+    found = measured(Far(), reals, "far", 64)
     np.testing.assert_allclose(found.cov, np.cov(rows, rowvar=False), rtol=1e-9)
 
 
@@ -170,7 +170,7 @@ def test_classes_take_turns_by_name_and_the_first_of_each_are_held_out(classes):
 def test_a_flat_folder_has_no_classes(classes):
     pictures = list(folder_pictures(classes / "cat", load, held=2))
     assert [(real.label, real.held) for real in pictures] == [("", True)] * 2 + [("", False)] * 5
-    found = measured(Fake(), pictures, "cats")
+    found = measured(Fake(), pictures, "cats", 64)
     assert (found.n, found.class_n, found.class_mean) == (5, {}, {})
     close(found.mean, by_hand(pictures[2:]).mean(0))
 
@@ -185,14 +185,14 @@ def test_a_folder_without_pictures_is_refused(tmp_path, name):
 
 def test_nothing_left_for_the_statistics_is_refused(classes):
     with pytest.raises(ValueError, match="pets: no pictures for the statistics of fake"):
-        measured(Fake(), folder_pictures(classes, load, held=7), "pets")
+        measured(Fake(), folder_pictures(classes, load, held=7), "pets", 64)
 
 
 def test_a_truncated_picture_is_named(classes):
     path = classes / "cat/5.png"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(OSError, match=f"{path}: "):
-        measured(Fake(), folder_pictures(classes, load), "pets", batch=2)
+        measured(Fake(), folder_pictures(classes, load), "pets", 64, batch=2)
 
 
 def test_features_that_are_not_finite_are_refused_by_the_name_of_the_picture(classes):
@@ -203,7 +203,7 @@ def test_features_that_are_not_finite_are_refused_by_the_name_of_the_picture(cla
             return found
 
     with pytest.raises(ValueError, match=f"fake: NaN or infinite features of {classes / 'dog/1.PNG'}$"):
-        measured(Broken(), folder_pictures(classes, load), "pets")
+        measured(Broken(), folder_pictures(classes, load), "pets", 64)
 
 
 # ---------------------------------------------------------------------------------------------------------- References
@@ -294,7 +294,7 @@ def test_the_command_writes_the_statistics_of_a_folder(tmp_path):
     (path,) = (tmp_path / "out").iterdir()  # fid and csfid are one network
     assert path.name == f"{STILLLIFE.hash}.safetensors"
     whole = lambda path: pixels(ImageFile(path, 64)())  # noqa: E731
-    expected = measured(STILLLIFE, folder_pictures(tmp_path / "real", whole, held=1), f"{tmp_path}/real")
+    expected = measured(STILLLIFE, folder_pictures(tmp_path / "real", whole, held=1), f"{tmp_path}/real", 64)
     found = read(path)
     assert (found.source, found.class_n, found.held_labels) == (
         f"{tmp_path}/real",
@@ -325,9 +325,9 @@ def test_turned_and_cmyk_photographs_are_read_and_a_truncated_one_is_named(reals
     for path in (realset / "odd_files").iterdir():
         if path.name != "truncated_jpeg.jpg":
             (tmp_path / "odd" / path.name).symlink_to(path.resolve())
-    assert measured(STILLLIFE, folder_pictures(tmp_path, lambda path: pixels(ImageFile(path, 64)())), "odd").n == 5
+    assert measured(STILLLIFE, folder_pictures(tmp_path, lambda path: pixels(ImageFile(path, 64)())), "odd", 64).n == 5
     with pytest.raises(OSError, match=r"truncated_jpeg\.jpg"):
-        measured(Fake(), folder_pictures(realset / "odd_files", load), "odd")
+        measured(Fake(), folder_pictures(realset / "odd_files", load), "odd", 64)
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs
@@ -398,7 +398,7 @@ def statistics(folder, extractor, size=16):
         for i, (_, each) in enumerate(StillLifeScenes().reference(size, 64))
     )
     folder.mkdir(exist_ok=True)
-    found = measured(extractor, pictures, "scenes")
+    found = measured(extractor, pictures, "scenes", 64)
     (folder / f"{extractor.hash}.safetensors").write_bytes(found.data())
     return found
 
@@ -450,7 +450,7 @@ def test_a_class_without_reference_pictures_is_named(runs, networks, tmp_path):
     extractor, own = networks[0][0], StillLifeClasses(1).reference(24, 64)
     pictures = [Real(label, "", lambda each=each: pixels(each)) for label, each in own if label != "banana"]
     (tmp_path / "statistics").mkdir()
-    found = measured(extractor, pictures, "all but bananas")
+    found = measured(extractor, pictures, "all but bananas", 64)
     assert len(found.class_n) == 11
     (tmp_path / f"statistics/{extractor.hash}.safetensors").write_bytes(found.data())
     csfid = {"csfid": SetDistance(Csfid(), extractor, size=24)}
@@ -514,3 +514,13 @@ def test_figures_by_different_networks_or_references_are_not_compared(runs, netw
         with pytest.raises(NotComparableError, match="fid was measured in different ways; score these runs") as caught:
             comparable(collect(pair))
         assert all(str(root) in str(caught.value) for root in pair)
+
+
+def test_statistics_of_another_side_are_refused(classes, tmp_path):
+    found = measured(Fake(), folder_pictures(classes, load), "pets", 64)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / f"{Fake().hash}.safetensors").write_bytes(found.data())
+    about = (None, "x", 128, ("",), tmp_path, tmp_path / "made")
+    with pytest.raises(ValueError, match="statistics of pictures of 64 pixels, and the edits have 128"):
+        References(*about)(Fake(), 10)
+    assert References(*about[:2], 64, *about[3:])(Fake(), 10).n == found.n

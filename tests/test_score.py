@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,9 +30,10 @@ from eval.metrics.sets import SetDistance
 from eval.metrics.stilllife import CounterfactualError, MaskIou
 from eval.networks.stilllife import StillLifeExtractor, load
 from eval.report import NotComparableError, collect, comparable, figures, write_run
-from eval.score import Settings, find, per_image, score
+from eval.score import Settings, find, name_of, per_image, score, source_of
 from eval.tables import terminal, wide
 from scripts.plot import compared
+from scripts.score import outdated, scored
 from scripts.train.features import FeaturesPart
 
 BENCHMARK = {"_target_": "eval.benchmarks.stilllife.benchmarks.StillLifeScenes", "size": 8}
@@ -172,6 +174,66 @@ def test_other_resamples_and_a_new_metric_touch_no_picture(runs, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("eval.gallery.load", refuse)
     assert score(root, metrics | fid2, settings(cache, 77)) == ["fid2"]
+
+
+def test_a_damaged_score_is_computed_again_and_named_until_then(runs):
+    roots, metrics, cache = runs
+    (roots[0] / "scores/lpips.json").write_text('{"key": "cut')
+    with pytest.raises(OSError, match=r"scores/lpips\.json: damaged"):
+        collect(roots)
+    (roots[0] / "scores/fid.parquet").unlink()
+    assert score(roots[0], metrics, settings(cache)) == ["lpips", "fid"]
+    assert not collect(roots).empty
+
+
+def test_merged_tables_follow_a_score_that_was_interrupted(runs):
+    """As a kill leaves it between the score of a metric and the tables of the run."""
+    root, metrics = runs[0][0], {"lpips": runs[1]["lpips"]}
+    assert scored([root], metrics, settings(runs[2])) == [root]
+    (root / "scores/fid.json").touch()
+    assert outdated(root)
+    assert scored([root], metrics, settings(runs[2])) == [root]
+    assert not outdated(root)
+    assert set(pd.read_parquet(root / "scores.parquet").metric) >= {"lpips", "fid"}
+
+
+def test_another_mask_of_the_method_is_another_score(runs):
+    roots, metrics, cache = runs
+    root = next(each for each in roots if each.parts[-2] == "diffedit")
+    mask = next((root / "masks").iterdir())
+    before = per_image(root, "mask_iou")
+    Image.new("L", (64, 64), 255).save(mask)
+    assert "mask_iou" in score(root, metrics, settings(cache))
+    assert not before.equals(per_image(root, "mask_iou"))
+
+
+def test_runs_of_other_requests_have_another_set(made, tmp_path):
+    """Also where the benchmark's config is the same: a table may have been edited in between."""
+    gallery = Gallery(find(str(made[0] / "*/*/copy/*"))[0])
+    before = name_of(gallery), source_of(gallery)
+    gallery.requests[0] = replace(gallery.requests[0], origin="another picture")
+    assert name_of(gallery) != before[0]
+    assert source_of(gallery) == before[1]  # the reference is the same
+
+
+def test_copies_stay_for_metrics_that_a_run_of_copy_was_not_scored_by(runs):
+    scores = [root / "scores/fid.json" for root in runs[0] if root.parts[-2] == "copy"]
+    scores[0].unlink()
+    copies = collect(runs[0]).query("editor == 'copy'")
+    assert set(copies[copies.run == ""].metric) == {"fid"}
+    assert "lpips" in set(copies[copies.run != ""].metric)
+
+
+def test_an_edit_of_another_size_is_named(runs, tmp_path):
+    roots, metrics, _ = runs
+    record = next((roots[0] / "records").iterdir())
+    said = json.loads(record.read_text())
+    path = roots[0] / said["edits"][1]["file"]
+    Image.new("RGB", (32, 32)).save(path)
+    said["edits"][1]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    record.write_text(json.dumps(said))
+    with pytest.raises(OSError, match=rf"{path.name}: \(32, 32\) pixels, and other edits have 64"):
+        score(roots[0], {"lpips": metrics["lpips"]}, settings(tmp_path))
 
 
 def test_a_run_has_its_figures_in_one_table_and_one_file(runs):

@@ -159,7 +159,7 @@ def test_the_table_of_blended_latent_diffusion(tmp_path):
     table = pd.read_csv(tmp_path / "table.csv")
     assert set(table.metric) == {
         *("precision", "precision_best", "diversity", "mse_outside", "mse_inside"),
-        *("psnr_outside", "ssim_outside", "lpips_outside", "seconds", "evaluations"),
+        *("psnr_outside", "ssim_outside", "lpips_outside", "has_outside", "seconds", "evaluations"),
     }
     assert (table[table.metric == "evaluations"].value == 2 * 3).all()  # guidance, steps
     assert (table[table.metric == "precision"].n == 12).all()

@@ -56,6 +56,11 @@ def test_crossing_is_linear_and_nan_where_it_never_comes():
     assert found[3] == pytest.approx(3.0)
 
 
+def test_a_metric_that_falls_as_the_ratio_grows_is_matched_too():
+    assert crossing(np.array([[30.0, 20, 10]]), np.array([[1.0, 2, 3]]), 15)[0] == pytest.approx(2.5)
+    assert np.isnan(crossing(np.array([[30.0, 20, 10]]), np.array([[1.0, 2, 3]]), 35)[0])
+
+
 def test_a_method_that_is_better_everywhere_is_found_so():
     draw = np.random.default_rng(0)
     hard = draw.random((300, 1))

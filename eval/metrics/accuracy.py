@@ -1,5 +1,6 @@
 """Whether a classifier sees what an edit asked for."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -42,14 +43,18 @@ class EditAccuracy:
         self.classifier = classifier
 
     def fingerprint(self) -> str:
-        """The weights."""
-        return f"accuracy-2-{self.classifier.hash}"
+        """The weights, and the names of the classes."""
+        labels = hashlib.sha256(repr(tuple(self.classifier.labels)).encode()).hexdigest()[:8]
+        return f"accuracy-3-{self.classifier.hash}-{labels}"
 
     def missing(self, batch: Batch) -> str | None:
         """Needs target classes, or to know which attribute was asked for."""
         if all(request.label for request in batch.requests):
-            return unknown(self.classifier, batch.truths)
-        return None if batch.truths else "the benchmark has no target classes"
+            return unknown(self.classifier, batch.truths) or self.nameless(batch)
+        if not batch.truths:
+            return "the benchmark has no target classes"
+        known = set(ATTRIBUTES["fruits"]) <= set(self.classifier.labels)
+        return None if known else "the classifier knows no Still Life; networks=stilllife has one that does"
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """0 or 1, and a share."""
@@ -62,19 +67,25 @@ class EditAccuracy:
                 for i, truth in enumerate(batch.truths)
             ]
             found = {name: torch.tensor([row[k] for row in rows]) for k, name in enumerate(("accuracy", "kept"))}
-        if all(request.label for request in batch.requests):
+        if all(request.label for request in batch.requests):  # Still Life's own verdict gives way to FlexIT's
             found["accuracy"] = self.restricted(logits, [request.label for request in batch.requests])
         return found
+
+    def nameless(self, batch: Batch) -> str | None:
+        """Which target class the classifier does not have."""
+        lacking = sorted({request.label for request in batch.requests} - set(self.classifier.labels))
+        if not lacking:
+            return None
+        known = ", ".join(self.classifier.labels[:5])
+        return (
+            f"the classifier has no class {', '.join(lacking[:5])}; it has {known}, ...: networks.classifier.classes= "
+            "names them as the benchmark does"
+        )
 
     def restricted(self, logits: Float[Tensor, "b classes"], targets: Sequence[str]) -> Float[Tensor, " b"]:
         """Whether the largest logit among the target classes of the set is that of the image's target."""
         columns = {name: i for i, name in enumerate(self.classifier.labels)}
         classes = sorted(set(targets))
-        if unknown_classes := [name for name in classes if name not in columns]:
-            raise ValueError(
-                f"accuracy: the classifier has no class {', '.join(unknown_classes[:5])}; it has "
-                f"{', '.join(list(columns)[:5])}, ...: networks.classifier.classes= names them as the benchmark does"
-            )
         best = logits[:, [columns[name] for name in classes]].argmax(1)
         return torch.tensor([float(classes[k] == target) for k, target in zip(best.tolist(), targets, strict=True)])
 

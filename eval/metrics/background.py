@@ -1,17 +1,21 @@
 """What an edit changed outside the mask, where nothing should change; and inside it."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from diffedit.settings import check_literal
 from eval.gallery import Batch
-from eval.metrics import means
+from eval.metrics import Scope
 from eval.metrics.distance import PerceptualDistance, Pictures, psnr
+from eval.metrics.local import given_masks, without_masks
 from eval.networks import Perceptual, unknown
+from eval.statistics import Shares, share_of_mean, share_of_ratio
 
 Region = Float[Tensor, "b 1 H W"]
 AVERAGES = ("mask", "pie_compat")
@@ -20,7 +24,8 @@ AVERAGES = ("mask", "pie_compat")
 class BackgroundError:
     """Input against edit outside the request's mask: squared error (times 1,000), PSNR in dB, SSIM, LPIPS.
 
-    Also `mse_inside`, the squared error inside the mask.
+    Also `mse_inside`, the squared error inside the mask. A picture without an outside (its mask is everything) has no
+    error there and is left out of these means, as PIE-Bench does; `has_outside` is the share of the others.
 
     Args:
         network: whose layers LPIPS compares; PIE-Bench's code takes squeeze.
@@ -31,10 +36,9 @@ class BackgroundError:
 
     better: ClassVar = {
         **dict.fromkeys(("mse_outside", "lpips_outside"), "lower"),
-        **dict.fromkeys(("psnr_outside", "ssim_outside", "mse_inside"), "higher"),
+        **dict.fromkeys(("psnr_outside", "ssim_outside", "mse_inside", "has_outside"), "higher"),
     }
     reads: ClassVar = "pictures"
-    figures = staticmethod(means)
 
     def __init__(self, network: Perceptual, average: Literal["mask", "pie_compat"] = "mask") -> None:
         check_literal("metric.background.average", average, AVERAGES)
@@ -42,17 +46,17 @@ class BackgroundError:
 
     def fingerprint(self) -> str:
         """The weights and the average."""
-        return f"background-2-{self.distance.network.hash}-{self.average}"
+        return f"background-3-{self.distance.network.hash}-{self.average}"
 
     def missing(self, batch: Batch) -> str | None:
         """Needs given masks."""
-        given = all(request.mask for request in batch.requests)
-        return unknown(self.distance.network, batch.truths) if given else "the benchmark has no given masks"
+        return without_masks(batch) or unknown(self.distance.network, batch.truths)
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """Five numbers an image; a region without pixels has no error."""
-        inside = (torch.stack([request.mask() for request in batch.requests]) >= 0.5).float()
+        """Five numbers an image, and whether it has an outside and an inside."""
+        inside = given_masks(batch).float()
         one, other, outside = batch.inputs, batch.edits, 1 - inside
+        has = {"has_outside": outside.amax((1, 2, 3)), "has_inside": inside.amax((1, 2, 3))}
         found = {"mse_inside": error(one, other, inside)}
         if self.average == "pie_compat":
             one, other, outside = one * outside, other * outside, torch.ones_like(outside)
@@ -60,13 +64,21 @@ class BackgroundError:
         else:
             lpips = mean_over(self.distance.spread(one, other)[1], outside)
         found |= {"mse_outside": error(one, other, outside), "psnr_outside": psnr(one, other, outside)}
-        return found | {"ssim_outside": mean_over(ssim(one, other), outside, empty=1.0), "lpips_outside": lpips}
+        return found | has | {"ssim_outside": mean_over(ssim(one, other), outside), "lpips_outside": lpips}
+
+    def figures(self, facts: Mapping[str, Float[ndarray, " n"]], scope: Scope) -> dict[str, Shares]:
+        """Means over the pictures that have the region."""
+        found = {"has_outside": share_of_mean(facts["has_outside"])}
+        for name, values in facts.items():
+            if not name.startswith("has_"):
+                has = facts[f"has_{name.rpartition('_')[2]}"]
+                found[name] = share_of_ratio(values * has, has)
+        return found
 
 
-def mean_over(values: Float[Tensor, "b 1 H W"], region: Region, empty: float = 0.0) -> Float[Tensor, " b"]:
-    """The mean over a region of each picture."""
-    size = region.sum((1, 2, 3))
-    return torch.where(size > 0, (values * region).sum((1, 2, 3)) / size.clamp(min=1), empty)
+def mean_over(values: Float[Tensor, "b 1 H W"], region: Region) -> Float[Tensor, " b"]:
+    """The mean over a region of each picture; 0 where it has no pixels."""
+    return (values * region).sum((1, 2, 3)) / region.sum((1, 2, 3)).clamp(min=1)
 
 
 def error(one: Pictures, other: Pictures, region: Region) -> Float[Tensor, " b"]:

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from eval.metrics.quadratic import over_set, shares, unbiased, within
+from eval.metrics.quadratic import Pairs, over_set, shares, within
 from eval.reference import Reference
 from eval.statistics import Shares
 
@@ -30,7 +30,7 @@ class Csfid:
     ) -> dict[str, Shares]:
         """Raw and debiased; a ValueError for a class without reference pictures."""
         places = members(labels)
-        kernels = [kernel for _, kernel in self.kernels(features, reference, places)]
+        kernels = [Pairs.of(kernel) for _, kernel in self.kernels(features, reference, places)]
         raw, debiased = shares(kernels, list(places.values()))
         return {"csfid": raw, "csfid_debiased": moved(debiased, -np.mean([bias(reference, name) for name in places]))}
 
@@ -49,7 +49,7 @@ class Csfid:
         """One row a class: n, reference pictures, raw and debiased distance."""
         rows = []
         for name, kernel in self.kernels(features, reference, members(labels)):
-            numbers = {"csfid": kernel.mean(), "csfid_debiased": unbiased(kernel) - bias(reference, name)}
+            numbers = {"csfid": kernel.mean(), "csfid_debiased": Pairs.of(kernel).unbiased - bias(reference, name)}
             rows.append({"class": name, "n": len(kernel), "reference": reference.class_n[name], **numbers})
         return pd.DataFrame(rows)
 
@@ -66,7 +66,7 @@ class Sfid:
     ) -> dict[str, Shares]:
         """Raw and debiased."""
         own = features.astype(np.float64) - reference.mean
-        raw, debiased = over_set(own @ own.T, labels)
+        raw, debiased = over_set(lambda rows: own[rows] @ own.T, labels)
         scatters = [(reference.n, float(np.trace(reference.cov)))]
         counts = reference.class_n.values()
         if sum(counts) == reference.n and min(counts) > 1:  # as many of each class as there were: no chance in that

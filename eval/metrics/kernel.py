@@ -8,13 +8,12 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eval.metrics.classwise import moved
-from eval.metrics.quadratic import over_set
+from eval.metrics.quadratic import ROWS, over_set
 from eval.reference import Reference
 from eval.statistics import Shares
 
 Gram = Callable[[Float[ndarray, "n d"], Float[ndarray, "m d"]], Float[ndarray, "n m"]]
 Prepare = Callable[[ndarray], ndarray]
-ROWS = 1024  # of a kernel matrix at a time
 
 
 def polynomial(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"]) -> Float[ndarray, "n m"]:
@@ -41,10 +40,11 @@ def mmd(
         )
     own, known = prepare(features), prepare(reference.kept)
     if gram not in reference.memory:  # the same at every ratio
-        reference.memory[gram] = tuple(each.value for each in over_set(gram(known, known), reference.kept_labels))
+        within = over_set(lambda rows: gram(known[rows], known), reference.kept_labels)
+        reference.memory[gram] = tuple(each.value for each in within)
     parts = np.array_split(own, -(-len(own) // ROWS))
     across = np.concatenate([gram(part, known).mean(1) for part in parts])
-    found = over_set(gram(own, own) - across[:, None] - across[None], labels)
+    found = over_set(lambda rows: gram(own[rows], own) - across[rows, None] - across[None], labels)
     return tuple(moved(*each) for each in zip(found, reference.memory[gram], strict=True))
 
 

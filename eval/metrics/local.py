@@ -24,7 +24,17 @@ def given_masks(batch: Batch) -> Bool[Tensor, "b 1 H W"]:
     return torch.stack([request.mask() for request in batch.requests]) >= 0.5
 
 
-def samples_of(batch: Batch) -> tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]:
+def without_masks(batch: Batch) -> str | None:
+    """Which requests have no given mask; None where all have one."""
+    lacking = [request.id for request in batch.requests if request.mask is None]
+    if not lacking:
+        return None
+    if len(lacking) == len(batch.requests):
+        return "the benchmark has no given masks"
+    return f"{len(lacking)} requests of {len(batch.requests)} have no given mask: {', '.join(lacking[:5])}"
+
+
+def all_samples(batch: Batch) -> tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]:
     """All samples and which is the best; the edit alone where there is one."""
     if batch.samples is None:
         return batch.edits[:, None], torch.ones(len(batch.edits), 1)
@@ -58,15 +68,15 @@ class LocalPrecision:
 
     def missing(self, batch: Batch) -> str | None:
         """Needs given masks, and to know the wanted fruit."""
-        if not all(request.mask for request in batch.requests):
-            return "the benchmark has no given masks"
+        if reason := without_masks(batch):
+            return reason
         if not batch.truths or any(truth.attribute != "fruits" for truth in batch.truths):
             return "only edits of fruit: the other attributes are not inside a mask (benchmark.attributes=[fruits])"
         return None
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, "b ..."]]:
         """Shares of a request's samples; and the distances of its correct pairs as (sum, count)."""
-        samples, best = samples_of(batch)
+        samples, best = all_samples(batch)
         inside = given_masks(batch)[:, None]
         shown = torch.where(inside, samples, batch.inputs[:, None])
         right = self.correct(batch, shown)

@@ -5,49 +5,73 @@ included, the mean is what papers report (FlexIT's CSFID, CMMD); it grows by the
 pairs of two different images it is unbiased.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eval.statistics import Shares
+from eval.statistics import NAN, Shares
 
 Kernel = Float[ndarray, "n n"]
+ROWS = 1024  # of a kernel at a time
 
 
-def unbiased(kernel: Kernel) -> float:
-    """The mean over pairs of two different images; the kernel's own value for a single image."""
-    n = len(kernel)
-    if n < 2:
-        return float("nan")
-    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
+@dataclass(frozen=True)
+class Pairs:
+    """What the statistics need of a kernel over n images: O(n) numbers.
 
-
-def influence(kernel: Kernel) -> Float[ndarray, " n"]:
-    """What each image adds to the mean over all pairs, to first order (sums to 0).
-
-    The pair of an image with itself is in: without, it would be (n - 2) / (n - 1) of it, and nothing for two images.
+    Attributes:
+        rows: sum of each row, the diagonal included.
+        diagonal: the kernel of each image with itself.
+        square: sum of squares off the diagonal.
     """
-    return 2 * (kernel.mean(1) - kernel.mean())
+
+    rows: Float[ndarray, " n"]
+    diagonal: Float[ndarray, " n"]
+    square: float
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> "Pairs":
+        """Of a whole kernel."""
+        diagonal = np.diagonal(kernel)
+        return cls(kernel.sum(1), diagonal, float((kernel**2).sum() - (diagonal**2).sum()))
+
+    @property
+    def biased(self) -> float:
+        """The mean over all pairs."""
+        return float(self.rows.mean() / len(self.rows))
+
+    @property
+    def unbiased(self) -> float:
+        """The mean over pairs of two different images; NaN of one image."""
+        n = len(self.rows)
+        return float((self.rows.sum() - self.diagonal.sum()) / (n * (n - 1))) if n > 1 else NAN
+
+    @property
+    def influence(self) -> Float[ndarray, " n"]:
+        """What each image adds to the mean over all pairs, to first order (sums to 0).
+
+        The pair of an image with itself is in: without it, two images would have none, and n too little.
+        """
+        return 2 * (self.rows / len(self.rows) - self.biased)
+
+    @property
+    def second_order(self) -> float:
+        """Mean square of the part of h that is not a sum of functions of one image each; unbiased for 4 images or more.
+
+        Sums over two, three and four different images, as in Chen and Qin (2010) for tr(covariance^2), which this is
+        where h is the product of centred features.
+        """
+        n, rows = len(self.rows), self.rows - self.diagonal
+        three = (rows**2).sum() - self.square
+        four = rows.sum() ** 2 - 4 * (rows**2).sum() + 2 * self.square
+        pairs = n * (n - 1)
+        return float(self.square / pairs - 2 * three / (pairs * (n - 2)) + four / (pairs * (n - 2) * (n - 3)))
 
 
-def second_order(kernel: Kernel) -> float:
-    """Mean square of the part of h that is not a sum of functions of one image each; unbiased for four images or more.
-
-    Sums over two, three and four different images, as in Chen and Qin (2010) for tr(covariance^2), which this is where
-    h is the product of centred features.
-    """
-    n = len(kernel)
-    off = kernel - np.diag(np.diagonal(kernel))
-    rows, square = off.sum(1), (off**2).sum()
-    three = (rows**2).sum() - square
-    four = rows.sum() ** 2 - 4 * (rows**2).sum() + 2 * square
-    pairs = n * (n - 1)
-    return float(square / pairs - 2 * three / (pairs * (n - 2)) + four / (pairs * (n - 2) * (n - 3)))
-
-
-def narrowing(kernels: Sequence[Float[ndarray, "_ _"]]) -> float:
+def narrowing(kernels: Sequence[Pairs]) -> float:
     """By what to scale the influences of all classes, so that resampling them has the variance of the statistic.
 
     To first order alone it would count the second-order part of the variance twice: near 0, and for few images in many
@@ -55,20 +79,20 @@ def narrowing(kernels: Sequence[Float[ndarray, "_ _"]]) -> float:
     unbiased estimates, summed over the classes with four images or more; 1 where there is none.
     """
     true = linear = least = 0.0
-    for kernel in kernels:
-        if (n := len(kernel)) < 4:
+    for pairs in kernels:
+        if (n := len(pairs.rows)) < 4:
             continue
-        second = second_order(kernel)
-        spread = ((kernel.sum(1) - np.diagonal(kernel)) / (n - 1)).var(ddof=1)
+        second = pairs.second_order
+        spread = ((pairs.rows - pairs.diagonal) / (n - 1)).var(ddof=1)
         first = (spread - second * (n - 2) / (n - 1) ** 2) * ((n - 1) / (n - 2)) ** 2
-        quadratic, rough = 2 * second / (n * (n - 1)), influence(kernel).var(ddof=1) / n
+        quadratic, rough = 2 * second / (n * (n - 1)), pairs.influence.var(ddof=1) / n
         true, least, linear = true + 4 * first / n + quadratic, least + quadratic, linear + rough
     if linear <= 0:
         return 1.0
     return float(np.sqrt(np.clip(max(true, least) / linear, 0.05, 1.0)))
 
 
-def shares(kernels: Sequence[Float[ndarray, "_ _"]], members: Sequence[ndarray]) -> tuple[Shares, Shares]:
+def shares(kernels: Sequence[Pairs], members: Sequence[ndarray]) -> tuple[Shares, Shares]:
     """(mean over classes of the mean over all pairs, the same over pairs of different images), with their shares.
 
     Args:
@@ -77,34 +101,42 @@ def shares(kernels: Sequence[Float[ndarray, "_ _"]], members: Sequence[ndarray])
     """
     total, classes, scale = sum(map(len, members)), len(kernels), narrowing(kernels)
     images = np.zeros(total)
-    for kernel, places in zip(kernels, members, strict=True):
-        images[places] = total / (classes * len(kernel)) * scale * influence(kernel)
-    biased, fair = (float(np.mean([of(kernel) for kernel in kernels])) for of in (np.mean, unbiased))
+    for pairs, places in zip(kernels, members, strict=True):
+        images[places] = total / (classes * len(places)) * scale * pairs.influence
+    biased, fair = (float(np.mean([getattr(pairs, of) for pairs in kernels])) for of in ("biased", "unbiased"))
     return Shares(biased, biased + images), Shares(fair, fair + images) if np.isfinite(fair) else Shares(fair)
 
 
-def over_set(kernel: Kernel, labels: Sequence[str]) -> tuple[Shares, Shares]:
+def over_set(block: Callable[[slice], Float[ndarray, "b n"]], labels: Sequence[str]) -> tuple[Shares, Shares]:
     """(mean over all pairs, the same over pairs of different images) of a whole set, with their shares.
 
     A set with a fixed number of images of each class spreads less than one drawn at random, so that leaving out the
     pairs of an image with itself would take away too much: pairs within a class are averaged over different images and
     weighted as all pairs of the class. Two images or more of each class are needed, else the set counts as drawn at
     random.
+
+    Args:
+        block: some rows of the kernel; never all at once.
+        labels: the class of each image, or "".
     """
-    places = strata(labels)
+    places, n = strata(labels), len(labels)
+    sums, diagonal, square = np.empty((n, len(places))), np.empty(n), 0.0
+    for start in range(0, n, ROWS):
+        rows = block(slice(start, start + ROWS))
+        at = np.arange(start, start + len(rows))
+        diagonal[at] = rows[np.arange(len(rows)), at]
+        square += (rows**2).sum()
+        for c, own in enumerate(places):
+            sums[at, c] = rows[:, own].sum(1)
+    pairs = Pairs(sums.sum(1), diagonal, float(square - (diagonal**2).sum()))
     if len(places) == 1:
-        return shares([kernel], places)
-    n, means = len(kernel), np.empty_like(kernel, shape=(len(kernel), len(places)))
+        return shares([pairs], places)
+    sizes, images, near = np.asarray([len(own) for own in places]), np.empty(n), pairs.rows / n
     for c, own in enumerate(places):
-        means[:, c] = kernel[:, own].mean(1)
-        block = kernel[np.ix_(own, own)]
-        means[own, c] = (block.sum(1) - np.diagonal(block)) / (len(own) - 1)
-    rows = means @ np.asarray([len(own) / n for own in places])
-    value, images, near = rows.mean(), np.empty(n), kernel.mean(1)
-    for own in places:
-        images[own] = value + 2 * (near[own] - near[own].mean())
-    whole = kernel.mean()
-    return Shares(float(whole), images - value + whole), Shares(float(value), images)
+        sums[own, c] = (sums[own, c] - diagonal[own]) * sizes[c] / (sizes[c] - 1)
+        images[own] = 2 * (near[own] - near[own].mean())
+    value = float(sums.sum() / n**2)
+    return Shares(pairs.biased, images + pairs.biased), Shares(value, images + value)
 
 
 def strata(labels: Sequence[str]) -> list[ndarray]:

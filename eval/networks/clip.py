@@ -189,10 +189,13 @@ def load_model(model: str, pretrained: str | None, device: torch.device) -> Load
         tokenizer = open_clip.get_tokenizer(name)
     except (OSError, RuntimeError, ValueError) as error:
         raise FileNotFoundError(
-            f"clip.model = {model}, pretrained = {pretrained}: no such weights. {places(model, pretrained)} ({error})"
+            f"clip model = {model}, pretrained = {pretrained} (networks.clip, networks.cmmd, rank.clip): no such "
+            f"weights. {places(model, pretrained)} ({error})"
         ) from error
     network = network.eval().requires_grad_(False)
+    # two networks of the same weights differ in what has none: QuickGELU, the number of heads
     told = [open_clip.get_model_preprocess_cfg(network), tokenizer(["a bowl of two red apples"]).tolist()]
+    told += [str(network), [m.num_heads for m in network.modules() if hasattr(m, "num_heads")]]
     digest = hashlib.sha256(repr(told).encode())
     for value in network.state_dict().values():
         digest.update(value.cpu().numpy().tobytes())

@@ -112,7 +112,7 @@ class Inception:
 def loaded(inception: Inception) -> tuple[nn.Module, str]:
     """(blocks up to pool3, hash); a FileNotFoundError where there are no weights, a ValueError for other files."""
     places = [checkpoints() / name for name in (SCRIPT, *STATES)] + [Path(tempfile.gettempdir()) / SCRIPT]
-    file = found(inception.weights, places, "networks.fid.weights")
+    file = found(inception.weights, places, "networks.fid.weights (csfid, kid)")
     return blocks(file, inception.device), digest([file], (inception.name, inception.resize, VERSION))
 
 

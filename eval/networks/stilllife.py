@@ -187,8 +187,10 @@ class StillLifeExtractor:
         others = (f"{name}:{value}" for name in CHOICES for value in ATTRIBUTES[name])
         return (*ATTRIBUTES["fruits"], *others)
 
-    def prepare(self, picture: UInt8[Tensor, "3 64 64"]) -> Float[Tensor, "3 64 64"]:
-        """In [0, 1]."""
+    def prepare(self, picture: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 64 64"]:
+        """In [0, 1]; a ValueError for another size, which the network would take and misjudge."""
+        if picture.shape[1:] != (64, 64):
+            raise ValueError(f"{self.name} takes pictures of 64 x 64, not {tuple(picture.shape[1:])} (side=64)")
         return picture.float() / 255
 
     @torch.no_grad()

@@ -67,6 +67,6 @@ def loaded(keys: DinoKeys) -> tuple[Any, str]:
     network = pretrained(partial(ViTModel.from_pretrained, add_pooling_layer=False), path)
     blocks, patch = network.config.num_hidden_layers, network.config.patch_size
     if not 0 <= keys.layer < blocks or keys.side % patch:
-        raise ValueError(f"networks.dino: {keys.model} has {blocks} blocks and patches of {patch}: {keys}")
+        raise ValueError(f"networks.structure: {keys.model} has {blocks} blocks and patches of {patch}: {keys}")
     told = keys.name, keys.layer, keys.side, "bilinear, antialiased", MEAN, STD, VERSION
     return network.to(device_named(keys.device)), digest([path / CONFIG, path / TENSORS], told)
