@@ -21,6 +21,7 @@ ANALYTIC = ["backbone=analytic", "steps=10", "ratios=[0.5,0.8]"]
 def call(script, *args, **settings):
     command = [sys.executable, str(ROOT / "scripts" / script), *map(str, args)]
     environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # the second call need not compile all packages again
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **settings)
 
 
