@@ -1,0 +1,184 @@
+"""BISON on COCO: a picture, a caption of another picture that is like it as the query, one of its own as the source.
+
+BISON (facebookresearch/binary-image-selection) pairs a caption of COCO with the picture that it describes and a similar
+one that it does not. The edit starts from the one that it does not describe.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from diffedit.settings import check_choices
+from diffedit.types import EditRequest
+from eval.benchmarks.coco_files import Captions, Entry, Instance, Instances, Picture, Triple, changed, read_bison, union
+from eval.benchmarks.subset import subset
+from eval.images import ImageFile, Resize, opened, to_tensor
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A picture of COCO, loaded when called; where the file of that name is absent, the one that val2017 names."""
+
+    folder: Path
+    picture: Picture
+    side: int
+    resize: Resize = Resize()
+
+    @property
+    def path(self) -> Path:
+        """Where it lies; where it should, if under neither name."""
+        path, other = self.folder / self.picture.file, self.folder / f"{self.picture.id:012d}.jpg"
+        return other if other.is_file() and not path.is_file() else path
+
+    def __call__(self) -> Float[Tensor, "3 side side"]:
+        """Load it."""
+        return ImageFile(self.found(), self.side, self.resize)()
+
+    def found(self) -> Path:
+        """Its path; a FileNotFoundError with both names where there is none."""
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path}: no such file, nor {self.picture.id:012d}.jpg beside it")
+        return self.path
+
+
+@dataclass(frozen=True)
+class CocoMask:
+    """The union of instances, rasterised when called: (1, side, side) in [0, 1], white = edit.
+
+    Attributes:
+        annotation: the instances file, for messages.
+        instances: at least one.
+        size: width and height of the picture, as annotated.
+        picture: its file; the mask goes through the same resize.
+    """
+
+    annotation: str
+    instances: list[Instance]
+    size: tuple[int, int]
+    picture: CocoFile
+
+    @property
+    def path(self) -> Path:
+        """Of the picture: the only file that it opens."""
+        return self.picture.path
+
+    def __call__(self) -> Float[Tensor, "1 side side"]:
+        """Rasterise it."""
+        path = self.picture.found()
+        with opened(path) as picture:
+            if picture.size != self.size:
+                real, told = (f"{width} x {height}" for width, height in (picture.size, self.size))
+                raise ValueError(f"{path}: {real}, but {self.annotation} has it as {told}: use COCO's own picture")
+        pixels = Image.fromarray(union(self.annotation, self.instances, self.size) * 255)
+        return to_tensor(self.picture.resize(pixels, self.picture.side))
+
+
+@dataclass(frozen=True)
+class CocoBison:
+    """The edits of BISON's annotation, in its order or, limited, in that of the permutation.
+
+    The words of a text are what is between blanks and punctuation, in lower case; `it's` and `black-and-white` are one
+    word each. The word edit distance counts the insertions, deletions and replacements of a word that make one text the
+    other. The share of changed words is this distance over the words of the longer text.
+
+    A request's id is its bison_id. White space in captions, line ends too, becomes single blanks. The annotation and
+    the captions are checked at once; pictures are opened when their turn comes, so an absent one fails its own edit.
+
+    Attributes:
+        bison: annotation file, bison_annotations.cocoval2014.json.
+        captions: captions_val2014.json, or another that has the captions of all pictures of the annotation.
+        images: folder of the pictures, under the annotation's names (COCO_val2014_*.jpg) or val2017's (the id alone).
+        instances: instances_val2014.json, for masks.
+        source: which caption of the picture is its source text: the `closest` to the query by word edit distance (of
+            several the lowest caption id's), the `first` by caption id, or a `seeded` one, drawn by seed and bison_id.
+        max_changed: takes only the edits whose share of changed words, from source to query, is at most this; 0.25 is
+            the paper's subset; None takes all.
+        mask_from: `changed_words` gives a mask where the source names a category of COCO in words that the query has
+            not: all the picture's instances of such categories. The words are its name or simple plural, the longest
+            at their place (a teddy bear is no bear). The other edits, and all with `none`, have no mask.
+        limit: how many edits, after the filter, the first of a seeded permutation; None takes all.
+        seed: of the permutation and of seeded sources.
+        resize: how pictures and masks become squares of the backbone's resolution.
+    """
+
+    bison: str
+    captions: str
+    images: str
+    instances: str | None = None
+    source: Literal["closest", "first", "seeded"] = "closest"
+    max_changed: float | None = None
+    mask_from: Literal["none", "changed_words"] = "none"
+    limit: int | None = None
+    seed: int = 0
+    resize: Resize = Resize()
+    entries: list[Entry] = field(init=False, repr=False, compare=False)
+    triples: list[Triple] = field(init=False, repr=False, compare=False)
+
+    version = "1"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if self.max_changed is not None and not 0 <= self.max_changed <= 1:
+            raise ValueError(f"benchmark.max_changed = {self.max_changed}: a share of words from 0 to 1 is wanted")
+        if self.mask_from != "none" and self.instances is None:
+            raise ValueError(
+                f"benchmark.mask_from = {self.mask_from} needs benchmark.instances, instances_val2014.json"
+            )
+        object.__setattr__(self, "entries", read_bison(self.bison))
+        captions = Captions.read(self.captions)
+        captions.check(self.entries)
+        object.__setattr__(self, "triples", self.chosen(captions))
+        if self.mask_from != "none":
+            _ = self.annotated  # a bad file is refused now
+
+    def chosen(self, captions: Captions) -> list[Triple]:
+        """The edits that are left after filter and limit."""
+        entries, triples = {str(entry.id): entry for entry in self.entries}, {}
+        if self.max_changed is None:
+            names = subset(entries, self.limit, self.seed)
+            return [captions.triple(entries[name], self.source, self.seed) for name in names]
+        for name, entry in entries.items():
+            triple = captions.triple(entry, self.source, self.seed)
+            if changed(triple.source, triple.query) <= self.max_changed:
+                triples[name] = triple
+        if not triples:
+            raise ValueError(f"benchmark.max_changed = {self.max_changed}: none of {len(entries)} edits changes so few")
+        return [triples[name] for name in subset(triples, self.limit, self.seed)]
+
+    def __len__(self) -> int:
+        return len(self.triples)
+
+    def requests(self, resolution: int) -> Iterator[EditRequest]:
+        """One for each triple."""
+        for entry, source, query in self.triples:
+            picture, mask, origin = self.file(entry.other, resolution), None, entry.other.file
+            if self.mask_from != "none":
+                gone = self.annotated.removed(entry.other.id, source, query)
+                if gone:
+                    mask = CocoMask(self.annotated.path, gone, self.annotated.sizes[entry.other.id], picture)
+                    origin += f" mask {' '.join(str(each.id) for each in gone)}"
+            yield EditRequest(str(entry.id), picture, query, source, mask, origin=origin)
+
+    def file(self, picture: Picture, resolution: int) -> CocoFile:
+        """One of the pictures."""
+        return CocoFile(Path(self.images).expanduser(), picture, resolution, self.resize)
+
+    @cached_property
+    def annotated(self) -> Instances:
+        """The instances of the pictures to edit, for masks."""
+        return Instances.read(self.instances or "", {triple.entry.other.id for triple in self.triples})
+
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
+        """("", picture): the true pictures of the queries, each once, then those of the annotation's other entries.
+
+        These are the pictures that the queries describe. There may be fewer than `size` of them.
+        """
+        true = dict.fromkeys(entry.true for entry in [*(triple.entry for triple in self.triples), *self.entries])
+        for picture in list(true)[:size]:
+            yield "", self.file(picture, resolution)()

@@ -1,0 +1,215 @@
+"""What is known of ImageNet's classes and pictures: class index, WordNet siblings, ground truth.
+
+A class is its wnid. Names are not: `crane` is a bird and a machine, `maillot` occurs twice, `cardigan` is a garment and
+`Cardigan` a dog.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.io import loadmat
+
+from eval.benchmarks.subset import LFS, read_json
+
+WNID = re.compile(r"n\d{8}")
+FORMATS = '{"0": ["n01440764", "tench"], ...} as JSON, or lines "n01440764 tench, Tinca tinca"'
+
+
+def read_text(key: str, path: Path) -> str:
+    """The text of a file that a setting names.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not UTF-8, or a git-LFS pointer, which is what a bare clone leaves.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{key} = {path}: no such file")
+    data = path.read_bytes()
+    if data.startswith(LFS):
+        raise ValueError(
+            f"{key} = {path}: a git-LFS pointer of {len(data)} bytes, not the file itself: run `git lfs pull` in its "
+            "repository, or download the file"
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{key} = {path}: not UTF-8 text ({error})") from error
+
+
+def csv_rows(key: str, path: Path, wanted: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, row) of a CSV with at least the columns wanted.
+
+    Args:
+        key: the setting that names the file.
+        path: the file.
+        wanted: columns, each with how messages call it.
+
+    Raises:
+        ValueError: a column is missing, a row is too short or too long, the text is not CSV.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(key, path), newline=""), strict=True)
+    try:
+        found = reader.fieldnames or []
+        missing = [said for name, said in wanted.items() if name not in found]
+        if missing:
+            raise ValueError(
+                f"{key} = {path}, line 1: no column {', '.join(missing)}; wanted are {', '.join(wanted.values())}"
+            )
+        for row in reader:
+            if None in row or None in row.values():
+                raise ValueError(f"{key} = {path}, line {reader.line_num}: not as many cells as the header has columns")
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{key} = {path}, line {reader.reader.line_num}: not CSV ({error})") from error
+
+
+@dataclass(frozen=True)
+class ImageClass:
+    """One class.
+
+    Attributes:
+        wnid: WordNet's id, such as n01440764: the key.
+        number: place in the class index, what class-conditional models and classifiers count by.
+        name: its first name, words apart.
+    """
+
+    wnid: str
+    number: int
+    name: str
+
+
+class Classes:
+    """A class index: the classes by wnid, in the order of their numbers.
+
+    Args:
+        path: of imagenet_class_index.json, or of a text of one class a line (LOC_synset_mapping.txt, synset_words.txt),
+            whose lines are counted from 0.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it has another format, or a class or a number twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.by_wnid: dict[str, ImageClass] = {}
+        self.by_number: dict[int, ImageClass] = {}
+        found = json_index(path) if path.suffix == ".json" else text_index(path)
+        for each in sorted(found, key=lambda each: each.number):
+            if each.wnid in self.by_wnid or each.number in self.by_number:
+                raise ValueError(f"benchmark.classes = {path}: {each.wnid} or number {each.number} occurs twice")
+            self.by_wnid[each.wnid] = self.by_number[each.number] = each
+        if not self.by_wnid:
+            raise ValueError(f"benchmark.classes = {path}: no classes there; wanted: {FORMATS}")
+
+    def find(self, key: str) -> ImageClass | None:
+        """The class of a wnid or of a number written out; None where there is none."""
+        return self.by_number.get(int(key)) if key.isascii() and key.isdigit() else self.by_wnid.get(key)
+
+
+def json_index(path: Path) -> Iterator[ImageClass]:
+    """The classes of {"number": [wnid, name]}."""
+    told = read_json("benchmark.classes", path)
+    try:
+        for number, (wnid, name) in told.items():
+            yield image_class(wnid, int(number), name)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"benchmark.classes = {path}: not a class index ({error}); wanted: {FORMATS}") from error
+
+
+def text_index(path: Path) -> Iterator[ImageClass]:
+    """The classes of lines "wnid name, name"; Kaggle's file is also about with " : " between the two."""
+    lines = [line.strip() for line in read_text("benchmark.classes", path).splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        wnid, _, names = line.partition(" ")
+        try:
+            yield image_class(wnid, number, names.strip().removeprefix(":"))
+        except ValueError as error:
+            raise ValueError(f"benchmark.classes = {path}: {line!r}: {error}; wanted: {FORMATS}") from error
+
+
+def image_class(wnid: str, number: int, names: str) -> ImageClass:
+    """A class by its first name, checked."""
+    name = names.split(",")[0].replace("_", " ").strip()
+    if not WNID.fullmatch(wnid) or not name:
+        raise ValueError(f"{wnid!r} and {names!r} are not a wnid and a name")
+    return ImageClass(wnid, number, name)
+
+
+def siblings(path: Path, classes: Classes) -> dict[str, list[str]]:
+    """For each class, by number, the classes that share a parent with it; none for a class that has no sibling.
+
+    Args:
+        path: lines "parent child" of ids: WordNet's is-a relation, in which a class may have several parents.
+        classes: those that count; the other lines only connect them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not two ids, or no two of the classes share a parent.
+    """
+    children: dict[str, set[str]] = {}
+    for number, line in enumerate(read_text("benchmark.hierarchy", path).splitlines(), 1):
+        pair = line.split()
+        if pair and len(pair) != 2:
+            raise ValueError(f"benchmark.hierarchy = {path}, line {number}: {line!r} is not 'parent child'")
+        if pair and pair[1] in classes.by_wnid:
+            children.setdefault(pair[0], set()).add(pair[1])
+    related: dict[str, set[str]] = {}
+    for family in children.values():
+        for wnid in family:
+            related.setdefault(wnid, set()).update(family - {wnid})
+    found = {wnid: sorted(related[wnid]) for wnid in classes.by_wnid if related.get(wnid)}
+    if not found:
+        raise ValueError(f"benchmark.hierarchy = {path}: no two classes of {classes.path} share a parent there")
+    return found
+
+
+def read_truth(path: Path, classes: Classes) -> dict[str, str]:
+    """The wnid of each validation picture, by its name without ending.
+
+    Args:
+        path: ILSVRC2012_validation_ground_truth.txt of the devkit, with meta.mat beside it (the numbers are the
+            devkit's own, not those of the class index); or Kaggle's LOC_val_solution.csv.
+        classes: those known.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it has another format, or names an unknown class.
+    """
+    if path.suffix == ".csv":
+        wanted = {name: repr(name) for name in ("ImageId", "PredictionString")}
+        rows = csv_rows("benchmark.truth", path, wanted)
+        told = {row["ImageId"]: row["PredictionString"].partition(" ")[0] for _, row in rows}
+    else:
+        told = devkit_truth(path)
+    for picture, wnid in told.items():
+        if wnid not in classes.by_wnid:
+            raise ValueError(f"benchmark.truth = {path}: {picture} is of {wnid!r}, a class not in {classes.path}")
+    return told
+
+
+def devkit_truth(path: Path) -> dict[str, str]:
+    """As `read_truth`, of the devkit's text of one number a line."""
+    lines = read_text("benchmark.truth", path).split()
+    meta = path.with_name("meta.mat")
+    if not meta.is_file():
+        raise FileNotFoundError(
+            f"{meta}: no such file; the devkit has it beside {path.name}, whose numbers it translates"
+        )
+    try:
+        synsets = loadmat(meta, squeeze_me=True)["synsets"]
+        wnids = {
+            str(int(number)): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)
+        }
+    except (KeyError, ValueError, TypeError, NotImplementedError) as error:
+        raise ValueError(f"{meta}: not the devkit's meta.mat ({error})") from error
+    told = {}
+    for i, number in enumerate(lines, 1):
+        if number not in wnids:
+            raise ValueError(f"benchmark.truth = {path}, line {i}: {number!r} is no ILSVRC2012_ID of {meta.name}")
+        told[f"ILSVRC2012_val_{i:08d}"] = wnids[number]
+    return told

@@ -1,0 +1,183 @@
+"""PIE-Bench: 700 pictures with a source prompt, a target prompt and a mask each, of ten types of edit.
+
+The format is that of the published mapping_file.json and annotation_images/ (cure-lab/PnPInversion).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from PIL import Image
+from torch import Tensor
+
+from diffedit.types import EditRequest
+from eval.benchmarks.subset import read_json, subset
+from eval.images import ImageFile, Resize, opened, to_tensor
+
+SIDE = 512
+TEXTS = ("image_path", "original_prompt", "editing_prompt", "editing_type_id")
+
+
+class Entry(NamedTuple):
+    """One edit of the table, checked; the mask as (start, length) runs over the pixels row by row."""
+
+    image: str
+    source: str
+    target: str
+    type: str
+    runs: list[int]
+
+
+@dataclass(frozen=True)
+class PieMask:
+    """An entry's mask, loaded when called: (1, side, side) in [0, 1], white = edit, through its picture's resize."""
+
+    runs: list[int]
+    picture: Path
+    side: int
+    resize: Resize = Resize()
+
+    @property
+    def path(self) -> Path:
+        """Of the picture: the only file that it opens."""
+        return self.picture
+
+    def __call__(self) -> Float[Tensor, "1 side side"]:
+        """Decode it."""
+        with opened(self.picture) as picture:
+            width, height = picture.size
+        if width != height:  # of another size but square, it is the same crop: the whole
+            raise ValueError(f"{self.picture}: {width} x {height}, but PIE-Bench's masks are for square pictures")
+        mask = Image.fromarray(decode(self.runs).astype(np.uint8) * 255)
+        return to_tensor(self.resize(mask, self.side))
+
+
+@dataclass(frozen=True)
+class PieBench:
+    """The edits of a mapping_file.json.
+
+    The source text is the original prompt, the target the editing prompt, both without the brackets that mark words;
+    the mask is given. A request's id is its key in the file. The whole table is checked at once; pictures are opened
+    when their turn comes, so an absent one fails its own edit.
+
+    Attributes:
+        path: folder with the table and `annotation_images`.
+        mapping: the table's file in it.
+        edit_types: which of the ids "0" to "9" to take; None takes all.
+        limit: how many of them, the first of a seeded permutation; None takes all in the table's order.
+        seed: of that permutation.
+        resize: how pictures and masks become squares of the backbone's resolution.
+    """
+
+    path: str
+    mapping: str = "mapping_file.json"
+    edit_types: list[str | int] | None = None
+    limit: int | None = None
+    seed: int = 0
+    resize: Resize = Resize()
+    entries: dict[str, Entry] = field(init=False, repr=False, compare=False)
+
+    version = "1"
+
+    def __post_init__(self) -> None:
+        table = read_mapping(Path(self.path).expanduser() / self.mapping)
+        chosen = subset(of_types(table, self.edit_types), self.limit, self.seed)
+        object.__setattr__(self, "entries", {name: table[name] for name in chosen})
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def requests(self, resolution: int) -> Iterator[EditRequest]:
+        """In the order of the table, or of the permutation."""
+        base = Path(self.path).expanduser() / "annotation_images"
+        for name, entry in self.entries.items():
+            picture = base / entry.image
+            runs = hashlib.sha256(json.dumps(entry.runs).encode()).hexdigest()[:12]
+            yield EditRequest(
+                id=name,
+                image=ImageFile(picture, resolution, self.resize),
+                target=entry.target,
+                source=entry.source or None,
+                mask=PieMask(entry.runs, picture, resolution, self.resize),
+                origin=f"{entry.image} mask {runs}",
+            )
+
+
+def decode(runs: Sequence[int]) -> Bool[ndarray, "512 512"]:
+    """The mask of (start, length) runs over the pixels row by row; a run may go on in the next row.
+
+    The frame, one pixel wide, is always part of it, as in the published code.
+    """
+    mask = np.zeros(SIDE * SIDE, dtype=bool)
+    for start, length in zip(runs[::2], runs[1::2], strict=True):
+        mask[start : start + length] = True
+    mask = mask.reshape(SIDE, SIDE)
+    mask[[0, -1]] = True
+    mask[:, [0, -1]] = True
+    return mask
+
+
+def plain(prompt: str) -> str:
+    """A prompt without the brackets around the words that change, and with single spaces."""
+    return " ".join(prompt.replace("[", "").replace("]", "").split())
+
+
+def read_mapping(path: Path) -> dict[str, Entry]:
+    """The entries of the table by their keys, complete and checked.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not JSON, a missing key, a mask that cannot be; the message names the file and the entry.
+    """
+    table = read_json("benchmark.path/mapping", path)
+    if not isinstance(table, dict) or not table:
+        raise ValueError(f"{path}: an object of entries is wanted, {{'000000000000': {{'image_path': ...}}, ...}}")
+    return {name: checked(f"{path}, entry {name!r}", entry) for name, entry in table.items()}
+
+
+def checked(where: str, entry: Any) -> Entry:
+    """One entry with all that is needed."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: an object with {', '.join(TEXTS)} and mask is wanted")
+    missing = [key for key in (*TEXTS, "mask") if key not in entry]
+    if missing:
+        raise ValueError(
+            f"{where}: no {', '.join(map(repr, missing))}; the table of PIE-Bench (mapping_file.json of v1) is wanted"
+        )
+    image, source, target, kind = (str(entry[key]) for key in TEXTS)
+    if not image.strip() or not plain(target):
+        raise ValueError(f"{where}: {'image_path' if plain(target) else 'editing_prompt'} is empty")
+    return Entry(image.strip(), plain(source), plain(target), kind, checked_runs(where, entry["mask"]))
+
+
+def checked_runs(where: str, runs: Any) -> list[int]:
+    """A mask's runs: pairs of whole numbers within the picture."""
+    if not isinstance(runs, list) or not all(type(number) is int for number in runs):
+        raise ValueError(f"{where}: mask: a flat list of whole numbers is wanted: start, length, start, length, ...")
+    if len(runs) % 2:
+        raise ValueError(f"{where}: mask: {len(runs)} numbers, but they come in pairs of start and length")
+    for start, length in zip(runs[::2], runs[1::2], strict=True):
+        if start < 0 or length < 0 or start + length > SIDE * SIDE:
+            raise ValueError(
+                f"{where}: mask: the run of {length} pixels from {start} leaves the {SIDE * SIDE} of {SIDE} x {SIDE}"
+            )
+    return runs
+
+
+def of_types(table: Mapping[str, Entry], types: Sequence[str | int] | None) -> list[str]:
+    """The keys of the entries of these types, in the table's order."""
+    if types is None:
+        return list(table)
+    wanted, known = {str(each) for each in types}, {entry.type for entry in table.values()}
+    if not wanted or wanted - known:
+        raise ValueError(
+            f"benchmark.edit_types = {list(types)}: {', '.join(sorted(wanted - known)) or 'none given'}; "
+            f"the table has the types {', '.join(sorted(known))}"
+        )
+    return [name for name, entry in table.items() if entry.type in wanted]

@@ -1,0 +1,64 @@
+"""What benchmarks of published annotation files share: reading their JSON, and subsets that are the same everywhere.
+
+A subset is not drawn by a generator of random numbers, whose stream may change with its library's version, but by
+sorting the ids by a hash of the seed and the id. So it depends on nothing but the seed and the set of ids: not on the
+order of the file, the machine, Python or NumPy. A larger limit of the same seed contains a smaller one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+LFS = b"version https://git-lfs.github.com/spec"
+
+
+def draw(seed: int, *names: str | int) -> str:
+    """A random-looking hex number that belongs to this seed and these names: sha256 of both as JSON."""
+    return hashlib.sha256(json.dumps([seed, *names]).encode()).hexdigest()
+
+
+def subset(ids: Iterable[str], limit: int | None, seed: int) -> list[str]:
+    """The first `limit` of a seeded permutation of the ids.
+
+    Args:
+        ids: unique.
+        limit: how many; None keeps all, in their own order; more than there are gives all, permuted.
+        seed: another one, another permutation.
+
+    Raises:
+        ValueError: the limit is below 1.
+    """
+    ids = list(ids)
+    if limit is None:
+        return ids
+    if limit < 1:
+        raise ValueError(f"benchmark.limit = {limit}: at least 1 is wanted, or null for all")
+    return sorted(ids, key=lambda name: draw(seed, name))[:limit]
+
+
+def read_json(key: str, path: str | Path) -> Any:
+    """A JSON file of the user's.
+
+    Args:
+        key: of the config, for messages.
+        path: of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a git-LFS pointer, or not JSON; the message says what to do.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"{key} = {path}: no such file")
+    data = path.read_bytes()
+    if data.startswith(LFS):
+        raise ValueError(
+            f"{key} = {path}: a git-LFS pointer of {len(data)} bytes, not the file itself: run `git lfs pull` in its "
+            "repository, or download the file"
+        )
+    try:
+        return json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{key} = {path}: not JSON ({error})") from error
