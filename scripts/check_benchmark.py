@@ -58,7 +58,7 @@ def check(benchmark: Any, threads: int) -> tuple[int, dict[str, list[str]]]:
     return len(unique) - sum(map(len, faults.values())), faults
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="check")
+@hydra.main(version_base="1.3", config_path="../conf", config_name="check_benchmark")
 def main(cfg: DictConfig) -> None:
     """Count, list the first faults of each kind, exit with 1 where there is one."""
     benchmark = instantiate(cfg.benchmark, _convert_="all")

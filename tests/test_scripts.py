@@ -224,7 +224,7 @@ def documented_commands():
                 yield shlex.split(line, comments=True)[1:]
 
 
-HYDRA = [f"scripts/{name}.py" for name in ("run", "edit", "score", "plot", "reference_stats")]
+HYDRA = [f"scripts/{name}.py" for name in ("run", "edit", "score", "plot", "reference_stats", "check_benchmark")]
 
 
 def test_documented_commands_parse():
