@@ -13,31 +13,10 @@ from pathlib import Path
 
 from scipy.io import loadmat
 
-from eval.benchmarks.subset import LFS, read_json
+from eval.benchmarks.subset import read_json, read_text
 
 WNID = re.compile(r"n\d{8}")
 FORMATS = '{"0": ["n01440764", "tench"], ...} as JSON, or lines "n01440764 tench, Tinca tinca"'
-
-
-def read_text(key: str, path: Path) -> str:
-    """The text of a file that a setting names.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is not UTF-8, or a git-LFS pointer, which is what a bare clone leaves.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{key} = {path}: no such file")
-    data = path.read_bytes()
-    if data.startswith(LFS):
-        raise ValueError(
-            f"{key} = {path}: a git-LFS pointer of {len(data)} bytes, not the file itself: run `git lfs pull` in its "
-            "repository, or download the file"
-        )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{key} = {path}: not UTF-8 text ({error})") from error
 
 
 def csv_rows(key: str, path: Path, wanted: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:

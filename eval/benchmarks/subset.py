@@ -38,6 +38,27 @@ def subset(ids: Iterable[str], limit: int | None, seed: int) -> list[str]:
     return sorted(ids, key=lambda name: draw(seed, name))[:limit]
 
 
+def read_text(key: str, path: Path) -> str:
+    """The text of a file that a setting names.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not UTF-8, or a git-LFS pointer, which is what a bare clone leaves.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{key} = {path}: no such file")
+    data = path.read_bytes()
+    if data.startswith(LFS):
+        raise ValueError(
+            f"{key} = {path}: a git-LFS pointer of {len(data)} bytes, not the file itself: run `git lfs pull` in its "
+            "repository, or download the file"
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{key} = {path}: not UTF-8 text ({error})") from error
+
+
 def read_json(key: str, path: str | Path) -> Any:
     """A JSON file of the user's.
 
@@ -50,15 +71,7 @@ def read_json(key: str, path: str | Path) -> Any:
         ValueError: it is a git-LFS pointer, or not JSON; the message says what to do.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"{key} = {path}: no such file")
-    data = path.read_bytes()
-    if data.startswith(LFS):
-        raise ValueError(
-            f"{key} = {path}: a git-LFS pointer of {len(data)} bytes, not the file itself: run `git lfs pull` in its "
-            "repository, or download the file"
-        )
     try:
-        return json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(read_text(key, path))
+    except json.JSONDecodeError as error:
         raise ValueError(f"{key} = {path}: not JSON ({error})") from error
