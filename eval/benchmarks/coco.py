@@ -103,6 +103,7 @@ class CocoBison:
             not: all the picture's instances of such categories. The words are its name or simple plural, the longest
             at their place (a teddy bear is no bear). The other edits, and all with `none`, have no mask.
         limit: how many edits, after the filter, the first of a seeded permutation; None takes all.
+        range: (first, last + 1) of that permutation, instead of a limit.
         seed: of the permutation and of seeded sources.
         resize: how pictures and masks become squares of the backbone's resolution.
     """
@@ -115,6 +116,7 @@ class CocoBison:
     max_changed: float | None = None
     mask_from: Literal["none", "changed_words"] = "none"
     limit: int | None = None
+    range: tuple[int, int] | list[int] | None = None
     seed: int = 0
     resize: Resize = Resize()
     entries: list[Entry] = field(init=False, repr=False, compare=False)
@@ -141,7 +143,7 @@ class CocoBison:
         """The edits that are left after filter and limit."""
         entries, triples = {str(entry.id): entry for entry in self.entries}, {}
         if self.max_changed is None:
-            names = subset(entries, self.limit, self.seed)
+            names = subset(entries, self.limit, self.seed, self.range)
             return [captions.triple(entries[name], self.source, self.seed) for name in names]
         for name, entry in entries.items():
             triple = captions.triple(entry, self.source, self.seed)
@@ -149,7 +151,7 @@ class CocoBison:
                 triples[name] = triple
         if not triples:
             raise ValueError(f"benchmark.max_changed = {self.max_changed}: none of {len(entries)} edits changes so few")
-        return [triples[name] for name in subset(triples, self.limit, self.seed)]
+        return [triples[name] for name in subset(triples, self.limit, self.seed, self.range)]
 
     def __len__(self) -> int:
         return len(self.triples)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffedit.types import EditRequest
+from eval.benchmarks.subset import subset
 from eval.images import ImageFile, MaskFile, Resize
 
 REQUIRED, OPTIONAL = ("image", "target"), ("source", "mask", "id")
@@ -26,24 +27,32 @@ class FolderBenchmark:
     Attributes:
         path: the table.
         images: folder of the images and masks; the table's own folder by default.
+        limit: how many edits, the first of a seeded permutation; None takes all in the table's order.
+        range: (first, last + 1) of that permutation, instead of a limit.
+        seed: of that permutation.
         resize: how pictures become square.
     """
 
     path: str
     images: str | None = None
+    limit: int | None = None
+    range: tuple[int, int] | list[int] | None = None
+    seed: int = 0
     resize: Resize = Resize()
     rows: list[dict[str, str]] = field(init=False, repr=False, compare=False)
 
     version = "1"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", read_table(Path(self.path).expanduser()))
+        rows = {row["id"]: row for row in read_table(Path(self.path).expanduser())}
+        chosen = subset(rows, self.limit, self.seed, self.range)
+        object.__setattr__(self, "rows", [rows[name] for name in chosen])
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
-        """In the order of the table."""
+        """In the order of the table, or of the permutation."""
         base = Path(self.images or Path(self.path).parent).expanduser()
         for row in self.rows:
             picture = base / row["image"]

@@ -1,7 +1,7 @@
 """ImageNet: validation pictures to be turned into a look-alike class, by FlexIT's list or by WordNet siblings."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, zip_longest
@@ -83,8 +83,9 @@ class ImageNet(Queries):
         layout: `folders` is <wnid>/<picture>, `flat` all pictures in one folder; `auto` looks.
         truth: classes of the validation pictures, to check the table's against: the devkit's
             ILSVRC2012_validation_ground_truth.txt (meta.mat beside it) or Kaggle's LOC_val_solution.csv.
-        limit: so many queries, drawn by the seed; None takes all.
-        seed: of the draw.
+        limit: so many queries, the first of a seeded permutation; None takes all.
+        range: (first, last + 1) of that permutation, instead of a limit.
+        seed: of the permutation.
         resize: how pictures become square; FlexIT's by default.
     """
 
@@ -96,6 +97,7 @@ class ImageNet(Queries):
     layout: Layout = "auto"
     truth: str | None = None
     limit: int | None = None
+    range: tuple[int, int] | list[int] | None = None
     seed: int = 0
     resize: Resize = Resize("crop", "bilinear")
     asked: list[Query] = field(init=False, repr=False, compare=False)
@@ -109,7 +111,7 @@ class ImageNet(Queries):
         classes = Classes(Path(self.classes).expanduser())
         truth = read_truth(Path(self.truth).expanduser(), classes) if self.truth else None
         found = read_queries(Path(self.queries).expanduser(), classes, self.split, truth)
-        object.__setattr__(self, "asked", chosen(found, self.limit, self.seed))
+        object.__setattr__(self, "asked", chosen(found, self.limit, self.seed, self.range))
         object.__setattr__(self, "folders", in_folders(self.images, self.layout, classes))
 
 
@@ -130,8 +132,9 @@ class ImageNetPairs(Queries):
         prompt: as of `ImageNet`.
         layout: as of `ImageNet`.
         truth: as of `ImageNet`; a flat folder needs it, to know the classes of its pictures.
-        limit: so many queries, drawn by the seed; None takes all.
-        seed: of all draws.
+        limit: so many queries, the first of a seeded permutation; None takes all.
+        range: (first, last + 1) of that permutation, instead of a limit.
+        seed: of the permutation and all draws.
         resize: how pictures become square.
     """
 
@@ -143,6 +146,7 @@ class ImageNetPairs(Queries):
     layout: Layout = "auto"
     truth: str | None = None
     limit: int | None = None
+    range: tuple[int, int] | list[int] | None = None
     seed: int = 0
     resize: Resize = Resize("crop", "bilinear")
     asked: list[Query] = field(init=False, repr=False, compare=False)
@@ -167,7 +171,7 @@ class ImageNetPairs(Queries):
         found = draw_pairs(related, pictures, classes, self.per_class, self.seed)
         if not found:
             raise FileNotFoundError(f"benchmark.images = {root}: no pictures of a class with a sibling there")
-        object.__setattr__(self, "asked", chosen(found, self.limit, self.seed))
+        object.__setattr__(self, "asked", chosen(found, self.limit, self.seed, self.range))
         object.__setattr__(self, "folders", folders)
 
 
@@ -215,10 +219,10 @@ def read_query(place: str, row: Mapping[str, str], classes: Classes) -> Query:
     return Query(row[""], source.wnid, name, target)
 
 
-def chosen(found: list[Query], limit: int | None, seed: int) -> list[Query]:
+def chosen(found: list[Query], limit: int | None, seed: int, range: Sequence[int] | None) -> list[Query]:
     """All of them, or some."""
     by_id = {query.id: query for query in found}
-    return [by_id[name] for name in subset(list(by_id), limit, seed)]
+    return [by_id[name] for name in subset(by_id, limit, seed, range)]
 
 
 def check_prompt(prompt: str) -> None:

@@ -71,6 +71,7 @@ class PieBench:
         mapping: the table's file in it.
         edit_types: which of the ids "0" to "9" to take; None takes all.
         limit: how many of them, the first of a seeded permutation; None takes all in the table's order.
+        range: (first, last + 1) of that permutation, instead of a limit.
         seed: of that permutation.
         resize: how pictures and masks become squares of the backbone's resolution.
     """
@@ -79,6 +80,7 @@ class PieBench:
     mapping: str = "mapping_file.json"
     edit_types: list[str | int] | None = None
     limit: int | None = None
+    range: tuple[int, int] | list[int] | None = None
     seed: int = 0
     resize: Resize = Resize()
     entries: dict[str, Entry] = field(init=False, repr=False, compare=False)
@@ -87,7 +89,7 @@ class PieBench:
 
     def __post_init__(self) -> None:
         table = read_mapping(Path(self.path).expanduser() / self.mapping)
-        chosen = subset(of_types(table, self.edit_types), self.limit, self.seed)
+        chosen = subset(of_types(table, self.edit_types), self.limit, self.seed, self.range)
         object.__setattr__(self, "entries", {name: table[name] for name in chosen})
 
     def __len__(self) -> int:
