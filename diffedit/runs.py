@@ -39,7 +39,7 @@ from diffedit.types import Edit, EditRequest, EditResult
 log = logging.getLogger(__name__)
 
 # Settings that change how a run goes and not what comes out; everything else is compared on resume.
-MECHANICS = ("on_error", "runs", "name", "engine.window", "engine.texts", "engine.progress")
+MECHANICS = ("on_error", "runs", "name", "engine.window", "engine.texts", "engine.threads", "engine.progress")
 LONGEST = 140  # characters of a name: file systems take 255 bytes, and a temporary name is longer
 
 

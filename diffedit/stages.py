@@ -106,6 +106,11 @@ class Staged:
         parts = {"editor": self.editor, "rank": self.rank if self.samples > 1 else None}
         return {name: part.clip.hash for name, part in parts.items() if hasattr(part, "clip")}
 
+    def reads(self) -> set[str]:
+        """The fields of a request that it calls, to be loaded ahead."""
+        masks = {"given": {"mask"}, "oracle": {"oracle_mask"}}
+        return {"image"} | masks.get(getattr(getattr(self.editor, "mask", None), "which", None), set())
+
     def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
         """The samples are walked together; the picture is opened once."""
         image = request.image()

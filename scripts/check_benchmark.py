@@ -2,81 +2,101 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from tqdm.auto import tqdm
 
-from eval.images import ImageFile
-
 log = logging.getLogger("check")
 
 SIDE = 32  # pixels: a picture is decoded whole and made small, as in a run
 
 
-def wanted(benchmark: Any) -> Iterator[tuple[str, Path, Callable[[], Any]]]:
-    """(id, path, what loads it) of every picture: what the benchmark lists, and what its requests load from disk."""
-    if hasattr(benchmark, "files"):
-        yield from ((name, path, ImageFile(path, SIDE)) for name, path in benchmark.files())
-        return
+class File(NamedTuple):
+    """A file that a request loads: the request's id, its path, what loads it."""
+
+    request: str
+    path: Path
+    load: Callable[[], Any]
+
+
+def wanted(benchmark: Any) -> tuple[list[File], list[tuple[Path | None, File]]]:
+    """The pictures, one that several requests want once; and the masks and others, each with its request's picture."""
+    pictures: dict[Path, File] = {}
+    others: list[tuple[Path | None, File]] = []
     for request in benchmark.requests(SIDE):
-        for load in (request.image, request.mask, request.oracle_mask, request.counterfactual):
-            if isinstance(path := getattr(load, "path", None), Path):
-                yield request.id, path, load
+        picture = getattr(request.image, "path", None)
+        if picture is not None:
+            pictures.setdefault(picture, File(request.id, picture, request.image))
+        others += [
+            (picture, File(request.id, load.path, load))
+            for load in (request.mask, request.oracle_mask, request.counterfactual)
+            if isinstance(getattr(load, "path", None), Path)
+        ]
+    return list(pictures.values()), others
 
 
-def fault(path: Path, load: Callable[[], Any]) -> tuple[str, str] | None:
-    """(`missing` or `unreadable`, why); None for a picture that is fine."""
+def fault(file: File) -> tuple[str, str] | None:
+    """(`missing` or `unreadable`, why); None for a file that is fine."""
     try:
-        if not path.is_file():
-            return "missing", str(path)
-        load()
-    # Whatever a decoder throws at a broken file belongs in the list, and the other pictures are still to be looked at.
+        if not file.path.is_file():
+            return "missing", f"{file.request}: {file.path}"
+        file.load()
+    # Whatever a decoder throws at a broken file belongs in the list, and the others are still to be looked at.
     except Exception as error:
-        return "unreadable", str(error) if str(path) in str(error) else f"{path}: {error}"
+        said = str(error) if str(file.path) in str(error) else f"{file.path}: {error}"
+        return "unreadable", f"{file.request}: {said}"
     return None
 
 
-def check(benchmark: Any, threads: int) -> tuple[int, dict[str, list[str]]]:
-    """How many pictures are fine, and a line for each of the others; one wanted by several requests counts once."""
-    # A mask is read beside its own picture, so one file may have several loaders that differ in what they compare.
-    unique: dict[Any, tuple[str, Path, Callable[[], Any]]] = {}
-    for name, path, load in wanted(benchmark):
-        unique.setdefault((path, getattr(load, "picture", None)), (name, path, load))
+def check(files: list[File], threads: int, unit: str) -> tuple[dict[str, list[str]], set[Path]]:
+    """A line for each file that is not fine, by kind of fault; and the paths of these."""
     faults: dict[str, list[str]] = {"missing": [], "unreadable": []}
+    bad = set()
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda each: fault(*each[1:]), unique.values())
-        bar = tqdm(found, total=len(unique), desc="pictures", unit="picture", disable=None)
-        for (name, _, _), wrong in zip(unique.values(), bar, strict=True):
+        bar = tqdm(pool.map(fault, files), total=len(files), desc=f"{unit}s", unit=unit, disable=None)
+        for file, wrong in zip(files, bar, strict=True):
             if wrong:
-                faults[wrong[0]].append(f"{name}: {wrong[1]}")
-    return len(unique) - sum(map(len, faults.values())), faults
+                faults[wrong[0]].append(wrong[1])
+                bad.add(file.path)
+    return faults, bad
+
+
+def report(count: int, faults: dict[str, list[str]], unit: str, show: int) -> int:
+    """List the first faults of each kind, say how many there are of what; returns how many."""
+    for kind, lines in faults.items():
+        for line in lines[:show]:
+            log.error("%s: %s", kind, line)
+        if len(lines) > show:
+            log.error("%s: ... and %d more", kind, len(lines) - show)
+    missing, unreadable = map(len, faults.values())
+    found = count - missing - unreadable
+    log.info("%d %ss: %d found, %d missing, %d unreadable", count, unit, found, missing, unreadable)
+    return missing + unreadable
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="check_benchmark")
 def main(cfg: DictConfig) -> None:
-    """Count, list the first faults of each kind, exit with 1 where there is one."""
+    """Pictures first, then the masks of those that are fine; exit with 1 where something is not."""
     benchmark = instantiate(cfg.benchmark, _convert_="all")
-    found, faults = check(benchmark, cfg.threads)
-    for kind, lines in faults.items():
-        for line in lines[: cfg.show]:
-            log.error("%s: %s", kind, line)
-        if len(lines) > cfg.show:
-            log.error("%s: ... and %d more", kind, len(lines) - cfg.show)
-    missing, unreadable = map(len, faults.values())
-    name, total = type(benchmark).__name__, found + missing + unreadable
-    log.info(
-        "%s: %d requests, %d pictures: %d found, %d missing, %d unreadable",
-        name, len(benchmark), total, found, missing, unreadable,
-    )  # fmt: skip
-    if not total:
+    pictures, others = wanted(benchmark)
+    log.info("%s: %d requests", type(benchmark).__name__, len(benchmark))
+    if not pictures:
         log.info("nothing to check: its requests load no files")
-    if missing or unreadable:
+    faults, bad = check(pictures, cfg.threads, "picture")
+    wrong = report(len(pictures), faults, "picture", cfg.show)
+    masks = [file for picture, file in others if picture not in bad]
+    if others:
+        faults, _ = check(masks, cfg.threads, "mask")
+        wrong += report(len(masks), faults, "mask", cfg.show)
+    if len(masks) < len(others):
+        log.info("%d masks not looked at, for their pictures are not fine", len(others) - len(masks))
+    if wrong:
         sys.exit(1)
 
 

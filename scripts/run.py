@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from diffedit.ahead import ahead
 from diffedit.engine import BatchSizes, Engine
 from diffedit.levels import ratio_list
 from diffedit.rng import RequestNoise
@@ -71,6 +72,7 @@ def edit_all(run: RunDirectory, benchmark: Any, editor: Any, backbone: Any, cfg:
     levels = backbone.levels(cfg.steps)
     levels.starts(cfg.ratios)
     settings = dict(cfg.engine)
+    threads = settings.pop("threads")
     engine = Engine(backbone, BatchSizes(**settings.pop("batch")), **settings)
     total = sum(1 for _ in run.pending(benchmark.requests(backbone.resolution)))
     if total < len(benchmark):
@@ -78,7 +80,8 @@ def edit_all(run: RunDirectory, benchmark: Any, editor: Any, backbone: Any, cfg:
     live: dict[str, EditRequest] = {}
 
     def walks() -> Iterator[tuple[str, Walk[EditResult]]]:
-        for request in run.pending(benchmark.requests(backbone.resolution)):
+        todo = run.pending(benchmark.requests(backbone.resolution))
+        for request in ahead(todo, editor.reads(), threads, engine.window):
             live[request.id] = request
             yield request.id, editor(request, list(cfg.ratios), levels, RequestNoise(cfg.seed, request.id))
 

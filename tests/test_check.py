@@ -31,7 +31,9 @@ def test_a_benchmark_that_lists_its_files(disk):
     command = ["check_benchmark.py", "benchmark=imagenet", f"benchmark.images={disk}/val", *paths]
     done = call(*command)
     assert done.returncode == 0, said(done)
-    assert "ImageNet: 30 requests, 30 pictures: 30 found, 0 missing, 0 unreadable" in done.stdout
+    assert "ImageNet: 30 requests\n" in done.stdout
+    assert "30 pictures: 30 found, 0 missing, 0 unreadable" in done.stdout
+    assert "masks" not in done.stdout
     for i in range(22):
         picture(disk, i).unlink()
     Image.effect_noise((64, 64), 60).save(picture(disk, 25))
@@ -57,20 +59,28 @@ def test_a_benchmark_that_lists_its_files(disk):
 
 
 def test_a_table_of_pictures_and_masks(tmp_path):
-    """A picture of two requests counts once; a mask of another shape is found out."""
+    """A picture of two requests counts once, each of their masks; a mask of another shape is found out."""
     for name, size in (("a.png", (20, 16)), ("m.png", (20, 16)), ("tall.png", (8, 40))):
         Image.new("RGB", size).save(tmp_path / name)
     table = tmp_path / "edits.csv"
     table.write_text("image,target,mask,id\na.png,pear,m.png,one\na.png,plum,,two\n")
     done = call("check_benchmark.py", f"benchmark.path={table}")
     assert done.returncode == 0, said(done)
-    assert "FolderBenchmark: 2 requests, 2 pictures: 2 found, 0 missing, 0 unreadable" in done.stdout
+    assert "FolderBenchmark: 2 requests\n" in done.stdout
+    assert "1 pictures: 1 found, 0 missing, 0 unreadable" in done.stdout
+    assert "1 masks: 1 found, 0 missing, 0 unreadable" in done.stdout
     table.write_text("image,target,mask,id\na.png,pear,tall.png,one\na.png,plum,none.png,two\n")
     done = call("check_benchmark.py", f"benchmark.path={table}", "threads=1")
     assert done.returncode == 1
-    assert "3 pictures: 1 found, 1 missing, 1 unreadable" in done.stdout
+    assert "1 pictures: 1 found, 0 missing, 0 unreadable" in done.stdout
+    assert "2 masks: 0 found, 1 missing, 1 unreadable" in done.stdout
     assert f"missing: two: {tmp_path}/none.png\n" in done.stdout
     assert f"unreadable: one: {tmp_path}/tall.png: the mask is 8 x 40" in done.stdout
+    (tmp_path / "a.png").unlink()
+    done = call("check_benchmark.py", f"benchmark.path={table}")
+    assert done.returncode == 1
+    assert "1 pictures: 0 found, 1 missing, 0 unreadable" in done.stdout
+    assert "2 masks not looked at, for their pictures are not fine" in done.stdout
 
 
 def test_a_benchmark_that_draws_its_pictures():

@@ -169,6 +169,8 @@ def test_the_filter_and_the_limit(tmp_path):
     assert len(few) == 4
     assert more == filtered
     assert more[:4] == few != sorted(few)
+    for more_settings in ({}, {"max_changed": 0.2}):
+        assert [each.entry.id for each in write(tmp_path, many, range=[4, 9], **more_settings).triples] == more[4:]
     assert [each.entry.id for each in write(tmp_path, many[::-1], limit=4).triples] == few
 
 

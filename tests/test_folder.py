@@ -34,6 +34,16 @@ def test_a_csv_of_edits(folder):
     assert (one.origin, two.origin) == ("a.png m.png", "b.png")
 
 
+def test_a_part_of_a_table(folder):
+    text = "image,target,id\n" + "\n".join(f"a.png,pear,{i}" for i in range(20))
+    order = [request.id for request in table(folder, text, limit=20).requests(16)]
+    assert [request.id for request in table(folder, text).requests(16)] == [str(i) for i in range(20)]
+    assert sorted(order, key=int) == [str(i) for i in range(20)] != order
+    some = table(folder, text, range=[5, 8])
+    assert [request.id for request in some.requests(16)] == order[5:8]
+    assert len(some) == 3
+
+
 def test_jsonl_says_the_same(folder):
     rows = [{"image": "a.png", "target": "pear", "source": "apple"}, {"image": "b.png", "target": "plum", "mask": None}]
     lines = "\n\n".join(json.dumps(row) for row in rows)

@@ -158,6 +158,7 @@ def test_wnids_in_place_of_numbers_and_a_path_without_a_folder(disk):
 def test_a_limit_takes_the_same_ones_whatever_the_order(disk):
     some = {request.id for request in flexit(disk, limit=2, seed=3).requests(8)}
     assert len(some) == len(flexit(disk, limit=2, seed=3)) == 2
+    assert some == {request.id for part in ([0, 1], [1, 2]) for request in flexit(disk, range=part, seed=3).requests(8)}
     assert some == {request.id for request in flexit(disk, [HEADER, *ROWS[::-1]], limit=2, seed=3).requests(8)}
     assert len({frozenset(r.id for r in flexit(disk, limit=2, seed=seed).requests(8)) for seed in range(9)}) > 1
 
@@ -283,6 +284,7 @@ def test_pairs_take_turns_and_depend_on_nothing_but_seed_and_names(disk, caplog)
     assert {request.id for request in pairs(disk, seed=1).requests(8)} != {request.id for request in asked}
     assert {request.id for request in pairs(disk, per_class=2).requests(8)} < {request.id for request in asked}
     assert len(pairs(disk, limit=5)) == 5
+    assert [q.id for q in pairs(disk, range=[2, 5]).asked] == [q.id for q in pairs(disk, limit=5).asked][2:]
     with caplog.at_level(logging.WARNING, "imagenet"):
         assert len(pairs(disk, per_class=9)) < 27
     assert "3 classes have too few pictures of siblings for per_class = 9" in caplog.text

@@ -103,6 +103,7 @@ def test_edit_types_and_limits(tmp_path):
     backwards = write(tmp_path, dict(reversed(table.items())))
     assert list(PieBench(backwards, limit=5).entries) == few
     assert list(PieBench(backwards, limit=5, seed=1).entries) != few
+    assert list(PieBench(path, range=[5, 12]).entries) == more[5:]
     with pytest.raises(ValueError, match=r"edit_types = \['7'\]: 7; the table has the types 0, 1, 2"):
         PieBench(path, edit_types=["7"])
 
@@ -162,6 +163,20 @@ def test_a_subset_is_the_same_everywhere():
     assert subset(ids[::-1], 7, 3) == subset(ids, 7, 3) == subset(ids, 50, 3)[:7]
     with pytest.raises(ValueError, match=r"benchmark.limit = 0: at least 1"):
         subset(ids, 0, 0)
+
+
+def test_ranges_that_meet_are_the_whole():
+    """So machines may share a benchmark, and a limit is the first range."""
+    ids = [f"{i:03d}" for i in range(100)]
+    parts = [subset(ids[::step], None, 2, [i, i + 30]) for i, step in ((0, 1), (30, -1), (60, 1), (90, -1))]
+    assert [len(part) for part in parts] == [30, 30, 30, 10]
+    assert [name for part in parts for name in part] == subset(ids, 100, 2)
+    assert subset(ids, 30, 2) == parts[0]
+    for wrong in ([100, 101], [-1, 5], [5, 5], [5], [1, 2, 3]):
+        with pytest.raises(ValueError, match=r"benchmark.range = \[.*\]: \[first, last \+ 1\] is wanted.* of 100"):
+            subset(ids, None, 2, wrong)
+    with pytest.raises(ValueError, match=r"benchmark.limit = 3 and benchmark.range = \[0, 3\]: one of them"):
+        subset(ids, 3, 2, [0, 3])
 
 
 def test_a_subset_is_fair():
