@@ -26,7 +26,7 @@ from eval.gallery import Batch
 from eval.metrics import Scope
 from eval.metrics.accuracy import EditAccuracy, judge, read
 from eval.metrics.background import AVERAGES, BackgroundError
-from eval.metrics.clip import ClipDirectional, ClipScore
+from eval.metrics.clip import ClipDirectional, ClipInside, ClipScore
 from eval.metrics.distance import PerceptualDistance, psnr
 from eval.metrics.frechet import Fid
 from eval.metrics.perceptual import Lpips
@@ -273,6 +273,25 @@ def test_clip_score_is_open_clips_cosine(clip):
         seen, said = model.eval().encode_image(images * 2 - 1), model.encode_text(tokens)
     cosine = torch.nn.functional.cosine_similarity(seen, said)
     torch.testing.assert_close(found, 100 * cosine.clamp(min=0), atol=1e-4, rtol=1e-4)
+
+
+def test_clip_inside_is_the_score_of_what_the_mask_shows(clip):
+    """A picture without an inside is left out."""
+    ours = OpenClip(f"local-dir:{clip}", device="cpu")
+    masks, images = torch.zeros(3, 1, 64, 64), pixels(pictures(3)) / 255
+    masks[0, :, 10:30], masks[1] = 1, 1
+    texts = ["a bowl of apples", "pears", "a dark wall"]
+    asks = [EditRequest(text, lambda: None, text, mask=lambda i=i: masks[i]) for i, text in enumerate(texts)]
+    metric = ClipInside(ours)
+    facts = metric.facts(Batch(asks, images, images, None))
+    cut = images.clone()
+    cut[0, :, :10], cut[0, :, 30:], cut[2] = 0, 0, 0
+    expected = ClipScore(ours).facts(Batch(asks, cut, cut, None))["clip_score"]
+    assert (expected[:2] > 0).any()
+    torch.testing.assert_close(facts["clip_inside"], expected)
+    figure = metric.figures({name: each.numpy() for name, each in facts.items()}, Scope(asks))["clip_inside"]
+    assert figure.value == pytest.approx(expected[:2].mean().item(), rel=1e-6)
+    assert "no given mask" in metric.missing(Batch([EditRequest("a", lambda: None, "pear"), *asks], None, None, None))
 
 
 def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):

@@ -1,16 +1,21 @@
 """CLIP metrics, by any open_clip model: agreement with the text, and with the change of texts."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
 from eval.gallery import Batch
-from eval.metrics import means
+from eval.metrics import Scope, means
+from eval.metrics.local import given_masks, without_masks
 from eval.networks import unknown
 from eval.networks.clip import OpenClip
+from eval.statistics import Shares, share_of_ratio
 
 
 class ClipScore:
@@ -41,6 +46,39 @@ class ClipScore:
         """One score an image."""
         seen, said = batch.features(self.clip, "edits"), batch.features(self.clip.reader, "targets")
         return {"clip_score": 100 * F.cosine_similarity(seen, said).clamp(min=0)}
+
+
+class ClipInside(ClipScore):
+    """The same of the edit inside the given mask, black outside: PIE-Bench's agreement of the edited region.
+
+    A picture whose mask is empty is left out, as PIE-Bench does.
+
+    Args:
+        clip: the model.
+    """
+
+    better: ClassVar = {"clip_inside": "higher"}
+    reads: ClassVar = "pictures"
+
+    def fingerprint(self) -> str:
+        """The weights, the preparation of pictures and the tokenizer."""
+        return f"clip-inside-1-{self.clip.hash}"
+
+    def missing(self, batch: Batch) -> str | None:
+        """Needs given masks."""
+        return without_masks(batch) or super().missing(batch)
+
+    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """One score an image, and whether its mask holds anything."""
+        masks = given_masks(batch).float()
+        scores = super().facts(replace(batch, edits=batch.edits * masks, kept=None))
+        return {"clip_inside": scores["clip_score"], "has_inside": masks.amax((1, 2, 3))}
+
+    @staticmethod
+    def figures(facts: Mapping[str, Float[ndarray, " n"]], scope: Scope) -> dict[str, Shares]:
+        """The mean over the pictures that have an inside."""
+        has = facts["has_inside"]
+        return {"clip_inside": share_of_ratio(facts["clip_inside"] * has, has)}
 
 
 class ClipDirectional:
