@@ -11,7 +11,17 @@ from pycocotools.coco import COCO
 from test_scripts import call, said
 
 from eval.benchmarks.coco import CocoBison
-from eval.benchmarks.coco_files import Captions, Instance, Instances, changed, distance, rasterised, read_bison, words
+from eval.benchmarks.coco_files import (
+    Captions,
+    Instance,
+    Instances,
+    changed,
+    distance,
+    forms,
+    rasterised,
+    read_bison,
+    words,
+)
 from eval.images import Resize
 from eval.reference import HasReference
 
@@ -191,6 +201,12 @@ def test_the_mask_is_resized_like_the_picture(tmp_path):
     mask = next(write(tmp_path, **settings).requests(20)).mask()
     assert mask.shape == (1, 20, 20)
     assert mask.mean().item() == pytest.approx((200 + 300 + 80) / 2400, abs=0.01)
+
+
+def test_plurals():
+    names = ("person", "wine glass", "knife", "mouse", "couch", "dining table")
+    found = [" ".join(list(forms(name))[1]) for name in names]
+    assert found == ["people", "wine glasses", "knives", "mice", "couches", "dining tables"]
 
 
 @pytest.mark.parametrize(

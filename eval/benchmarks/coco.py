@@ -100,7 +100,7 @@ class CocoBison:
         max_changed: takes only the edits whose share of changed words, from source to query, is at most this; 0.25 is
             the paper's subset; None takes all.
         mask_from: `changed_words` gives a mask where the source names a category of COCO in words that the query has
-            not: all the picture's instances of such categories. The words are its name or simple plural, the longest
+            not: all the picture's instances of such categories. The words are its name or plural, the longest
             at their place (a teddy bear is no bear). The other edits, and all with `none`, have no mask.
         limit: how many edits, after the filter, the first of a seeded permutation; None takes all.
         range: (first, last + 1) of that permutation, instead of a limit.

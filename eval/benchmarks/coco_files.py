@@ -246,12 +246,15 @@ class Instances:
         return [each for each in self.of.get(image, ()) if each.category in gone]
 
 
+PLURALS = {"person": "people", "knife": "knives", "mouse": "mice"}  # of COCO's categories, the irregular ones
+
+
 def forms(category: str) -> Iterable[tuple[str, ...]]:
-    """The words of a category's name, and of its simple plural: -s, or -es after s, x, z, ch and sh."""
+    """The words of a category's name, and of its plural: -s, or -es after s, x, z, ch and sh, or an irregular one."""
     name = words(category)
     yield tuple(name)
     ending = "es" if name[-1].endswith(("s", "x", "z", "ch", "sh")) else "s"
-    yield (*name[:-1], name[-1] + ending)
+    yield (*name[:-1], PLURALS.get(name[-1], name[-1] + ending))
 
 
 def rasterised(path: str, instance: Instance, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
