@@ -474,7 +474,7 @@ def test_every_real_picture_under_its_masks(realset, tmp_path):
             masked.append(request.mask().mean().item())
             assert request.mask().shape == (1, 64, 64)
             assert triple.entry.other.id in made.annotated.of
-    assert len(masked) == 32
+    assert len(masked) == 38
     assert max(masked) > 0.1
     assert len(list(made.reference(100, 32))) == 60
 
