@@ -20,7 +20,7 @@ from diffedit.files import write
 from diffedit.runs import changed_facts, file_name
 from diffedit.types import Benchmark, EditRequest
 from eval.features import FeatureStore, Item, content, pixels
-from eval.images import opened, to_tensor
+from eval.images import at_side, brought, opened, to_tensor
 from eval.networks import prepared
 from eval.reference import References
 
@@ -78,13 +78,14 @@ class Gallery:
     Args:
         root: the directory.
         store: keeps features.
+        side: to which pictures and masks are brought before anything is measured; None leaves them as they are.
 
     Raises:
         IncompleteRunError: an edit is missing or failed; the message names the first ones.
     """
 
-    def __init__(self, root: Path, store: FeatureStore | None = None) -> None:
-        self.root, self.store = root, store
+    def __init__(self, root: Path, store: FeatureStore | None = None, side: int | None = None) -> None:
+        self.root, self.store, self.asked_side = root, store, side
         self.filled: set[tuple[str, str]] = set()
         if not (root / "config.yaml").is_file():
             raise FileNotFoundError(f"{root}: no config.yaml there, so not a run directory")
@@ -98,7 +99,7 @@ class Gallery:
                 f"{root} was run on version {begun} of its benchmark, which now has {self.benchmark.version}"
             )
         self.ratios = [float(ratio) for ratio in self.config["ratios"]]
-        self.requests = list(self.benchmark.requests(self.resolution))
+        self.requests = [at_side(request, self.side) for request in self.benchmark.requests(self.resolution)]
         known = getattr(self.benchmark, "truths", None)
         self.truths = dict(known()) if known else None
         self.records = {request.id: self.record(request.id) for request in self.requests}
@@ -111,6 +112,11 @@ class Gallery:
             raise IncompleteRunError(f"{self.root}: no edits there")
         with Image.open(first) as picture:
             return picture.width
+
+    @property
+    def side(self) -> int:
+        """Of the pictures that are measured."""
+        return self.asked_side or self.resolution
 
     def record(self, request: str) -> Mapping[str, Any]:
         """What the run says of one request."""
@@ -214,7 +220,7 @@ class Gallery:
         if of == "edits":
             edits = [self.edit(request.id, ratio) for request in self.requests]
             return [
-                Item(edit["sha256"], str(self.root / edit["file"]), lambda edit=edit: pixels(self.load_edit(edit)))
+                Item(self.key(edit), str(self.root / edit["file"]), lambda edit=edit: pixels(self.load_edit(edit)))
                 for edit in edits
             ]
         if of == "inputs":
@@ -228,10 +234,14 @@ class Gallery:
             for name, text in texts
         ]
 
+    def key(self, edit: Mapping[str, Any]) -> str:
+        """Names an edit's picture as it is measured."""
+        return edit["sha256"] if self.side == self.resolution else f"{edit['sha256']}-{self.side}"
+
     @cached_property
     def inputs(self) -> dict[str, str]:
         """The hash of each input's pixels by id: read once, and kept while its file stays the same."""
-        path, asked = self.root / "scores" / "inputs.json", [self.config["benchmark"], self.resolution]
+        path, asked = self.root / "scores" / "inputs.json", [self.config["benchmark"], self.side]
         known = json.loads(path.read_bytes()) if path.is_file() else {}
         past = known.get("inputs", {}) if known.get("asked") == asked else {}
         stamps = {request.id: stamp(request) for request in self.requests}
@@ -253,20 +263,24 @@ class Gallery:
         picture = load(path)
         if picture.shape[1:] != (self.resolution, self.resolution):
             raise OSError(f"{path}: {tuple(picture.shape[1:])} pixels, and other edits have {self.resolution}")
-        return picture
+        return brought(picture, self.side)
+
+    def load(self, file: str) -> Float[Tensor, "c side side"]:
+        """A picture or mask of the run, at the side that is measured."""
+        return brought(load(self.root / file), self.side)
 
     def samples(
         self, records: list[Mapping[str, Any]], ratio: float
     ) -> tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]:
         """Every sample of these requests at one ratio, and which is the best."""
         rows = [[each for each in record["samples"] if each["ratio"] == ratio] for record in records]
-        images = torch.stack([torch.stack([load(self.root / each["file"]) for each in row]) for row in rows])
+        images = torch.stack([torch.stack([self.load(each["file"]) for each in row]) for row in rows])
         return images, torch.tensor([[float(each["best"]) for each in row] for row in rows])
 
     def masks(self, part: list[EditRequest], ratio: float) -> Float[Tensor, "b 1 H W"] | None:
         """The masks that the run used, or None; of several samples, each with a mask, that of the best."""
         files = [self.edit(request.id, ratio).get("mask", self.records[request.id]["mask"]) for request in part]
-        return None if None in files else torch.stack([load(self.root / file) for file in files])
+        return None if None in files else torch.stack([self.load(file) for file in files])
 
 
 def load(path: Path) -> Float[Tensor, "c H W"]:

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from diffedit.settings import check_choices
+from diffedit.types import EditRequest
 
 # A mask whose aspect ratio is further than this from its picture's belongs to another picture, or to a crop of it.
 ASPECT_TOLERANCE = 0.10
@@ -145,6 +146,38 @@ def to_tensor(picture: Image.Image) -> Float[Tensor, "c h w"]:
     """RGB or L to floats in [0, 1], channels first."""
     values = np.array(picture, dtype=np.float32) / 255
     return torch.from_numpy(values.reshape(picture.height, picture.width, -1)).permute(2, 0, 1).contiguous()
+
+
+def brought(picture: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c side side"]:
+    """A picture at another side: bicubic and antialiased; a mask by its nearest pixels."""
+    if picture.shape[-1] == side:
+        return picture
+    how = {"mode": "nearest-exact"} if len(picture) == 1 else {"mode": "bicubic", "antialias": True}
+    return torch.nn.functional.interpolate(picture[None], (side, side), **how)[0].clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A loader whose picture is brought to another side."""
+
+    load: Any
+    side: int
+
+    @property
+    def path(self) -> Path | None:
+        """Of the file that it loads, where there is one."""
+        return getattr(self.load, "path", None)
+
+    def __call__(self) -> Float[Tensor, "c side side"]:
+        """Load it."""
+        return brought(self.load(), self.side)
+
+
+def at_side(request: EditRequest, side: int) -> EditRequest:
+    """A request whose pictures and masks are brought to this side."""
+    names = ("image", "mask", "oracle_mask", "counterfactual")
+    loads = {name: load for name in names if (load := getattr(request, name)) is not None}
+    return replace(request, **{name: Brought(load, side) for name, load in loads.items()})
 
 
 class Real(NamedTuple):

@@ -41,6 +41,7 @@ class Settings:
         batch: images in a network call.
         threads: that decode.
         seed: of the bootstrap.
+        side: to which pictures are brought before they are measured; None measures them as they are.
     """
 
     cache: Path
@@ -49,6 +50,11 @@ class Settings:
     batch: int = 64
     threads: int = 2
     seed: int = 0
+    side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.side is not None and self.side < 1:
+            raise ValueError(f"side = {self.side}: pixels are wanted, or null for that of the edits")
 
     @cached_property
     def store(self) -> FeatureStore:
@@ -78,7 +84,7 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
         IncompleteRunError: the run misses edits.
         ValueError: a fact is NaN, or the run is not what its benchmark asks for; the message names the request.
     """
-    gallery = Gallery(root, settings.store)
+    gallery = Gallery(root, settings.store, settings.side)
     gallery.check()
     keys = {name: key(gallery, metric, settings) for name, metric in metrics.items()}
     kept, drawn = {name: said(root, name) for name in metrics}, [settings.resamples, settings.seed]
@@ -111,7 +117,7 @@ def prepared(
     That is raised where statistics are named by `reference`, and a metric that is defined has none among them.
     """
     labels = tuple(request.label for request in gallery.requests)
-    about = (gallery.benchmark, source_of(gallery), gallery.resolution, labels, settings.cache, settings.reference)
+    about = (gallery.benchmark, source_of(gallery), gallery.side, labels, settings.cache, settings.reference)
     references = References(*about, settings.batch, settings.threads)
     batches, reasons = gallery.whole(references), {}
     for name, metric in metrics.items():
@@ -141,7 +147,10 @@ def write_scores(
     told["rows"] = [row for ratio in facts if ratio is not None for row in rows(ratio, shares[ratio], draws)]
     told["copy"] = rows(None, shares[None], draws) if None in facts else []
     told |= {"real": rows(None, real, draws), "real_missing": absent}
-    told |= {"made_by": made_by(metric, scope) if facts else metric.fingerprint(), "benchmark": name_of(gallery)}
+    told |= {
+        "made_by": made_by(metric, scope, gallery) if facts else metric.fingerprint(),
+        "benchmark": name_of(gallery),
+    }
     told |= {"version": gallery.benchmark.version, "n": len(gallery.requests), "environment": environment()}
     path = path_of(gallery.root, name)
     image_table(gallery, facts, shares, path)
@@ -173,11 +182,12 @@ def floor(metric: Metric, scope: Scope) -> tuple[dict[str, Shares], str | None]:
     return ({}, reason) if found is None else (metric.figures(found, scope), None)
 
 
-def made_by(metric: Metric, scope: Scope) -> str:
-    """Names what decides a figure beside the edits: network, settings, reference."""
+def made_by(metric: Metric, scope: Scope, gallery: Gallery) -> str:
+    """Names what decides a figure beside the edits: network, settings, side, reference."""
+    found = metric.fingerprint() + (f"-side{gallery.side}" if gallery.side != gallery.resolution else "")
     if not hasattr(metric, "reference"):
-        return metric.fingerprint()
-    return f"{metric.fingerprint()}-{metric.reference(scope).hash if scope.references.folder else 'own'}"
+        return found
+    return f"{found}-{metric.reference(scope).hash if scope.references.folder else 'own'}"
 
 
 def source_of(gallery: Gallery) -> str:
@@ -196,6 +206,7 @@ def name_of(gallery: Gallery) -> str:
 def key(gallery: Gallery, metric: Metric, settings: Settings) -> str:
     """Names everything that decides the facts: metric, weights, reference, requests, and the content of the edits."""
     told = [metric.fingerprint(), name_of(gallery), gallery.ratios]
+    told += [gallery.side] if gallery.side != gallery.resolution else []
     told += [settings.reference_hash] if hasattr(metric, "reference") else []
     told += [stamp(request) for request in gallery.requests]
     told += [gallery.hashes(ratio) for ratio in gallery.ratios] + [gallery.others]

@@ -73,7 +73,7 @@ def main(cfg: DictConfig) -> None:
     metrics, logger = (instantiate(cfg[key], _convert_="all") for key in ("metric", "logger"))
     others = published(located(cfg.published)) if cfg.published else None
     reference = located(cfg.reference) if cfg.reference else None
-    settings = Settings(Path(cfg.cache), reference, cfg.resamples, cfg.batch, cfg.threads, cfg.seed)
+    settings = Settings(Path(cfg.cache), reference, cfg.resamples, cfg.batch, cfg.threads, cfg.seed, cfg.side)
     good = scored(roots, metrics, settings)
     scores = collect(good, list(metrics))
     refused = show(scores, cfg, others)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from baselines.bounds import Copy, Oracle, RoundTrip
@@ -22,6 +23,7 @@ from diffedit.types import EditRequest
 from eval.benchmarks.stilllife.benchmarks import StillLifeScenes
 from eval.curves import curves, save
 from eval.gallery import Gallery, IncompleteRunError
+from eval.gallery import load as load_picture
 from eval.metrics.accuracy import EditAccuracy
 from eval.metrics.classwise import Csfid
 from eval.metrics.frechet import Fid
@@ -130,6 +132,55 @@ def test_figures_are_those_of_the_pictures_on_disk(runs):
     assert row.low < row.value < row.high
     with pytest.raises(KeyError, match="nothing measured brightness"):
         per_image(root, "brightness")
+
+
+class Blur:
+    """A network without weights, of pictures of any side."""
+
+    hash, heads, smallest, knows = "blur", None, 8, "anything"
+
+    def layers(self, images):
+        return [images, F.avg_pool2d(images, 4)]
+
+
+def test_pictures_may_be_measured_at_another_side(runs):
+    """Edits, inputs, masks and exact answers go to it; such figures are not put beside others."""
+    metrics, roots, cache = runs[1], [root for root in runs[0] if root.parts[-2] in ("diffedit", "copy")], runs[2]
+    root = next(root for root in roots if root.parts[-2] == "diffedit")
+    some = {"lpips": Lpips(Blur()), "mask_iou": metrics["mask_iou"], "counterfactual": CounterfactualError(Blur())}
+    for each in roots:
+        score(each, some, settings(cache))
+    before = own_figures(root)
+    assert score(root, some, settings(cache, side=64)) == []  # their own
+    assert score(root, some, settings(cache, side=32)) == list(some)
+    assert score(root, some, settings(cache, side=32)) == []
+    by_hand = []
+    for request in StillLifeScenes(size=8).requests(64):
+        edit = load_picture(root / f"images/1/{request.id}.png")
+        both = [
+            F.interpolate(x[None], (32, 32), mode="bicubic", antialias=True).clamp(0, 1)
+            for x in (request.image(), edit)
+        ]
+        by_hand.append(some["lpips"].distance(*both).item())
+    assert own_figures(root)[1.0, "lpips"] == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert own_figures(root)[1.0, "lpips"] != pytest.approx(before[1.0, "lpips"], rel=1e-3)
+    assert own_figures(root)[1.0, "mask_iou"] == pytest.approx(before[1.0, "mask_iou"], abs=0.1)
+    with pytest.raises(NotComparableError, match="lpips was measured in different ways"):
+        comparable(collect(roots, ["lpips"]))
+    assert score(root, some, settings(cache)) == list(some)
+    assert own_figures(root) == before
+    with pytest.raises(ValueError, match="side = 0: pixels are wanted"):
+        settings(cache, side=0)
+
+
+def test_features_are_of_the_side_that_is_measured(runs):
+    root = next(root for root in runs[0] if root.parts[-2] == "diffedit")
+    native, small = (Gallery(root, side=side).items("edits", 1.0)[0] for side in (None, 32))
+    assert (native.load().shape, small.load().shape) == ((3, 64, 64), (3, 32, 32))
+    assert small.key == f"{native.key}-32"
+    native, small = (Gallery(root, side=side).items("inputs", None)[0] for side in (None, 32))
+    assert (native.load().shape, small.load().shape) == ((3, 64, 64), (3, 32, 32))
+    assert small.key != native.key
 
 
 def test_nothing_is_scored_twice_and_a_changed_edit_is_scored_again(runs):
