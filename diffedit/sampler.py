@@ -65,7 +65,7 @@ class Sampler:
         levels, side = backbone.levels(self.steps), backbone.resolution
         with torch.no_grad():
             like = backbone.encode(torch.zeros(1, 3, side, side))
-        engine = Engine(backbone, BatchSizes(self.batch, 1, 16, 16))
+        engine = Engine(backbone, BatchSizes(self.batch, 1, min(self.batch, 16), 16))
         walks: Iterator[Any] = (
             (name, sample(text, like, levels, RequestNoise(self.seed, name), self.guidance))
             for name, text in texts.items()

@@ -257,6 +257,8 @@ class References:
             return found
         hold = Counter(self.labels if all(self.labels) else [""] * len(self.labels))
         told = [VERSION, extractor.hash, self.name, self.benchmark.version, size, self.resolution, sorted(hold.items())]
+        drawn_by = getattr(getattr(self.benchmark, "sampler", None), "fingerprint", None)
+        told += [drawn_by] if drawn_by else []  # other weights under one name draw other pictures
         path = self.cache / f"reference-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.safetensors"
         if not path.is_file():
             source, stream = f"{size} pictures of {self.name}", self.pictures(size, hold)

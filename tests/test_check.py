@@ -108,3 +108,11 @@ def test_help():
     assert done.returncode == 0
     assert "python scripts/check_benchmark.py benchmark=imagenet" in done.stdout
     assert "imagenet_pairs" in done.stdout
+
+
+def test_pictures_that_are_still_to_be_drawn(tmp_path):
+    """To look is not to draw."""
+    done = call("check_benchmark.py", "benchmark=generated", "benchmark.limit=2", f"benchmark.cache={tmp_path}")
+    assert done.returncode == 1
+    assert "2 pictures: 0 found, 2 missing, 0 unreadable" in done.stdout
+    assert not list(tmp_path.iterdir())

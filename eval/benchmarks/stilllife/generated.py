@@ -1,33 +1,22 @@
-"""Pictures that the model under test drew itself from a structured prompt; one slot of the prompt is then changed."""
+"""Pictures that the model under test drew itself from a scene's caption; one phrase of it is then changed."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.files import write
-from diffedit.runs import png
 from diffedit.types import EditRequest
+from eval.benchmarks.generated import Sampler, keep, load, missing
 from eval.benchmarks.stilllife.benchmarks import StillLifeScenes, Truth
-from eval.benchmarks.stilllife.scene import ATTRIBUTES
-from eval.images import opened, to_tensor
+from eval.benchmarks.stilllife.scene import ATTRIBUTES, FRUITS, TABLES, Scene
 
+CAPTION = re.compile(r"(?:a (?P<vessel>\w+) of )?(?P<fruits>.+) on (?P<table>.+), (?P<wall>\w+) wall")
 FIRST = 10**6  # of its split: apart from the scenes of the other benchmarks
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """Draws pictures from texts (`diffedit.sampler.Sampler`)."""
-
-    fingerprint: str  # names everything that decides what is drawn
-
-    def __call__(self, texts: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
-        """(id, picture in [0, 1]) for {id: text}."""
 
 
 @dataclass(frozen=True)
@@ -70,31 +59,37 @@ class StillLifeGenerated:
         """Prompt to prompt; draws what the cache does not hold yet."""
         drawn_by = self.sampler.fingerprint
         folder = Path(self.cache) / drawn_by
-        if self.draw_missing:
-            self.draw(folder)
+        texts = {name: truth.before.caption() for name, truth in self.truths()}
+        if self.draw_missing and (todo := missing(folder, texts)):
+            keep(folder, self.sampler(todo))
         for name, truth in self.truths():
             image, origin = partial(load, folder / f"{name}.png", resolution), f"{drawn_by}/{name}.png"
             yield EditRequest(name, image, truth.after.caption(), truth.before.caption(), origin=origin)
-
-    def draw(self, folder: Path) -> None:
-        """Draw what is missing, each picture whole or absent."""
-        texts = {name: truth.before.caption() for name, truth in self.truths()}
-        texts = {name: text for name, text in texts.items() if not (folder / f"{name}.png").exists()}
-        if texts:
-            for name, image in self.sampler(texts):
-                write(folder / f"{name}.png", png(image))
 
     def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
         """("", picture): renders like those that the prompts describe."""
         return self.scenes().reference(size, resolution)
 
 
-def load(path: Path, resolution: int) -> Float[Tensor, "3 side side"]:
-    """One drawn picture at this resolution."""
-    with opened(path) as picture:
-        image = to_tensor(picture.convert("RGB"))
-    if image.shape[-1] != resolution:
-        image = torch.nn.functional.interpolate(image[None], (resolution, resolution), mode="bicubic", antialias=True)[
-            0
-        ]
-    return image.clamp(0, 1)
+def truth(source: str, target: str) -> Truth:
+    """What two captions say that differ in one attribute: `benchmark.grammar.truth` of a grammar of captions.
+
+    Raises:
+        ValueError: one is no caption, or they differ in something else.
+    """
+    before, after = described(source), described(target)
+    differing = [name for name in ATTRIBUTES if getattr(before, name) != getattr(after, name)]
+    if len(differing) != 1:
+        raise ValueError(f"benchmark.grammar.truth: {source!r} and {target!r} differ in {differing}, not in one thing")
+    return Truth(before, after, differing[0])
+
+
+def described(caption: str) -> Scene:
+    """The scene of a caption (`Scene.caption`), of no layout in particular: seed 0."""
+    kinds, tables = ({said: name for name, said in words.items()} for words in (FRUITS, TABLES))
+    try:
+        said = CAPTION.fullmatch(caption).groupdict()
+        fruits = tuple(kinds[each] for each in said["fruits"].split(" and "))
+        return Scene(fruits, said["vessel"] or "none", tables[said["table"]], said["wall"], 0)
+    except (AttributeError, KeyError, ValueError) as error:
+        raise ValueError(f"benchmark.grammar.truth: {caption!r} is no caption of Still Life") from error
