@@ -345,11 +345,15 @@ def test_a_yaml_lists_every_field_with_its_default():
 
 def test_statistics_of_other_weights_are_others(tmp_path, monkeypatch):
     """Retrained weights in the same folder draw other pictures under the same settings."""
+
+    def stop(*_):
+        raise InterruptedError
+
+    seen = []
     monkeypatch.setattr("eval.reference.measured", lambda *_: SimpleNamespace(data=lambda: b"statistics"))
-    monkeypatch.setattr("eval.reference.once", lambda path, _: path)
-
-    def path(fingerprint):
+    monkeypatch.setattr("eval.reference.once", lambda path, _: seen.append(path) or stop())
+    for fingerprint in ("one", "one", "other"):
         benchmark = pets(tmp_path, Painter(fingerprint=fingerprint))
-        return References(benchmark, "pets", 8, ("",), tmp_path)(SimpleNamespace(hash="network"), 4)
-
-    assert path("one") == path("one") != path("other")
+        with pytest.raises(InterruptedError):
+            References(benchmark, "pets", 8, ("",), tmp_path)(SimpleNamespace(hash="network"), 4)
+    assert seen[0] == seen[1] != seen[2]
