@@ -1,21 +1,33 @@
-"""Tables of scores: a row per method and ratio, floor and ceiling first."""
+"""Tables of scores: a row per method and ratio, floor and ceiling first; and published figures."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.table import Table
 
 BOUNDS = ("real", "copy", "round_trip", "oracle")  # floor and ceiling: the same at every ratio
+OVERRIDES = re.compile(r",(?=[^,=]+=)")  # between two settings of a run's name; a list has commas too
 
 
 def methods(scores: pd.DataFrame) -> pd.Series:
-    """What each row's method is called: its editor; where that has several runs, also what was overridden, or where."""
-    found = scores.editor
-    for more in (scores["name"], scores.run):
-        several = scores.groupby(found).run.transform("nunique") > 1
-        found = found.where(~several, scores.editor + " (" + more + ")")
-    return found
+    """What each row's method is called: its editor; where that has several runs, also what tells them apart.
+
+    That is what was overridden and not for all of them, or else where they lie.
+    """
+    found = scores.editor + scores.groupby("editor")["name"].transform(differences)
+    several = scores.groupby(found).run.transform("nunique") > 1
+    return found.where(~several, scores.editor + " (" + scores.run + ")")
+
+
+def differences(names: pd.Series) -> pd.Series:
+    """Of each run's name what not all of them have, in brackets: "a=1,b=2" and "a=1" become " (b=2)" and ""."""
+    parts = {name: OVERRIDES.split(name) for name in names.unique()}
+    shared = set.intersection(*map(set, parts.values())) if parts else set()
+    own = {name: ",".join(part for part in each if part not in shared) for name, each in parts.items()}
+    return names.map({name: f" ({part})" if part else "" for name, part in own.items()})
 
 
 def wide(scores: pd.DataFrame) -> pd.DataFrame:
@@ -37,17 +49,44 @@ def wide(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def published(path: Path) -> pd.DataFrame:
-    """Published figures: method, metric, value, source.
+    """Published figures, one a row: method, metric, value (in our units), source.
+
+    Those of curves have more columns, which are empty for others: point (its number in the method's curve), ratio
+    (where it was printed), `ours` (what `methods` calls the same) and setting (data and model).
 
     Raises:
-        ValueError: a column is missing, or a value is no number.
+        ValueError: a column is missing, something is empty or no number, or a point has a metric twice; the message
+            names file, line and column.
     """
     if not path.is_file():
         raise FileNotFoundError(f"published = {path}: no such file")
-    found = pd.read_csv(path)
-    if missing := [name for name in ("method", "metric", "value", "source") if name not in found]:
+    found = pd.read_csv(path, dtype=str, keep_default_na=False)
+    needed = ("method", "metric", "value", "source")
+    if missing := [name for name in needed if name not in found]:
         raise ValueError(f"{path}: no column {', '.join(missing)}")
-    return found.astype({"value": float})
+    found = found.reindex(columns=[*needed, "point", "ratio", "ours", "setting"], fill_value="")
+    for name in needed:
+        check(found[name] != "", path, f"no {name}")
+    for name in ("value", "point", "ratio"):
+        read = pd.to_numeric(found[name], errors="coerce").astype(float)
+        check(np.isfinite(read) | ((found[name] == "") & (name != "value")), path, f"{name} is no number")
+        found[name] = read
+    check(~found.duplicated(["method", "point", "metric"]), path, "a metric that this point of the method has already")
+    return found
+
+
+def check(good: pd.Series, path: Path, fault: str) -> None:
+    """Refuse the first row of a file that is not good."""
+    if not good.all():
+        raise ValueError(f"{path}, line {good.idxmin() + 2}: {fault}")
+
+
+def points(others: pd.DataFrame) -> pd.DataFrame:
+    """Published figures, a row a point, in their order: method, ours, setting, ratio, a column for each metric."""
+    others = others.fillna({"point": 1})
+    key = ["method", "point"]
+    about = others.drop_duplicates(key)[[*key, "ours", "setting", "ratio"]]
+    return about.merge(others.pivot(index=key, columns="metric", values="value"), on=key).drop(columns="point")
 
 
 def terminal(
@@ -60,8 +99,8 @@ def terminal(
     """
     frame, errors = wide(scores).drop(columns="editor"), half_widths(scores)
     if others is not None:
-        rows = others.pivot(index="method", columns="metric", values="value").loc[list(dict.fromkeys(others.method))]
-        frame = pd.concat([frame, rows.reset_index().assign(method=lambda x: x.method + " (published)")])
+        rows = points(others).drop(columns=["ours", "setting"])
+        frame = pd.concat([frame, rows.assign(method=rows.method + " (published)")])
     if figures is not None:
         frame = frame[["method", "ratio", *(name for name in figures if name in frame)]]
     better = dict(zip(scores.metric, scores.better, strict=True))

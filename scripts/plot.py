@@ -5,15 +5,16 @@ from pathlib import Path
 
 import hydra
 import pandas as pd
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.table import Table
 
+from diffedit.files import located
 from eval.curves import curves, save
 from eval.report import collect, comparable
 from eval.score import find, per_image
 from eval.statistics import Draws, compare
-from eval.tables import BOUNDS, methods
+from eval.tables import BOUNDS, methods, points, published
 
 log = logging.getLogger("plot")
 
@@ -64,24 +65,45 @@ def compared(
     return table
 
 
+def plotted(scores: pd.DataFrame, names: tuple[str, str], cfg: DictConfig, others: pd.DataFrame | None) -> None:
+    """A plot of each pair of metrics that these runs have; what is published of it beneath."""
+    there = set(scores.metric)
+    for x, y in (pairs := [(x, y) for x in several(cfg.x) for y in several(cfg.y)]):
+        if not {x, y} <= there:
+            continue
+        theirs = others
+        if others is not None and points(others).reindex(columns=[x, y]).dropna().empty:
+            log.info("nothing published of %s over %s in %s", y, x, cfg.published)
+            theirs = None
+        for path in save(
+            curves(scores, x, y, ", ".join(names), theirs), Path(cfg.out) / "_".join([*names, y, "over", x])
+        ):
+            log.info("%s", path)
+    if not any({*pair} <= there for pair in pairs):
+        wanted = ", ".join(f"{y} over {x}" for x, y in pairs)
+        log.warning("%s: no plot: %s was not scored; there are %s", ", ".join(names), wanted, ", ".join(sorted(there)))
+
+
+def several(names: str | ListConfig) -> list[str]:
+    """One name or more."""
+    return [names] if isinstance(names, str) else list(names)
+
+
 @hydra.main(version_base="1.3", config_path="../conf", config_name="plot")
 def main(cfg: DictConfig) -> None:
-    """A plot for each benchmark and metric, a comparison for each benchmark and compared figure."""
+    """A plot for each benchmark and pair of metrics, a comparison for each benchmark and compared figure."""
+    others = published(located(cfg.published)) if cfg.published else None
     scores = collect(find(cfg.run))
     if scores.empty:
         raise FileNotFoundError(f"run = {cfg.run}: none of them is scored; do it by scripts/score.py")
     known = set(scores.metric)
-    if unknown := {cfg.x, *cfg.y, *(cfg.compare if cfg.at else ())} - KNOWN - known:
+    if unknown := {*several(cfg.x), *several(cfg.y), *(cfg.compare if cfg.at else ())} - KNOWN - known:
         raise ValueError(f"{', '.join(sorted(unknown))}: not scored; there are {', '.join(sorted(known))}")
     console = Console(width=None if Console().is_terminal else 200)
-    several = scores.groupby(["benchmark", "backbone"]).set.transform("nunique") > 1
-    scores["benchmark"] = scores.benchmark.where(~several, scores.benchmark + "-" + scores.set)
+    sets = scores.groupby(["benchmark", "backbone"]).set.transform("nunique")
+    scores["benchmark"] = scores.benchmark.where(sets == 1, scores.benchmark + "-" + scores.set)
     for names, own in scores.groupby(["benchmark", "backbone"], sort=False):
-        for y in cfg.y:
-            if {cfg.x, y} <= set(own.metric):
-                stem = Path(cfg.out) / "_".join([*names, y, "over", cfg.x])
-                for path in save(curves(own, cfg.x, y, ", ".join(names)), stem):
-                    log.info("%s", path)
+        plotted(own, names, cfg, others)
         for figure in cfg.compare if cfg.at else ():
             if table := compared(own, cfg.ours, cfg.match, list(cfg.at), figure, cfg.resamples, cfg.seed):
                 console.print(f"[bold]{names[0]}[/bold]", table)

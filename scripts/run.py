@@ -38,6 +38,7 @@ def slug(text: str) -> str:
     """Overrides as the name of one folder; `default` where there are none."""
     name = re.sub(r"[^\w=.,+@-]+", "-", re.sub(r"[][{}'\"]", "", text)).strip("-")
     if len(name) > 100:
+        name = re.sub(r"(.+),(experiment=\w+)", r"\2,\1", name)  # tables and figures find their runs by it
         name = f"{name[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return name or "default"
 
@@ -71,9 +72,7 @@ def edit_all(run: RunDirectory, benchmark: Any, editor: Any, backbone: Any, cfg:
     """Edit what is not done yet, saving each request as it ends."""
     levels = backbone.levels(cfg.steps)
     levels.starts(cfg.ratios)
-    settings = dict(cfg.engine)
-    threads = settings.pop("threads")
-    engine = Engine(backbone, BatchSizes(**settings.pop("batch")), **settings)
+    engine = Engine(backbone, BatchSizes(**cfg.engine.batch), cfg.engine.window, cfg.engine.texts, cfg.engine.progress)
     total = sum(1 for _ in run.pending(benchmark.requests(backbone.resolution)))
     if total < len(benchmark):
         log.info("%d of %d requests are done already", len(benchmark) - total, len(benchmark))
@@ -81,7 +80,7 @@ def edit_all(run: RunDirectory, benchmark: Any, editor: Any, backbone: Any, cfg:
 
     def walks() -> Iterator[tuple[str, Walk[EditResult]]]:
         todo = run.pending(benchmark.requests(backbone.resolution))
-        for request in ahead(todo, editor.reads(), threads, engine.window):
+        for request in ahead(todo, editor.reads(), cfg.engine.threads, engine.window):
             live[request.id] = request
             yield request.id, editor(request, list(cfg.ratios), levels, RequestNoise(cfg.seed, request.id))
 

@@ -19,7 +19,7 @@ from diffedit.stages import Rank, staged
 from diffedit.types import Editor, EditRequest
 from eval.loggers import Logger
 from eval.metrics import Metric
-from eval.tables import published
+from eval.tables import points, published
 
 CONF = Path(__file__).parents[1] / "conf"
 RATIOS = [0.3, 1.0]
@@ -93,6 +93,12 @@ def test_every_benchmark_composes(benchmark):
     assert composed(f"benchmark={benchmark}").benchmark._target_.startswith("eval.benchmarks.")
 
 
+@pytest.mark.parametrize("grammar", names("benchmark/grammar"))
+def test_every_grammar_makes_a_benchmark(grammar):
+    benchmark = instantiate(composed("benchmark=generated", f"benchmark/grammar={grammar}").benchmark, _convert_="all")
+    assert len(benchmark) == len(benchmark.grammar)
+
+
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_experiment_composes_for_each_of_its_editors(experiment):
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -108,19 +114,33 @@ def test_every_experiment_composes_for_each_of_its_editors(experiment):
 
 @pytest.mark.parametrize("table", names("table"))
 def test_every_table_composes_and_its_published_rows_are_there(table):
-    cfg = composed(f"table={table}", name="score", backbone=False)
+    """By Still Life's networks: the weights of photographs' are not here."""
+    cfg = composed(f"table={table}", "networks=stilllife", name="score", backbone=False)
     figures = {figure for metric in cfg.metric.values() for figure in instantiate(metric, _convert_="all").better}
     assert set(cfg.show) <= figures
-    others = published(CONF.parent / cfg.published)
-    assert set(others.metric) <= figures
-    assert others.source.str.len().min() > 10
+    if cfg.published:
+        others = published(CONF.parent / cfg.published)
+        assert set(others.metric) <= figures
+        assert others.source.str.len().min() > 10
+
+
+@pytest.mark.parametrize("figure", names("figure"))
+def test_every_figure_composes_and_its_pairs_are_scored_and_published(figure):
+    cfg = composed(f"figure={figure}", name="plot", backbone=False)
+    table = composed(f"table={figure}", name="score", backbone=False)
+    pairs = [{x, y} for x in ([cfg.x] if isinstance(cfg.x, str) else cfg.x) for y in cfg.y]
+    assert cfg.run == table.run
+    assert cfg.published == table.published
+    assert set().union(*pairs) | {cfg.match, *cfg.compare} <= set(table.show)
+    for pair in pairs if cfg.published else ():
+        assert not points(published(CONF.parent / cfg.published))[[*pair]].dropna().empty
 
 
 def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
     masks = {"editor/mask", "editor/mask/extremes", "editor/mask/threshold"}
     known = {"backbone", "benchmark", "editor", "metric", "part", "rank", "reconstruct", "experiment", "table"}
-    known |= {"networks", "logger"}
+    known |= {"networks", "logger", "figure", "benchmark/grammar"}
     assert groups == known | masks
 
 

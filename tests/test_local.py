@@ -202,7 +202,7 @@ def shown(table):
 def test_published_rows_are_marked():
     from diffedit.files import located
 
-    others = published(located("conf/published/bld.csv"))
+    others = published(located("conf/table/bld.csv"))
     text = shown(terminal(scores(), "title", ["precision", "precision_best", "seconds"], others))
     assert "Blended Latent Diffusion (published)" in text
     line = next(line for line in text.splitlines() if "Blended Latent Diffusion (published)" in line)
