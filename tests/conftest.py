@@ -1,8 +1,13 @@
 """Fixtures; and jaxtyping's shapes are checked in all of our code while the tests run."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Two threads that share a core with something else would spin, each until the other is done.
+os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+
 import torch
 from jaxtyping import install_import_hook
 

@@ -180,15 +180,16 @@ def read_queries(path: Path, classes: Classes, split: str, truth: Mapping[str, s
 
     Raises:
         FileNotFoundError: there is no such table.
-        ValueError: a column is missing, a cell is none of what it may be, an id occurs twice, the split is empty.
+        ValueError: a column is missing, a cell is none of what it may be, an id occurs twice in a split, the split is
+            empty.
     """
     found, first = [], {}
     for line, row in csv_rows("benchmark.queries", path, COLUMNS):
         place = f"benchmark.queries = {path}, line {line}"
         query = read_query(place, row, classes)
-        if query.id in first:
-            raise ValueError(f"{place}: the id {query.id!r} is on line {first[query.id]} already")
-        first[query.id] = line
+        if (row["is_test"], query.id) in first:
+            raise ValueError(f"{place}: the id {query.id!r} is on line {first[row['is_test'], query.id]} already")
+        first[row["is_test"], query.id] = line
         known = (truth or {}).get(Path(query.name).stem, query.source)
         if known != query.source:
             raise ValueError(f"{place}: {query.name} is of {query.source} here, of {known} in benchmark.truth")

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from diffedit.files import located
 from diffedit.settings import check_choices
-from eval.benchmarks.stilllife.scene import ATTRIBUTES, Scene
-from eval.networks import device_named, prepared
+from eval.benchmarks.imagenet_classes import Classes
+from eval.benchmarks.stilllife.scene import ATTRIBUTES, FRUITS, Scene
+from eval.networks import Knows, device_named, prepared
 
 CHOICES = ("vessel", "table", "wall")  # one value each; fruit may be two
 
@@ -108,15 +109,16 @@ class Judge:
     Args:
         network: in evaluation mode.
         hash: of its weights.
+        knows: what pictures it may be asked about.
         keep: batches to remember.
     """
 
-    def __init__(self, network: StillLifeFeatures, hash: str, keep: int = 3) -> None:
-        self.network, self.hash, self.keep = network, hash, keep
+    def __init__(self, network: StillLifeFeatures, hash: str, knows: Knows = "stilllife", keep: int = 3) -> None:
+        self.network, self.hash, self.knows, self.keep = network, hash, knows, keep
         self.device = next(network.parameters()).device
         self.past: OrderedDict[int, tuple[Tensor, list[Tensor]]] = OrderedDict()
 
-    smallest, knows, heads = 64, "stilllife", None
+    smallest, heads = 64, None
 
     @torch.no_grad()
     def layers(self, images: Float[Tensor, "b 3 64 64"]) -> list[Tensor]:
@@ -136,7 +138,7 @@ class Judge:
 
 
 @lru_cache(2)
-def load(path: str, device: str = "auto") -> Judge:
+def load(path: str, device: str = "auto", knows: Knows = "stilllife") -> Judge:
     """The trained network, one for all who ask; a FileNotFoundError where the file is not there."""
     file = located(path) / "features.safetensors"
     if not file.is_file():
@@ -146,7 +148,7 @@ def load(path: str, device: str = "auto") -> Judge:
     network = StillLifeFeatures(channels)
     network.load_state_dict(weights)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return Judge(network.eval().requires_grad_(False).to(device_named(device)), digest)
+    return Judge(network.eval().requires_grad_(False).to(device_named(device)), digest, knows)
 
 
 @dataclass(frozen=True)
@@ -157,15 +159,18 @@ class StillLifeExtractor:
         weights: folder of the network.
         output: `features`, what Inception's pool3 is for photographs; `logits`, of all its `labels`.
         device: "auto" takes CUDA where there is one.
+        classes: class index whose names are the plurals of the kinds: their logits are then labelled by its wnids.
+        knows: `anything` where the pictures are Still Life's and their benchmark does not say so: those of files.
     """
 
     weights: str = "weights/stilllife_features"
     output: Literal["features", "logits"] = "features"
     device: str = "auto"
+    classes: str | None = None
+    knows: Knows = "stilllife"
 
     resize = "none: pictures are 64 x 64"
     range = (0.0, 1.0)
-    knows = "stilllife"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -185,7 +190,12 @@ class StillLifeExtractor:
     def labels(self) -> tuple[str, ...]:
         """What each logit is of: the kinds of fruit, then vessel:bowl and so on."""
         others = (f"{name}:{value}" for name in CHOICES for value in ATTRIBUTES[name])
-        return (*ATTRIBUTES["fruits"], *others)
+        if self.classes is None:
+            return (*ATTRIBUTES["fruits"], *others)
+        wnids = {each.name: wnid for wnid, each in Classes(located(self.classes)).by_wnid.items()}
+        if lacking := sorted(set(FRUITS.values()) - set(wnids)):
+            raise ValueError(f"networks.classifier.classes = {self.classes}: no class named {', '.join(lacking)}")
+        return (*(wnids[FRUITS[kind]] for kind in ATTRIBUTES["fruits"]), *others)
 
     def prepare(self, picture: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 64 64"]:
         """In [0, 1]; a ValueError for another size, which the network would take and misjudge."""
