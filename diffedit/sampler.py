@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,15 +49,17 @@ class Sampler:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names everything that decides what is drawn, the content of local files included."""
+        """Names everything that decides what is drawn, the content of local files included.
+
+        Of a hub id it is the name and the revision: pin backbone.revision where the repository may move.
+        """
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=dict).encode())
         if path := self.backbone.get("path"):
             files = [
                 file for file in sorted(located(path).rglob("*")) if file.suffix in (".safetensors", ".json", ".txt")
             ]
             for file in files:
-                with file.open("rb") as data:
-                    digest.update(hashlib.file_digest(data, "sha256").digest())
+                digest.update(hashed(file, file.stat().st_mtime_ns))
         return digest.hexdigest()[:16]
 
     def __call__(self, texts: Mapping[str, str]) -> Iterator[tuple[str, Float[Tensor, "3 H W"]]]:
@@ -65,12 +68,26 @@ class Sampler:
         levels, side = backbone.levels(self.steps), backbone.resolution
         with torch.no_grad():
             like = backbone.encode(torch.zeros(1, 3, side, side))
-        engine = Engine(backbone, BatchSizes(self.batch, 1, min(self.batch, 16), 16))
+        engine = Engine(backbone, BatchSizes(self.batch, 1, min(self.batch, 4), 16))
         walks: Iterator[Any] = (
             (name, sample(text, like, levels, RequestNoise(self.seed, name), self.guidance))
             for name, text in texts.items()
         )
-        for outcome in engine.run(walks, len(texts), 1):
-            if outcome.error is not None:
-                raise outcome.error
-            yield outcome.id, outcome.result.edits[0].image
+        try:
+            for outcome in engine.run(walks, len(texts), 1):
+                if outcome.error is not None:
+                    raise outcome.error
+                yield outcome.id, outcome.result.edits[0].image
+        except RuntimeError as error:
+            if isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise RuntimeError(
+                    f"out of memory while drawing: lower benchmark.sampler.batch ({self.batch})"
+                ) from error
+            raise
+
+
+@lru_cache(256)
+def hashed(path: Path, changed: int) -> bytes:
+    """Of a file's content, once a process while it was `changed` last at the same time: weights are large."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").digest()

@@ -17,6 +17,9 @@ from torch import Tensor
 from diffedit.settings import check_choices
 from diffedit.types import EditRequest
 
+# For good: catch_warnings is not for threads, and pictures are opened in several.
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+
 # A mask whose aspect ratio is further than this from its picture's belongs to another picture, or to a crop of it.
 ASPECT_TOLERANCE = 0.10
 
@@ -101,8 +104,7 @@ class MaskFile:
 def opened(path: Path) -> Iterator[Image.Image]:
     """The decoded picture, upright; whatever is wrong with the file is an OSError that names it."""
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+        with Image.open(path) as picture:
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             upright.format = picture.format

@@ -184,7 +184,7 @@ def floor(metric: Metric, scope: Scope) -> tuple[dict[str, Shares], str | None]:
 
 def made_by(metric: Metric, scope: Scope, gallery: Gallery) -> str:
     """Names what decides a figure beside the edits: network, settings, side, reference."""
-    found = metric.fingerprint() + (f"-side{gallery.side}" if gallery.side != gallery.resolution else "")
+    found = f"{metric.fingerprint()}-side{gallery.side}"
     if not hasattr(metric, "reference"):
         return found
     return f"{found}-{metric.reference(scope).hash if scope.references.folder else 'own'}"
@@ -192,21 +192,25 @@ def made_by(metric: Metric, scope: Scope, gallery: Gallery) -> str:
 
 def source_of(gallery: Gallery) -> str:
     """Names the benchmark with its settings, whatever it asks for."""
-    told = json.dumps([gallery.config["benchmark"], gallery.benchmark.version], sort_keys=True)
+    told = json.dumps([settings_of(gallery), gallery.benchmark.version], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
 def name_of(gallery: Gallery) -> str:
     """Names the set of requests: the benchmark with its settings, and what it asks for."""
     asked = [[request.id, request_facts(request), request.label] for request in gallery.requests]
-    told = json.dumps([gallery.config["benchmark"], gallery.benchmark.version, asked], sort_keys=True)
+    told = json.dumps([settings_of(gallery), gallery.benchmark.version, asked], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def settings_of(gallery: Gallery) -> dict[str, Any]:
+    """Of the benchmark, as far as set: one that came later, and is not, makes no other set of requests."""
+    return {name: value for name, value in gallery.config["benchmark"].items() if value is not None}
 
 
 def key(gallery: Gallery, metric: Metric, settings: Settings) -> str:
     """Names everything that decides the facts: metric, weights, reference, requests, and the content of the edits."""
-    told = [metric.fingerprint(), name_of(gallery), gallery.ratios]
-    told += [gallery.side] if gallery.side != gallery.resolution else []
+    told = [metric.fingerprint(), name_of(gallery), gallery.ratios, gallery.side]
     told += [settings.reference_hash] if hasattr(metric, "reference") else []
     told += [stamp(request) for request in gallery.requests]
     told += [gallery.hashes(ratio) for ratio in gallery.ratios] + [gallery.others]

@@ -26,7 +26,7 @@ class File(NamedTuple):
 
 
 def wanted(benchmark: Any) -> tuple[list[File], list[tuple[Path | None, File]]]:
-    """The pictures, one that several requests want once; and the masks and others, each with its request's picture."""
+    """The pictures, one that several requests want once; and their masks and exact answers, each with its picture."""
     pictures: dict[Path, File] = {}
     others: list[tuple[Path | None, File]] = []
     for request in benchmark.requests(SIDE):

@@ -37,9 +37,9 @@ class RunFailedError(RuntimeError):
 def slug(text: str) -> str:
     """Overrides as the name of one folder; `default` where there are none."""
     name = re.sub(r"[^\w=.,+@-]+", "-", re.sub(r"[][{}'\"]", "", text)).strip("-")
-    if len(name) > 100:
+    if len(name) > 200:  # file systems take 255
         name = re.sub(r"(.+),(experiment=\w+)", r"\2,\1", name)  # tables and figures find their runs by it
-        name = f"{name[:90]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        name = f"{name[:190]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return name or "default"
 
 

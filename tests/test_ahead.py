@@ -74,8 +74,21 @@ def test_no_more_than_depth_requests_wait():
     assert len(loads.began) == 5
     next(drawn)
     assert len(loads.began) == 6
+
+
+def test_a_run_that_stops_leaves_the_rest_unopened():
+    release, opened = threading.Event(), []
+
+    def load(i):
+        opened.append(i)
+        release.wait(20)
+
+    drawn = ahead((EditRequest(str(i), lambda i=i: load(i), "pear") for i in range(20)), threads=1, depth=10)
+    first = next(drawn)
     drawn.close()
-    assert loads.count <= 6
+    release.set()
+    first.image()
+    assert opened == [0]
 
 
 def test_a_bad_picture_fails_its_own_request(analytic):

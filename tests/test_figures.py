@@ -45,7 +45,11 @@ def test_an_experiment_its_table_and_its_figure_fit_by_name(figure):
     assert cfg.steps == 50
     assert cfg.backbone.path.startswith("stable-diffusion-v1-5/")
     run = composed(f"figure={figure}", name="plot", backbone=False).run
-    taken = [other for other in names("experiment") if fnmatch(f"runs/a/b/c/experiment={other},steps=4", run)]
+    taken = [
+        other
+        for other in names("experiment")
+        if fnmatch(f"runs/{cfg.hydra.runtime.choices.benchmark}/b/c/experiment={other},steps=4", run)
+    ]
     assert set(taken) - {f"{figure}_bounds"} == {figure}
     head = (CONF / f"experiment/{figure}.yaml").read_text()
     assert f"score.py table={figure}" in head
@@ -99,10 +103,22 @@ def test_flexits_side_is_measured_where_its_figures_lie_beneath():
         assert cfg.side == (256 if table.startswith(("imagenet", "ablation")) else None)
 
 
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_a_name_keeps_what_is_swept_beside_what_a_device_wants(experiment):
+    more = ["backbone.dtype=float16", "backbone.path=/data/models/sd15", "engine.batch.predict=64"]
+    found = [name for name, _ in jobs(experiment, *more)]
+    assert all(f"experiment={experiment}" in name for name in found)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        swept = compose("run", [f"experiment={experiment}"], return_hydra_config=True).hydra.sweeper.params
+    for key, values in swept.items():
+        for value in str(values).split(",") if key != "editor" else ():
+            assert sum(f"{slug(f'{key}={value}')}," in name for name in found) == 1
+
+
 def test_a_long_name_keeps_the_experiment():
-    name = slug("benchmark.limit=100,editor.mask.extremes.q=0.97,editor.mask.smooth=1.5,experiment=coco_tradeoff," * 2)
-    assert name.startswith("experiment=coco_tradeoff,benchmark.limit")
-    assert len(name) < 101
+    name = slug("benchmark.limit=100,editor.mask.extremes.q=0.97,editor.mask.smooth=1.5,experiment=coco_tradeoff," * 3)
+    assert name.startswith("experiment=coco_tradeoff,")
+    assert len(name) < 201
 
 
 def test_reference_texts_are_left_out_by_name():

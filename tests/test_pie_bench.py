@@ -166,7 +166,7 @@ def test_a_subset_is_the_same_everywhere():
 
 
 def test_ranges_that_meet_are_the_whole():
-    """So machines may share a benchmark, and a limit is the first range."""
+    """And a limit is the first range."""
     ids = [f"{i:03d}" for i in range(100)]
     parts = [subset(ids[::step], None, 2, [i, i + 30]) for i, step in ((0, 1), (30, -1), (60, 1), (90, -1))]
     assert [len(part) for part in parts] == [30, 30, 30, 10]

@@ -152,6 +152,7 @@ def test_pictures_may_be_measured_at_another_side(runs):
         score(each, some, settings(cache))
     before = own_figures(root)
     assert score(root, some, settings(cache, side=64)) == []  # their own
+    assert set(figures(root, list(some)).made_by.str.rpartition("-")[2]) == {"side64"}  # so that 64 never meets 512
     assert score(root, some, settings(cache, side=32)) == list(some)
     assert score(root, some, settings(cache, side=32)) == []
     by_hand = []
@@ -171,6 +172,15 @@ def test_pictures_may_be_measured_at_another_side(runs):
     assert own_figures(root) == before
     with pytest.raises(ValueError, match="side = 0: pixels are wanted"):
         settings(cache, side=0)
+
+
+def test_a_setting_that_came_later_and_is_not_used_makes_no_other_set(runs):
+    gallery = Gallery(runs[0][0])
+    name = name_of(gallery)
+    gallery.config["benchmark"]["range"] = None
+    assert name_of(gallery) == name
+    gallery.config["benchmark"]["range"] = [0, 8]
+    assert name_of(gallery) != name
 
 
 def test_features_are_of_the_side_that_is_measured(runs):

@@ -122,7 +122,7 @@ class CocoBison:
     entries: list[Entry] = field(init=False, repr=False, compare=False)
     triples: list[Triple] = field(init=False, repr=False, compare=False)
 
-    version = "1"
+    version = "2"  # masks of irregular plurals
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -250,11 +250,13 @@ PLURALS = {"person": "people", "knife": "knives", "mouse": "mice"}  # of COCO's 
 
 
 def forms(category: str) -> Iterable[tuple[str, ...]]:
-    """The words of a category's name, and of its plural: -s, or -es after s, x, z, ch and sh, or an irregular one."""
+    """The words of a category's name, and of its plurals: -s, or -es after s, x, z, ch and sh, and an irregular one."""
     name = words(category)
     yield tuple(name)
     ending = "es" if name[-1].endswith(("s", "x", "z", "ch", "sh")) else "s"
-    yield (*name[:-1], PLURALS.get(name[-1], name[-1] + ending))
+    yield (*name[:-1], name[-1] + ending)
+    if name[-1] in PLURALS:
+        yield (*name[:-1], PLURALS[name[-1]])
 
 
 def rasterised(path: str, instance: Instance, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
