@@ -421,7 +421,7 @@ def test_a_figure_changes_with_the_statistics_it_is_made_with(scenes, fid, tmp_p
     assert score(scenes, fid, Settings(**settings)) == ["fid"]
     assert figure(scenes) == pytest.approx(first)  # the benchmark's own 16 are those
     made_by = json.loads((scenes / "scores/fid.json").read_bytes())["made_by"]
-    assert made_by == f"{fid['fid'].fingerprint()}-own"
+    assert made_by == f"{fid['fid'].fingerprint()}-side64-own"
 
 
 def test_the_figure_is_that_of_the_pictures_and_the_file(scenes, fid, tmp_path):
