@@ -1,4 +1,4 @@
-"""Open every picture that a benchmark wants, before a long run finds out what is missing. `--help` shows how."""
+"""Open every picture and mask that a benchmark wants, before a long run finds out what is missing; see `--help`."""
 
 import logging
 import sys

@@ -79,7 +79,8 @@ def flexit(disk, rows=None, **settings):
 
 
 def pairs(disk, images="val", **settings):
-    return ImageNetPairs(str(disk / images), str(disk / "index.json"), str(disk / "is_a.txt"), **settings)
+    paths = {"images": images, "classes": "index.json", "hierarchy": "is_a.txt"}
+    return ImageNetPairs(**{key: str(disk / name) for key, name in paths.items()}, **settings)
 
 
 def devkit(disk, wnids, folder="devkit"):

@@ -30,6 +30,15 @@ def test_a_sample_is_diffusers_sample(tiny, tiny_folder):
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+def test_a_full_device_is_told_by_the_setting_that_helps(tiny_folder, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("diffedit.backbones.stable_diffusion.StableDiffusion.predict", full)
+    with pytest.raises(RuntimeError, match=r"while drawing: lower benchmark\.sampler\.batch \(4\)"):
+        dict(Sampler(config(tiny_folder), steps=2, batch=4)({"a": "a cat"}))
+
+
 def test_a_picture_does_not_depend_on_the_others(tiny_folder):
     texts = {"a": "a cat", "b": "a dog", "c": "a cat"}
     sampler = Sampler(config(tiny_folder), steps=3, batch=4)

@@ -35,14 +35,37 @@ class Query:
     target: ImageClass
 
 
+@dataclass(frozen=True, kw_only=True)
 class Queries:
-    """What the two benchmarks share: queries, and where their pictures lie."""
+    """What the two benchmarks share: queries, and where their pictures lie.
 
-    asked: list[Query]
-    folders: bool
+    Attributes:
+        images: folder of the validation pictures.
+        classes: imagenet_class_index.json, LOC_synset_mapping.txt or synset_words.txt.
+        prompt: template of the target text. `{class}` is the target's first name, `{wnid}` and `{number}` are for
+            class-conditional models, whose texts are class ids.
+        layout: `folders` is <wnid>/<picture>, `flat` all pictures in one folder; `auto` looks.
+        truth: classes of the validation pictures: the devkit's ILSVRC2012_validation_ground_truth.txt (meta.mat beside
+            it) or Kaggle's LOC_val_solution.csv.
+        limit: so many queries, the first of a seeded permutation; None takes all.
+        range: (first, last + 1) of that permutation, instead of a limit.
+        seed: of the permutation, and of all other draws.
+        resize: how pictures become square; FlexIT's by default.
+    """
+
     images: str
-    prompt: str
-    resize: Resize
+    classes: str
+    prompt: str = "{class}"
+    layout: Layout = "auto"
+    truth: str | None = None
+    limit: int | None = None
+    range: tuple[int, int] | list[int] | None = None
+    seed: int = 0
+    resize: Resize = Resize("crop", "bilinear")
+    asked: list[Query] = field(init=False, repr=False, compare=False)
+    folders: bool = field(init=False, repr=False, compare=False)
+
+    version = "1"
 
     def __len__(self) -> int:
         return len(self.asked)
@@ -65,45 +88,21 @@ class Queries:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageNet(Queries):
     """FlexIT's queries: every one of 273 classes is the target of 4 pictures in each split.
 
     The label of a request is the wnid of its target. All files but the pictures are checked at once; a picture that is
-    not there fails its own request.
+    not there fails its own request. Where `truth` is given, the table's classes are checked against it.
 
-    Attributes:
+    Attributes, beside those of `Queries`:
         queries: FlexIT's queries.csv: an unnamed column of ids, path (<wnid>/<picture>), source_id and target_id
             (numbers of the class index, or wnids), is_test. Its names of classes are not read: they are not unique.
-        images: folder of the validation pictures.
-        classes: imagenet_class_index.json, LOC_synset_mapping.txt or synset_words.txt.
         split: `test` or `dev` queries.
-        prompt: template of the target text. `{class}` is the target's first name, `{wnid}` and `{number}` are for
-            class-conditional models, whose texts are class ids.
-        layout: `folders` is <wnid>/<picture>, `flat` all pictures in one folder; `auto` looks.
-        truth: classes of the validation pictures, to check the table's against: the devkit's
-            ILSVRC2012_validation_ground_truth.txt (meta.mat beside it) or Kaggle's LOC_val_solution.csv.
-        limit: so many queries, the first of a seeded permutation; None takes all.
-        range: (first, last + 1) of that permutation, instead of a limit.
-        seed: of the permutation.
-        resize: how pictures become square; FlexIT's by default.
     """
 
     queries: str
-    images: str
-    classes: str
     split: Literal["test", "dev"] = "test"
-    prompt: str = "{class}"
-    layout: Layout = "auto"
-    truth: str | None = None
-    limit: int | None = None
-    range: tuple[int, int] | list[int] | None = None
-    seed: int = 0
-    resize: Resize = Resize("crop", "bilinear")
-    asked: list[Query] = field(init=False, repr=False, compare=False)
-    folders: bool = field(init=False, repr=False, compare=False)
-
-    version = "1"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -115,44 +114,23 @@ class ImageNet(Queries):
         object.__setattr__(self, "folders", in_folders(self.images, self.layout, classes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageNetPairs(Queries):
     """Queries like FlexIT's, without its table: every class with a WordNet sibling is the target `per_class` times.
 
     The siblings take turns as the source, in an order that a hash of the seed and the names gives; so do the pictures
     of each. Only pictures that are there are asked for, and one may be asked to become several classes. A class whose
-    siblings have too few pictures is a target less often, which is said in the log.
+    siblings have too few pictures is a target less often, which is said in the log. A flat folder needs `truth`, to
+    know the classes of its pictures; folders may be of other pictures than the validation set's.
 
-    Attributes:
-        images: folder of the validation pictures, or of others in folders named by wnid.
-        classes: imagenet_class_index.json, LOC_synset_mapping.txt or synset_words.txt.
+    Attributes, beside those of `Queries`:
         hierarchy: lines "parent child" of wnids: WordNet's is-a relation (ImageNet's wordnet.is_a.txt, or
             class_hierarchy.txt of BREEDS).
         per_class: requests for each target class.
-        prompt: as of `ImageNet`.
-        layout: as of `ImageNet`.
-        truth: as of `ImageNet`; a flat folder needs it, to know the classes of its pictures.
-        limit: so many queries, the first of a seeded permutation; None takes all.
-        range: (first, last + 1) of that permutation, instead of a limit.
-        seed: of the permutation and all draws.
-        resize: how pictures become square.
     """
 
-    images: str
-    classes: str
     hierarchy: str
     per_class: int = 4
-    prompt: str = "{class}"
-    layout: Layout = "auto"
-    truth: str | None = None
-    limit: int | None = None
-    range: tuple[int, int] | list[int] | None = None
-    seed: int = 0
-    resize: Resize = Resize("crop", "bilinear")
-    asked: list[Query] = field(init=False, repr=False, compare=False)
-    folders: bool = field(init=False, repr=False, compare=False)
-
-    version = "1"
 
     def __post_init__(self) -> None:
         check_choices(self)

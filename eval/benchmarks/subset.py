@@ -1,4 +1,4 @@
-"""What benchmarks of published annotation files share: reading their JSON, and subsets that are the same everywhere.
+"""What benchmarks share: reading the files of users, and subsets that are the same everywhere.
 
 A subset is not drawn by a generator of random numbers, whose stream may change with its library's version, but by
 sorting the ids by a hash of the seed and the id. So it depends on nothing but the seed and the set of ids: not on the

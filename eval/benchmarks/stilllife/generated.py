@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.types import EditRequest
-from eval.benchmarks.generated import Sampler, keep, load, missing
+from eval.benchmarks.generated import Drawn, Sampler, keep, missing
 from eval.benchmarks.stilllife.benchmarks import StillLifeScenes, Truth
 from eval.benchmarks.stilllife.scene import ATTRIBUTES, FRUITS, TABLES, Scene
 
@@ -63,7 +62,7 @@ class StillLifeGenerated:
         if self.draw_missing and (todo := missing(folder, texts)):
             keep(folder, self.sampler(todo))
         for name, truth in self.truths():
-            image, origin = partial(load, folder / f"{name}.png", resolution), f"{drawn_by}/{name}.png"
+            image, origin = Drawn(folder / f"{name}.png", resolution), f"{drawn_by}/{name}.png"
             yield EditRequest(name, image, truth.after.caption(), truth.before.caption(), origin=origin)
 
     def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
