@@ -3,7 +3,7 @@
 The text acts through CLIP's gradient alone; the diffusion model is unconditional. The official code respaces DDPM to
 100 steps and skips the first 25: steps=100 and r = 0.75. Here the source is put back at the level that the update has
 reached; the official code puts it back one step too noisy. Several samples and their ranking are stages
-(`diffedit.stages`).
+(`diffedit.stages.pipeline`).
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffedit.mask import GivenMask
+from diffedit.sampling.ddim import add_noise, finish, step
 from diffedit.types import (
     Backbone,
     BatchCall,
@@ -31,14 +32,13 @@ from diffedit.types import (
     Prediction,
     Walk,
 )
-from diffedit.walk import add_noise, finish, step
 
 DRAWS = 13  # random numbers of one augmentation
 
 
 @runtime_checkable
 class TextImage(Protocol):
-    """A model that embeds texts and pictures in one space (`eval.networks.clip.OpenClip`)."""
+    """A model that embeds texts and pictures in one space (`diffedit.networks.clip.OpenClip`)."""
 
     @property
     def side(self) -> int:

@@ -2,8 +2,8 @@
 
 The published codes agree on the method and on none of its details. Each detail is a setting here, and each code a yaml
 (conf/editor/blended_latent*.yaml, inpaint_diffusers.yaml). The ratio r is 1 - blending_start_percentage. The paper's
-other parts are stages that every editor can have: the reconstruction of the background (`diffedit.reconstruct`), and
-several samples with a ranking (`diffedit.stages`).
+other parts are stages that every editor can have (`diffedit.stages`): the reconstruction of the background, and several
+samples with a ranking.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from diffedit.io.checks import check_choices
 from diffedit.mask import GivenMask, dilate
-from diffedit.settings import check_choices
+from diffedit.sampling.ddim import Latents, Path, add_noise, denoise, finish
 from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
-from diffedit.walk import Latents, Path, add_noise, denoise, finish
 
 LatentMask = Bool[Tensor, "1 1 h w"]
 

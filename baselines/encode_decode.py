@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffedit.settings import check_choices
+from diffedit.io.checks import check_choices
+from diffedit.sampling.ddim import InversionLabel, denoise, finish, invert
 from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
-from diffedit.walk import InversionLabel, denoise, finish, invert
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from functools import partial
 from torch import Tensor
 
 from diffedit.mask import Everywhere, GivenMask
+from diffedit.sampling.ddim import add_noise, denoise, finish, noised, put_back
 from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
-from diffedit.walk import add_noise, denoise, finish, noised, put_back
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,9 @@ from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from diffedit.answer import finite
-from diffedit.settings import check_choices
+from diffedit.io.checks import check_choices, finite
+from diffedit.sampling.ddim import add_noise
 from diffedit.types import Cond, EditRequest, Levels, Noise, Predict, Walk
-from diffedit.walk import add_noise
 
 Map = Float[Tensor, "h w"]
 

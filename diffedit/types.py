@@ -1,8 +1,8 @@
 """The words everything here is written in: requests, queries, answers, and the protocols. Read this first.
 
 A method (`Editor`) is a generator for one request. It yields queries to the networks and is sent the answers; what it
-returns is an `EditResult`. Who answers is not its business: `diffedit.engine` batches the queries of many walks,
-`diffedit.answer.drive` runs one walk alone.
+returns is an `EditResult`. Who answers is not its business: `diffedit.engine.engine` batches the queries of many walks,
+`diffedit.engine.queries.drive` runs one walk alone.
 
 Everywhere: images are float tensors in [0, 1], channels first, RGB; a mask is 1 (white) where the picture may change;
 a latent at a noise level is x = alpha * x0 + sigma * eps; level 0 is clean, level N (the number of steps) the noisiest.
@@ -133,7 +133,7 @@ Walk = Generator[Query, Any, T]
 
 @runtime_checkable
 class Noise(Protocol):
-    """Where a walk's randomness comes from (`diffedit.rng.RequestNoise`)."""
+    """Where a walk's randomness comes from (`diffedit.sampling.noise.RequestNoise`)."""
 
     def like(self, x: Tensor, purpose: str, count: int = 1) -> Tensor:
         """`count` standard normal samples of the shape x[0]; the same purpose always gives the same ones."""
@@ -141,7 +141,7 @@ class Noise(Protocol):
 
 @runtime_checkable
 class Levels(Protocol):
-    """The noise levels of a run (`diffedit.levels.NoiseLevels`): N + 1 of them."""
+    """The noise levels of a run (`diffedit.sampling.schedule.NoiseLevels`): N + 1 of them."""
 
     def __len__(self) -> int: ...
 

@@ -8,10 +8,10 @@ from collections import defaultdict
 import torch
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.backbones.tiny import TinyPipeline
-from diffedit.editor import DiffEdit
-from diffedit.engine import BatchSizes, Engine
-from diffedit.rng import RequestNoise
+from diffedit.diffedit import DiffEdit
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.sampling.noise import RequestNoise
+from diffedit.testing import TinyPipeline
 from diffedit.types import EditRequest
 
 RATIOS = [i / 10 for i in range(1, 11)]

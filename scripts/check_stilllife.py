@@ -9,8 +9,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # its modules lie in scripts/train
 
-from diffedit.files import located
-from scripts.train import exam
+from diffedit.io.files import located
+from eval.stilllife.train import exam
 
 EXAMPLE = "example: python scripts/check_stilllife.py --count 256"
 

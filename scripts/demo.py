@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffedit.files import located
+from diffedit.io.files import located
 
 DEMO = Path("demo")
 EDITORS = ("diffedit", "diffedit_no_encode", "encode_decode", "sdedit")

@@ -10,15 +10,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from diffedit.engine import BatchSizes, Engine
-from diffedit.levels import ratio_list
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.io.files import file_name
+from diffedit.io.images import ImageFile, MaskFile, to_picture
 from diffedit.mask import GivenMask
-from diffedit.rng import RequestNoise
-from diffedit.runs import file_name, to_picture
-from diffedit.stages import staged
+from diffedit.sampling.noise import RequestNoise
+from diffedit.sampling.schedule import ratio_list
+from diffedit.stages.pipeline import staged
 from diffedit.types import EditRequest, EditResult
-from eval.images import ImageFile, MaskFile
-from eval.sheet import heat, overlay, sheet
+from eval.reporting.contact_sheet import heat, overlay, sheet
 
 log = logging.getLogger("edit")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from diffedit.files import sweep, write
-from eval.benchmarks.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
-from eval.benchmarks.stilllife.export import CocoFiles, ImageNetFiles
+from diffedit.io.files import sweep, write
+from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
+from eval.stilllife.export import CocoFiles, ImageNetFiles
 
 EXAMPLE = "example: python scripts/export_stilllife.py stilllife_files --per-class 2 --scenes 24 --train 480"
 MARK = "export_stilllife.json"  # what the folder is to hold

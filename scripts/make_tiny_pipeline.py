@@ -2,7 +2,7 @@
 
 import argparse
 
-from diffedit.backbones.tiny import TinyPipeline
+from diffedit.testing import TinyPipeline
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.table import Table
 
-from diffedit.files import located
-from eval.curves import curves, save
-from eval.report import collect, comparable
-from eval.score import find, per_image
-from eval.statistics import Draws, compare
-from eval.tables import BOUNDS, methods, points, published
+from diffedit.io.files import located
+from eval.reporting.collect import collect, comparable
+from eval.reporting.curves import curves, save
+from eval.reporting.tables import BOUNDS, methods, points, published
+from eval.scoring.bootstrap import Draws, compare
+from eval.scoring.score import find, per_image
 
 log = logging.getLogger("plot")
 

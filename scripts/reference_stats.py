@@ -9,10 +9,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from tqdm.auto import tqdm
 
-from diffedit.files import write
-from eval.features import pixels
-from eval.images import ImageFile, Real, folder_pictures
-from eval.reference import HasReference, measured
+from diffedit.io.files import write
+from diffedit.io.images import ImageFile
+from eval.scoring.features import pixels
+from eval.scoring.reference import HasReference, Real, folder_pictures, measured
 
 log = logging.getLogger("reference_stats")
 

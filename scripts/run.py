@@ -13,12 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from diffedit.ahead import ahead
-from diffedit.engine import BatchSizes, Engine
-from diffedit.levels import ratio_list
-from diffedit.rng import RequestNoise
-from diffedit.runs import RunDirectory
-from diffedit.stages import staged
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.engine.prefetch import ahead
+from diffedit.runs.directory import RunDirectory
+from diffedit.sampling.noise import RequestNoise
+from diffedit.sampling.schedule import ratio_list
+from diffedit.stages.pipeline import staged
 from diffedit.types import EditRequest, EditResult, Walk
 
 log = logging.getLogger("run")

@@ -10,11 +10,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
-from diffedit.files import located, write
-from eval.loggers import samples_of
-from eval.report import NotComparableError, collect, comparable, remarks, table_bytes, write_run
-from eval.score import Settings, find, score
-from eval.tables import BOUNDS, published, terminal
+from diffedit.io.files import located, write
+from diffedit.io.tables import table_bytes
+from eval.reporting.collect import NotComparableError, collect, comparable, remarks, write_run
+from eval.reporting.loggers import samples_of
+from eval.reporting.tables import BOUNDS, published, terminal
+from eval.scoring.score import Settings, find, score
 
 log = logging.getLogger("score")
 

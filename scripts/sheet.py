@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffedit.runs import to_picture
+from diffedit.io.images import to_picture
 from diffedit.types import EditRequest
-from eval.gallery import Gallery, load
-from eval.sheet import heat, overlay, sheet
+from eval.reporting.contact_sheet import heat, overlay, sheet
+from eval.scoring.finished_run import Gallery, load
 
 Row = list[tuple[str, Image.Image]]
 

@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook
 
 install_import_hook(["diffedit", "baselines", "eval"], "typechecker.checked")
 
-torch.set_num_threads(2)  # a power of two: see diffedit.engine on equality to the bit
+torch.set_num_threads(2)  # a power of two: see diffedit.engine.engine on equality to the bit
 
 REALSET = Path(__file__).parents[2] / "shared" / "realset"
 
@@ -21,7 +21,7 @@ REALSET = Path(__file__).parents[2] / "shared" / "realset"
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A tiny pipeline with random weights on disk, in the Stable Diffusion layout."""
-    from diffedit.backbones.tiny import TinyPipeline
+    from diffedit.testing import TinyPipeline
 
     return TinyPipeline().write(tmp_path_factory.mktemp("tiny"))
 

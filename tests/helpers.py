@@ -1,10 +1,18 @@
 """What several tests need."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from hydra import compose, initialize_config_dir
 
 from diffedit.types import EditRequest
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
 
 
 class GivenNoise:
@@ -32,3 +40,29 @@ def same(one: Sequence, other: Sequence) -> bool:
         (a.ratio, a.level) == (b.ratio, b.level) and torch.equal(a.image, b.image)
         for a, b in zip(one, other, strict=True)
     )
+
+
+def call(script, *args, **settings):
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, args)]
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # the second call need not compile all packages again
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **settings)
+
+
+def said(done):
+    return done.stdout + done.stderr
+
+
+def names(group):
+    found = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    assert found
+    return found
+
+
+def composed(*overrides, name="run", backbone=True):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, [*["backbone=analytic"] * backbone, *overrides])
+
+
+def config(folder, **settings):
+    return {"_target_": "diffedit.backbones.stable_diffusion.StableDiffusion", "path": str(folder), "device": "cpu"}

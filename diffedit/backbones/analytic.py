@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.levels import NoiseLevels, scaled_linear
-from diffedit.rng import generator
+from diffedit.sampling.noise import generator
+from diffedit.sampling.schedule import NoiseLevels, scaled_linear
 from diffedit.types import Level, Prediction
 
 

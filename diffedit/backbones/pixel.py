@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler, UNet2DModel
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.backbones.stable_diffusion import find_folder, floating, load, pick_device, read_output, read_scheduler
-from diffedit.levels import NoiseLevels
+from diffedit.backbones.loading import find_folder, floating, load_network, pick_device, read_output, read_scheduler
+from diffedit.sampling.schedule import NoiseLevels
 from diffedit.types import Level, Prediction
 
 
@@ -46,7 +46,7 @@ class PixelDiffusion:
         scheduler = read_scheduler(path, find)
         self.scheduler = DDIMScheduler.from_config(scheduler.config, timestep_spacing=spacing)
         weights = find | {"variant": variant, "use_safetensors": True}
-        self.unet = load(UNet2DModel, path, "unet", self.dtype, weights).to(self.device)
+        self.unet = load_network(UNet2DModel, path, "unet", self.dtype, weights).to(self.device)
         if self.unet.config.in_channels != 3:
             raise ValueError(f"{path}: the network takes {self.unet.config.in_channels} channels, pictures have 3")
         self.resolution: int = self.unet.config.sample_size

@@ -4,18 +4,26 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
-from diffedit.files import located
-from diffedit.levels import NoiseLevels
+from diffedit.backbones.loading import (
+    find_folder,
+    floating,
+    load_network,
+    pick_device,
+    read_output,
+    read_scheduler,
+    read_tokenizer,
+)
+from diffedit.sampling.schedule import NoiseLevels
 from diffedit.types import Level, Prediction
 
 log = logging.getLogger(__name__)
@@ -63,9 +71,9 @@ class StableDiffusion:
         find = {"revision": revision}
         weights = find | {"variant": variant, "use_safetensors": True}
         self.scheduler = read_scheduler(path, find)
-        self.unet = load(UNet2DConditionModel, path, "unet", self.dtype, weights).to(self.device)
-        self.vae = load(AutoencoderKL, path, "vae", self.vae_dtype, weights).to(self.device)
-        self.text_encoder = load(CLIPTextModel, path, "text_encoder", self.dtype, weights).to(self.device)
+        self.unet = load_network(UNet2DConditionModel, path, "unet", self.dtype, weights).to(self.device)
+        self.vae = load_network(AutoencoderKL, path, "vae", self.vae_dtype, weights).to(self.device)
+        self.text_encoder = load_network(CLIPTextModel, path, "text_encoder", self.dtype, weights).to(self.device)
         self.tokenizer = read_tokenizer(path, self.text_encoder.config, find)
 
         channels, taken = self.vae.config.latent_channels, self.unet.config.in_channels
@@ -170,70 +178,3 @@ class StableDiffusion:
     def column(self, values: list[float]) -> Float[Tensor, "b 1 1 1"]:
         """One number a row, ready to multiply latents."""
         return torch.tensor(values, dtype=torch.float32, device=self.device)[:, None, None, None]
-
-
-def read_output(kind: str, x: Tensor, out: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
-    """A network's output as x0 and eps, by its prediction type; a ValueError for one that is not known."""
-    match kind:
-        case "epsilon":
-            return Prediction((x - sigma * out) / alpha, out)
-        case "v_prediction":
-            return Prediction(alpha * x - sigma * out, alpha * out + sigma * x)
-    raise ValueError(f"prediction_type {kind!r} is neither epsilon nor v_prediction")
-
-
-def load(kind: Any, path: str, part: str, dtype: torch.dtype, weights: dict[str, Any]) -> Any:
-    """One network; an OSError where the file holds no value for one of its weights."""
-    model, info = kind.from_pretrained(path, subfolder=part, dtype=dtype, output_loading_info=True, **weights)
-    if missing := sorted(info["missing_keys"]):
-        raise OSError(f"{path}/{part}: {len(missing)} weights are missing from the file: {', '.join(missing[:5])} ...")
-    return model.eval().requires_grad_(False)
-
-
-def read_scheduler(path: str, find: dict[str, Any]) -> DDIMScheduler:
-    """The noise schedule, whatever sampler the folder names; a ValueError where it is not a discrete DDPM one."""
-    try:
-        config = DDIMScheduler.load_config(path, subfolder="scheduler", **find)
-    except OSError as error:
-        raise OSError(
-            f"backbone.path = {path}: neither a folder here nor a model that the hub gives: {error}"
-        ) from error
-    if "beta_schedule" not in config and config.get("trained_betas") is None:
-        raise ValueError(f"{path}/scheduler: {config.get('_class_name')} has no betas: not a DDPM noise schedule")
-    known = set(DDIMScheduler().config)
-    return DDIMScheduler.from_config({key: value for key, value in config.items() if key in known})
-
-
-def read_tokenizer(path: str, text_config: Any, find: dict[str, Any]) -> CLIPTokenizer:
-    """The tokenizer; a missing file would give an empty vocabulary without a word, so its size is checked."""
-    tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", **find)
-    if len(tokenizer) != text_config.vocab_size:
-        raise OSError(
-            f"{path}/tokenizer has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}: "
-            "vocab.json, merges.txt or tokenizer.json missing?"
-        )
-    tokenizer.model_max_length = min(tokenizer.model_max_length, text_config.max_position_embeddings)
-    return tokenizer
-
-
-def find_folder(path: str) -> str:
-    """The folder or hub id; a FileNotFoundError where it is plainly a folder and does not hold a pipeline."""
-    folder = located(path)
-    local = folder.exists() or path.startswith((".", "/", "~"))
-    if local and not (folder / "unet" / "config.json").is_file():
-        raise FileNotFoundError(f"backbone.path = {path}: no unet/config.json there; not a Stable Diffusion folder")
-    return str(folder) if local else path
-
-
-def floating(name: str) -> torch.dtype:
-    """The dtype of this name."""
-    if name not in ("float32", "float16", "bfloat16"):
-        raise ValueError(f"dtype {name!r} is none of float32, float16, bfloat16")
-    return getattr(torch, name)
-
-
-def pick_device() -> str:
-    """CUDA where there is one, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -14,11 +14,21 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from diffedit.settings import check_choices
+from diffedit.io.checks import check_choices
+from diffedit.io.images import ImageFile, Resize, opened, to_tensor
 from diffedit.types import EditRequest
-from eval.benchmarks.coco_files import Captions, Entry, Instance, Instances, Picture, Triple, changed, read_bison, union
+from eval.benchmarks.coco_annotations import (
+    Captions,
+    Entry,
+    Instance,
+    Instances,
+    Picture,
+    Triple,
+    changed,
+    read_bison,
+    union,
+)
 from eval.benchmarks.subset import subset
-from eval.images import ImageFile, Resize, opened, to_tensor
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffedit.io.images import ImageFile, MaskFile, Resize
 from diffedit.types import EditRequest
 from eval.benchmarks.subset import subset
-from eval.images import ImageFile, MaskFile, Resize
 
 REQUIRED, OPTIONAL = ("image", "target"), ("source", "mask", "id")
 

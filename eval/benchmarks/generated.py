@@ -10,24 +10,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.files import write
-from diffedit.runs import png
+from diffedit.io.files import write
+from diffedit.io.images import brought, opened, png, to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.grammar import Grammar
 from eval.benchmarks.subset import draw, subset
-from eval.images import brought, opened, to_tensor
 
 log = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws pictures from texts (`diffedit.sampler.Sampler`)."""
+    """Draws pictures from texts (`diffedit.text_to_image.Sampler`)."""
 
     fingerprint: str  # names everything that decides what is drawn
 
@@ -134,15 +133,9 @@ class Generated:
         known = {each.source: each for each in changed(self.grammar, slots, self.seed)}
         chosen = subset(known, self.limit, self.seed, self.range)
         object.__setattr__(self, "changes", [known[source] for source in chosen])
-        dict(self.truths())  # a grammar that does not know its own prompts is refused now
 
     def __len__(self) -> int:
         return len(self.changes)
-
-    def truths(self) -> Iterator[tuple[str, Any]]:
-        """(id, what the grammar knows of the edit) in order; none where it knows nothing."""
-        if self.grammar.truth is not None:
-            yield from ((each.id, self.grammar.truth(each.source, each.target)) for each in self.changes)
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """Prompt to prompt; draws what the cache does not hold yet."""

@@ -1,6 +1,6 @@
 """Prompts of one structure: a sentence with slots, and the values of each slot."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -17,8 +17,6 @@ class Grammar:
     Attributes:
         template: the sentence, with a {name} for each slot.
         slots: the values of each.
-        truth: what is known of an edit from one prompt to another, (source, target) to whatever metrics take; None
-            where nothing but the words is known.
 
     Raises:
         ValueError: the template and the slots do not fit; a slot without values, a value that is blank or there twice;
@@ -27,7 +25,6 @@ class Grammar:
 
     template: str
     slots: Mapping[str, Sequence[Any]]  # of texts: a yaml makes a bool of `no`, which is refused below
-    truth: Callable[[str, str], Any] | None = None
 
     def __post_init__(self) -> None:
         named = fields_of(self.template)

@@ -8,11 +8,11 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Literal
 
-from diffedit.settings import check_choices
+from diffedit.io.checks import check_choices
+from diffedit.io.images import ImageFile, Resize
 from diffedit.types import EditRequest
 from eval.benchmarks.imagenet_classes import Classes, ImageClass, csv_rows, read_truth, siblings
 from eval.benchmarks.subset import draw, subset
-from eval.images import ImageFile, Resize
 
 log = logging.getLogger("imagenet")
 

@@ -16,9 +16,9 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
+from diffedit.io.images import ImageFile, Resize, opened, to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.subset import read_json, subset
-from eval.images import ImageFile, Resize, opened, to_tensor
 
 SIDE = 512
 TEXTS = ("image_path", "original_prompt", "editing_prompt", "editing_type_id")

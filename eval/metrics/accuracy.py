@@ -1,19 +1,16 @@
 """Whether a classifier sees what an edit asked for."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eval.benchmarks.stilllife.benchmarks import Truth
-from eval.benchmarks.stilllife.scene import ATTRIBUTES
-from eval.gallery import Batch
-from eval.metrics import means
-from eval.networks import Extractor, unknown
-from eval.networks.stilllife import CHOICES
+from diffedit.networks import Extractor, unknown
+from eval.scoring.batch import Batch
+from eval.scoring.metric import means
 
 
 @runtime_checkable
@@ -53,7 +50,7 @@ class EditAccuracy:
             return unknown(self.classifier, batch.truths) or self.nameless(batch)
         if not batch.truths:
             return "the benchmark has no target classes"
-        known = set(ATTRIBUTES["fruits"]) <= set(self.classifier.labels)
+        known = all(truth.judged_by(self.classifier.labels) for truth in batch.truths)
         return None if known else "the classifier knows no Still Life; networks=stilllife has one that does"
 
     def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
@@ -61,11 +58,7 @@ class EditAccuracy:
         logits = batch.features(self.classifier, "edits")
         found = {}
         if batch.truths:
-            there, values = read(logits, self.classifier.labels)
-            rows = [
-                judge(truth, there[i], {name: values[name][i] for name in CHOICES})
-                for i, truth in enumerate(batch.truths)
-            ]
+            rows = [truth.judge(row, self.classifier.labels) for truth, row in zip(batch.truths, logits, strict=True)]
             found = {name: torch.tensor([row[k] for row in rows]) for k, name in enumerate(("accuracy", "kept"))}
         if all(request.label for request in batch.requests):  # Still Life's own verdict gives way to FlexIT's
             found["accuracy"] = self.restricted(logits, [request.label for request in batch.requests])
@@ -88,24 +81,3 @@ class EditAccuracy:
         classes = sorted(set(targets))
         best = logits[:, [columns[name] for name in classes]].argmax(1)
         return torch.tensor([float(classes[k] == target) for k, target in zip(best.tolist(), targets, strict=True)])
-
-
-def read(logits: Float[Tensor, "b classes"], labels: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """(which kinds of fruit are seen, index of vessel, table and wall) of Still Life's logits."""
-    names = [label.partition(":") for label in labels]
-    there = logits[:, [i for i, (_, colon, _) in enumerate(names) if not colon]] > 0
-    values = {
-        name: logits[:, [i for i, (group, _, _) in enumerate(names) if group == name]].argmax(1) for name in CHOICES
-    }
-    return there, values
-
-
-def judge(truth: Truth, there: Tensor, values: Mapping[str, Tensor]) -> tuple[float, float]:
-    """(right, share of the other attributes kept) of one edit, from the fruit seen and the values seen."""
-    wanted = torch.tensor([kind in truth.after.fruits for kind in ATTRIBUTES["fruits"]])
-    before = torch.tensor([kind in truth.before.fruits for kind in ATTRIBUTES["fruits"]])
-    moved = wanted != before
-    right = {name: values[name] == ATTRIBUTES[name].index(getattr(truth.after, name)) for name in CHOICES}
-    right["fruits"] = (there == wanted)[moved].all() if truth.attribute == "fruits" else (there == wanted).all()
-    others = [bool(good) for name, good in right.items() if name != truth.attribute]
-    return float(right[truth.attribute]), sum(others) / len(others)

@@ -9,13 +9,12 @@ from numpy import ndarray
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from diffedit.settings import check_literal
-from eval.gallery import Batch
-from eval.metrics import Scope
-from eval.metrics.distance import PerceptualDistance, Pictures, psnr
-from eval.metrics.local import given_masks, without_masks
-from eval.networks import Perceptual, unknown
-from eval.statistics import Shares, share_of_mean, share_of_ratio
+from diffedit.io.checks import check_literal
+from diffedit.networks import Perceptual, unknown
+from eval.metrics.functional.pairwise import PerceptualDistance, Pictures, psnr
+from eval.scoring.batch import Batch, given_masks, without_masks
+from eval.scoring.bootstrap import Shares, share_of_mean, share_of_ratio
+from eval.scoring.metric import Scope
 
 Region = Float[Tensor, "b 1 H W"]
 AVERAGES = ("mask", "pie_compat")

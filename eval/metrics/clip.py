@@ -10,12 +10,11 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from eval.gallery import Batch
-from eval.metrics import Scope, means
-from eval.metrics.local import given_masks, without_masks
-from eval.networks import unknown
-from eval.networks.clip import OpenClip
-from eval.statistics import Shares, share_of_ratio
+from diffedit.networks import unknown
+from diffedit.networks.clip import OpenClip
+from eval.scoring.batch import Batch, given_masks, without_masks
+from eval.scoring.bootstrap import Shares, share_of_ratio
+from eval.scoring.metric import Scope, means
 
 
 class ClipScore:

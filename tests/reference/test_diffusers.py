@@ -17,13 +17,13 @@ from helpers import GivenNoise, request
 
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
-from diffedit.answer import drive
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.backbones.tiny import TinyPipeline
-from diffedit.editor import DiffEdit
+from diffedit.diffedit import DiffEdit
+from diffedit.engine.queries import drive
 from diffedit.mask import ContrastMask, GivenMask, MeanClamp
-from diffedit.rng import RequestNoise
-from diffedit.walk import add_noise, denoise, invert
+from diffedit.sampling.ddim import add_noise, denoise, invert
+from diffedit.sampling.noise import RequestNoise
+from diffedit.testing import TinyPipeline
 
 N, SOURCE, TARGET = 10, "a cat", "a dog"
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}

@@ -3,13 +3,12 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
-from helpers import GivenNoise, request
+from helpers import GivenNoise, composed, request
 from hydra.utils import instantiate
-from test_configs import composed
 
-from diffedit.answer import drive
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.backbones.tiny import TinyPipeline
+from diffedit.engine.queries import drive
+from diffedit.testing import TinyPipeline
 
 N, TARGET = 10, "a dog"
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}

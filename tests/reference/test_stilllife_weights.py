@@ -10,13 +10,13 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 
-from diffedit.answer import drive
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.files import located
-from diffedit.rng import RequestNoise
-from diffedit.sampler import sample
-from eval.benchmarks.stilllife.benchmarks import StillLifeScenes
-from eval.metrics.distance import psnr
+from diffedit.engine.queries import drive
+from diffedit.io.files import located
+from diffedit.sampling.noise import RequestNoise
+from diffedit.text_to_image import sample
+from eval.metrics.functional.pairwise import psnr
+from eval.stilllife.benchmarks import StillLifeScenes
 
 FOLDER = located("weights/stilllife")
 PLAIN = {"safety_checker": None, "requires_safety_checker": False}

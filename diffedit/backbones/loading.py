@@ -1,0 +1,78 @@
+"""What backbones share: networks, schedules and tokenizers from a folder or the hub."""
+
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from diffedit.io.files import located
+from diffedit.types import Prediction
+
+
+def read_output(kind: str, x: Tensor, out: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
+    """A network's output as x0 and eps, by its prediction type; a ValueError for one that is not known."""
+    match kind:
+        case "epsilon":
+            return Prediction((x - sigma * out) / alpha, out)
+        case "v_prediction":
+            return Prediction(alpha * x - sigma * out, alpha * out + sigma * x)
+    raise ValueError(f"prediction_type {kind!r} is neither epsilon nor v_prediction")
+
+
+def load_network(kind: Any, path: str, part: str, dtype: torch.dtype, weights: dict[str, Any]) -> Any:
+    """One network; an OSError where the file holds no value for one of its weights."""
+    model, info = kind.from_pretrained(path, subfolder=part, dtype=dtype, output_loading_info=True, **weights)
+    if missing := sorted(info["missing_keys"]):
+        raise OSError(f"{path}/{part}: {len(missing)} weights are missing from the file: {', '.join(missing[:5])} ...")
+    return model.eval().requires_grad_(False)
+
+
+def read_scheduler(path: str, find: dict[str, Any]) -> DDIMScheduler:
+    """The noise schedule, whatever sampler the folder names; a ValueError where it is not a discrete DDPM one."""
+    try:
+        config = DDIMScheduler.load_config(path, subfolder="scheduler", **find)
+    except OSError as error:
+        raise OSError(
+            f"backbone.path = {path}: neither a folder here nor a model that the hub gives: {error}"
+        ) from error
+    if "beta_schedule" not in config and config.get("trained_betas") is None:
+        raise ValueError(f"{path}/scheduler: {config.get('_class_name')} has no betas: not a DDPM noise schedule")
+    known = set(DDIMScheduler().config)
+    return DDIMScheduler.from_config({key: value for key, value in config.items() if key in known})
+
+
+def read_tokenizer(path: str, text_config: Any, find: dict[str, Any]) -> CLIPTokenizer:
+    """The tokenizer; a missing file would give an empty vocabulary without a word, so its size is checked."""
+    tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", **find)
+    if len(tokenizer) != text_config.vocab_size:
+        raise OSError(
+            f"{path}/tokenizer has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}: "
+            "vocab.json, merges.txt or tokenizer.json missing?"
+        )
+    tokenizer.model_max_length = min(tokenizer.model_max_length, text_config.max_position_embeddings)
+    return tokenizer
+
+
+def find_folder(path: str) -> str:
+    """The folder or hub id; a FileNotFoundError where it is plainly a folder and does not hold a pipeline."""
+    folder = located(path)
+    local = folder.exists() or path.startswith((".", "/", "~"))
+    if local and not (folder / "unet" / "config.json").is_file():
+        raise FileNotFoundError(f"backbone.path = {path}: no unet/config.json there; not a Stable Diffusion folder")
+    return str(folder) if local else path
+
+
+def floating(name: str) -> torch.dtype:
+    """The dtype of this name."""
+    if name not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"dtype {name!r} is none of float32, float16, bfloat16")
+    return getattr(torch, name)
+
+
+def pick_device() -> str:
+    """CUDA where there is one, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

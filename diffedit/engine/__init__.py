@@ -1,0 +1,1 @@
+"""Queries of many programs, answered in batches of constant size."""

@@ -1,0 +1,300 @@
+"""Continuous batching: many walks, one network call at a time, always of the same size.
+
+The engine keeps a window of live walks and the queries they wait on. Each kind of query has its own constant batch
+size; a call is filled from the oldest walks first, whatever level, prompt or request its rows belong to, and only the
+tail of the work is padded. Because the shape of a call never changes, a row's answer does not depend on its neighbours,
+as long as the libraries below treat every place in a batch alike. They do where places divide evenly among SIMD lanes
+and threads (on a CPU: powers of two of both), so the first call of each kind is made twice, its rows shifted by one.
+
+A window of sum(size - 1) + 1 walks is enough to never pad before the requests run out: every live walk waits on at
+least one row, so by the pigeonhole principle some kind has a full batch. (Equal texts share one row: only an `Embed`
+call may be padded earlier.) Memory is bounded by the window, not by the number of requests.
+"""
+
+import logging
+import sys
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from diffedit.engine.queries import Kind, Outcome, Row, ask, call, evaluations, join, kind_of, rows
+from diffedit.types import Backbone, Call, Cond, Decode, EditResult, Embed, Encode, Predict, Query, Walk
+
+log = logging.getLogger(__name__)
+
+KINDS = (Encode, Embed, Predict, Decode)  # in the order a walk passes through them
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """Rows in each network call: what fits the device. Results are equal to the bit only at equal sizes."""
+
+    predict: int = 16
+    encode: int = 4
+    decode: int = 4
+    embed: int = 8
+    call: int = 4
+
+    def __post_init__(self) -> None:
+        for kind, size in vars(self).items():
+            if size < 1:
+                raise ValueError(f"engine.batch.{kind} = {size}: a batch has at least one row")
+
+    def of(self, kind: Kind) -> int:
+        """The size for this kind of query."""
+        return getattr(self, label(kind))
+
+
+def label(kind: Kind) -> str:
+    """Which batch size a kind goes by."""
+    return kind.__name__.lower() if isinstance(kind, type) else "call"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two answers are equal to the bit, NaN equal to itself; a float is a measurement (seconds)."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one.nan_to_num(), other.nan_to_num())
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return isinstance(one, float) or one == other
+
+
+@dataclass(eq=False)
+class _Live:
+    """A walk under way, and the query it waits on: its rows, the answers so far, the rows still to ask."""
+
+    id: str
+    walk: Walk[EditResult]
+    evaluations: Counter[int | None] = field(default_factory=Counter)
+    seconds: float = 0.0
+    query: Query | None = None
+    rows: list[Row] = field(default_factory=list)
+    answers: list[Any] = field(default_factory=list)
+    todo: list[int] = field(default_factory=list)
+
+    def wait(self, query: Query) -> None:
+        self.query, self.rows = query, rows(query)
+        if not self.rows:
+            raise ValueError(f"a walk asked {type(query).__name__} without a row")
+        self.answers, self.todo = [None] * len(self.rows), list(range(len(self.rows)))
+
+    def take(self, i: int, answer: Any) -> None:
+        self.answers[i] = answer
+        self.todo.remove(i)
+        if count := evaluations(self.query):
+            self.evaluations[self.query.edits[i] if self.query.edits else None] += count
+
+
+class Engine:
+    """Runs walks against a backbone in constant batches.
+
+    Args:
+        backbone: answers the queries.
+        batch: rows in a call, by kind.
+        window: most walks alive at once; None for the smallest number that never pads early.
+        texts: how many embedded texts to remember.
+        progress: show a bar of edits done, evaluations a second and time left.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        batch: BatchSizes | None = None,
+        window: int | None = None,
+        texts: int = 512,
+        progress: bool = True,
+    ) -> None:
+        self.backbone, self.batch = backbone, batch or BatchSizes()
+        self.window = sum(size - 1 for size in vars(self.batch).values()) + 1 if window is None else window
+        if self.window < 1:
+            raise ValueError(f"engine.window = {window}: at least one walk has to live")
+        self.texts, self.progress = texts, progress
+        self.embedded: OrderedDict[str, Cond] = OrderedDict()
+        self.checked: set[Kind] = set()
+
+    def run(self, walks: Iterable[tuple[str, Walk[EditResult]]], total: int = 0, edits: int = 1) -> Iterator[Outcome]:
+        """Run walks; yield how each ended, as it ends, not in their order.
+
+        Args:
+            walks: (id, walk) pairs; drawn only as the window empties.
+            total: how many there are, for the bar.
+            edits: how many edits each makes, for the bar.
+        """
+        pool = _Pool(self)
+        source, more = iter(walks), True
+        often = 0.1 if sys.stderr.isatty() else 10  # a log file wants a line now and then
+        with tqdm(total=total * edits or None, unit="edit", disable=not self.progress, mininterval=often) as bar:
+            while True:
+                kind = pool.full()
+                if kind is None and more and len(pool.live) < self.window:
+                    entry = next(source, None)
+                    more = entry is not None
+                    ended = pool.admit(*entry) if entry else []
+                elif kind := kind or pool.waiting():
+                    ended = pool.call(kind, pool.oldest(kind))
+                    bar.set_postfix_str(pool.rate(), refresh=False)
+                else:
+                    return
+                bar.update(edits * len(ended))
+                # The good ones first: whoever stops at an error has been handed all that was ready with it.
+                yield from sorted(ended, key=lambda outcome: outcome.error is not None)
+
+
+class _Pool:
+    """The live walks of one `Engine.run`, oldest first."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.backbone = engine, engine.backbone
+        self.live: list[_Live] = []
+        self.evaluations = 0
+        self.began = self.mark = time.perf_counter()
+
+    def rate(self) -> str:
+        return f"{self.evaluations / (time.perf_counter() - self.began):.1f} evaluations/s"
+
+    def oldest(self, kind: Kind) -> list[tuple[_Live, int]]:
+        """The rows of the next call of this kind: (walk, row) pairs; repeated texts do not count twice."""
+        size, seen, taken = self.engine.batch.of(kind), set(), []
+        for each in self.live:
+            if kind_of(each.query) == kind:
+                for i in each.todo:
+                    key = each.rows[i] if kind is Embed else (id(each), i)
+                    if key in seen or len(seen) < size:
+                        seen.add(key)
+                        taken.append((each, i))
+        return taken
+
+    def full(self) -> Kind | None:
+        """The kind with a full batch that is nearest to a walk's end."""
+        count: Counter[Kind] = Counter()
+        texts = set()
+        for each in self.live:
+            if type(each.query) is Embed:
+                texts.update(each.rows[i] for i in each.todo)
+            else:
+                count[kind_of(each.query)] += len(each.todo)
+        count[Embed] = len(texts)
+        order = [*(k for k in count if k not in KINDS), *reversed(KINDS)]
+        return next((k for k in order if count[k] >= self.engine.batch.of(k)), None)
+
+    def waiting(self) -> Kind | None:
+        """The kind farthest from a walk's end that any walk waits on, so that the last walks meet in one batch."""
+        asked = [kind_of(each.query) for each in self.live]
+        return next((k for k in (*KINDS, *asked) if k in asked), None)
+
+    def admit(self, name: str, walk: Walk[EditResult]) -> list[Outcome]:
+        each = _Live(name, walk)
+        self.live.append(each)
+        return self.advance(each)
+
+    def call(self, kind: Kind, taken: list[tuple[_Live, int]]) -> list[Outcome]:
+        """One network call for these rows, padded to the constant size; the walks it completes move on."""
+        batch = [each.rows[i] for each, i in taken]
+        if kind is Embed:
+            batch = list(dict.fromkeys(batch))
+        padded = batch + [batch[-1]] * (self.engine.batch.of(kind) - len(batch))
+        walks = list({id(each): each for each, _ in taken}.values())
+        try:
+            answers = ask(self.backbone, kind, padded)
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError(f"out of memory: lower engine.batch.{label(kind)} ({len(padded)})") from error
+        except Exception as error:
+            if len(walks) == 1:
+                return self.end(walks[0], None, error)
+            # Whose row is bad? Ask again, one walk at a time: the size stays, so the good ones get the same answers.
+            alone = [[(each, i) for each, i in taken if each is one] for one in walks]
+            return [ended for part in alone for ended in self.call(kind, part)]
+        self.check_places(kind, padded, answers)
+        self.share_time(taken)
+        if kind is Embed:
+            self.remember(zip(batch, answers, strict=False))
+            answers = [answers[batch.index(each.rows[i])] for each, i in taken]
+        for (each, i), answer in zip(taken, answers, strict=False):
+            each.take(i, answer)
+            self.evaluations += evaluations(each.query)
+        return [ended for each in walks if not each.todo for ended in self.advance(each)]
+
+    def check_places(self, kind: Kind, padded: list[Row], answers: list[Any]) -> None:
+        """Warn, once a kind, where the answer to a row depends on its place in the batch."""
+        if kind in self.engine.checked:
+            return
+        self.engine.checked.add(kind)
+        try:
+            shifted = ask(self.backbone, kind, padded[-1:] + padded[:-1])
+            alike = same(answers, shifted[1:] + shifted[:1])
+        except Exception as error:
+            log.warning("%s: could not check that places in a batch are alike: %s", label(kind), error)
+            return
+        if not alike:
+            log.warning(
+                "%s: the last bits of an answer depend on the row's place in a batch of %d (%d threads), so results "
+                "differ in them between runs of other order or neighbours; take a power of two for engine.batch.%s, "
+                "and on a CPU for OMP_NUM_THREADS",
+                label(kind),
+                len(padded),
+                torch.get_num_threads(),
+                label(kind),
+            )
+
+    def remember(self, embedded: Iterable[tuple[Row, Cond]]) -> None:
+        self.engine.embedded.update((row[0], cond) for row, cond in embedded)
+        while len(self.engine.embedded) > self.engine.texts:
+            self.engine.embedded.popitem(last=False)
+
+    def share_time(self, taken: list[tuple[_Live, int]]) -> None:
+        """The wall time since the last call, in equal parts to the rows of this one."""
+        now = time.perf_counter()
+        for each, _ in taken:
+            each.seconds += (now - self.mark) / len(taken)
+        self.mark = now
+
+    @torch.no_grad()
+    def advance(self, each: _Live) -> list[Outcome]:
+        """Send a walk the answers it waited for; the time that it takes itself, `Call`s included, is its own."""
+        began, ended = time.perf_counter(), self.move(each)
+        spent = time.perf_counter() - began
+        each.seconds, self.mark = each.seconds + spent, self.mark + spent
+        return self.end(each, *ended) if ended else []
+
+    def move(self, each: _Live) -> tuple[EditResult | None, Exception | None] | None:
+        """On to the next query that a batch has to answer (None), or to the end: (result, error)."""
+        try:
+            answer = None if each.query is None else join(each.query, each.answers)
+            while True:
+                query = each.walk.send(answer)
+                if isinstance(query, Call):
+                    answer = call(query, self.backbone)
+                    continue
+                each.wait(query)
+                if isinstance(query, Embed):
+                    self.recall(each)
+                if each.todo:
+                    return None
+                answer = join(query, each.answers)
+        except StopIteration as stop:
+            return stop.value, None
+        except Exception as error:
+            return None, error
+
+    def recall(self, each: _Live) -> None:
+        """Answer the texts that were embedded before."""
+        for i in list(each.todo):
+            (text,) = each.rows[i]
+            if text in self.engine.embedded:
+                self.engine.embedded.move_to_end(text)
+                each.take(i, self.engine.embedded[text])
+
+    def end(self, each: _Live, result: EditResult | None, error: Exception | None) -> list[Outcome]:
+        try:
+            each.walk.close()
+        except Exception as failure:  # its own clean-up went wrong: its own error
+            result, error = None, error or failure
+        self.live.remove(each)
+        return [Outcome(each.id, result, error, each.evaluations, each.seconds)]

@@ -1,0 +1,207 @@
+"""Queries as rows, and their answers: what a batch is made of, and how a backbone is asked."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from diffedit.io.checks import finite
+from diffedit.types import (
+    Backbone,
+    BatchCall,
+    Call,
+    Decode,
+    EditResult,
+    Embed,
+    Encode,
+    Predict,
+    Prediction,
+    Query,
+    Walk,
+)
+
+Row = tuple[Any, ...]
+Kind = Any
+"""What is asked in one batch: a type of query, or the function of a `BatchCall`."""
+
+
+class Outcome(NamedTuple):
+    """How one walk ended: with a result or with an error."""
+
+    id: str
+    result: EditResult | None
+    error: Exception | None
+    evaluations: Counter[int | None]  # of the denoiser, by start level of the edit served; None: shared by all edits
+    seconds: float  # share of the wall time, by rows in each network call
+
+
+def kind_of(query: Query) -> Kind:
+    """With which others this query can be asked."""
+    return query.fn if isinstance(query, BatchCall) else type(query)
+
+
+def evaluations(query: Query) -> int:
+    """Evaluations of the denoiser for each row of a query."""
+    return query.evaluations if isinstance(query, BatchCall) else int(isinstance(query, Predict))
+
+
+def rows(query: Query) -> list[Row]:
+    """A query as the rows that batches are made of."""
+    match query:
+        case Encode():
+            return [(query.image, query.spread)]
+        case Decode():
+            return [(latent,) for latent in query.latents]
+        case Embed():
+            return [(text,) for text in query.texts]
+        case Predict():
+            if len(query.edits) not in (0, len(query.x)):
+                raise ValueError(f"Predict of {len(query.x)} latents names {len(query.edits)} edits")
+            return [(x, query.level, cond) for x, cond in zip(query.x, query.conds, strict=True)]
+        case BatchCall():
+            return [(row,) for row in query.rows]
+    raise TypeError(f"a walk yields queries, not {type(query).__name__}")
+
+
+@torch.no_grad()
+def ask(backbone: Backbone, kind: Kind, batch: Sequence[Row]) -> list[Any]:
+    """One network call; its answer row by row."""
+    first, *rest = zip(*batch, strict=True)
+    if not isinstance(kind, type):
+        with torch.enable_grad():
+            return list(kind(backbone, first))
+    if kind is Encode:
+        return encode(backbone, stack(first), rest[0])
+    if kind is Decode:
+        return list(backbone.decode(stack(first)))
+    if kind is Embed:
+        return backbone.embed(first)
+    return list(zip(*backbone.predict(stack(first), *rest), strict=True))
+
+
+def encode(backbone: Backbone, images: Tensor, spread: Sequence[bool]) -> list[Tensor]:
+    """The latent of each image, (1, c, h, w), or with its standard deviation, (2, c, h, w)."""
+    if not any(spread):
+        return list(backbone.encode(images)[:, None])
+    both = torch.stack(backbone.posterior(images), 1)
+    return [row if wanted else row[:1] for row, wanted in zip(both, spread, strict=True)]
+
+
+def stack(tensors: Sequence[Tensor]) -> Tensor:
+    """One batch; a TypeError for mixed dtypes, which `torch.stack` would silently make one."""
+    if len({each.dtype for each in tensors}) > 1:
+        raise TypeError(f"a batch of mixed dtypes: {', '.join(sorted({str(each.dtype) for each in tensors}))}")
+    return torch.stack(list(tensors))
+
+
+def join(query: Query, answers: Sequence[Any]) -> Any:
+    """The rows' answers as the query's; a FloatingPointError where a latent or an image holds a NaN."""
+    match query:
+        case Encode():
+            return finite(answers[0], "the encoded latent")
+        case Decode():
+            finite(query.latents, "the latent to decode")  # clipping to [0, 1] would hide an infinity
+            return finite(torch.stack(answers), "the decoded image")
+        case Predict():
+            return Prediction(*(torch.stack(part) for part in zip(*answers, strict=True)))
+    return list(answers)
+
+
+def call(query: Call, backbone: Backbone) -> Any:
+    """Answer a `Call`: alone, with gradients."""
+    with torch.enable_grad():
+        return query.fn(backbone)
+
+
+@torch.no_grad()
+def drive(walk: Walk[Any], backbone: Backbone) -> Any:
+    """Run one walk to its end, each query a batch of its own, and return its result. For tests and notebooks."""
+    answer = None
+    while True:
+        try:
+            query = walk.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(query, Call):
+            answer = call(query, backbone)
+        else:
+            answer = join(query, ask(backbone, kind_of(query), rows(query)))
+
+
+T = TypeVar("T")
+
+
+ORDER = (Encode, Embed, Predict, Decode, BatchCall, Call)  # what is asked first, so that walks meet in later queries
+
+
+def together(walks: Sequence[Walk[T]]) -> Walk[list[T]]:
+    """Several walks of one request as one walk: queries that can be asked at once are asked in one query."""
+    results: dict[int, T] = {}
+    waiting: dict[int, Query] = {}
+
+    def send(k: int, answer: Any) -> None:
+        try:
+            waiting[k] = walks[k].send(answer)
+        except StopIteration as stop:
+            results[k] = stop.value
+
+    try:
+        for k in range(len(walks)):
+            send(k, None)
+        while waiting:
+            first = min(waiting, key=lambda k: (ORDER.index(type(waiting[k])), k))
+            like = [k for k, query in waiting.items() if alike(waiting[first], query)]
+            answer = yield merged([waiting[k] for k in like])
+            for k, part in zip(like, parted(answer, [waiting.pop(k) for k in like]), strict=True):
+                send(k, part)
+    finally:
+        for walk in walks:
+            walk.close()
+    return [results[k] for k in range(len(walks))]
+
+
+def alike(one: Query, other: Query) -> bool:
+    """Whether two queries can be asked as one."""
+    match one, other:
+        case (Encode(), Encode()):
+            return one.image is other.image and one.spread == other.spread
+        case (Embed(), Embed()):
+            return one.texts == other.texts
+        case (Predict(), Predict()):
+            return one.level == other.level and bool(one.edits) == bool(other.edits)
+        case (BatchCall(), BatchCall()):
+            return (one.fn, one.evaluations, bool(one.edits)) == (other.fn, other.evaluations, bool(other.edits))
+    return type(one) is type(other) is Decode or one is other
+
+
+def merged(queries: Sequence[Query]) -> Query:
+    """Queries that are alike as one."""
+    first = queries[0]
+    match first:
+        case Decode():
+            return Decode(torch.cat([query.latents for query in queries]))
+        case Predict():
+            conds = tuple(cond for query in queries for cond in query.conds)
+            edits = tuple(edit for query in queries for edit in query.edits)
+            return Predict(torch.cat([query.x for query in queries]), first.level, conds, edits)
+        case BatchCall():
+            rows = [row for query in queries for row in query.rows]
+            return replace(first, rows=rows, edits=tuple(edit for query in queries for edit in query.edits))
+    return first
+
+
+def parted(answer: Any, queries: Sequence[Query]) -> list[Any]:
+    """The answer to merged queries, each its part."""
+    match queries[0]:
+        case Decode():
+            return list(answer.split([len(query.latents) for query in queries]))
+        case Predict():
+            counts = [len(query.x) for query in queries]
+            return [Prediction(*each) for each in zip(*(part.split(counts) for part in answer), strict=True)]
+        case BatchCall():
+            rest = iter(answer)
+            return [[next(rest) for _ in query.rows] for query in queries]
+    return [answer] * len(queries)

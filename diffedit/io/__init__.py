@@ -1,0 +1,1 @@
+"""Pictures and files from disk and to it; checks of settings."""

@@ -1,0 +1,195 @@
+"""Pictures and masks from disk to tensors: every mode, orientation and size that a data set throws at a loader."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from diffedit.io.checks import check_choices
+from diffedit.types import EditRequest
+
+# For good: catch_warnings is not for threads, and pictures are opened in several.
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+
+# A mask whose aspect ratio is further than this from its picture's belongs to another picture, or to a crop of it.
+ASPECT_TOLERANCE = 0.10
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How a picture becomes a square of the backbone's resolution.
+
+    Attributes:
+        policy: `crop` scales the shorter side to the resolution and cuts out the centre (torchvision's Resize and
+            CenterCrop, the protocol of FlexIT and most others); `squash` scales both sides and keeps everything.
+        filter: Pillow's resampling filter, antialiased.
+    """
+
+    policy: Literal["crop", "squash"] = "crop"
+    filter: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    def __call__(self, picture: Image.Image, side: int) -> Image.Image:
+        """The picture at side x side."""
+        width, height = picture.size
+        resample = Image.Resampling[self.filter.upper()]
+        if self.policy == "squash":
+            return picture.resize((side, side), resample)
+        # The longer side is truncated and the crop's corner rounded, as torchvision does.
+        size = (side, side * height // width) if width <= height else (side * width // height, side)
+        left, top = (round((length - side) / 2) for length in size)
+        return picture.resize(size, resample).crop((left, top, left + side, top + side))
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture on disk, loaded when called: (3, side, side) in [0, 1].
+
+    EXIF orientation is applied, ICC profiles are ignored, transparency is laid over white, grey and CMYK become RGB,
+    16 bits become 8. Truncated files, and modes without a defined range, are an OSError that names the file.
+    """
+
+    path: Path
+    side: int
+    resize: Resize = Resize()
+
+    def __call__(self) -> Float[Tensor, "3 side side"]:
+        """Load it."""
+        with opened(self.path) as picture:
+            return to_tensor(self.resize(to_rgb(picture), self.side))
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask on disk, loaded when called: (1, side, side) in [0, 1], white = edit.
+
+    Only luminance counts, never alpha. A mask of another size is first stretched to its picture's, then goes through
+    the same resize, so it stays where it was drawn; one whose aspect ratio is more than 10 % off is a ValueError.
+    """
+
+    path: Path
+    picture: Path
+    side: int
+    resize: Resize = Resize()
+
+    def __call__(self) -> Float[Tensor, "1 side side"]:
+        """Load it."""
+        with opened(self.picture) as picture:
+            size = picture.size
+        with opened(self.path) as mask:
+            off = (mask.width / mask.height) / (size[0] / size[1])
+            if abs(np.log(off)) > np.log1p(ASPECT_TOLERANCE):
+                raise ValueError(
+                    f"{self.path}: the mask is {mask.width} x {mask.height}, its picture {self.picture.name} is "
+                    f"{size[0]} x {size[1]}: another shape, so it cannot be laid over it"
+                )
+            grey = to_eight_bits(mask).convert("RGB").convert("L")
+            if grey.size != size:
+                grey = grey.resize(size, Image.Resampling.BILINEAR)
+            return to_tensor(self.resize(grey, self.side))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """The decoded picture, upright; whatever is wrong with the file is an OSError that names it."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+            upright.format = picture.format
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file") from error
+    except UnidentifiedImageError as error:
+        raise OSError(f"{path}: not an image file that Pillow knows") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise OSError(f"{path}: {error}") from error
+    try:
+        yield upright
+    except UndefinedRangeError as error:
+        raise OSError(f"{path}: {error}") from error
+
+
+class UndefinedRangeError(ValueError):
+    """A mode whose white is not defined."""
+
+
+def to_eight_bits(picture: Image.Image) -> Image.Image:
+    """16-bit greys scaled to 8 bits; the other modes as they are."""
+    # 16-bit PNG and PGM files are I;16 or, in older Pillows, I; the 32 bits of other files have no known white.
+    if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
+        raise UndefinedRangeError(f"mode {picture.mode} (32 bits) has no defined white: save it in 8 or 16 bits")
+    if picture.mode.startswith("I"):
+        return Image.fromarray((np.asarray(picture).astype(np.float64) / 257).round().astype(np.uint8))
+    return picture
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Any mode to RGB, transparency over white."""
+    picture = to_eight_bits(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
+
+
+def to_tensor(picture: Image.Image) -> Float[Tensor, "c h w"]:
+    """RGB or L to floats in [0, 1], channels first."""
+    values = np.array(picture, dtype=np.float32) / 255
+    return torch.from_numpy(values.reshape(picture.height, picture.width, -1)).permute(2, 0, 1).contiguous()
+
+
+def brought(picture: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c side side"]:
+    """A picture at another side: bicubic and antialiased; a mask by its nearest pixels."""
+    if picture.shape[-1] == side:
+        return picture
+    how = {"mode": "nearest-exact"} if len(picture) == 1 else {"mode": "bicubic", "antialias": True}
+    return torch.nn.functional.interpolate(picture[None], (side, side), **how)[0].clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A loader whose picture is brought to another side."""
+
+    load: Any
+    side: int
+
+    @property
+    def path(self) -> Path | None:
+        """Of the file that it loads, where there is one."""
+        return getattr(self.load, "path", None)
+
+    def __call__(self) -> Float[Tensor, "c side side"]:
+        """Load it."""
+        return brought(self.load(), self.side)
+
+
+def at_side(request: EditRequest, side: int) -> EditRequest:
+    """A request whose pictures and masks are brought to this side."""
+    names = ("image", "mask", "oracle_mask", "counterfactual")
+    loads = {name: load for name in names if (load := getattr(request, name)) is not None}
+    return replace(request, **{name: Brought(load, side) for name, load in loads.items()})
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """A (3 or 1, H, W) image in [0, 1] as an 8-bit picture."""
+    values = (image.detach().cpu().float() * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(-1).numpy()
+    return Image.fromarray(values)
+
+
+def png(image: Tensor) -> bytes:
+    """A (3 or 1, H, W) image in [0, 1] as an 8-bit PNG."""
+    data = io.BytesIO()
+    to_picture(image).save(data, "PNG")
+    return data.getvalue()

@@ -1,0 +1,156 @@
+"""FID-Inception: the InceptionV3 of 2015 that the Frechet Inception Distance is defined by."""
+
+import io
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+from diffedit.io.checks import check_choices
+from diffedit.networks import Knows, device_named, prepared
+from diffedit.networks.weights import checkpoints, digest, found, tensors
+
+SIDE, WIDTH, VERSION = 299, 2048, "1"
+SCRIPT = "inception-2015-12-05.pt"  # as clean-fid downloads it, from NVIDIA
+STATES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
+BLOCKS = (
+    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2"),
+    *("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    *("Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool"),
+)
+
+Picture = UInt8[Tensor, "3 H W"]
+Prepared = Float[Tensor, "3 299 299"]
+
+
+def clean(picture: Picture) -> Prepared:
+    """PIL's bicubic filter in float32, a channel at a time, as clean-fid resizes."""
+    from cleanfid.resize import build_resizer  # only who asks for it needs clean-fid
+
+    resized = torch.from_numpy(build_resizer("clean")(picture.permute(1, 2, 0).numpy()))
+    return ((resized - 128) / 128).permute(2, 0, 1).contiguous()
+
+
+def legacy_pytorch(picture: Picture) -> Prepared:
+    """Bilinear without antialiasing between centres of pixels, as pytorch-fid and FlexIT resize."""
+    resized = F.interpolate(picture[None].contiguous() / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
+    return 2 * resized[0] - 1
+
+
+def legacy_tensorflow(picture: Picture) -> Prepared:
+    """Bilinear without antialiasing between corners of pixels, as TensorFlow 1 and torch-fidelity resize."""
+    resized = interpolate_bilinear_2d_like_tensorflow1x(picture[None].float(), (SIDE, SIDE), align_corners=False)
+    return (resized[0] - 128) / 128
+
+
+PREPARE: dict[str, Callable[[Picture], Prepared]] = {
+    "clean": clean,
+    "legacy_pytorch": legacy_pytorch,
+    "legacy_tensorflow": legacy_tensorflow,
+}
+
+
+@dataclass(frozen=True)
+class Inception:
+    """Pictures to the 2048 pooled activations (pool3) of FID-Inception.
+
+    Attributes:
+        weights: a file: NVIDIA's TorchScript or pytorch-fid's state dict, which hold the same network; None looks for
+            them where torch.hub downloads to, then where clean-fid does.
+        resize: `clean` is clean-fid's; `legacy_pytorch` is that of pytorch-fid, by which CSFID of FlexIT is measured
+            (clean-fid has another one of this name, which ends in the values of `clean`); `legacy_tensorflow` is that
+            of torch-fidelity and of the first FID. Numbers of one do not compare to numbers of another.
+        device: "auto" takes CUDA where there is one.
+    """
+
+    weights: str | None = None
+    resize: Literal["clean", "legacy_pytorch", "legacy_tensorflow"] = "clean"
+    device: str = "auto"
+    name: ClassVar[str] = "inception-pool3"
+    knows: ClassVar[Knows] = "anything"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        loaded(self)  # a missing file stops before any work
+
+    @property
+    def hash(self) -> str:
+        """Names weights, layer and preparation."""
+        return loaded(self)[1]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Values of black and of white pictures."""
+        return (-1.0, 1.0) if self.resize == "legacy_pytorch" else (-1.0, 127 / 128)
+
+    def prepare(self, picture: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 299 299"]:
+        """Resized and normalised, on the CPU."""
+        return PREPARE[self.resize](picture)
+
+    @torch.no_grad()
+    def features(self, prepared: Float[Tensor, "b 3 299 299"]) -> Float[Tensor, "b 2048"]:
+        """The network, on the CPU again."""
+        return loaded(self)[0](prepared.to(device_named(self.device))).reshape(len(prepared), WIDTH).float().cpu()
+
+    def __call__(self, pictures: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b 2048"]:
+        """Features of pictures."""
+        return self.features(prepared(self, pictures))
+
+
+@lru_cache(8)  # of names: the networks are kept below, one for all policies
+def loaded(inception: Inception) -> tuple[nn.Module, str]:
+    """(blocks up to pool3, hash); a FileNotFoundError where there are no weights, a ValueError for other files."""
+    places = [checkpoints() / name for name in (SCRIPT, *STATES)] + [Path(tempfile.gettempdir()) / SCRIPT]
+    file = found(inception.weights, places, "networks.fid.weights (csfid, kid)")
+    return blocks(file, inception.device), digest([file], (inception.name, inception.resize, VERSION))
+
+
+@lru_cache(2)
+def blocks(file: Path, device: str) -> nn.Module:
+    """The network up to pool3, on its device."""
+    network = (scripted(file) if is_script(file) else stated(file)).to(device_named(device)).eval()
+    for parameter in network.parameters():  # TorchScript has no requires_grad_ of its own
+        parameter.requires_grad_(False)
+    return network
+
+
+def is_script(file: Path) -> bool:
+    """Whether it is TorchScript: torch.save writes no code beside its tensors, or no zip at all."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist())
+
+
+def scripted(file: Path) -> nn.Module:
+    """The blocks of NVIDIA's file, without the resize before them and the classifier after them."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
+            return torch.jit.load(file, map_location="cpu").layers
+    except (RuntimeError, AttributeError) as error:
+        raise ValueError(f"{file}: not NVIDIA's FID-Inception: {error}") from error
+
+
+def stated(file: Path) -> nn.Module:
+    """The blocks of pytorch-fid's file; torch-fidelity has them, and stays quiet about its own resize."""
+    copy = io.BytesIO()  # torch-fidelity would run code of the file; there is none in this
+    torch.save(tensors(file), copy)
+    copy.seek(0)
+    try:
+        with torch.random.fork_rng([]):  # its weights are drawn before they are read
+            network = FeatureExtractorInceptionV3("inception", [str(WIDTH)], copy)
+    except RuntimeError as error:
+        raise ValueError(f"{file}: not pytorch-fid's FID-Inception: {error}") from error
+    return nn.Sequential(*(getattr(network, name) for name in BLOCKS))

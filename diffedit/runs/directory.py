@@ -1,0 +1,252 @@
+"""The run directory: what was asked, what came out, and how a run that was killed goes on.
+
+    config.yaml            the resolved config
+    environment.json       versions, git revision and device of the first start
+    images/<ratio>/<id>.png
+    masks/<id>.png         white = edited, at image resolution
+    samples/<k>/...        images and masks of every sample, where there are several; those above are the best
+    maps/<id>.npy          the raw contrast map, float32, on the latent grid
+    records/<id>.json      one a request, written last: what exists is whole
+    manifest.parquet       one row per request and ratio, made from the records
+
+Every file appears by write-then-rename. The records are the truth; the manifest is a view of them, made again at every
+end of a run. Names are ids, percent-quoted where a file name needs it.
+"""
+
+import hashlib
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from PIL import Image
+from torch import Tensor
+
+from diffedit.engine.queries import Outcome
+from diffedit.runs.environment import environment
+from diffedit.io.files import Writer, sweep, write
+from diffedit.types import Edit, EditRequest, EditResult
+
+log = logging.getLogger(__name__)
+
+# Settings that change how a run goes and not what comes out; everything else is compared on resume.
+MECHANICS = ("on_error", "runs", "name", "engine.window", "engine.texts", "engine.threads", "engine.progress")
+class ConfigChangedError(ValueError):
+    """The directory holds a run with other settings."""
+
+
+class RunDirectory:
+    """One run on disk.
+
+    Args:
+        root: the directory; made where absent.
+        config: the resolved config, plain containers.
+        benchmark_version: compared like a setting.
+
+    Raises:
+        ConfigChangedError: the directory was begun with other settings; the message names them.
+    """
+
+    def __init__(self, root: Path, config: Mapping[str, Any], benchmark_version: str = "") -> None:
+        self.root, self.config = root, dict(config) | {"benchmark_version": benchmark_version}
+        self.ratios = list(config["ratios"])
+        self.root.mkdir(parents=True, exist_ok=True)
+        sweep(self.root)
+        self.check_config()
+        self.writer = Writer()
+        self.ids: set[str] = set()
+        self.listed = False  # whether `ids` holds all requests
+
+    def check_config(self) -> None:
+        """Refuse a directory of another config; else note this one. Another environment only gets a warning."""
+        path, surroundings = self.root / "config.yaml", self.root / "environment.json"
+        if not path.exists():
+            write(surroundings, json.dumps(environment(), indent=1).encode())
+            write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
+            return
+        lines = differences(OmegaConf.to_container(OmegaConf.load(path)), self.config, MECHANICS)
+        if lines:
+            raise ConfigChangedError(
+                f"{self.root} holds a run with other settings (before -> now):\n  " + "\n  ".join(lines) + "\n"
+                "Give this one a directory of its own (name=...), or delete that one."
+            )
+        lines = differences(json.loads(surroundings.read_bytes()), environment(), ())
+        if lines:
+            log.warning("%s was begun with another environment, bits may differ: %s", self.root, "; ".join(lines))
+
+    # ------------------------------------------------------------------------------------------------------- resume
+
+    def pending(self, requests: Iterable[EditRequest]) -> Iterator[EditRequest]:
+        """The requests that are not done yet. Failed ones are tried again: their file may have been mended.
+
+        Raises:
+            ConfigChangedError: a request is done under the same id with other texts or another picture or mask.
+        """
+        for request in requests:
+            self.ids.add(request.id)
+            record = self.record(request.id)
+            if record is None or record["status"] != "done" or not self.whole(record):
+                yield request
+            elif lines := changed_facts(record, request):
+                raise ConfigChangedError(
+                    f"{self.root}: request {request.id} is done, and now asks for something else: {'; '.join(lines)}. "
+                    "Give it another id, or the run another name"
+                )
+        self.listed = True
+
+    def record(self, request: str) -> dict[str, Any] | None:
+        """What is known of a request, or None."""
+        path = self.path("records", request, "json")
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def whole(self, record: Mapping[str, Any]) -> bool:
+        """Whether every file of a record is still there."""
+        files = [each["file"] for each in [*record["edits"], *record.get("samples", ())]]
+        files += [each["mask"] for each in record.get("samples", ()) if each["mask"]]
+        files += [record[key] for key in ("mask", "map") if record[key]]
+        return all((self.root / file).is_file() for file in files)
+
+    # --------------------------------------------------------------------------------------------------------- save
+
+    def path(self, kind: str, request: str, ending: str) -> Path:
+        """Where the file of this kind for this request lies."""
+        return self.root / kind / f"{file_name(request)}.{ending}"
+
+    def save(self, request: EditRequest, outcome: Outcome) -> None:
+        """Write an outcome in the background: its files first, its record last. `close` waits for all."""
+        self.writer.submit(self.write_outcome, request, outcome)
+
+    def write_outcome(self, request: EditRequest, outcome: Outcome) -> None:
+        """Write one outcome now."""
+        own, shared = outcome.evaluations, outcome.evaluations[None]
+        record = {
+            "id": request.id,
+            "status": "failed" if outcome.error else "done",
+            **request_facts(request),
+            "error": f"{type(outcome.error).__name__}: {outcome.error}" if outcome.error else None,
+            "seconds": round(outcome.seconds, 4),
+            "shared_evaluations": shared,
+            "edits": [],
+            "mask": None,
+            "map": None,
+            "notes": {},
+        }
+        if outcome.result is not None:
+            record |= self.write_result(request.id, outcome.result, own)
+        write(self.path("records", request.id, "json"), json.dumps(record, indent=1).encode())
+
+    def write_result(self, request: str, result: EditResult, own: Counter[int | None]) -> dict[str, Any]:
+        """The pictures, the mask and the map of one request; returns what the record says of them."""
+        said: dict[str, Any] = {"edits": [], "notes": dict(result.notes)}
+        for edit in result.edits:
+            facts = {"ratio": edit.ratio, "level": edit.level, "evaluations": own[edit.level]}
+            said["edits"].append(facts | self.write_image(request, "", edit))
+        for k, sample in enumerate(result.samples):
+            mask = self.write_mask(request, f"samples/{k}/", sample)
+            for i, edit in enumerate(sample.edits):
+                facts = {"sample": k, "score": edit.score, "mask": mask}
+                best = result.edits[i].sample == k
+                if best:
+                    said["edits"][i] |= facts
+                facts |= {"ratio": edit.ratio, "best": best} | self.write_image(request, f"samples/{k}/", edit)
+                said.setdefault("samples", []).append(facts)
+        said["mask"] = self.write_mask(request, "", result)
+        if result.contrast is not None:
+            path = self.path("maps", request, "npy")
+            array = io.BytesIO()
+            np.save(array, result.contrast.numpy().astype(np.float32))
+            write(path, array.getvalue())
+            said["map"] = self.relative(path)
+        return said
+
+    def write_image(self, request: str, under: str, edit: Edit) -> dict[str, str]:
+        """One picture, in a folder of its ratio; returns its name and the hash of its content."""
+        path, data = self.path(f"{under}images/{edit.ratio:g}", request, "png"), png(edit.image)
+        write(path, data)
+        return {"file": self.relative(path), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def write_mask(self, request: str, under: str, result: EditResult) -> str | None:
+        """The mask at image resolution; returns its name, None where there is no mask."""
+        if result.mask is None:
+            return None
+        path = self.path(f"{under}masks", request, "png")
+        write(path, png(F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]))
+        return self.relative(path)
+
+    def relative(self, path: Path) -> str:
+        """A file's name inside the run."""
+        return path.relative_to(self.root).as_posix()
+
+    def close(self) -> pd.DataFrame | None:
+        """Wait for all writes, make the manifest of the requests that `pending` was asked about, return it.
+
+        None, and no new manifest, where `pending` never came to its end: a start that failed early says nothing new.
+        """
+        self.writer.close()
+        if not self.listed:
+            return None
+        table = manifest(self.records(), self.ratios, self.config.get("seed"))
+        data = io.BytesIO()
+        table.to_parquet(data, index=False)
+        write(self.root / "manifest.parquet", data.getvalue())
+        return table
+
+    def records(self) -> list[dict[str, Any]]:
+        """What is known of the requests of this benchmark, by id; an older table's are left where they lie."""
+        return [record for record in map(self.record, sorted(self.ids)) if record is not None]
+
+
+def manifest(records: Sequence[Mapping[str, Any]], ratios: Sequence[float], seed: int | None) -> pd.DataFrame:
+    """One row per request and ratio, sorted by id; a failed request has its rows too, with the reason.
+
+    `evaluations` served this edit alone; `shared_evaluations` (mask, encoding) served all edits of the request once.
+    `seconds` is the request's share of the wall time, the same in each of its rows.
+    """
+    rows = []
+    for record in records:
+        shared = {"id": record["id"], "seed": seed, "status": record["status"], "error": record["error"]}
+        shared |= {key: record[key] for key in ("shared_evaluations", "seconds")} | record["notes"]
+        edits = record["edits"] or [{"ratio": ratio} for ratio in ratios]
+        rows += [shared | edit for edit in edits]
+    columns = ["id", "ratio", "seed", "status", "level", "evaluations", "shared_evaluations", "seconds"]
+    columns += ["file", "sha256", "error"]
+    table = pd.DataFrame(rows, columns=columns + sorted({key for row in rows for key in row} - set(columns)))
+    return table.astype({"level": "Int64", "evaluations": "Int64", "ratio": float})
+
+
+# ------------------------------------------------------------------------------------------------------------ helpers
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    if not isinstance(config, Mapping):
+        return {prefix: config}
+    return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], but: Sequence[str]) -> list[str]:
+    """`key: before -> after` for each dotted key that changed, but for the keys in `but` and all below them."""
+    old, new = flatten(before), flatten(after)
+    changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    seen = [key for key in changed if not any(f"{key}.".startswith(f"{name}.") for name in but)]
+    return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in seen]
+
+
+def changed_facts(record: Mapping[str, Any], request: EditRequest) -> list[str]:
+    """Where a request is no longer what its record says."""
+    facts = request_facts(request)
+    return differences({key: record[key] for key in facts}, facts, ())
+
+
+def request_facts(request: EditRequest) -> dict[str, str | None]:
+    """What a record says of its request, and a resumed run compares."""
+    return {"source": request.source, "target": request.target, "origin": request.origin}

@@ -1,0 +1,1 @@
+"""From noise to pictures and back: schedule, DDIM, seeded noise."""

@@ -1,0 +1,1 @@
+"""What can stand around any editor: reconstruction of the background, several samples, a ranking."""

@@ -1,0 +1,93 @@
+"""Pictures from texts, by the levels, walk and engine of the edits: the input of benchmarks of generated images."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from jaxtyping import Float
+from torch import Tensor
+
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.io.files import located
+from diffedit.sampling.ddim import denoise, finish
+from diffedit.sampling.noise import RequestNoise
+from diffedit.types import EditResult, Embed, Levels, Noise, Walk
+
+
+def sample(text: str, like: Tensor, levels: Levels, noise: Noise, guidance: float) -> Walk[EditResult]:
+    """DDIM from pure noise of the shape `like` (1, c, h, w), under classifier-free guidance."""
+    top = len(levels) - 1
+    target, empty = yield Embed((text, ""))
+    x = noise.like(like, "sample") * levels[top].sigma
+    latents = yield from denoise({top: x}, levels, target, empty, guidance)
+    return EditResult((yield from finish(latents, [1.0], [top])))
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws one picture a text. The model is loaded when it is first needed.
+
+    Attributes:
+        backbone: its config (`_target_` and settings).
+        steps: of DDIM.
+        guidance: classifier-free guidance scale.
+        seed: with the id of a picture, it fixes its noise.
+        batch: rows of a network call.
+    """
+
+    backbone: Mapping[str, Any]
+    steps: int = 25
+    guidance: float = 5.0
+    seed: int = 0
+    batch: int = 64
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names everything that decides what is drawn, the content of local files included.
+
+        Of a hub id it is the name and the revision: pin backbone.revision where the repository may move.
+        """
+        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=dict).encode())
+        if path := self.backbone.get("path"):
+            files = [
+                file for file in sorted(located(path).rglob("*")) if file.suffix in (".safetensors", ".json", ".txt")
+            ]
+            for file in files:
+                digest.update(hashed(file, file.stat().st_mtime_ns))
+        return digest.hexdigest()[:16]
+
+    def __call__(self, texts: Mapping[str, str]) -> Iterator[tuple[str, Float[Tensor, "3 H W"]]]:
+        """(id, picture) for each id and text, as they get ready; raises what went wrong with one."""
+        backbone = instantiate(dict(self.backbone), _convert_="all")
+        levels, side = backbone.levels(self.steps), backbone.resolution
+        with torch.no_grad():
+            like = backbone.encode(torch.zeros(1, 3, side, side))
+        engine = Engine(backbone, BatchSizes(self.batch, 1, min(self.batch, 4), 16))
+        walks: Iterator[Any] = (
+            (name, sample(text, like, levels, RequestNoise(self.seed, name), self.guidance))
+            for name, text in texts.items()
+        )
+        try:
+            for outcome in engine.run(walks, len(texts), 1):
+                if outcome.error is not None:
+                    raise outcome.error
+                yield outcome.id, outcome.result.edits[0].image
+        except RuntimeError as error:
+            if isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise RuntimeError(
+                    f"out of memory while drawing: lower benchmark.sampler.batch ({self.batch})"
+                ) from error
+            raise
+
+
+@lru_cache(256)
+def hashed(path: Path, changed: int) -> bytes:
+    """Of a file's content, once a process while it was `changed` last at the same time: weights are large."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").digest()

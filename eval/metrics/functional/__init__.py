@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: the formulas of the metrics."""

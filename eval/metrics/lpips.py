@@ -1,0 +1,38 @@
+"""LPIPS between input and edit, on any network's layers."""
+
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from diffedit.networks import Perceptual, unknown
+from eval.metrics.functional.pairwise import PerceptualDistance
+from eval.scoring.batch import Batch
+from eval.scoring.metric import means
+
+
+class Lpips:
+    """Perceptual distance of edit and input (Zhang et al., 2018); 0 is no change. Tables often print it times 100.
+
+    Args:
+        network: whose layers are compared.
+    """
+
+    better: ClassVar = {"lpips": "lower"}
+    reads: ClassVar = "pictures"
+    figures = staticmethod(means)
+
+    def __init__(self, network: Perceptual) -> None:
+        self.distance = PerceptualDistance(network)
+
+    def fingerprint(self) -> str:
+        """The weights."""
+        return f"lpips-2-{self.distance.network.hash}"
+
+    def missing(self, batch: Batch) -> str | None:
+        """As far as the network knows such pictures."""
+        return unknown(self.distance.network, batch.truths)
+
+    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """One distance an image."""
+        return {"lpips": self.distance(batch.inputs, batch.edits)}

@@ -1,0 +1,1 @@
+"""From scores to tables, plots, sheets and dashboards."""

@@ -1,0 +1,62 @@
+"""The words of Still Life: captions with phrases dropped, and a CLIP tokenizer with a BPE learnt on them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPTokenizer
+
+from eval.stilllife.scene import ATTRIBUTES, FRUITS, Scene, sample
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+LIMIT = 32  # tokens, start and end included; the longest caption has 20 words
+
+
+def shortened(scene: Scene, draw: np.random.Generator) -> str:
+    """The caption, whole in half of the cases; else some of its phrases, so that short prompts work too."""
+    if draw.random() < 0.5:
+        return scene.caption()
+    phrases = scene.phrases()
+    keep = [name for name in ATTRIBUTES if draw.random() < 0.6]
+    if not any(phrases[name] for name in keep):  # nothing, or only the vessel of fruit that lie on the table
+        keep = ["fruits"]
+    said = {name: phrases[name] if name in keep else "" for name in phrases}
+    what = " ".join(filter(None, [said["vessel"], said["fruits"]])).removesuffix(" of")
+    thing = " on ".join(filter(None, [what, said["table"]])) if what else said["table"] and f"on {said['table']}"
+    return ", ".join(filter(None, [thing, said["wall"]]))
+
+
+def write_tokenizer(folder: Path, size: int = 600, captions: int = 4000) -> CLIPTokenizer:
+    """Learn the BPE and write it in CLIP's own files (vocab.json, merges.txt); returns the tokenizer."""
+    pattern = CLIPTokenizer().backend_tokenizer
+    tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = pattern.normalizer, pattern.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[START, END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    texts = [sample(seed).caption() for seed in range(captions)] + [f"a {kind}" for kind in FRUITS]
+    tokenizer.train_from_iterator(texts, trainer)
+    pairs = [tuple(each) for each in json.loads(tokenizer.to_str())["model"]["merges"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary(pairs)))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, pairs)]) + "\n")
+    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LIMIT, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Tokens in an order of their own: the trainer numbers the letters in another order at each call.
+
+    Every letter is there, also as the end of a word, so that no text is unknown.
+    """
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [START, END, *letters, *(letter + "</w>" for letter in letters), *map("".join, merges)]
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}

@@ -1,0 +1,83 @@
+"""Latents of renders, made once and kept on disk: encoding anew at each step costs more than the step itself."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from diffedit.io.files import write
+from eval.stilllife.scene import SPLITS, Scene, sample
+from eval.stilllife.train.loop import Schedule, stack
+
+SHARD = 2048  # pictures a file
+
+
+def fingerprint(module: nn.Module, scaling: float) -> str:
+    """Names weights and scaling: latents of another autoencoder are never taken for this one's."""
+    digest = hashlib.sha256(str(scaling).encode())
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Renders(Dataset):
+    """The training pictures of some shards, uint8, a shard at a time."""
+
+    def __init__(self, shards: list[range]) -> None:
+        self.shards = shards
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __getitem__(self, i: int) -> tuple[int, Tensor]:
+        return self.shards[i].start, stack([sample(SPLITS["train"][k]) for k in self.shards[i]])
+
+
+class Latents:
+    """The latents of the first `pictures` training renders, in float16.
+
+    Args:
+        folder: where they are kept, by shard; what is there is not made again.
+        encode: pictures (b, 3, 64, 64) in [0, 1] to latents (b, 4, 16, 16).
+        pictures: how many.
+    """
+
+    def __init__(self, folder: Path, encode: Callable[[Tensor], Tensor], pictures: int) -> None:
+        self.folder, self.encode, self.pictures = folder, encode, pictures
+
+    def path(self, start: int, stop: int) -> Path:
+        """The file of one shard."""
+        return self.folder / f"{start:07d}_{stop:07d}.npy"
+
+    def load(self) -> Tensor:
+        """All of them, (pictures, 4, 16, 16); makes what is missing."""
+        shards = [range(i, min(i + SHARD, self.pictures)) for i in range(0, self.pictures, SHARD)]
+        missing = [shard for shard in shards if not self.path(shard.start, shard.stop).exists()]
+        loader = DataLoader(Renders(missing), batch_size=None, num_workers=1, prefetch_factor=2)
+        for start, images in tqdm(loader, desc="encoding renders", unit="shard", disable=not missing):
+            parts = [self.encode(part.float() / 255).cpu().half() for part in images.split(128)]
+            data = io.BytesIO()
+            np.save(data, torch.cat(parts).numpy())
+            write(self.path(start, start + len(images)), data.getvalue())
+        return torch.cat([torch.from_numpy(np.load(self.path(shard.start, shard.stop))) for shard in shards])
+
+    def batches(self, schedule: Schedule, begin: int) -> Iterator[tuple[Tensor, list[Scene]]]:
+        """Batches from step `begin` on: each time through all pictures in another order."""
+        latents = self.load()
+        for step in range(begin, schedule.steps):
+            first = step * schedule.batch
+            chosen = [self.place(schedule.seed, first + k) for k in range(schedule.batch)]
+            yield latents[chosen].float(), [sample(SPLITS["train"][i]) for i in chosen]
+
+    def place(self, seed: int, i: int) -> int:
+        """Which picture is the i-th that training sees."""
+        epoch, k = divmod(i, self.pictures)
+        if getattr(self, "epoch", None) != epoch:
+            self.epoch, self.order = epoch, np.random.default_rng([seed, epoch]).permutation(self.pictures)
+        return int(self.order[k])

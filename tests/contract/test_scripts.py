@@ -1,0 +1,243 @@
+"""The commands, as a user calls them. Slow to start (Python, torch), so each call tests several things."""
+
+import csv
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import ROOT, call, said
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+ANALYTIC = ["backbone=analytic", "steps=10", "ratios=[0.5,0.8]"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three pictures that the exact model can edit, a mask, and a table with one picture that is not there."""
+    folder = tmp_path_factory.mktemp("folder")
+    draw = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        Image.fromarray(draw.integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    Image.new("L", (32, 24), 255).save(folder / "mask.png")
+    with (folder / "edits.csv").open("w", newline="") as file:
+        rows = [("a.png", "apple", "pear"), ("b.png", "", "plum"), ("none.png", "", "plum"), ("c.png", "plum", "plum")]
+        csv.writer(file).writerows([("image", "source", "target"), *rows])
+    return folder
+
+
+def test_run_resumes_reports_and_refuses(folder, tmp_path):
+    table = folder / "edits.csv"
+    args = [*ANALYTIC, "benchmark=folder", f"benchmark.path={table}", f"runs={tmp_path}"]
+    first = call("run.py", *args)
+    assert first.returncode == 1
+    assert "3 of 4 requests done, 6 edits" in said(first)
+    assert "none.png: no such file" in said(first)
+    assert "masks: 1 empty (nothing is edited): c-" in said(first)  # where source and target are the same
+    assert "1 of 4 requests failed" in said(first)
+    (root,) = (path.parent for path in tmp_path.rglob("config.yaml"))
+    assert root.relative_to(tmp_path).parts[:3] == ("folder", "analytic", "diffedit")
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.png")}
+    assert len(before) == 3 * 3
+    assert list(pd.read_parquet(root / "manifest.parquet").groupby("id").status.first()).count("done") == 3
+
+    Image.new("RGB", (16, 16)).save(folder / "none.png")
+    try:
+        second = call("run.py", *args)
+    finally:
+        (folder / "none.png").unlink()
+    assert second.returncode == 0, said(second)
+    assert "3 of 4 requests are done already" in said(second)
+    assert before == {path: before.get(path) and path.stat().st_mtime_ns for path in before}
+
+    refused = call("run.py", *args, "seed=1", f"name='{root.name}'")
+    assert refused.returncode == 1
+    assert "seed: 0 -> 1" in said(refused)
+
+
+def test_run_stops_at_the_first_error_where_asked(folder, tmp_path):
+    batch = "engine.batch={predict: 4, encode: 1, decode: 1, embed: 1}"
+    done = call(
+        "run.py",
+        *ANALYTIC,
+        "benchmark=folder",
+        f"benchmark.path={folder}/edits.csv",
+        f"runs={tmp_path}",
+        "on_error=stop",
+        batch,
+    )
+    assert done.returncode == 1
+    assert "on_error=stop" in said(done)
+    assert "none.png" in said(done)
+
+
+def test_a_killed_command_goes_on_and_ends_with_the_same_pictures(folder, tmp_path):
+    """SIGKILL of the command itself, while results are being written."""
+    with (tmp_path / "many.csv").open("w", newline="") as file:
+        rows = [(f"{folder}/{'abc'[i % 3]}.png", "apple", "pear", f"r{i}") for i in range(300)]
+        csv.writer(file).writerows([("image", "source", "target", "id"), *rows])
+    args = [*ANALYTIC, "benchmark=folder", f"benchmark.path={tmp_path}/many.csv", "name=x"]
+    killed = [sys.executable, str(ROOT / "scripts/run.py"), *args, f"runs={tmp_path}/killed"]
+    with subprocess.Popen(killed, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "2"}) as process:
+        while process.poll() is None and len(list((tmp_path / "killed").rglob("records/*.json"))) < 20:
+            time.sleep(0.01)
+        process.kill()
+    assert 20 <= len(list((tmp_path / "killed").rglob("records/*.json"))) < 300
+    assert call("run.py", *args, f"runs={tmp_path}/killed").returncode == 0
+    assert call("run.py", *args, f"runs={tmp_path}/whole").returncode == 0
+    one, other = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in sorted((tmp_path / name).rglob("*.[pn][np][gy]"))
+        }
+        for name in ("killed", "whole")
+    )
+    assert len(one) == 300 * 4
+    assert one == other
+
+
+def test_samples_ranked_and_reconstructed(folder, tmp_path):
+    """Four samples under masks, ranked by CLIP, pasted: all in the record, and the second start does none of it."""
+    with (folder / "masked.csv").open("w", newline="") as file:
+        rows = [("a.png", "pear", "half.png"), ("b.png", "plum", "line.png"), ("c.png", "plum", "none.png")]
+        csv.writer(file).writerows([("image", "target", "mask"), *rows])
+    half, line = np.zeros((24, 32), np.uint8), np.zeros((24, 32), np.uint8)
+    half[:, :16], line[6] = 255, 255
+    Image.fromarray(half).save(folder / "half.png")
+    Image.fromarray(line).save(folder / "line.png")
+    args = [*ANALYTIC, "benchmark=folder", f"benchmark.path={folder}/masked.csv", f"runs={tmp_path}"]
+    args += ["editor=blended_latent", "samples=4", "rank=clip", "reconstruct=pixel_paste"]
+    done = call("run.py", *args)
+    assert done.returncode == 1
+    assert "none.png: no such file" in said(done)
+    (root,) = (path.parent for path in tmp_path.rglob("config.yaml"))
+    table = pd.read_parquet(root / "manifest.parquet")
+    table = table[table.status == "done"]
+    assert len(table) == 4
+    assert table["sample"].between(0, 3).all()
+    assert table.score.between(-1, 1).all()
+    assert (table.reconstruct_steps == 0).all()
+    assert len(list(root.glob("samples/*/images/*/*.png"))) == 4 * 4
+    for row in table.itertuples():
+        kept = np.asarray(Image.open(root / row.file))
+        best = root / "samples" / str(int(row.sample)) / "images" / f"{row.ratio:g}" / Path(row.file).name
+        assert np.array_equal(kept, np.asarray(Image.open(best)))
+    again = call("run.py", *args)
+    assert "2 of 3 requests are done already" in said(again)
+    changed = call("run.py", *args, "rank=none", f"name='{root.name}'")
+    assert "rank._target_: diffedit.networks.clip.ClipRank -> diffedit.stages.pipeline.First" in said(changed)
+
+
+def test_the_table_of_blended_latent_diffusion(tmp_path):
+    """The experiment, shrunk, with two of its editors; then its table: ours, and the published rows below."""
+    small = ["benchmark.per_class=1", "steps=4", "samples=2", f"runs={tmp_path}", "editor=blended_latent,sdedit_given"]
+    done = call("run.py", "experiment=bld_table", *small)
+    assert done.returncode == 0, said(done)
+    roots = [path.parent for path in tmp_path.rglob("manifest.parquet")]
+    assert {root.parts[-2] for root in roots} == {"blended_latent", "sdedit_given"}
+    assert all(len(list(root.glob("samples/*/images/0.75/*.png"))) == 24 for root in roots)
+    scored = call("score.py", "table=bld", f"run={tmp_path}/*/*/*/*", "resamples=50", f"out={tmp_path}/table.csv")
+    assert scored.returncode == 0, said(scored)
+    for words in ("precision_best", "blended_latent", "sdedit_given", "Blended Diffusion (published)", "0.287"):
+        assert words in said(scored)
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert set(table.metric) == {
+        *("precision", "precision_best", "diversity", "mse_outside", "mse_inside"),
+        *("psnr_outside", "ssim_outside", "lpips_outside", "has_outside", "seconds", "evaluations"),
+    }
+    assert (table[table.metric == "evaluations"].value == 2 * 3).all()  # guidance, steps
+    assert (table[table.metric == "precision"].n == 12).all()
+
+
+def test_sweeps_run_every_job(folder, tmp_path):
+    """The first job fails a request (exit code 1 at the end); the second runs all the same."""
+    table = ["benchmark=folder", f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}"]
+    done = call("run.py", "--multirun", "editor=sdedit,encode_decode", *ANALYTIC, *table)
+    assert done.returncode == 1
+    assert {path.parents[1].name for path in tmp_path.rglob("manifest.parquet")} == {"sdedit", "encode_decode"}
+
+
+def test_bad_settings_are_said_plainly(folder, tmp_path):
+    table = ["benchmark=folder", f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}"]
+    for args, words in (
+        ([*ANALYTIC, *table, "editor.start=encoder"], "start = 'encoder' is none of encode, noise"),
+        ([*ANALYTIC, *table, "ratios=[0.01]"], "r = 0.01 of N = 10 steps"),
+        (["backbone=analytic", "benchmark=folder"], "benchmark.path"),
+    ):
+        done = call("run.py", *args)
+        assert done.returncode == 1
+        assert words in said(done)
+
+
+def test_edit_writes_every_picture(folder, tmp_path):
+    args = ["backbone=analytic", f"image={folder}/a.png", "source=apple", "target=pear", "steps=10", "ratios=[0.5,0.8]"]
+    done = call("edit.py", *args, f"out={tmp_path}/out")
+    assert done.returncode == 0, said(done)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"a_{kind}.png" for kind in ("r0.5", "r0.8", "mask", "map", "overlay", "sheet")}
+    for name in names - {"a_sheet.png"}:
+        assert Image.open(tmp_path / "out" / name).size == (16, 16)
+    assert "network evaluations" in said(done)
+
+    given = call("edit.py", *args, f"out={tmp_path}/given", f"mask={folder}/mask.png", "editor/mask=given")
+    assert given.returncode == 0, said(given)
+    assert np.asarray(Image.open(tmp_path / "given/a_mask.png")).min() == 255
+    assert "the mask is full" in said(given)
+
+    stages = ["editor=blended_latent", f"mask={folder}/mask.png", "samples=3", "rank=clip", "reconstruct=poisson"]
+    several = call("edit.py", *args, f"out={tmp_path}/several", *stages)
+    assert several.returncode == 0, said(several)
+    names = {path.name for path in (tmp_path / "several").iterdir()}
+    assert {f"a_r{ratio}_sample{k}.png" for ratio in ("0.5", "0.8") for k in range(3)} < names
+    assert Image.open(tmp_path / "several/a_sheet.png").height > Image.open(tmp_path / "given/a_sheet.png").height
+
+    unused = call("edit.py", *args, f"out={tmp_path}/unused", f"mask={folder}/mask.png")
+    assert unused.returncode == 1
+    assert "add editor/mask=given" in said(unused)
+
+
+def documented_commands():
+    """Every `python scripts/...` line of the README and of the helps, as a shell would split it."""
+    texts = [(ROOT / "README.md").read_text().replace("\\\n", " ")]
+    texts += [path.read_text() for path in (ROOT / "conf").glob("*.yaml")]
+    for text in texts:
+        for line in text.splitlines():
+            line = line.strip().removeprefix("# ")
+            if line.startswith("python scripts/"):
+                yield shlex.split(line, comments=True)[1:]
+
+
+HYDRA = [f"scripts/{name}.py" for name in ("run", "edit", "score", "plot", "reference_stats", "check_benchmark")]
+
+
+def test_documented_commands_parse():
+    """With Hydra's own parser, and against the configs: each override names a setting that there is."""
+    commands = [words for words in documented_commands() if words[0] in HYDRA]
+    assert len(commands) >= 12
+    for script, *words in commands:
+        overrides = [word for word in words if not word.startswith("--")]
+        swept = [word.split(",")[0] if word.startswith("editor=") else word for word in overrides]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            assert compose(Path(script).stem, swept)
+
+
+def test_numbers_as_texts_and_as_ratios(folder, tmp_path):
+    base = ["backbone=analytic", f"image={folder}/a.png", "steps=10", f"out={tmp_path}"]
+    done = call("edit.py", *base, "target=7")
+    assert "the text '7' names none" in said(done)
+    done = call("edit.py", *base, "target=pear", "ratios=0.5")
+    assert "ratios = 0.5: a list of numbers is wanted" in said(done)
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
+def test_every_script_has_help_with_an_example(script):
+    done = call(script, "--help")
+    assert done.returncode == 0, said(done)
+    assert f"python scripts/{script}" in done.stdout
+    assert f"scripts/{script}" in (ROOT / "README.md").read_text(), "the README has an example"

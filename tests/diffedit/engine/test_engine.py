@@ -1,0 +1,375 @@
+import random
+from collections import Counter
+
+import pytest
+import torch
+from helpers import request, same
+
+from baselines.encode_decode import EncodeDecode
+from baselines.sdedit import SDEdit
+from diffedit.diffedit import DiffEdit
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.engine.queries import drive
+from diffedit.sampling.noise import RequestNoise
+from diffedit.types import BatchCall, Call, Decode, EditResult, Embed, Encode, Predict
+
+BATCH = BatchSizes(predict=8, encode=2, decode=4, embed=2)
+EDITORS = [DiffEdit(), DiffEdit(start="noise"), EncodeDecode(), SDEdit(eta=0.7, repeats=2)]
+STEPS, RATIOS = 5, (0.2, 0.4, 0.6, 0.8, 1.0)
+TEXTS = ["apple", "pear", "plum", "apple pear", "plum pear"]
+
+
+class Recorder:
+    """A backbone that notes the size of every call."""
+
+    def __init__(self, backbone):
+        self.backbone, self.sizes = backbone, {kind: [] for kind in ("encode", "decode", "embed", "predict")}
+
+    def __getattr__(self, name):
+        value = getattr(self.backbone, name)
+        if name not in self.sizes:
+            return value
+        return lambda rows, *rest: self.sizes[name].append(len(rows)) or value(rows, *rest)
+
+
+def walk_of(i, backbone, ratios=RATIOS, editor=None, **settings):
+    ask = request(backbone, f"{i}", TEXTS[i % 5], TEXTS[(i + 1) % 5] if i % 2 else None, seed=i, **settings)
+    return (editor or EDITORS[i % 4])(ask, ratios, backbone.levels(STEPS), RequestNoise(0, ask.id))
+
+
+def run(backbone, walks, batch=BATCH, **settings):
+    outcomes = Engine(backbone, batch, progress=False, **settings).run(walks)
+    return {outcome.id: outcome for outcome in outcomes}
+
+
+@pytest.fixture(scope="module", params=["tiny", "analytic"])
+def backbone(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def alone(backbone):
+    """Each of 12 requests in an engine of its own: {(id, ratio): edit}, {id: outcome}."""
+    outcomes = {str(i): run(backbone, [(str(i), walk_of(i, backbone))])[str(i)] for i in range(12)}
+    return {(name, edit.ratio): edit for name, each in outcomes.items() for edit in each.result.edits}, outcomes
+
+
+@pytest.mark.parametrize("trial", range(6))
+def test_equal_to_the_bit_whatever_stands_beside(backbone, alone, trial):
+    """Random windows, orders, subsets of requests and ratios: every edit is the one of the request alone."""
+    draw = random.Random(trial)
+    edits, _ = alone
+    chosen = draw.sample(range(12), draw.randint(2, 12))
+    ratios = {i: draw.sample(RATIOS, draw.randint(1, 5)) for i in chosen}
+    walks = [(str(i), walk_of(i, backbone, ratios[i])) for i in chosen]
+    outcomes = run(backbone, walks, window=draw.choice([None, 1, 2, 5, 30]), texts=draw.choice([1, 512]))
+    assert len(outcomes) == len(chosen)
+    for i in chosen:
+        assert same(outcomes[str(i)].result.edits, [edits[str(i), ratio] for ratio in ratios[i]])
+
+
+def test_driving_a_walk_alone_agrees(backbone, alone):
+    """Other batch sizes, so not to the bit."""
+    for i in range(4):
+        result, (edits, _) = drive(walk_of(i, backbone), backbone), alone
+        for edit in result.edits:
+            torch.testing.assert_close(edit.image, edits[str(i), edit.ratio].image, atol=1e-4, rtol=1e-4)
+
+
+class Rogue:
+    """Walks that go wrong, each in its own way."""
+
+    def __init__(self, backbone):
+        self.levels = backbone.levels(STEPS)
+        self.image = torch.rand(3, backbone.resolution, backbone.resolution)
+
+    def bad_file(self):
+        raise OSError("cut short")
+        yield
+
+    def midway(self):
+        x0 = yield Encode(self.image)
+        (cond,) = yield Embed(("pear",))
+        yield Predict(x0, self.levels[2], (cond,))
+        raise RuntimeError("midway")
+
+    def nan(self):
+        yield Encode(self.image * float("nan"))
+
+    def nan_at_the_end(self):
+        x0 = yield Encode(self.image)
+        yield Decode(x0 * float("inf"))
+
+    def unknown_text(self):
+        yield Embed(("x" * 100,))
+
+    def shape(self):
+        (cond,) = yield Embed(("pear",))
+        yield Predict(torch.zeros(1, 9, 3, 3), self.levels[2], (cond,))
+
+    def call(self):
+        yield Call(lambda backbone: 1 / 0)
+
+    def no_rows(self):
+        yield Embed(())
+
+    def edits_do_not_match(self):
+        x0 = yield Encode(self.image)
+        (cond,) = yield Embed(("pear",))
+        yield Predict(x0.expand(3, -1, -1, -1), self.levels[2], (cond,) * 3, (1, 2))
+
+    def bad_clean_up(self):
+        try:
+            yield Embed(("x" * 100,))
+        finally:
+            raise OSError("clean-up")
+
+    def never_ends(self):
+        try:
+            yield Embed(("x" * 100,))
+        finally:
+            yield Embed(("pear",))
+
+    def other_dtype(self):
+        x0 = yield Encode(self.image)
+        (cond,) = yield Embed(("pear",))
+        for _ in range(4):
+            yield Predict(x0.double(), self.levels[2], (cond,))
+        raise RuntimeError("it went all the way")
+
+    def not_a_query(self):
+        yield "x0, please"
+
+
+@pytest.mark.parametrize(
+    ("rogue", "error"),
+    [
+        ("bad_file", OSError),
+        ("midway", RuntimeError),
+        ("nan", FloatingPointError),
+        ("nan_at_the_end", FloatingPointError),
+        ("unknown_text", ValueError),
+        ("shape", Exception),
+        ("call", ZeroDivisionError),
+        ("no_rows", ValueError),
+        ("not_a_query", TypeError),
+        ("edits_do_not_match", ValueError),
+        ("bad_clean_up", ValueError),
+        ("never_ends", ValueError),
+        ("other_dtype", RuntimeError),
+    ],
+)
+def test_a_walk_that_goes_wrong_touches_no_other(backbone, alone, rogue, error):
+    edits, _ = alone
+    walks = [(str(i), walk_of(i, backbone)) for i in range(4)]
+    walks.insert(2, ("rogue", getattr(Rogue(backbone), rogue)()))
+    outcomes = run(backbone, walks)
+    assert isinstance(outcomes["rogue"].error, error)
+    assert outcomes["rogue"].result is None
+    for i in range(4):
+        assert outcomes[str(i)].error is None
+        assert same(outcomes[str(i)].result.edits, [edits[str(i), ratio] for ratio in RATIOS])
+
+
+def test_good_results_come_before_the_errors_of_the_same_call(analytic):
+    """So that whoever stops at an error loses nothing that was ready."""
+    rogue = Rogue(analytic)
+    walks = [("rogue", rogue.nan_at_the_end())] + [(str(i), walk_of(i, analytic, [0.2], SDEdit())) for i in range(3)]
+    names = [outcome.id for outcome in Engine(analytic, BatchSizes(8, 4, 4, 4), progress=False).run(walks)]
+    assert names.index("rogue") >= 1
+
+
+def test_a_place_check_that_fails_is_no_failure(analytic, caplog):
+    class Fragile(Recorder):
+        """Its second encoding fails."""
+
+        def encode(self, images):
+            self.sizes["encode"].append(len(images))
+            if len(self.sizes["encode"]) == 2:
+                raise OSError("no second time")
+            return self.backbone.encode(images)
+
+    outcomes = run(Fragile(analytic), [("0", walk_of(0, analytic))])
+    assert outcomes["0"].error is None
+    assert "encode: could not check" in caplog.text
+
+
+def test_every_call_has_the_constant_size_and_only_the_tail_is_padded(analytic):
+    recorder = Recorder(analytic)
+    outcomes = run(recorder, [(str(i), walk_of(i, analytic)) for i in range(40)])
+    for kind, sizes in recorder.sizes.items():
+        assert set(sizes) == {getattr(BATCH, kind)}, kind
+    # One call of each kind is made twice, to check that places are alike.
+    recorder.sizes = {kind: sizes[1:] for kind, sizes in recorder.sizes.items()}
+    rows = {"predict": sum(o.evaluations.total() for o in outcomes.values()), "encode": 40, "decode": 40 * len(RATIOS)}
+    for kind, asked in rows.items():
+        wasted = sum(recorder.sizes[kind]) - asked
+        # The tail: the last walks (at most a window of them) meet in the fewest calls, but their lengths differ.
+        assert wasted < (60 if kind == "predict" else 2) * getattr(BATCH, kind), (kind, wasted)
+
+
+def test_a_long_run_fills_its_calls(analytic):
+    """Equal walks, many of them: less than 1 % of the rows is padding."""
+    recorder = Recorder(analytic)
+    editor = SDEdit()
+    outcomes = run(recorder, [(str(i), walk_of(i, analytic, editor=editor)) for i in range(300)])
+    asked = sum(outcome.evaluations.total() for outcome in outcomes.values())
+    assert asked / sum(recorder.sizes["predict"]) > 0.99
+
+
+def test_the_window_is_bounded_and_results_stream(analytic):
+    drawn, window = [], 5
+
+    def source():
+        for i in range(40):
+            drawn.append(i)
+            yield str(i), walk_of(i, analytic)
+
+    ended = 0
+    for _ in Engine(analytic, BATCH, window=window, progress=False).run(source()):
+        assert len(drawn) - ended <= window
+        ended += 1
+    assert ended == 40
+
+
+def test_the_default_window_is_the_smallest_that_keeps_a_batch_full(analytic):
+    assert Engine(analytic, BATCH).window == 7 + 1 + 3 + 1 + 3 + 1
+    with pytest.raises(ValueError, match=r"engine.window = 0"):
+        Engine(analytic, window=0)
+    with pytest.raises(ValueError, match=r"engine.batch.decode = 0"):
+        BatchSizes(decode=0)
+
+
+def test_evaluations_are_counted_for_each_edit(analytic):
+    """The sweep r = 0.1 ... 1 of 50 steps: 50 to encode, 20 for the mask, 2 * 275 to decode: 620."""
+    ratios = [i / 10 for i in range(1, 11)]
+    ask, levels, noise = request(analytic), analytic.levels(50), RequestNoise(0, "a")
+    (outcome,) = run(analytic, [("a", DiffEdit()(ask, ratios, levels, noise))]).values()
+    assert outcome.evaluations == Counter({None: 70} | {5 * i: 10 * i for i in range(1, 11)})
+    assert outcome.evaluations.total() == 620
+    one_by_one = [run(analytic, [("a", DiffEdit()(ask, [r], levels, noise))])["a"].evaluations.total() for r in ratios]
+    assert sum(one_by_one) == 1025
+    (outcome,) = run(analytic, [("a", DiffEdit(guidance=1)(ask, ratios, levels, noise))]).values()
+    assert outcome.evaluations.total() == 70 + 275
+    (outcome,) = run(analytic, [("a", SDEdit(repeats=3)(ask, [0.1], levels, noise))]).values()
+    assert outcome.evaluations == Counter({5: 30})
+    assert outcome.seconds > 0
+
+
+def test_the_seconds_add_up_to_the_wall_time(analytic):
+    import time
+
+    began = time.perf_counter()
+    outcomes = run(analytic, [(str(i), walk_of(i, analytic)) for i in range(8)])
+    wall = time.perf_counter() - began
+    assert 0.9 * wall < sum(outcome.seconds for outcome in outcomes.values()) <= wall
+
+
+def test_a_text_is_embedded_once(analytic):
+    recorder = Recorder(analytic)
+    engine = Engine(recorder, BATCH, progress=False)
+    for _ in range(2):
+        list(engine.run([(str(i), walk_of(i, analytic)) for i in range(20)]))
+    assert len(engine.embedded) == 6  # TEXTS and ""
+    assert len(recorder.sizes["embed"]) <= 6 + 1
+
+
+def test_a_call_runs_alone_with_gradients(analytic):
+    def walk():
+        x = yield Encode(torch.zeros(3, 16, 16))
+
+        def fn(backbone):
+            assert backbone is analytic
+            leaf = torch.ones(1, requires_grad=True)
+            (leaf * 3).backward()
+            return leaf.grad
+
+        assert not torch.is_grad_enabled()
+        grad = yield Call(fn)
+        assert not torch.is_grad_enabled()
+        return EditResult([], notes={"grad": grad.item(), "x": x.shape[1]})
+
+    (outcome,) = run(analytic, [("a", walk())]).values()
+    assert outcome.result.notes == {"grad": 3.0, "x": 3}
+    assert drive(walk(), analytic).notes == outcome.result.notes
+
+
+def test_grad_mode_does_not_leak_to_the_caller(analytic):
+    for _ in Engine(analytic, BATCH, progress=False).run([("0", walk_of(0, analytic))]):
+        assert torch.is_grad_enabled()
+
+
+def test_the_bar_shows_edits_and_evaluations_a_second(analytic, capsys):
+    walks = [(str(i), walk_of(i, analytic)) for i in range(3)]
+    list(Engine(analytic, BATCH).run(walks, total=3, edits=len(RATIOS)))
+    said = capsys.readouterr().err
+    assert "15/15" in said
+    assert "evaluations/s" in said
+
+
+def test_noise_belongs_to_seed_request_and_purpose():
+    x = torch.zeros(1, 2, 3)
+    draws = [
+        RequestNoise(*key[:2]).like(x, key[2]) for key in [(0, "a", "p"), (1, "a", "p"), (0, "b", "p"), (0, "a", "q")]
+    ]
+    assert len({each.sum().item() for each in draws}) == 4
+    three = RequestNoise(0, "a").like(x, "p", 3)
+    assert torch.equal(three[:1], draws[0])
+    assert torch.equal(three[:2], RequestNoise(0, "a").like(x, "p", 2))
+    assert draws[0].flatten()[0].item() == pytest.approx(-0.6546966)
+
+
+class Uneven:
+    """A backbone whose last row comes out a bit different."""
+
+    def __init__(self, backbone):
+        self.backbone = backbone
+
+    def __getattr__(self, name):
+        return getattr(self.backbone, name)
+
+    def encode(self, images):
+        latents = self.backbone.encode(images).clone()
+        latents[-1] += 1e-6
+        return latents
+
+
+def test_a_batch_whose_places_differ_is_warned_about(analytic, tiny, caplog):
+    run(analytic, [("0", walk_of(0, analytic))])
+    run(tiny, [("0", walk_of(0, tiny))])
+    assert not caplog.records
+    run(Uneven(analytic), [(str(i), walk_of(i, analytic)) for i in range(4)])
+    (record,) = caplog.records
+    assert "encode: the last bits" in record.getMessage()
+    assert "engine.batch.encode" in record.getMessage()
+
+
+def halve(backbone, rows):
+    """Rows of numbers; 13 is a bad one."""
+    assert torch.is_grad_enabled()
+    if 13 in rows:
+        raise ValueError("13 is odd luck")
+    halve.sizes.append(len(rows))
+    return [row / 2 for row in rows]
+
+
+def test_batched_calls_of_many_walks_fill_batches_and_fail_alone(analytic):
+    halve.sizes = []
+
+    def walk(i):
+        first, second = yield BatchCall(halve, [i, i + 100], evaluations=3, edits=(1, 2))
+        (third,) = yield BatchCall(halve, [first], evaluations=1)
+        return EditResult([], notes={"sum": first + second + third})
+
+    outcomes = run(analytic, [(str(i), walk(i)) for i in range(20)], BatchSizes(call=8))
+    assert set(halve.sizes) == {8}
+    for i in range(20):
+        outcome = outcomes[str(i)]
+        if i == 13:
+            assert str(outcome.error) == "13 is odd luck"
+            continue
+        assert outcome.result.notes["sum"] == i / 2 + (i + 100) / 2 + i / 4
+        assert outcome.evaluations == {1: 3, 2: 3, None: 1}
+        assert outcome.seconds > 0
+    # 40 rows and 20, in eights; the bad batches are asked again walk by walk; the first call is made twice
+    assert len(halve.sizes) < 40

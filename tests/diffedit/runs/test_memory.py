@@ -1,0 +1,47 @@
+import subprocess
+import sys
+
+PROGRAM = """
+import sys, torch, psutil
+from pathlib import Path
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.diffedit import DiffEdit
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.mask import ContrastMask
+from diffedit.sampling.noise import RequestNoise
+from diffedit.runs.directory import RunDirectory
+from diffedit.types import EditRequest
+
+torch.set_num_threads(2)
+folder, root = sys.argv[1:]
+backbone = StableDiffusion(folder, device="cpu")
+levels, editor, live = backbone.levels(2), DiffEdit(mask=ContrastMask(noises=1)), {}
+run = RunDirectory(Path(root), {"ratios": [0.5, 1.0], "seed": 0})
+
+def walks():
+    for i in range(2000):
+        image = lambda i=i: torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i))
+        live[str(i)] = EditRequest(str(i), image, f"picture {i}", "a picture")
+        yield str(i), editor(live[str(i)], [0.5, 1.0], levels, RequestNoise(0, str(i)))
+
+engine = Engine(backbone, BatchSizes(predict=16, encode=4, decode=4, embed=8), texts=64, progress=False)
+process, sizes = psutil.Process(), []
+for outcome in engine.run(walks()):
+    assert outcome.error is None, outcome.error
+    run.save(live.pop(outcome.id), outcome)
+    sizes.append(process.memory_info().rss)
+run.close()
+print(max(sizes[:200]), max(sizes[200:]), sizes[-1])
+"""
+
+
+def test_memory_is_flat_over_2000_requests(tiny_folder, tmp_path):
+    """Resident memory after the first 200 requests does not grow by more than 5 %, results written to disk included."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tiny_folder), str(tmp_path)], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr
+    early, late, last = map(int, done.stdout.split())
+    assert late < 1.05 * early, f"{early / 2**20:.0f} MiB, then up to {late / 2**20:.0f} MiB"
+    assert last < 1.05 * early
+    assert len(list((tmp_path / "images/1").iterdir())) == 2000

@@ -1,0 +1,293 @@
+"""The walk on the exact model: what must hold for any network."""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+import torch
+from helpers import request, same
+
+from baselines.encode_decode import EncodeDecode
+from baselines.sdedit import SDEdit
+from diffedit.backbones.analytic import AnalyticBackbone
+from diffedit.diffedit import DiffEdit
+from diffedit.engine.queries import drive
+from diffedit.io.checks import check_choices
+from diffedit.mask import ContrastMask, Everywhere, GivenMask
+from diffedit.sampling.ddim import add_noise, denoise, invert, step
+from diffedit.sampling.noise import RequestNoise
+from diffedit.sampling.schedule import NoiseLevels
+from diffedit.types import Level, Predict, Prediction
+
+NOISE = RequestNoise(0, "a")
+RATIOS = [0.3, 0.5, 0.8]
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """In double precision, so that only the steps' own error is left."""
+    return AnalyticBackbone(resolution=8, dtype="float64")
+
+
+def picture(backbone, name="apple", mode=0):
+    """A latent that the model knows, a little off the mean."""
+    noise = RequestNoise(0, "picture").like(backbone.means[0], "off", 1)
+    return backbone.means[backbone.classes.index(name), mode][None] + backbone.std * noise
+
+
+def round_trip_error(backbone, levels, ratio=0.8):
+    """Root mean square of D_r(E_r(x0)) - x0, the same condition both ways."""
+    cond, top, x0 = backbone.named("apple"), levels.of(ratio), picture(backbone)
+    path = drive(invert(x0, levels, top, cond), backbone)
+    back = drive(denoise({top: path[top]}, levels, cond, cond, 1.0), backbone)[top]
+    return (back - x0).square().mean().sqrt().item()
+
+
+def even_levels(steps):
+    """alpha = cos, sigma = sin of evenly spaced angles: a schedule that more steps refine everywhere."""
+    angles = [1.5 * i / steps for i in range(steps + 1)]
+    return NoiseLevels(tuple(Level(math.cos(angle), math.sin(angle), angle) for angle in angles))
+
+
+def test_encode_then_decode_returns_x0_at_first_order(exact):
+    """The error falls as 1 / N: DDIM is Euler's method on the probability-flow ODE, of order 1."""
+    errors = [round_trip_error(exact, even_levels(steps)) for steps in (50, 100, 200, 400)]
+    orders = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+    assert errors[-1] < 0.005
+    assert orders == pytest.approx([1.0] * 3, abs=0.15)
+
+
+def test_on_the_models_own_levels_the_error_falls_too(exact):
+    """But slower: the step between the clean level and the first training time does not get smaller with N."""
+    errors = [round_trip_error(exact, exact.levels(steps)) for steps in (25, 50, 100, 200)]
+    assert all(b < 0.85 * a for a, b in itertools.pairwise(errors))
+
+
+def test_the_exact_estimate_is_the_score(exact):
+    """eps = -sigma * grad log p(x), by autograd of the mixture's density; and x = alpha * x0 + sigma * eps."""
+    level, cond = Level(0.8, 0.6, 0), exact.named("pear plum")
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    variance = (level.alpha * exact.std) ** 2 + level.sigma**2
+    away = x[0] - level.alpha * exact.means
+    log_p = (cond[:, None] - away.square().sum((2, 3, 4)) / (2 * variance)).logsumexp((0, 1))
+    (score,) = torch.autograd.grad(log_p, x)
+    said = exact.predict(x.detach(), [level], [cond])
+    torch.testing.assert_close(said.eps, -level.sigma * score)
+    torch.testing.assert_close(said.x0 * level.alpha + said.eps * level.sigma, x.detach())
+
+
+def test_sampling_ends_in_the_modes_of_the_class(exact):
+    levels, cond = exact.levels(100), exact.named("pear")
+    starts = [RequestNoise(0, str(i)).like(exact.means[0], "x") for i in range(8)]
+    for start in starts:
+        end = drive(denoise({100: start}, levels, cond, cond, 1.0), exact)[100]
+        distance = (end - exact.means).square().mean((2, 3, 4)).sqrt()
+        assert distance.min() == pytest.approx(exact.std, rel=0.2)
+        assert distance.argmin() // exact.modes == exact.classes.index("pear")
+
+
+def test_a_step_up_undoes_a_step_down(exact):
+    here, there = exact.levels(50)[20], exact.levels(50)[19]
+    said = Prediction(picture(exact), NOISE.like(picture(exact), "eps"))
+    down = step(said, here, there)
+    torch.testing.assert_close(down, add_noise(*said, there))
+    torch.testing.assert_close(step(said, there, here), add_noise(*said, here))
+
+
+def test_full_eta_is_ddpms_posterior(exact):
+    """eta = 1 draws from q(x_s | x_t, x0) of DDPM: mean and variance by Bayes' rule."""
+    here, there = exact.levels(50)[30], exact.levels(50)[29]
+    x0, x = torch.full((1, 1, 1, 1), 0.3).double(), torch.full((1, 1, 1, 1), -0.7).double()
+    said = Prediction(x0, (x - here.alpha * x0) / here.sigma)
+    a = here.alpha / there.alpha
+    forward = here.sigma**2 - (a * there.sigma) ** 2
+    mean = (there.sigma**2 * a * x + forward * there.alpha * x0) / here.sigma**2
+    std = (forward * there.sigma**2 / here.sigma**2) ** 0.5
+    for z in (0.0, 1.0, -2.0):
+        noise = torch.full_like(x, z)
+        torch.testing.assert_close(step(said, here, there, 1.0, noise), mean + std * z)
+    with pytest.raises(ValueError, match="needs noise"):
+        step(said, here, there, 0.5)
+
+
+def full(value):
+    return lambda: torch.full((1, 16, 16), float(value))
+
+
+def edit(editor, backbone, ask, ratios=RATIOS, steps=20):
+    return drive(editor(ask, ratios, backbone.levels(steps), NOISE), backbone)
+
+
+def test_a_full_mask_is_encode_decode(analytic):
+    expected = edit(EncodeDecode(), analytic, request(analytic)).edits
+    assert same(edit(DiffEdit(mask=GivenMask()), analytic, request(analytic, mask=full(1))).edits, expected)
+    assert same(edit(DiffEdit(mask=Everywhere()), analytic, request(analytic)).edits, expected)
+
+
+@pytest.mark.parametrize("start", ["encode", "noise"])
+def test_an_empty_mask_returns_x0_exactly(analytic, start):
+    ask = request(analytic, mask=full(0))
+    result = edit(DiffEdit(mask=GivenMask(), start=start), analytic, ask)
+    back = analytic.decode(analytic.encode(ask.image()[None]))[0]
+    assert all(torch.equal(each.image, back) for each in result.edits)
+    assert result.notes == {"mask_area": 0.0, "mask_flag": "empty"}
+    assert all(torch.equal(e.image, back) for e in edit(SDEdit(mask=GivenMask()), analytic, ask).edits)
+
+
+def test_outside_the_mask_x0_comes_back_exactly_and_inside_it_changes(analytic):
+    ask = request(analytic)
+    result = edit(DiffEdit(), analytic, ask)
+    back = analytic.decode(analytic.encode(ask.image()[None]))[0]
+    outside = ~result.mask[0, 0]
+    assert 0 < outside.sum() < outside.numel()
+    for each in result.edits:
+        assert torch.equal(each.image[:, outside], back[:, outside])
+        assert not torch.allclose(each.image[:, ~outside], back[:, ~outside], atol=0.01)
+
+
+def test_the_outside_is_put_back_at_the_level_just_reached(analytic):
+    """Both paths, through the whole editor: what the network is shown outside the mask, at every level."""
+    mask = torch.zeros(1, 16, 16)
+    mask[:, 4:12, 4:12] = 1
+    ask, levels = request(analytic, mask=lambda: mask), analytic.levels(10)
+    outside = mask[0] == 0
+    x0 = analytic.encode(ask.image()[None])
+    start = RequestNoise(0, "a").like(x0, "start")
+    expected = {
+        "encode": drive(invert(x0, levels, 8, analytic.named("")), analytic),
+        "noise": [add_noise(x0, start, level) if i else x0 for i, level in enumerate(levels.levels)],
+    }
+    for kind, path in expected.items():
+        seen = {}
+        walk = DiffEdit(mask=GivenMask(), start=kind)(ask, [0.8], levels, RequestNoise(0, "a"))
+        drive(watched(walk, seen), analytic)
+        assert sorted(seen) == list(range(1, 9))
+        for i, x in seen.items():
+            assert torch.equal(x[..., outside], path[i][..., outside]), (kind, i)
+            assert i == 8 or not torch.equal(x[..., ~outside], path[i][..., ~outside])
+
+
+def watched(walk, seen):
+    """The walk, noting the latent that each edit's query shows the network, by level."""
+    answer = None
+    while True:
+        try:
+            query = walk.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(query, Predict) and query.edits:
+            level = round((query.level.label - 1) / 100) + 1
+            seen[level] = query.x[:1]
+        answer = yield query
+
+
+def test_the_mask_contrasts_target_and_reference(analytic):
+    """The conditions of the mask's query, through the editor."""
+    for reference, text in (("source", "apple"), ("empty", "")):
+        walk = DiffEdit(reference=reference)(request(analytic), [0.5], analytic.levels(10), NOISE)
+        next(walk)
+        walk.send(torch.zeros(1, 3, 16, 16))
+        query = walk.send(["Q", text, "the empty one"])
+        assert query.conds == ("Q",) * 10 + (text,) * 10
+
+
+def test_a_repeat_of_sdedit_starts_from_the_last_result(analytic):
+    """K = 2 is one pass, then another from its result with the second pass's noise."""
+    levels, ask, x0 = analytic.levels(10), request(analytic), analytic.encode(request(analytic).image()[None])
+    target, empty = analytic.embed(["pear", ""])
+    x = x0
+    for k in range(2):
+        begin = {6: add_noise(x, NOISE.like(x0, f"start {k}"), levels[6])}
+        x = drive(denoise(begin, levels, target, empty, 7.5), analytic)[6]
+    twice = edit(SDEdit(repeats=2), analytic, ask, [0.6], 10).edits[0]
+    assert torch.equal(twice.image, analytic.decode(x)[0])
+
+
+def test_fresh_noise_differs_at_every_level_and_repeat():
+    x = torch.zeros(1, 3, 16, 16)
+    draws = [SDEdit(eta=1.0).fresh(NOISE, x, repeat, level) for repeat in (0, 1) for level in (1, 2, 3)]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(draws, 2))
+    assert SDEdit(eta=0.0).fresh(NOISE, x, 0, 1) is None
+
+
+def test_sdedit_infers_no_mask():
+    with pytest.raises(Exception, match="mask"):
+        SDEdit(mask=ContrastMask())
+
+
+def test_diffedit_finds_the_object_and_makes_it_the_other_class(analytic):
+    """The classes of the exact model differ in the central quarter only: that is the true mask."""
+    image = analytic.decode(analytic.means[0, 0][None])[0]
+    ask = request(analytic)
+    ask = type(ask)("a", lambda: image, "pear", "apple")
+    result = edit(DiffEdit(), analytic, ask)
+    truth = torch.zeros(16, 16, dtype=torch.bool)
+    truth[4:12, 4:12] = True
+    assert torch.equal(result.mask[0, 0], truth)
+    pears = analytic.decode(analytic.means[1])
+    errors = [min((each.image - pear)[:, truth].abs().mean().item() for pear in pears) for each in result.edits]
+    assert errors[-1] < 0.01
+    assert result.contrast.shape == (16, 16)
+
+
+def test_sdedit_forgets_x0_as_r_goes_to_1(analytic):
+    """Two pictures, the same noise and text: the edits meet as r goes to 1, and stay apart at a small r."""
+    one, other = request(analytic, seed=1), request(analytic, seed=2)
+    apart = [
+        (a.image - b.image).abs().mean().item()
+        for a, b in zip(
+            *(edit(SDEdit(guidance=1), analytic, ask, [0.05, 0.5, 1.0], 100).edits for ask in (one, other)), strict=True
+        )
+    ]
+    assert apart[0] > 0.1
+    assert apart[0] > apart[1] > apart[2]
+    assert apart[2] < 0.01 * apart[0]  # at level N = 100, alpha is still 0.07
+
+
+def test_sdedits_settings_do_something(analytic):
+    ask = request(analytic)
+    plain, stochastic, twice = (edit(e, analytic, ask) for e in (SDEdit(), SDEdit(eta=1.0), SDEdit(repeats=2)))
+    assert not same(plain.edits, stochastic.edits)
+    assert not same(plain.edits, twice.edits)
+    with pytest.raises(ValueError, match="eta is in"):
+        SDEdit(eta=2)
+    with pytest.raises(ValueError, match="repeats at least 1"):
+        SDEdit(repeats=0)
+
+
+@pytest.mark.parametrize("editor", [DiffEdit(), DiffEdit(start="noise"), EncodeDecode(), SDEdit(eta=0.5, repeats=2)])
+def test_an_edit_does_not_depend_on_the_other_ratios(analytic, editor):
+    together = edit(editor, analytic, request(analytic)).edits
+    alone = [edit(editor, analytic, request(analytic), [ratio]).edits[0] for ratio in RATIOS]
+    assert same(together, alone)
+
+
+def test_reference_texts(analytic):
+    with_source, without = request(analytic), request(analytic, source=None)
+    reference = {kind: DiffEdit(reference=kind).reference_text(with_source) for kind in ("auto", "source", "empty")}
+    assert reference == {"auto": "apple", "source": "apple", "empty": ""}
+    assert DiffEdit(reference="auto").reference_text(without) == ""
+    with pytest.raises(ValueError, match=r"request a: .*no source text"):
+        DiffEdit(reference="source").reference_text(without)
+
+
+def test_misspelt_settings_are_refused():
+    @dataclass
+    class Settings:
+        start: Literal["encode", "noise"] = "encode"
+
+    check_choices(Settings())
+    with pytest.raises(ValueError, match="Settings: start = 'encoder' is none of encode, noise"):
+        check_choices(Settings("encoder"))
+
+
+def test_a_missing_given_mask_is_named(analytic):
+    with pytest.raises(ValueError, match=r"request a: .*the request has none"):
+        edit(DiffEdit(mask=GivenMask()), analytic, request(analytic))
+
+
+def test_an_unknown_class_is_refused(analytic):
+    with pytest.raises(ValueError, match=r"'a banana' names none .*apple, pear, plum"):
+        analytic.embed(["a banana"])

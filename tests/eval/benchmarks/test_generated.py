@@ -1,0 +1,357 @@
+"""Prompts with one slot changed, and the pictures that the model draws from them."""
+
+import hashlib
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import composed, config
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from baselines.bounds import Copy
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.runs.directory import RunDirectory
+from diffedit.sampling.noise import RequestNoise
+from diffedit.text_to_image import Sampler
+from eval.benchmarks.generated import Generated
+from eval.benchmarks.grammar import Grammar
+from eval.scoring.finished_run import Gallery
+from eval.scoring.reference import HasReference, References
+from eval.stilllife.generated import StillLifeGenerated, described
+from eval.stilllife.scene import FRUITS, TABLES, VESSELS, WALLS, Scene, sample
+
+PETS = {"colour": ["red", "blue"], "pet": ["cat", "dog", "hen"], "place": ["at sea"]}
+
+
+@dataclass
+class Painter:
+    """A sampler that remembers what it was asked for, and is killed after `most` pictures."""
+
+    most: int = 1000
+    asked: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = "painter"
+
+    def __call__(self, texts):
+        for name, text in itertools.islice(texts.items(), self.most):
+            self.asked[name] = text
+            seed = int(hashlib.sha256(f"{name} {text}".encode()).hexdigest()[:8], 16)
+            yield name, torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(seed))
+        if len(texts) > self.most:
+            raise KeyboardInterrupt
+
+
+def grammar(name):
+    return instantiate(composed("benchmark=generated", f"benchmark/grammar={name}").benchmark.grammar, _convert_="all")
+
+
+def imagen(**settings):
+    return Generated(Painter(), grammar("imagen"), **settings)
+
+
+def pets(cache, sampler=None, **settings):
+    return Generated(sampler or Painter(), Grammar("a {colour} {pet} {place}", PETS), cache=str(cache), **settings)
+
+
+def targets(benchmark):
+    return {each.source: each.target for each in benchmark.changes}
+
+
+def slot(change):
+    return change.id.split("-")[1]
+
+
+# ------------------------------------------------------------------------------------------------------------ prompts
+
+
+def test_the_papers_prompts():
+    found = grammar("imagen")
+    prompts = [found.prompt(values) for values in found.combinations()]
+    assert len(found) == len(prompts) == len(set(prompts)) == 360
+    assert prompts[0] == "A photo of a fuzzy panda wearing a cowboy hat and red shirt playing a guitar in a garden"
+    assert (
+        prompts[-1]
+        == "An oil painting of a raccoon wearing sunglasses and black jacket skateboarding on top of a mountain"
+    )
+
+
+def test_the_prompts_of_still_life_are_captions():
+    """Every scene with a vessel and one of eight kinds, in the words that its model learnt."""
+    found = grammar("stilllife")
+    kinds = [kind for kind, plural in FRUITS.items() if plural in found.slots["fruits"]]
+    parts = itertools.product(VESSELS[:3], kinds, TABLES, WALLS)
+    captions = {Scene((kind,), vessel, table, wall, 0).caption() for vessel, kind, table, wall in parts}
+    assert {found.prompt(values) for values in found.combinations()} == captions
+    assert len(kinds) == 8
+    assert len(captions) == 384
+
+
+def test_a_caption_is_understood():
+    for seed in range(200):
+        scene = sample(seed)
+        assert replace(described(scene.caption()), seed=seed) == scene
+
+
+@pytest.mark.parametrize(
+    "text", ["a bowl of mangos on a wooden table, gray wall", "a cat", "a cup of pears on a desk, red wall"]
+)
+def test_what_is_no_caption_is_refused(text):
+    with pytest.raises(ValueError, match=f"benchmark.grammar: '{text}' is no caption"):
+        described(text)
+
+
+def test_white_space_becomes_single_blanks():
+    found = Grammar("a  {colour}\n{pet} ", {"colour": [" red", "dark  blue"], "pet": ["cat"]})
+    assert [found.prompt(values) for values in found.combinations()] == ["a red cat", "a dark blue cat"]
+
+
+@pytest.mark.parametrize(
+    ("template", "slots", "said"),
+    [
+        ("{a} {b}", {"a": ["x", "y"]}, r"\.template = '\{a\} \{b\}': no slot for 'b'"),
+        ("{a}", {"a": ["x", "y"], "b": ["z"]}, r"\.template.*no place for the slot 'b'"),
+        ("{a} {}", {"a": ["x", "y"]}, "no slot for ''"),
+        ("{a", {"a": ["x", "y"]}, r"\.template = '\{a': expected '}'"),
+        ("{a!r}", {"a": ["x", "y"]}, r"\.template.*'a': the name alone"),
+        ("{a:>9}", {"a": ["x", "y"]}, "'a': the name alone"),
+        ("{a}", {"a": []}, r"\.slots\.a = \[\]: a list of at least one"),
+        ("{a}", {"a": "xy"}, r"\.slots\.a = 'xy': a list"),
+        ("{a}", {"a": ["x", " "]}, r"\.slots\.a: the value ' ' is blank"),
+        ("{a}", {"a": ["x", True]}, r"\.slots\.a: the value True is blank or no text"),
+        ("{a}", {"a": ["x y", "z", "x  y"]}, r"\.slots\.a: 'x y' is there more than once"),
+        ("{a} {b}", {"a": ["x"], "b": ["y"]}, r"\.slots: one value in each"),
+        ("{a} {b}", {"a": ["x", "x y"], "b": ["y z", "z"]}, r"\.slots: .* give the same prompt 'x y z'"),
+    ],
+)  # fmt: skip
+def test_a_bad_grammar_is_refused(template, slots, said):
+    with pytest.raises(ValueError, match=rf"benchmark\.grammar.*{said}"):
+        Grammar(template, slots)
+
+
+# -------------------------------------------------------------------------------------------------------------- edits
+
+
+def test_one_slot_of_every_prompt_is_changed():
+    benchmark = imagen()
+    values = {benchmark.grammar.prompt(each): each for each in benchmark.grammar.combinations()}
+    assert [each.source for each in benchmark.changes] == list(values)
+    assert [int(each.id.split("-")[0]) for each in benchmark.changes] == list(range(360))
+    for each in benchmark.changes:
+        before, after = values[each.source], values[each.target]
+        assert [name for name in before if before[name] != after[name]] == [slot(each)]
+
+
+def test_slots_and_values_are_balanced_over_all_and_every_limit():
+    whole = imagen(limit=360)
+    values = {whole.grammar.prompt(each): each for each in whole.grammar.combinations()}
+    slots, turns = Counter(dict.fromkeys(whole.grammar.slots, 0)), {}
+    for name, options in whole.grammar.slots.items():
+        for old in options:
+            turns[name, old] = Counter({new: 0 for new in options if new != old})
+    for each in whole.changes:
+        name = slot(each)
+        slots[name] += 1
+        turn = turns[name, values[each.source][name]]
+        turn[values[each.target][name]] += 1
+        for counts in (slots, turn):
+            assert max(counts.values()) - min(counts.values()) <= 1
+    assert set(slots.values()) == {60}
+
+
+@pytest.mark.parametrize("part", [(0, 7), (100, 117), (350, 400)])
+def test_slots_are_balanced_over_every_range(part):
+    counts = Counter(map(slot, imagen(range=part, edits=["subject", "activity", "place"]).changes))
+    assert len(counts) == 3
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_requests_are_pinned():
+    """On any machine: published figures rest on them."""
+    first, second = imagen(limit=2).changes
+    assert first.id == "158-medium"
+    assert second.id == "253-subject"
+    assert second.target.startswith(
+        "An oil painting of a fuzzy panda wearing a cowboy hat and red shirt playing a guitar"
+    )
+    assert (first.input, first.other) == ("136e98578008921f", "22bc112834d751c8-136e98578008921f")
+
+
+def test_an_edit_depends_on_the_seed_and_its_own_prompt_alone():
+    found = grammar("imagen")
+    turned = replace(found, slots={name: values[::-1] for name, values in found.slots.items()})
+    assert targets(imagen()) == targets(replace(imagen(), grammar=turned)) != targets(imagen(seed=1))
+
+
+def test_limits_and_ranges_take_from_one_permutation():
+    whole = imagen().changes
+    parts = [imagen(range=part).changes for part in ((0, 100), (100, 300), (300, 360))]
+    joined = list(itertools.chain(*parts))
+    assert joined != whole
+    assert sorted(joined) == sorted(whole)
+    assert imagen(limit=120).changes == joined[:120]
+    assert imagen(limit=5, seed=1).changes != joined[:5]
+
+
+def test_slots_that_may_be_changed():
+    assert {slot(each) for each in imagen(edits=["place", "subject"]).changes} == {"place", "subject"}
+    assert {slot(each) for each in pets("none").changes} == {"colour", "pet"}
+
+
+@pytest.mark.parametrize(
+    ("edits", "said"),
+    [
+        (["pet", "tail"], r"'tail'; the slots that can be changed, each named once: colour, pet$"),
+        (["place"], "'place'; the slots"),
+        (["pet", "pet"], "'pet'; the slots"),
+        ([], "none given; the slots"),
+    ],
+)
+def test_slots_that_cannot_be_changed_are_refused(edits, said):
+    with pytest.raises(ValueError, match=rf"benchmark\.edits = .*: {said}"):
+        pets("none", edits=edits)
+
+
+def test_metrics_are_told_what_a_caption_says():
+    benchmark = StillLifeGenerated(Painter(), grammar("stilllife"), limit=40)
+    told = dict(benchmark.truths())
+    assert list(told) == [each.id for each in benchmark.changes]
+    for each in benchmark.changes:
+        assert told[each.id].attribute == slot(each)
+        assert (told[each.id].before.caption(), told[each.id].after.caption()) == (each.source, each.target)
+    of_pets = Grammar("a {colour} {pet} {place}", PETS)
+    with pytest.raises(ValueError, match=r"benchmark\.grammar: 'a red cat at sea' is no caption"):
+        StillLifeGenerated(Painter(), of_pets)
+
+
+# ----------------------------------------------------------------------------------------------------------- pictures
+
+
+def test_only_what_is_needed_is_drawn_in_one_pass_and_once(tmp_path):
+    benchmark = pets(tmp_path, limit=2)
+    asks = list(benchmark.requests(8))
+    assert len(asks) == 2
+    assert len(benchmark.sampler.asked) == len(files(tmp_path)) == 4
+    assert [benchmark.sampler.asked[Path(ask.origin).stem] for ask in asks] == [ask.source for ask in asks]
+    assert {Path(ask.origin).parent.name for ask in asks} == {"painter"}
+    assert asks[0].image().shape == (3, 8, 8)
+    assert next(benchmark.requests(16)).image().shape == (3, 16, 16)
+    again = pets(tmp_path, limit=3)
+    list(again.requests(8))
+    list(again.reference(3, 8))
+    assert len(again.sampler.asked) == 2
+    assert len(files(tmp_path)) == 6
+
+
+def test_grammars_that_share_prompts_share_pictures(tmp_path):
+    list(pets(tmp_path).requests(8))
+    fewer = Grammar("a {colour} {pet} at sea", {"colour": ["blue", "red"], "pet": ["cat", "cow"]})
+    other = Generated(Painter(), fewer, cache=str(tmp_path))
+    list(other.requests(8))
+    inputs = {name: text for name, text in other.sampler.asked.items() if "-" not in name}
+    assert set(inputs.values()) == {"a red cow at sea", "a blue cow at sea"}
+
+
+def test_a_kill_in_the_middle_loses_nothing_that_is_drawn(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        list(pets(tmp_path / "a", Painter(most=5)).requests(8))
+    kept = files(tmp_path / "a")
+    assert len(kept) == 5
+    rest = pets(tmp_path / "a")
+    list(rest.requests(8))
+    list(pets(tmp_path / "b").requests(8))
+    assert len(rest.sampler.asked) == 7
+    assert not set(kept) & set(rest.sampler.asked)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_the_reference_is_what_the_model_makes_of_the_targets(tmp_path):
+    benchmark = pets(tmp_path)
+    assert isinstance(benchmark, HasReference)
+    pictures = list(benchmark.reference(100, 8))
+    asks = list(benchmark.requests(8))
+    assert len(pictures) == len(asks) == 6
+    assert {label for label, _ in pictures} == {""}
+    seen = {image.numpy().tobytes() for image in [picture for _, picture in pictures] + [ask.image() for ask in asks]}
+    assert len(seen) == 12
+    drawn = [text for name, text in benchmark.sampler.asked.items() if "-" in name]
+    assert sorted(drawn) == sorted(ask.target for ask in asks)
+    assert len(set(drawn)) < 6  # one target of two requests has two pictures
+
+
+def test_a_part_of_the_reference_is_of_the_permutations_first(tmp_path):
+    few, whole = pets(tmp_path, limit=2), pets(tmp_path)
+    same = zip(few.reference(2, 8), whole.reference(2, 8), strict=True)
+    assert all(torch.equal(one, other) for (_, one), (_, other) in same)
+
+
+def test_a_picture_that_is_not_there_is_named_where_nothing_may_be_drawn(tmp_path):
+    benchmark = pets(tmp_path, draw_missing=False)
+    asks = list(benchmark.requests(8))
+    said = r"painter/\w+(-\w+)?\.png: no such file, and benchmark\.draw_missing is false.* start the run again"
+    with pytest.raises(FileNotFoundError, match=said):
+        asks[0].image()
+    with pytest.raises(FileNotFoundError, match=said):
+        next(benchmark.reference(1, 8))
+    assert not benchmark.sampler.asked
+
+
+def files(folder):
+    return {path.stem: path.read_bytes() for path in Path(folder).rglob("*.png")}
+
+
+def test_pictures_of_a_model_are_drawn_edited_and_seen_by_a_score(tiny_folder, tiny, tmp_path, monkeypatch):
+    sampler = {"_target_": "diffedit.text_to_image.Sampler", "_recursive_": False, "backbone": config(tiny_folder)}
+    settings = {
+        "_target_": "eval.benchmarks.generated.Generated",
+        "sampler": sampler | {"steps": 2, "batch": 4},
+        "grammar": {"_target_": "eval.benchmarks.grammar.Grammar", "template": "{colour} {pet} {place}", "slots": PETS},
+        "cache": str(tmp_path / "cache"),
+        "draw_missing": True,
+        "limit": 3,
+    }
+    benchmark = instantiate(settings, _convert_="all")
+    run = RunDirectory(tmp_path / "run", {"ratios": [0.5], "benchmark": settings}, benchmark.version)
+    asks = {ask.id: ask for ask in run.pending(benchmark.requests(tiny.resolution))}
+    walks = [(ask.id, Copy()(ask, [0.5], tiny.levels(2), RequestNoise(0, ask.id))) for ask in asks.values()]
+    for outcome in Engine(tiny, BatchSizes(), progress=False).run(walks):
+        run.save(asks[outcome.id], outcome)
+    run.close()
+    monkeypatch.setattr(Sampler, "__call__", lambda *_: pytest.fail("a score never draws"))
+    gallery = Gallery(tmp_path / "run")
+    gallery.check()
+    (batch,) = (batches[0.5] for batches in gallery.batches(4))
+    assert torch.equal(batch.inputs, batch.edits)
+    assert len(torch.unique(batch.inputs, dim=0)) == 3
+    assert len(list(gallery.benchmark.reference(9, 32))) == 3
+    (tmp_path / "cache" / benchmark.sampler.fingerprint / f"{benchmark.changes[1].input}.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"\.png: no such file, and benchmark\.draw_missing is false"):
+        list(Gallery(tmp_path / "run").batches(4))
+
+
+def test_a_yaml_lists_every_field_with_its_default():
+    cfg = composed("benchmark=generated").benchmark
+    built, settings = instantiate(cfg, _convert_="all"), OmegaConf.to_container(cfg)
+    for each, said in ((built, settings), (built.grammar, settings["grammar"])):
+        assert set(said) - {"_target_"} == {one.name for one in fields(each) if one.init}
+    assert built == Generated(built.sampler, built.grammar)
+    assert set(settings["sampler"]) - {"_target_", "_recursive_"} == {one.name for one in fields(built.sampler)}
+
+
+def test_statistics_of_other_weights_are_others(tmp_path, monkeypatch):
+    """Retrained weights in the same folder draw other pictures under the same settings."""
+
+    def stop(*_):
+        raise InterruptedError
+
+    seen = []
+    monkeypatch.setattr("eval.scoring.reference.measured", lambda *_: SimpleNamespace(data=lambda: b"statistics"))
+    monkeypatch.setattr("eval.scoring.reference.once", lambda path, _: seen.append(path) or stop())
+    for fingerprint in ("one", "one", "other"):
+        benchmark = pets(tmp_path, Painter(fingerprint=fingerprint))
+        with pytest.raises(InterruptedError):
+            References(benchmark, "pets", 8, ("",), tmp_path)(SimpleNamespace(hash="network"), 4)
+    assert seen[0] == seen[1] != seen[2]

@@ -1,0 +1,235 @@
+"""Training goes on exactly where it was interrupted."""
+
+import hashlib
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDPMPipeline, StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file
+
+from diffedit.backbones.pixel import PixelDiffusion
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from eval.stilllife.network import Seen, StillLifeFeatures, agreement, labels
+from eval.stilllife.scene import Scene, sample
+from eval.stilllife.train.captions import shortened, write_tokenizer
+from eval.stilllife.train.clip import ClipPart, pairs, rivals
+from eval.stilllife.train.features import FeaturesPart
+from eval.stilllife.train.latents import Latents
+from eval.stilllife.train.ldm import LdmPart
+from eval.stilllife.train.loop import Schedule, rendered, train
+from eval.stilllife.train.pixel import PixelPart
+from eval.stilllife.train.vae import VaePart
+
+SCHEDULE = Schedule(steps=5, batch=2, rate=1e-3, warmup=2, validate=3, minutes=0, workers=0)
+
+
+class Interrupted(VaePart):
+    """Ends at its third step, as a kill would."""
+
+    def loss(self, images, scenes, draw):
+        self.seen = getattr(self, "seen", 0) + 1
+        if self.seen == 3:
+            raise KeyboardInterrupt
+        return super().loss(images, scenes, draw)
+
+
+def part(kind=VaePart):
+    return kind(channels=(8, 16, 16), layers=1, edges=1.0, kl=1e-3, validation=12, seed=0)
+
+
+def run(part, out):
+    train(part, SCHEDULE, out, torch.device("cpu"), bfloat16=False)
+    vae = AutoencoderKL.from_pretrained(out / "export")
+    with torch.no_grad():
+        latents = vae.encode(part.images(torch.device("cpu"))).latent_dist.mode() * vae.config.scaling_factor
+    assert latents.std() == pytest.approx(1, abs=0.01)
+    return load_file(out / "export/diffusion_pytorch_model.safetensors")
+
+
+def test_interrupted_training_ends_with_the_same_weights(tmp_path):
+    whole = run(part(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(part(Interrupted), tmp_path / "cut")
+    assert torch.load(tmp_path / "cut/checkpoint.pt", weights_only=True)["step"] == 2
+    again = run(part(), tmp_path / "cut")
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert {weight.dtype for weight in whole.values()} == {torch.float16}
+    figures = [json.loads(line) for line in (tmp_path / "whole/figures.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in figures] == [3, 5]
+    assert all(5 < each["psnr"] < 30 for each in figures)
+    assert Image.open(tmp_path / "whole/sheet_000005.png").size == (12 * 64, 128)
+
+
+def test_a_finished_training_is_left_alone(tmp_path, caplog):
+    run(part(), tmp_path)
+    before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    with caplog.at_level("INFO"):
+        run(part(), tmp_path)
+    assert "done already" in caplog.text
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_batches_do_not_depend_on_where_they_begin():
+    from_start = list(rendered(SCHEDULE, 0))
+    assert len(from_start) == 5
+    images, scenes = next(rendered(SCHEDULE, 3))
+    assert torch.equal(images, from_start[3][0])
+    assert scenes == from_start[3][1]
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+def test_the_rate_rises_and_falls():
+    schedule = Schedule(steps=1000, batch=1, rate=1.0, warmup=100)
+    factors = [schedule.factor(step) for step in range(1000)]
+    assert factors[0] == pytest.approx(0.01)
+    assert max(factors) == factors[99] == pytest.approx(1, abs=1e-3)
+    assert factors[-1] == pytest.approx(0.02, abs=1e-3)
+
+
+def test_the_feature_network_trains_and_exports(tmp_path):
+    network = FeaturesPart(channels=(8, 8, 8, 8), validation=16, seed=0)
+    train(network, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
+    figures = json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])
+    assert set(figures) == {"step", "fruits", "vessel", "table", "wall"}
+    weights = load_file(tmp_path / "export/features.safetensors")
+    fresh = StillLifeFeatures((8, 8, 8, 8))
+    fresh.load_state_dict(weights)
+    with torch.no_grad():
+        seen = fresh.eval()(torch.rand(2, 3, 64, 64))
+    assert seen.features.shape == (2, 8)
+    assert seen.fruits.shape == (2, 12)
+    assert {name: logits.shape for name, logits in seen.choices.items()} == dict.fromkeys(
+        ("vessel", "table", "wall"), (2, 4)
+    )
+
+
+def test_the_pixel_model_trains_and_loads_as_a_backbone_and_in_diffusers(tmp_path):
+    part = PixelPart(channels=(8, 16), validation=4, seed=0)
+    train(part, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
+    assert json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])["loss"] > 0
+    backbone = PixelDiffusion(str(tmp_path / "export"), device="cpu")
+    assert backbone.resolution == 64
+    pipeline = DDPMPipeline.from_pretrained(tmp_path / "export")
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    level, x = backbone.levels(10)[5], torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        said, velocity = backbone.predict(x, [level], [None]), pipeline.unet(x, int(level.label)).sample
+    assert torch.allclose(level.alpha * said.eps - level.sigma * said.x0, velocity, atol=1e-4)
+    assert {
+        each.dtype for each in load_file(tmp_path / "export/unet/diffusion_pytorch_model.safetensors").values()
+    } == {torch.float16}
+
+
+def test_agreement_wants_exactly_the_fruit_there_is():
+    scenes = [Scene(("apple", "plum"), "bowl", "wooden", "gray", 0)] * 3
+    fruits, values = labels(scenes)
+    logits = fruits.float() * 2 - 1
+    logits[1, 1] = 1.0  # a pear too many
+    logits[2, 0] = -1.0  # no apple
+    choices = {name: torch.nn.functional.one_hot(value, 4).float() for name, value in values.items()}
+    choices["wall"][0] = torch.tensor([0.0, 0, 0, 1])
+    right = agreement(Seen(torch.zeros(3, 1), logits, choices), scenes)
+    assert right["fruits"].tolist() == [True, False, False]
+    assert right["wall"].tolist() == [False, True, True]
+    assert right["vessel"].all()
+
+
+def test_captions_are_shortened_to_their_phrases():
+    draw = np.random.default_rng(0)
+    scene = Scene(("apple", "plum"), "bowl", "wooden", "gray", 0)
+    found = {shortened(scene, draw) for _ in range(300)}
+    assert {scene.caption(), "apples and plums", "a bowl", "on a wooden table", "gray wall"} <= found
+    assert all(text and not text.startswith((",", " ")) and "  " not in text and " ," not in text for text in found)
+    plain = Scene(("apple",), "none", "wooden", "gray", 0)
+    assert "apples, gray wall" in {shortened(plain, draw) for _ in range(300)}
+    assert "" not in {shortened(plain, draw) for _ in range(300)}
+
+
+def test_the_tokenizer_is_clips_and_knows_every_text(tmp_path):
+    tokenizer = write_tokenizer(tmp_path)
+    assert len(tokenizer) == len(json.loads((tmp_path / "vocab.json").read_text()))
+    lengths = [len(tokenizer(sample(seed).caption()).input_ids) for seed in range(500)]
+    assert max(lengths) <= 24
+    ids = tokenizer("A zebra, café! 12 苹").input_ids
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.unk_token_id not in ids[1:-1]
+    assert tokenizer("apples").input_ids != tokenizer("pears").input_ids
+
+
+def test_the_latent_diffusion_model_trains_and_loads_everywhere(tmp_path):
+    train(part(), SCHEDULE, tmp_path / "vae", torch.device("cpu"), bfloat16=False)
+    network = LdmPart(str(tmp_path / "vae/export"), (32, 64), width=32, dropped=0.1, pictures=7, validation=4, seed=0)
+    train(network, SCHEDULE, tmp_path / "ldm", torch.device("cpu"), bfloat16=False)
+    folder = tmp_path / "ldm/export"
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
+    assert pipeline("apples", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
+    backbone = StableDiffusion(str(folder), device="cpu")
+    assert backbone.resolution == 64
+    assert backbone.embed(["apples"])[0].shape == (32, 32)
+    assert load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"].dtype == torch.float16
+    assert Image.open(tmp_path / "ldm/sheet_000005.png").width > 500
+
+
+def test_the_tokenizer_numbers_its_tokens_the_same_at_every_training(tmp_path):
+    """The trainer's own numbering is another at each call; weights would not fit the next tokenizer."""
+    names = ("vocab.json", "merges.txt")
+    for folder in ("a", "b"):
+        write_tokenizer(tmp_path / folder)
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+    pinned = hashlib.md5((tmp_path / "a/vocab.json").read_bytes()).hexdigest()
+    assert pinned == "5d82e62d734811ef6a9b8a670e6caa8c"
+
+
+def test_latents_are_made_once_and_cover_all_pictures_each_time_through(tmp_path):
+    calls = []
+
+    def encode(images):
+        calls.append(len(images))
+        return images[:, :1, ::16, ::16].repeat(1, 4, 1, 1)
+
+    schedule = Schedule(steps=6, batch=4, rate=1e-3)
+    one = list(Latents(tmp_path, encode, 8).batches(schedule, 0))
+    assert sum(calls) == 8
+    other = list(Latents(tmp_path, encode, 8).batches(schedule, 3))
+    assert sum(calls) == 8
+    assert all(torch.equal(a[0], b[0]) and a[1] == b[1] for a, b in zip(one[3:], other, strict=True))
+    for epoch in range(3):
+        seeds = [scene.seed for _, scenes in one[2 * epoch : 2 * epoch + 2] for scene in scenes]
+        assert sorted(seeds) == list(range(8))
+    assert one[0][0].shape == (4, 4, 4, 4)
+
+
+def test_clip_trains_and_loads_in_open_clip(tmp_path):
+    part = ClipPart(width=32, vision=8, text_layers=1, validation=4, seed=0)
+    train(part, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
+    figures = json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])
+    assert 0 <= figures["right_of_16"] <= 1
+    folder = f"local-dir:{tmp_path / 'export'}"
+    model, _, preprocess = open_clip.create_model_and_transforms(folder, require_pretrained=True)
+    texts = ["a bowl of apples", "pears"]
+    tokens = open_clip.get_tokenizer(folder)(texts)
+    assert torch.equal(tokens, part.tokens(texts))
+    with torch.no_grad():
+        assert model.encode_text(tokens).shape == (2, 32)
+        assert model.encode_image(preprocess(Image.new("RGB", (64, 64)))[None]).shape == (1, 32)
+
+
+def test_a_step_of_clip_holds_scenes_and_their_edits():
+    scenes = pairs(Schedule(steps=3, batch=16, rate=1e-3), 1)
+    captions = [scene.caption() for scene in scenes]
+    assert len(set(captions)) == len(captions) > 12
+    assert len({scene.seed for scene in scenes}) == 8
+    found = rivals(scenes[0])
+    assert len(found) == 16
+    assert len({each.caption() for each in found}) == 16
+    assert all(each.seed == scenes[0].seed for each in found)
+    assert {"vessel", "table", "wall", "fruits"} == {
+        name for each in found[1:] for name in ("vessel", "table", "wall", "fruits")
+        if getattr(each, name) != getattr(found[0], name)
+    }  # fmt: skip
