@@ -1,1 +1,1 @@
-"""Editors to compare with, over the same walk."""
+"""Editors to compare with, over the same program."""

@@ -7,7 +7,7 @@ reached; the official code puts it back one step too noisy. Several samples and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -15,22 +15,21 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from diffedit.mask import GivenMask
-from diffedit.sampling.ddim import add_noise, finish, step
+from diffedit.mask import GivenMask, MaskedEditor
+from diffedit.sampling.ddim import add_noise, ddim_step, decode_edits
 from diffedit.types import (
     Backbone,
-    BatchCall,
     Cond,
-    Edit,
+    CustomBatch,
     EditRequest,
     EditResult,
     Embed,
     Encode,
     Level,
-    Levels,
     Noise,
     Prediction,
-    Walk,
+    Program,
+    Schedule,
 )
 
 DRAWS = 13  # random numbers of one augmentation
@@ -39,6 +38,8 @@ DRAWS = 13  # random numbers of one augmentation
 @runtime_checkable
 class TextImage(Protocol):
     """A model that embeds texts and pictures in one space (`diffedit.networks.clip.OpenClip`)."""
+
+    hash: str  # names its weights
 
     @property
     def side(self) -> int:
@@ -63,7 +64,7 @@ class Guided(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BlendedDiffusion:
+class BlendedDiffusion(MaskedEditor):
     """CLIP-guided editing under the request's own mask, for backbones whose latents are pixels.
 
     Attributes:
@@ -86,9 +87,11 @@ class BlendedDiffusion:
         if self.augmentations < 1:
             raise ValueError(f"editor.augmentations = {self.augmentations}: at least one view is wanted")
 
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
         """The ratios share their noises: an edit at one ratio does not depend on which others are asked for."""
-        starts, image = levels.starts(ratios), request.image()
+        starts, image = schedule.start_levels(ratios), request.image()
         x0 = yield Encode(image)
         if x0.shape[1:] != image.shape:
             raise ValueError(
@@ -96,27 +99,34 @@ class BlendedDiffusion:
                 f"{tuple(x0.shape[1:])}: backbone=pixel_diffusion or stilllife_pixel"
             )
         (cond,) = yield Embed(("",))
-        mask = yield from self.mask.find(request, x0, cond, cond, levels, noise)
+        mask = yield from self.mask.find(request, x0, cond, cond, schedule, noise)
         text = self.clip.texts([request.target])[0]
 
         order, x = sorted(starts, reverse=True), x0[:0]
         for i in range(order[0], 0, -1):
             if i in starts:
-                x = torch.cat([x, add_noise(x0, noise.like(x0, "start"), levels[i])])
+                x = torch.cat([x, add_noise(x0, noise.randn_like(x0, "start"), schedule[i])])
             draws = self.draws(noise, i)
-            rows = [Guided(each, levels[i], cond, text, mask.latent[0], draws) for each in x]
-            answers = yield BatchCall(self.guide, rows, evaluations=1, edits=tuple(order[: len(x)]))
+            rows = [Guided(each, schedule[i], cond, text, mask.latent[0], draws) for each in x]
+            answers = yield CustomBatch(self.guide, rows, evaluations=1, edits=tuple(order[: len(x)]))
             clean, eps, push = (torch.stack(part) for part in zip(*answers, strict=True))
-            x = step(Prediction(clean, eps), levels[i], levels[i - 1], 1.0, noise.like(x0, f"step {i}"), push)
-            source = add_noise(x0, noise.like(x0, f"source {i - 1}"), levels[i - 1]) if i > 1 else x0
+            x = ddim_step(
+                Prediction(clean, eps), schedule[i], schedule[i - 1], 1.0, noise.randn_like(x0, f"step {i}"), push
+            )
+            source = add_noise(x0, noise.randn_like(x0, f"source {i - 1}"), schedule[i - 1]) if i > 1 else x0
             x = torch.where(mask.latent, x, source)
-        edits = yield from finish(dict(zip(order, x.split(1), strict=True)), ratios, starts)
-        pasted = [Edit(e.ratio, e.level, torch.where(mask.pixels, e.image.cpu(), image)) for e in edits]
-        return EditResult(pasted, mask.latent, pixels=mask.pixels, notes=mask.notes())
+        edits = yield from decode_edits(dict(zip(order, x.split(1), strict=True)), ratios, starts)
+        pasted = [replace(e, image=torch.where(mask.pixel_mask, e.image.cpu(), image)) for e in edits]
+        return EditResult(pasted, mask.latent, pixel_mask=mask.pixel_mask, metadata=mask.metadata())
+
+    @property
+    def networks(self) -> tuple[TextImage, ...]:
+        """Its guide."""
+        return (self.clip,)
 
     def draws(self, noise: Noise, level: int) -> Float[Tensor, "views numbers"]:
         """Uniform numbers in [0, 1] for each augmented view at this level."""
-        normal = noise.like(torch.zeros(1, self.augmentations - 1, DRAWS), f"augment {level}")[0]
+        normal = noise.randn_like(torch.zeros(1, self.augmentations - 1, DRAWS), f"augment {level}")[0]
         return torch.special.ndtr(normal)
 
     def guide(self, backbone: Backbone, rows: Sequence[Guided]) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -127,15 +137,15 @@ class BlendedDiffusion:
         x = torch.stack([row.x for row in rows]).detach().requires_grad_()
         mask, text = (torch.stack([row[k] for row in rows]).to(x.device) for k in (4, 3))
         sigma = x.new_tensor([row.level.sigma for row in rows])[:, None, None, None]
-        said = backbone.predict(x, [row.level for row in rows], [row.cond for row in rows])
-        seen = torch.where(mask, said.x0 * sigma + x * (1 - sigma), 0)
+        prediction = backbone.predict(x, [row.level for row in rows], [row.cond for row in rows])
+        seen = torch.where(mask, prediction.x0 * sigma + x * (1 - sigma), 0)
         views = augmented(F.adaptive_avg_pool2d(seen, self.clip.side), torch.stack([row.draws for row in rows]))
         embedded = self.clip.images((views.flatten(0, 1) + 1) / 2).unflatten(0, views.shape[:2])
         distance = spherical(embedded, text[:, None].to(embedded)).mean(1)
-        excess = (said.x0 - said.x0.clamp(-1, 1)).square().mean((1, 2, 3))
+        excess = (prediction.x0 - prediction.x0.clamp(-1, 1)).square().mean((1, 2, 3))
         loss = self.weight * distance.sum().to(x.device) + self.range_weight * excess.sum()
         (gradient,) = torch.autograd.grad(loss, x)
-        return list(zip(said.x0.detach(), said.eps.detach(), -gradient, strict=True))
+        return list(zip(prediction.x0.detach(), prediction.eps.detach(), -gradient, strict=True))
 
 
 def spherical(one: Float[Tensor, "... width"], other: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:

@@ -15,9 +15,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from diffedit.io.checks import check_choices
-from diffedit.mask import GivenMask, dilate
-from diffedit.sampling.ddim import Latents, Path, add_noise, denoise, finish
-from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
+from diffedit.mask import GivenMask, MaskedEditor, dilate
+from diffedit.sampling.ddim import Latents, Trajectory, add_noise, ddim_sample, decode_edits
+from diffedit.types import EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 LatentMask = Bool[Tensor, "1 1 h w"]
 
@@ -71,7 +71,7 @@ class Shrinking:
 
 
 @dataclass(frozen=True)
-class BlendedLatent:
+class BlendedLatent(MaskedEditor):
     """Editing under the request's own mask.
 
     Attributes:
@@ -105,45 +105,47 @@ class BlendedLatent:
         if self.blend == "before" and self.level == "departed":
             raise ValueError("editor.blend=before has departed from no level yet: take editor.level=matched")
 
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
         """The ratios share their noises: an edit at one ratio does not depend on which others are asked for."""
-        starts = levels.starts(ratios)
+        starts = schedule.start_levels(ratios)
         found = yield Encode(request.image(), spread=self.encode == "sample")
         x0 = found[:1]
         if self.encode == "sample":
-            x0 = x0 + found[1:] * noise.like(x0, "encode")
+            x0 = x0 + found[1:] * noise.randn_like(x0, "encode")
         target, empty = yield Embed((request.target, ""))
-        mask = yield from self.mask.find(request, x0, target, empty, levels, noise)
+        mask = yield from self.mask.find(request, x0, target, empty, schedule, noise)
 
-        source, masks = self.source(x0, levels, noise), self.shrink.masks(mask.latent)
+        source, masks = self.source(x0, schedule, noise), self.shrink.masks(mask.latent)
         put_back = self.put_back(sorted(starts, reverse=True), masks, source)
-        begin = {i: self.begin(x0, i, levels, noise) for i in starts}
+        begin = {i: self.begin(x0, i, schedule, noise) for i in starts}
         if self.blend == "before":
             begin = {i: torch.where(masks[self.shrink.of(0, i)], x, source(i)) for i, x in begin.items()}
-        edited = yield from denoise(begin, levels, target, empty, self.guidance, put_back)
-        edits = yield from finish(edited, ratios, starts)
-        return EditResult(edits, mask.latent, pixels=mask.pixels, notes=mask.notes())
+        edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, put_back)
+        edits = yield from decode_edits(edited, ratios, starts)
+        return EditResult(edits, mask.latent, pixel_mask=mask.pixel_mask, metadata=mask.metadata())
 
-    def begin(self, x0: Tensor, top: int, levels: Levels, noise: Noise) -> Tensor:
-        """The latent that the walk from this level starts with."""
-        start = noise.like(x0, "start")
-        pure = self.start == "pure" or (self.start == "noised_below_one" and top == len(levels) - 1)
-        return start if pure else add_noise(x0, start, levels[top])
+    def begin(self, x0: Tensor, top: int, schedule: Schedule, noise: Noise) -> Tensor:
+        """The latent that the program from this level starts with."""
+        start = noise.randn_like(x0, "start")
+        pure = self.start == "pure" or (self.start == "noised_below_one" and top == len(schedule) - 1)
+        return start if pure else add_noise(x0, start, schedule[top])
 
-    def source(self, x0: Tensor, levels: Levels, noise: Noise) -> Path:
+    def source(self, x0: Tensor, schedule: Schedule, noise: Noise) -> Trajectory:
         """`source(i)` is what is put back when level i is reached."""
 
         def at(i: int) -> Tensor:
             j = i + 1 if self.level == "departed" else i
             purpose = "start" if self.noise == "fixed" else f"source {j}"
-            return add_noise(x0, noise.like(x0, purpose), levels[j]) if j else x0
+            return add_noise(x0, noise.randn_like(x0, purpose), schedule[j]) if j else x0
 
         return at
 
     def put_back(
-        self, order: Sequence[int], masks: Sequence[LatentMask], source: Path
+        self, order: Sequence[int], masks: Sequence[LatentMask], source: Trajectory
     ) -> Callable[[Latents, int], Latents]:
-        """The blend of walks from the levels `order`, the highest first; each shrinks the mask over its own steps."""
+        """The blend of programs from the levels `order`, the highest first; each shrinks the mask over its own steps."""
         ahead = self.blend == "before"
 
         def blend(x: Latents, i: int) -> Latents:

@@ -8,42 +8,68 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffedit.types import Decode, Edit, EditRequest, EditResult, Encode, Levels, Noise, Walk
+from diffedit.types import (
+    NO_QUERIES,
+    BaseEditor,
+    Decode,
+    Edit,
+    EditRequest,
+    EditResult,
+    Encode,
+    Noise,
+    Program,
+    Schedule,
+    Variant,
+)
+
+
+class Bound(BaseEditor):
+    """Stands at the head of a table, and apart from the methods in a plot."""
+
+    is_bound = True
 
 
 @dataclass(frozen=True)
-class Copy:
+class Copy(Bound):
     """The input, returned: no change and no edit."""
 
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
-        """Asks no network."""
-        yield from ()
-        return everywhere(request.image(), ratios, levels)
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
+        """Without a query."""
+        yield from NO_QUERIES
+        return everywhere(request.image(), ratios, schedule)
 
 
 @dataclass(frozen=True)
-class RoundTrip:
+class RoundTrip(Bound):
     """The autoencoder's reconstruction of the input: what any method on its latents loses before it begins."""
 
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
         """Encode and decode."""
         latent = yield Encode(request.image())
         image = yield Decode(latent)
-        return everywhere(image[0], ratios, levels)
+        return everywhere(image[0], ratios, schedule)
 
 
 @dataclass(frozen=True)
-class Oracle:
-    """The counterfactual: the perfect edit, where the benchmark knows it."""
+class Oracle(Bound):
+    """The true edit (counterfactual), where the benchmark knows it."""
 
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
-        """Asks no network; a ValueError where there is no counterfactual."""
-        yield from ()
-        if request.counterfactual is None:
-            raise ValueError(f"request {request.id}: the benchmark knows no counterfactual, so there is no oracle")
-        return everywhere(request.counterfactual(), ratios, levels)
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
+        """Without a query; a ValueError where there is no counterfactual."""
+        yield from NO_QUERIES
+        if request.true_edit is None:
+            raise ValueError(f"request {request.id}: the benchmark knows no true edit, so there is no oracle")
+        return everywhere(request.true_edit(), ratios, schedule)
 
 
-def everywhere(image: Tensor, ratios: Sequence[float], levels: Levels) -> EditResult:
+def everywhere(image: Tensor, ratios: Sequence[float], schedule: Schedule) -> EditResult:
     """The same picture (3, H, W) at every ratio."""
-    return EditResult([Edit(ratio, level, image) for ratio, level in zip(ratios, levels.starts(ratios), strict=True)])
+    return EditResult(
+        [Edit(Variant(ratio), level, image) for ratio, level in zip(ratios, schedule.start_levels(ratios), strict=True)]
+    )

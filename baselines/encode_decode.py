@@ -4,30 +4,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffedit.io.checks import check_choices
-from diffedit.sampling.ddim import InversionLabel, denoise, finish, invert
-from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
+from diffedit.sampling.ddim import InversionTimestep, ddim_invert, ddim_sample, decode_edits
+from diffedit.types import BaseEditor, EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 
 @dataclass(frozen=True)
-class EncodeDecode:
+class EncodeDecode(BaseEditor):
     """The ablation without a mask.
 
     Attributes:
         guidance: classifier-free guidance of the decoding.
-        inversion_label: the network's time label on the way up, see `walk.invert`.
+        inversion_timestep: the timestep that the network is given on the way up, see `ddim_invert`.
     """
 
     guidance: float = 7.5
-    inversion_label: InversionLabel = "destination"
+    inversion_timestep: InversionTimestep = "destination"
 
     def __post_init__(self) -> None:
         check_choices(self)
 
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
         """One inversion for all ratios."""
-        starts = levels.starts(ratios)
+        starts = schedule.start_levels(ratios)
         x0 = yield Encode(request.image())
         target, empty = yield Embed((request.target, ""))
-        path = yield from invert(x0, levels, max(starts), empty, self.inversion_label)
-        edited = yield from denoise({i: path[i] for i in starts}, levels, target, empty, self.guidance)
-        return EditResult((yield from finish(edited, ratios, starts)))
+        path = yield from ddim_invert(x0, schedule, max(starts), empty, self.inversion_timestep)
+        edited = yield from ddim_sample({i: path[i] for i in starts}, schedule, target, empty, self.guidance)
+        return EditResult((yield from decode_edits(edited, ratios, starts)))

@@ -6,13 +6,13 @@ from functools import partial
 
 from torch import Tensor
 
-from diffedit.mask import Everywhere, GivenMask
-from diffedit.sampling.ddim import add_noise, denoise, finish, noised, put_back
-from diffedit.types import EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
+from diffedit.mask import Everywhere, GivenMask, MaskedEditor
+from diffedit.sampling.ddim import add_noise, blend_outside, ddim_sample, decode_edits, noising_trajectory
+from diffedit.types import EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 
 @dataclass(frozen=True)
-class SDEdit:
+class SDEdit(MaskedEditor):
     """The stochastic baseline.
 
     Attributes:
@@ -34,22 +34,24 @@ class SDEdit:
         if not 0 <= self.eta <= 1 or self.repeats < 1:
             raise ValueError(f"{self}: eta is in [0, 1], repeats at least 1")
 
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
         """The ratios share their noises: an edit at one ratio does not depend on which others are asked for."""
-        starts = levels.starts(ratios)
+        starts = schedule.start_levels(ratios)
         x0 = yield Encode(request.image())
         target, empty = yield Embed((request.target, ""))
-        mask = yield from self.mask.find(request, x0, target, empty, levels, noise)
+        mask = yield from self.mask.find(request, x0, target, empty, schedule, noise)
         edited = dict.fromkeys(starts, x0)
         for k in range(self.repeats):
-            start = noise.like(x0, f"start {k}")
-            begin = {i: add_noise(x, start, levels[i]) for i, x in edited.items()}
-            blend = put_back(mask.latent, noised(x0, start, levels))
+            start = noise.randn_like(x0, f"start {k}")
+            begin = {i: add_noise(x, start, schedule[i]) for i, x in edited.items()}
+            blend = blend_outside(mask.latent, noising_trajectory(x0, start, schedule))
             fresh = partial(self.fresh, noise, x0, k)
-            edited = yield from denoise(begin, levels, target, empty, self.guidance, blend, self.eta, fresh)
-        edits = yield from finish(edited, ratios, starts)
-        return EditResult(edits, mask.latent, pixels=mask.pixels, notes=mask.notes())
+            edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, blend, self.eta, fresh)
+        edits = yield from decode_edits(edited, ratios, starts)
+        return EditResult(edits, mask.latent, pixel_mask=mask.pixel_mask, metadata=mask.metadata())
 
     def fresh(self, noise: Noise, x0: Tensor, repeat: int, level: int) -> Tensor | None:
         """The noise of the update that leaves this level; None where eta = 0 wants none."""
-        return noise.like(x0, f"step {repeat} {level}") if self.eta else None
+        return noise.randn_like(x0, f"step {repeat} {level}") if self.eta else None

@@ -7,20 +7,28 @@ from typing import Literal
 from torch import Tensor
 
 from diffedit.io.checks import check_choices
-from diffedit.mask import ContrastMask, MaskFinder
-from diffedit.sampling.ddim import InversionLabel, Path, denoise, finish, invert, noised, put_back
-from diffedit.types import Cond, EditRequest, EditResult, Embed, Encode, Levels, Noise, Walk
+from diffedit.mask import ContrastMask, MaskedEditor, MaskFinder
+from diffedit.sampling.ddim import (
+    InversionTimestep,
+    Trajectory,
+    blend_outside,
+    ddim_invert,
+    ddim_sample,
+    decode_edits,
+    noising_trajectory,
+)
+from diffedit.types import Cond, EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 
 @dataclass(frozen=True)
-class DiffEdit:
+class DiffEdit(MaskedEditor):
     """Text-driven editing under a mask inferred by contrasting two texts (§3.2).
 
     Attributes:
         mask: who finds the mask: `ContrastMask` (the paper), `GivenMask` or `Everywhere`.
         start: `encode` takes the picture up by DDIM inversion (DiffEdit); `noise` adds noise to it instead, one noise
             for all levels (the ablation "DiffEdit w/o Encode").
-        inversion_label: the network's time label on the way up, see `walk.invert`.
+        inversion_timestep: the timestep that the network is given on the way up, see `ddim_invert`.
         reference: the text the mask is contrasted against: the request's `source`, the `empty` text, or `auto`, which
             is the source where the request has one.
         guidance: classifier-free guidance of the decoding; 5 on ImageNet, 7.5 with Stable Diffusion in the paper.
@@ -28,30 +36,32 @@ class DiffEdit:
 
     mask: MaskFinder = ContrastMask()
     start: Literal["encode", "noise"] = "encode"
-    inversion_label: InversionLabel = "destination"
+    inversion_timestep: InversionTimestep = "destination"
     reference: Literal["auto", "source", "empty"] = "auto"
     guidance: float = 7.5
 
     def __post_init__(self) -> None:
         check_choices(self)
 
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
         """All ratios share one encoding, one mask and one inversion, and decode together."""
-        starts = levels.starts(ratios)
+        starts = schedule.start_levels(ratios)
         x0 = yield Encode(request.image())
         target, reference, empty = yield Embed((request.target, self.reference_text(request), ""))
 
         # Step 1: the mask.
-        mask = yield from self.mask.find(request, x0, target, reference, levels, noise)
+        mask = yield from self.mask.find(request, x0, target, reference, schedule, noise)
 
         # Step 2: the picture at every level up to the highest start; unconditional, unguided.
-        path = yield from self.path(x0, max(starts), empty, levels, noise)
+        path = yield from self.path(x0, max(starts), empty, schedule, noise)
 
         # Step 3: guided decoding; after each update the outside is put back at the level just reached, x0 at the end.
-        begin, blend = {i: path(i) for i in starts}, put_back(mask.latent, path)
-        edited = yield from denoise(begin, levels, target, empty, self.guidance, blend)
-        edits = yield from finish(edited, ratios, starts)
-        return EditResult(edits, mask.latent, mask.contrast, mask.pixels, mask.notes())
+        begin, blend = {i: path(i) for i in starts}, blend_outside(mask.latent, path)
+        edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, blend)
+        edits = yield from decode_edits(edited, ratios, starts)
+        return EditResult(edits, mask.latent, mask.contrast_map, mask.pixel_mask, mask.metadata())
 
     def reference_text(self, request: EditRequest) -> str:
         """R, or "" for the empty reference; a ValueError where `source` is asked for and the request has none."""
@@ -59,9 +69,9 @@ class DiffEdit:
             raise ValueError(f"request {request.id}: editor.reference=source and the request has no source text")
         return "" if self.reference == "empty" else request.source or ""
 
-    def path(self, x0: Tensor, top: int, empty: Cond, levels: Levels, noise: Noise) -> Walk[Path]:
+    def path(self, x0: Tensor, top: int, empty: Cond, schedule: Schedule, noise: Noise) -> Program[Trajectory]:
         """The latents of the picture at levels 0 to `top`."""
         if self.start == "encode":
-            encoded = yield from invert(x0, levels, top, empty, self.inversion_label)
+            encoded = yield from ddim_invert(x0, schedule, top, empty, self.inversion_timestep)
             return encoded.__getitem__
-        return noised(x0, noise.like(x0, "start"), levels)
+        return noising_trajectory(x0, noise.randn_like(x0, "start"), schedule)

@@ -5,9 +5,9 @@ extreme values, rescale to [0, 1], threshold" and not by which rule, so every ru
 map is kept: `ContrastMask.binarise` makes another mask of it without the model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,9 @@ from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from diffedit.io.checks import check_choices, finite
+from diffedit.io.checks import check_choices, check_finite
 from diffedit.sampling.ddim import add_noise
-from diffedit.types import Cond, EditRequest, Levels, Noise, Predict, Walk
+from diffedit.types import NO_QUERIES, BaseEditor, Cond, EditRequest, Noise, Predict, Program, Schedule
 
 Map = Float[Tensor, "h w"]
 
@@ -27,10 +27,10 @@ class Mask(NamedTuple):
     """A mask on the latent grid (None: no mask), and what is behind it: a raw contrast map, or a mask in pixels."""
 
     latent: Bool[Tensor, "1 1 h w"] | None
-    contrast: Map | None = None
-    pixels: Bool[Tensor, "1 H W"] | None = None
+    contrast_map: Map | None = None
+    pixel_mask: Bool[Tensor, "1 H W"] | None = None
 
-    def notes(self) -> dict[str, str | float]:
+    def metadata(self) -> dict[str, str | float]:
         """Its area for the record, and a flag where it is empty or full: kept, but worth knowing.
 
         `lost` is a given mask that is not empty, and too thin to cover a place of the latent grid.
@@ -39,7 +39,7 @@ class Mask(NamedTuple):
             return {}
         area, flag = self.latent.float().mean().item(), ""
         if not self.latent.any():
-            flag = "empty" if self.pixels is None or not self.pixels.any() else "lost"
+            flag = "empty" if self.pixel_mask is None or not self.pixel_mask.any() else "lost"
         return {"mask_area": area, "mask_flag": "full" if self.latent.all() else flag}
 
 
@@ -47,17 +47,36 @@ class Mask(NamedTuple):
 class MaskFinder(Protocol):
     """What an editor asks for its mask."""
 
+    inputs: Collection[str]  # fields of a request that it calls
+    has_mask: bool  # whether it gives one
+
     def find(
-        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
-    ) -> Walk[Mask]:
+        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, schedule: Schedule, noise: Noise
+    ) -> Program[Mask]:
         """The mask of this request, whose picture has the latent x0."""
+
+
+class MaskedEditor(BaseEditor):
+    """What an editor declares whose field `mask` is a `MaskFinder`."""
+
+    mask: MaskFinder
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The picture, and what the finder calls."""
+        return frozenset({"image", *self.mask.inputs})
+
+    @property
+    def has_mask(self) -> bool:
+        """As its finder has one."""
+        return self.mask.has_mask
 
 
 # ------------------------------------------------------------------------------------- extreme values, and the rescale
 
 
 @runtime_checkable
-class Extremes(Protocol):
+class Outliers(Protocol):
     """A rule for extreme values: the bounds (low, high) that the map is clamped to and rescaled from, to [0, 1]."""
 
     def bounds(self, contrast: Map) -> tuple[float, float]:
@@ -76,7 +95,7 @@ class MeanClamp:
 
     def __post_init__(self) -> None:
         if not self.factor > 0:
-            raise ValueError(f"extremes.factor = {self.factor} is not positive")
+            raise ValueError(f"outliers.factor = {self.factor} is not positive")
 
     def bounds(self, contrast: Map) -> tuple[float, float]:
         """0 and factor * mean."""
@@ -98,7 +117,7 @@ class Quantile:
     def __post_init__(self) -> None:
         check_choices(self)
         if not 0.5 < self.q <= 1:
-            raise ValueError(f"extremes.q = {self.q} is outside (0.5, 1]")
+            raise ValueError(f"outliers.q = {self.q} is outside (0.5, 1]")
 
     def bounds(self, contrast: Map) -> tuple[float, float]:
         """0, or the lower quantile, and the upper one."""
@@ -108,7 +127,7 @@ class Quantile:
 
 
 @dataclass(frozen=True)
-class NoExtremes:
+class KeepOutliers:
     """Keep every value; rescale between the smallest and the largest."""
 
     def bounds(self, contrast: Map) -> tuple[float, float]:
@@ -116,9 +135,9 @@ class NoExtremes:
         return contrast.min().item(), contrast.max().item()
 
 
-def rescale(contrast: Map, extremes: Extremes) -> Map:
+def rescale(contrast: Map, outliers: Outliers) -> Map:
     """The map clamped and rescaled to [0, 1]; all 0 where it holds no contrast at all (equal texts, say)."""
-    low, high = extremes.bounds(contrast)
+    low, high = outliers.bounds(contrast)
     if not high > low:
         return torch.zeros_like(contrast)
     return ((contrast - low) / (high - low)).clamp(0, 1)
@@ -131,7 +150,7 @@ def rescale(contrast: Map, extremes: Extremes) -> Map:
 class Threshold(Protocol):
     """A rule that picks the value above which a rescaled map is edited."""
 
-    def of(self, rescaled: Map) -> float:
+    def value_for(self, rescaled: Map) -> float:
         """The threshold, in [0, 1]."""
 
 
@@ -145,7 +164,7 @@ class Fixed:
         if not 0 <= self.value < 1:
             raise ValueError(f"threshold.value = {self.value} is outside [0, 1): maps are rescaled to [0, 1]")
 
-    def of(self, rescaled: Map) -> float:
+    def value_for(self, rescaled: Map) -> float:
         """The value itself."""
         return self.value
 
@@ -154,7 +173,7 @@ class Fixed:
 class Otsu:
     """Otsu's threshold of each map: the split with the largest variance between its two sides."""
 
-    def of(self, rescaled: Map) -> float:
+    def value_for(self, rescaled: Map) -> float:
         """The threshold; 1 (nothing edited) for a map of one value."""
         values = rescaled.numpy()
         return 1.0 if values.min() == values.max() else float(threshold_otsu(values))
@@ -174,51 +193,54 @@ class ContrastMask:
     """DiffEdit's own mask (§3.2, step 1): where the noise estimates under target and reference text disagree.
 
     Attributes:
-        noises: n, how many noises the difference is averaged over.
-        strength: ratio of the noise added to the picture, 0.5 in the paper.
+        num_noises: n, how many noises the difference is averaged over.
+        noise_strength: ratio of the noise added to the picture, 0.5 in the paper.
         reduction: over channels, before the average over noises: `mean_abs` or `l2`.
-        extremes: the rule for extreme values.
+        outliers: the rule for extreme values.
         threshold: the rule for the threshold.
-        smooth: standard deviation of a Gaussian filter on the raw map, in latent pixels; 0 for none.
+        blur: standard deviation of a Gaussian filter on the raw map, in latent pixels; 0 for none.
         dilate: the mask grows by this many latent pixels in every direction (a square), after the threshold.
     """
 
-    noises: int = 10
-    strength: float = 0.5
+    num_noises: int = 10
+    noise_strength: float = 0.5
     reduction: Literal["mean_abs", "l2"] = "mean_abs"
-    extremes: Extremes = Quantile()
+    outliers: Outliers = Quantile()
     threshold: Threshold = Fixed()
-    smooth: float = 0.0
+    blur: float = 0.0
     dilate: int = 0
+
+    inputs: ClassVar = frozenset()
+    has_mask: ClassVar = True
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.noises < 1 or self.smooth < 0 or self.dilate < 0 or not 0 < self.strength <= 1:
-            raise ValueError(f"{self}: noises is at least 1, strength in (0, 1], smooth and dilate at least 0")
+        if self.num_noises < 1 or self.blur < 0 or self.dilate < 0 or not 0 < self.noise_strength <= 1:
+            raise ValueError(f"{self}: num_noises is at least 1, noise_strength in (0, 1], blur and dilate at least 0")
 
     def find(
-        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
-    ) -> Walk[Mask]:
+        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, schedule: Schedule, noise: Noise
+    ) -> Program[Mask]:
         """2 n unguided evaluations in one query.
 
         Guidance would scale the map by a constant (the unconditional terms cancel), and the rules do not see scale.
         """
-        n, level = self.noises, levels[levels.of(self.strength)]
-        x = add_noise(x0, noise.like(x0, "mask", n), level)
-        said = yield Predict(torch.cat([x, x]), level, (target,) * n + (reference,) * n)
-        difference = said.eps[:n] - said.eps[n:]
-        contrast = finite(REDUCTIONS[self.reduction](difference).mean(0).cpu(), "the contrast map")
+        n, level = self.num_noises, schedule[schedule.level_of(self.noise_strength)]
+        x = add_noise(x0, noise.randn_like(x0, "mask", n), level)
+        prediction = yield Predict(torch.cat([x, x]), level, (target,) * n + (reference,) * n)
+        difference = prediction.eps[:n] - prediction.eps[n:]
+        contrast = check_finite(REDUCTIONS[self.reduction](difference).mean(0).cpu(), "the contrast map")
         return Mask(self.binarise(contrast).to(x0.device), contrast)
 
     def binarise(self, contrast: Map) -> Bool[Tensor, "1 1 h w"]:
-        """The mask of a raw map: smooth, clamp and rescale, threshold, dilate."""
-        if self.smooth:
-            contrast = torch.from_numpy(gaussian_filter(contrast.numpy(), self.smooth, mode="nearest"))
-        rescaled = rescale(contrast, self.extremes)
-        return dilate(rescaled > self.threshold.of(rescaled), self.dilate)
+        """The mask of a raw map: blur, clamp and rescale, threshold, dilate."""
+        if self.blur:
+            contrast = torch.from_numpy(gaussian_filter(contrast.numpy(), self.blur, mode="nearest"))
+        rescaled = rescale(contrast, self.outliers)
+        return dilate(rescaled > self.threshold.value_for(rescaled), self.dilate)
 
 
-Cover = Literal["area", "any", "nearest", "corner"]
+Downsample = Literal["area", "any", "nearest", "corner"]
 
 
 @dataclass(frozen=True)
@@ -228,61 +250,71 @@ class GivenMask:
     Pixels of 0.5 and more are edited (a soft edge is cut there). A latent place covers a block of pixels:
 
     Attributes:
-        cover: `area` edits it when more than half of its pixels are edited, `any` when a single one is, `nearest` when
+        downsample: `area` edits it when more than half of its pixels are edited, `any` when a single one is, `nearest` when
             the one at its centre is (Pillow's NEAREST, the official code of Blended Latent Diffusion), `corner` when
             its upper left one is (PyTorch's nearest: diffusers).
         dilate: growth in latent pixels, as in `ContrastMask`.
         which: the mask `given` with the request, or the `oracle`: where the perfect edit differs from the picture.
     """
 
-    cover: Cover = "area"
+    downsample: Downsample = "area"
     dilate: int = 0
     which: Literal["given", "oracle"] = "given"
+
+    has_mask: ClassVar = True
 
     def __post_init__(self) -> None:
         check_choices(self)
         if self.dilate < 0:
             raise ValueError(f"{self}: dilate is at least 0")
 
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The mask that it takes."""
+        return frozenset({"mask" if self.which == "given" else "true_mask"})
+
     def find(
-        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
-    ) -> Walk[Mask]:
+        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, schedule: Schedule, noise: Noise
+    ) -> Program[Mask]:
         """No evaluation; a ValueError where the request has no such mask."""
-        load = request.mask if self.which == "given" else request.oracle_mask
+        yield from NO_QUERIES
+        load = request.mask if self.which == "given" else request.true_mask
         if load is None:
             name = "a given mask" if self.which == "given" else "the oracle's mask"
             raise ValueError(f"request {request.id}: the editor wants {name} and the request has none")
         pixels = load() >= 0.5
-        latent = dilate(to_latent_grid(pixels, x0.shape[-2:], self.cover), self.dilate)
+        latent = dilate(to_latent_grid(pixels, x0.shape[-2:], self.downsample), self.dilate)
         if self.dilate:  # the growth is meant for the pixels too
             pixels = pixels | (F.interpolate(latent.float(), pixels.shape[-2:])[0] > 0)
-        return Mask(latent.to(x0.device), pixels=pixels)
-        yield  # a walk, though it asks nothing
+        return Mask(latent.to(x0.device), pixel_mask=pixels)
 
 
 @dataclass(frozen=True)
 class Everywhere:
     """No mask: the whole picture may change."""
 
+    inputs: ClassVar = frozenset()
+    has_mask: ClassVar = False
+
     def find(
-        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, levels: Levels, noise: Noise
-    ) -> Walk[Mask]:
-        """None."""
+        self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, schedule: Schedule, noise: Noise
+    ) -> Program[Mask]:
+        """Without a query."""
+        yield from NO_QUERIES
         return Mask(None)
-        yield  # a walk, though it asks nothing
 
 
 def to_latent_grid(
-    pixels: Bool[Tensor, "1 H W"], grid: tuple[int, int] | torch.Size, cover: Cover = "area"
+    pixels: Bool[Tensor, "1 H W"], grid: tuple[int, int] | torch.Size, downsample: Downsample = "area"
 ) -> Bool[Tensor, "1 1 h w"]:
     """A pixel mask on the latent grid; see `GivenMask` for the rule."""
     full = pixels.float()[None]
-    match cover:
+    match downsample:
         case "nearest":
             return F.interpolate(full, tuple(grid), mode="nearest-exact") > 0
         case "corner":
             return F.interpolate(full, tuple(grid), mode="nearest") > 0
-    return F.adaptive_avg_pool2d(full, tuple(grid)) > {"area": 0.5, "any": 0.0}[cover]
+    return F.adaptive_avg_pool2d(full, tuple(grid)) > {"area": 0.5, "any": 0.0}[downsample]
 
 
 def dilate(mask: Bool[Tensor, "h w"] | Bool[Tensor, "1 1 h w"], by: int) -> Bool[Tensor, "1 1 h w"]:

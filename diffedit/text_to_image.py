@@ -1,4 +1,4 @@
-"""Pictures from texts, by the levels, walk and engine of the edits: the input of benchmarks of generated images."""
+"""Pictures from texts, by the schedule, program and engine of the edits: the input of benchmarks of generated images."""
 
 import hashlib
 import json
@@ -14,24 +14,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.engine.engine import BatchSizes, Engine
-from diffedit.io.files import located
-from diffedit.sampling.ddim import denoise, finish
+from diffedit.io.files import resolve_path
+from diffedit.sampling.ddim import ddim_sample, decode_edits
 from diffedit.sampling.noise import RequestNoise
-from diffedit.types import EditResult, Embed, Levels, Noise, Walk
+from diffedit.types import EditResult, Embed, Noise, Program, Schedule
 
 
-def sample(text: str, like: Tensor, levels: Levels, noise: Noise, guidance: float) -> Walk[EditResult]:
+def sample(text: str, like: Tensor, schedule: Schedule, noise: Noise, guidance: float) -> Program[EditResult]:
     """DDIM from pure noise of the shape `like` (1, c, h, w), under classifier-free guidance."""
-    top = len(levels) - 1
+    top = len(schedule) - 1
     target, empty = yield Embed((text, ""))
-    x = noise.like(like, "sample") * levels[top].sigma
-    latents = yield from denoise({top: x}, levels, target, empty, guidance)
-    return EditResult((yield from finish(latents, [1.0], [top])))
+    x = noise.randn_like(like, "sample") * schedule[top].sigma
+    latents = yield from ddim_sample({top: x}, schedule, target, empty, guidance)
+    return EditResult((yield from decode_edits(latents, [1.0], [top])))
 
 
 @dataclass(frozen=True)
-class Sampler:
-    """Draws one picture a text. The model is loaded when it is first needed.
+class TextToImage:
+    """Bootstrap one picture a text. The model is loaded when it is first needed.
 
     Attributes:
         backbone: its config (`_target_` and settings).
@@ -56,7 +56,9 @@ class Sampler:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=dict).encode())
         if path := self.backbone.get("path"):
             files = [
-                file for file in sorted(located(path).rglob("*")) if file.suffix in (".safetensors", ".json", ".txt")
+                file
+                for file in sorted(resolve_path(path).rglob("*"))
+                if file.suffix in (".safetensors", ".json", ".txt")
             ]
             for file in files:
                 digest.update(hashed(file, file.stat().st_mtime_ns))
@@ -65,23 +67,23 @@ class Sampler:
     def __call__(self, texts: Mapping[str, str]) -> Iterator[tuple[str, Float[Tensor, "3 H W"]]]:
         """(id, picture) for each id and text, as they get ready; raises what went wrong with one."""
         backbone = instantiate(dict(self.backbone), _convert_="all")
-        levels, side = backbone.levels(self.steps), backbone.resolution
+        schedule, side = backbone.schedule(self.steps), backbone.resolution
         with torch.no_grad():
             like = backbone.encode(torch.zeros(1, 3, side, side))
         engine = Engine(backbone, BatchSizes(self.batch, 1, min(self.batch, 4), 16))
-        walks: Iterator[Any] = (
-            (name, sample(text, like, levels, RequestNoise(self.seed, name), self.guidance))
+        programs: Iterator[Any] = (
+            (name, sample(text, like, schedule, RequestNoise(self.seed, name), self.guidance))
             for name, text in texts.items()
         )
         try:
-            for outcome in engine.run(walks, len(texts), 1):
+            for outcome in engine.run(programs, len(texts), 1):
                 if outcome.error is not None:
                     raise outcome.error
                 yield outcome.id, outcome.result.edits[0].image
         except RuntimeError as error:
             if isinstance(error.__cause__, torch.OutOfMemoryError):
                 raise RuntimeError(
-                    f"out of memory while drawing: lower benchmark.sampler.batch ({self.batch})"
+                    f"out of memory while drawing: lower benchmark.text_to_image.batch ({self.batch})"
                 ) from error
             raise
 

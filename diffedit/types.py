@@ -1,19 +1,19 @@
-"""The words everything here is written in: requests, queries, answers, and the protocols. Read this first.
+"""The words everything here is written in: requests, variants, queries, and the protocols. Read this first.
 
-A method (`Editor`) is a generator for one request. It yields queries to the networks and is sent the answers; what it
-returns is an `EditResult`. Who answers is not its business: `diffedit.engine.engine` batches the queries of many walks,
-`diffedit.engine.queries.drive` runs one walk alone.
+A method (`Editor`) is a generator for one request: a `Program`. It yields queries to the networks and is sent the
+answers; what it returns is an `EditResult`. Who answers is not its business: `diffedit.engine` batches the queries of
+many programs, `diffedit.engine.queries.run_alone` runs a single one.
 
 Everywhere: images are float tensors in [0, 1], channels first, RGB; a mask is 1 (white) where the picture may change;
 a latent at a noise level is x = alpha * x0 + sigma * eps; level 0 is clean, level N (the number of steps) the noisiest.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -21,41 +21,63 @@ Cond = Any
 """What a backbone makes of one text (an embedding, a class index)."""
 
 
-class Level(NamedTuple):
-    """One noise level, and the time label that the network is given there."""
-
-    alpha: float
-    sigma: float
-    label: float
-
-
-class Prediction(NamedTuple):
-    """What the denoiser says of k latents, free of its parameterisation: x = alpha * x0 + sigma * eps."""
-
-    x0: Float[Tensor, "k c h w"]
-    eps: Float[Tensor, "k c h w"]
+# ------------------------------------------------------------------------------------------------ requests and results
 
 
 @dataclass(frozen=True)
 class EditRequest:
-    """One picture to edit. Loading happens inside the walk, so that a bad file fails its own request only."""
+    """One picture to edit. Loading happens inside the program, so that a bad file fails its own request only."""
 
     id: str  # unique in its benchmark; names the files and seeds the noise
     image: Callable[[], Float[Tensor, "3 H W"]]
     target: str  # the text that the result shall show, Q in the paper
     source: str | None = None  # the text that describes the picture, R, where one is known
     mask: Callable[[], Float[Tensor, "1 H W"]] | None = None  # a given mask, where there is one
-    oracle_mask: Callable[[], Float[Tensor, "1 H W"]] | None = None  # where the perfect edit differs, where it is known
+    true_mask: Callable[[], Float[Tensor, "1 H W"]] | None = None  # where the true edit differs, where it is known
     origin: str = ""  # names the picture and the mask; a run is not resumed with another
     label: str = ""  # target class, where the benchmark has classes
-    counterfactual: Callable[[], Float[Tensor, "3 H W"]] | None = None  # the perfect edit, where it is known
+    true_edit: Callable[[], Float[Tensor, "3 H W"]] | None = None  # the counterfactual, where it is known
+    ground_truth: Any = None  # what else the benchmark knows of the edit, for metrics of its own domain
+    extras: Mapping[str, Any] = field(default_factory=dict)  # a benchmark's own fields, for methods that know them
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What was made of a picture: an edit at one strength of its method, or nothing (`UNEDITED`).
+
+    Its text, `ratio=0.5` or `unedited`, is its key in records and tables.
+
+    Attributes:
+        strength: how far the method goes; None where it has no such number.
+        name: what the method calls its strength: `ratio`, the encoding ratio r, for DiffEdit and its baselines.
+    """
+
+    strength: float | None
+    name: str = "ratio"
+
+    def __str__(self) -> str:
+        return self.name if self.strength is None else f"{self.name}={self.strength!r}"
+
+    @property
+    def folder(self) -> str:
+        """Of its pictures in a run directory: the number alone for a ratio."""
+        return f"{self.strength:g}" if self.name == "ratio" else str(self)
+
+    @classmethod
+    def parse(cls, text: str) -> "Variant":
+        """The variant of a text that `str` gave."""
+        name, equals, strength = text.partition("=")
+        return cls(float(strength) if equals else None, name)
+
+
+UNEDITED = Variant(None, "unedited")
 
 
 @dataclass(frozen=True)
 class Edit:
     """One edited picture; its decoding began at `level` = round(ratio * N)."""
 
-    ratio: float
+    variant: Variant
     level: int
     image: Float[Tensor, "3 H W"]
     sample: int = 0  # which of several it is, and what ranked it
@@ -64,14 +86,32 @@ class Edit:
 
 @dataclass(frozen=True)
 class EditResult:
-    """What a walk returns: an edit per ratio, in the order asked for, and what they share."""
+    """What a program returns: an edit a strength, in the order asked for, and what they share."""
 
     edits: list[Edit]
     mask: Bool[Tensor, "1 1 h w"] | None = None  # on the latent grid; None for a method without one
-    contrast: Float[Tensor, "h w"] | None = None  # the raw map behind an inferred mask, before any rule
-    pixels: Bool[Tensor, "1 H W"] | None = None  # the mask in pixels, where it was given so
-    notes: Mapping[str, str | float] = field(default_factory=dict)  # small facts for the record
-    samples: "Sequence[EditResult]" = ()  # all of them, where there are several; `edits` are the best of each ratio
+    contrast_map: Float[Tensor, "h w"] | None = None  # the raw map behind an inferred mask, before any rule
+    pixel_mask: Bool[Tensor, "1 H W"] | None = None  # the mask in pixels, where it was given so
+    metadata: Mapping[str, str | float] = field(default_factory=dict)  # small facts for the record
+    samples: "Sequence[EditResult]" = ()  # all of them, where there are several; `edits` are the best of each strength
+
+
+# ------------------------------------------------------------------------------------------------------------- queries
+
+
+class Level(NamedTuple):
+    """One noise level, and the timestep that the network is given there."""
+
+    alpha: float
+    sigma: float
+    timestep: float
+
+
+class Prediction(NamedTuple):
+    """What the denoiser estimates of k latents, free of its parameterisation: x = alpha * x0 + sigma * eps."""
+
+    x0: Float[Tensor, "k c h w"]
+    eps: Float[Tensor, "k c h w"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,14 +150,14 @@ class Predict:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class Custom:
     """Ask for `fn(backbone)`, run alone and with gradients on: for what cannot be batched."""
 
     fn: Callable[["Backbone"], Any]
 
 
 @dataclass(frozen=True, eq=False)
-class BatchCall:
+class CustomBatch:
     """Ask for the answers of `fn(backbone, rows)`, one a row, with gradients on; rows of equal `fn` come together."""
 
     fn: Callable[["Backbone", Sequence[Any]], Sequence[Any]]
@@ -126,41 +166,49 @@ class BatchCall:
     edits: tuple[int, ...] = ()  # as in `Predict`
 
 
-Query = Encode | Decode | Embed | Predict | Call | BatchCall
-Walk = Generator[Query, Any, T]
+Query = Encode | Decode | Embed | Predict | Custom | CustomBatch
+Program = Generator[Query, Any, T]
 """A computation for one request that yields queries, is sent their answers and returns a T. `yield from` composes."""
+
+NO_QUERIES: tuple[Query, ...] = ()
+"""`yield from NO_QUERIES` makes a program of a function that asks nothing."""
+
+
+# ----------------------------------------------------------------------------------------------------------- protocols
 
 
 @runtime_checkable
 class Noise(Protocol):
-    """Where a walk's randomness comes from (`diffedit.sampling.noise.RequestNoise`)."""
+    """Where a program's randomness comes from (`diffedit.sampling.noise.RequestNoise`)."""
 
-    def like(self, x: Tensor, purpose: str, count: int = 1) -> Tensor:
+    def randn_like(self, x: Tensor, purpose: str, count: int = 1) -> Tensor:
         """`count` standard normal samples of the shape x[0]; the same purpose always gives the same ones."""
 
 
 @runtime_checkable
-class Levels(Protocol):
-    """The noise levels of a run (`diffedit.sampling.schedule.NoiseLevels`): N + 1 of them."""
+class Schedule(Protocol):
+    """The noise levels of a run (`diffedit.sampling.schedule.NoiseSchedule`): N + 1 of them."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int, /) -> Level: ...
 
-    def of(self, ratio: float) -> int:
+    def level_of(self, ratio: float) -> int:
         """The level at which an edit of this ratio starts."""
 
-    def starts(self, ratios: Sequence[float]) -> list[int]:
+    def start_levels(self, ratios: Sequence[float]) -> list[int]:
         """The start levels of several ratios, all different."""
 
 
 @runtime_checkable
 class Backbone(Protocol):
-    """The networks behind a walk. Every method answers a batch; no row's answer may depend on the other rows."""
+    """The networks behind a program. Every method answers a batch; no row's answer may depend on the other rows."""
 
     resolution: int  # side of the square images, in pixels
+    fingerprint: str  # tells these weights from others: a run is not resumed with another
+    decoder: nn.Module | None  # what `render` runs; None where there is none to be trained
 
-    def levels(self, steps: int) -> Levels:
+    def schedule(self, steps: int) -> Schedule:
         """`steps` noise levels above the clean one, on the model's own schedule."""
 
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
@@ -172,6 +220,11 @@ class Backbone(Protocol):
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Images, clipped to [0, 1]."""
 
+    def render(
+        self, latents: Float[Tensor, "b c h w"], weights: Mapping[str, Tensor] | None = None
+    ) -> Float[Tensor, "b 3 H W"]:
+        """Images, not clipped, differentiable, by these weights of the decoder (None: its own)."""
+
     def embed(self, texts: Sequence[str]) -> list[Cond]:
         """One condition a text."""
 
@@ -180,18 +233,46 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
-class Editor(Protocol):
-    """A method: a frozen dataclass whose fields are its settings."""
+class Network(Protocol):
+    """A frozen network beside the backbone."""
 
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
-        """Walk one request down from the level of each ratio."""
+    hash: str  # names its weights and whatever else decides what it answers
+
+
+@runtime_checkable
+class Editor(Protocol):
+    """A method: a frozen dataclass whose fields are its settings. `BaseEditor` has the usual declarations."""
+
+    inputs: Collection[str]  # fields of a request that it calls, to be loaded ahead
+    networks: tuple[Network, ...]  # beside the backbone: part of a run's identity
+    has_mask: bool  # whether its results have one
+    is_bound: bool  # floor or ceiling of a table rather than a method
+    strength_name: str  # what the numbers that it is called with are: `ratio`
+
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
+        """Edit one request at each strength."""
+
+
+class BaseEditor:
+    """What most editors declare: they read the picture, ask no other network, and have no mask."""
+
+    inputs: Collection[str] = frozenset({"image"})
+    networks: tuple[Network, ...] = ()
+    has_mask: bool = False
+    is_bound: bool = False
+    strength_name: str = "ratio"
 
 
 @runtime_checkable
 class Benchmark(Protocol):
-    """A source of edit requests with unique ids, in a fixed order."""
+    """A source of edit requests with unique ids, in a fixed order. `eval.benchmarks.base` has the usual declarations."""
 
     version: str  # changes whenever the requests would
+    domain: str | None  # what its pictures are of, where some networks know nothing else
+    path_keys: Collection[str]  # settings that say where files lie, which runs' names leave out
+    fingerprint: str  # names what decides the pictures beside the settings (a model that draws them); "" for nothing
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The requests, their images square at this resolution."""

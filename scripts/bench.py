@@ -1,4 +1,4 @@
-"""Where the time of a run goes: inside the networks, or outside in batching, walks and masks."""
+"""Where the time of a run goes: inside the networks, or outside in batching, programs and masks."""
 
 import argparse
 import tempfile
@@ -50,15 +50,15 @@ def engine(args: argparse.Namespace) -> None:
     tiny = TinyPipeline((64, 128, 192), (24, 48, 96), latent=16, width=128, tokens=77)
     with tempfile.TemporaryDirectory() as folder:
         backbone = StableDiffusion(str(tiny.write(folder)))
-    levels, side, editor = backbone.levels(args.steps), backbone.resolution, DiffEdit()
+    schedule, side, editor = backbone.schedule(args.steps), backbone.resolution, DiffEdit()
     images = torch.rand(args.requests, 3, side, side, generator=torch.Generator().manual_seed(0))
     asks = [EditRequest(str(i), lambda i=i: images[i], f"picture {i}", "a picture") for i in range(args.requests)]
     runner = Engine(backbone, BatchSizes(predict=args.batch, encode=4, decode=8, embed=8), progress=args.progress)
-    walks = [(ask.id, editor(ask, RATIOS, levels, RequestNoise(0, ask.id))) for ask in asks]
+    programs = [(ask.id, editor(ask, RATIOS, schedule, RequestNoise(0, ask.id))) for ask in asks]
     seconds = clock(backbone)
 
     began = time.perf_counter()
-    outcomes = list(runner.run(walks, len(walks), len(RATIOS)))
+    outcomes = list(runner.run(programs, len(programs), len(RATIOS)))
     wall = time.perf_counter() - began
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
@@ -68,7 +68,7 @@ def engine(args: argparse.Namespace) -> None:
         f"DiffEdit, {args.requests} images x {len(RATIOS)} ratios, {args.steps} steps; UNet 64-128-192 on 16 x 16 "
         f"latents, batch {args.batch}, {backbone.device}, {torch.get_num_threads()} threads"
     )
-    print(f"{evaluations} evaluations ({evaluations / len(walks):g} an image), {evaluations / wall:.0f} a second")
+    print(f"{evaluations} evaluations ({evaluations / len(programs):g} an image), {evaluations / wall:.0f} a second")
     for name, part in seconds.items():
         print(f"  {name:13s} {part:7.2f} s  {part / wall:6.1%}")
     outside = wall - sum(seconds.values())

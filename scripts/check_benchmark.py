@@ -35,7 +35,7 @@ def wanted(benchmark: Any) -> tuple[list[File], list[tuple[Path | None, File]]]:
             pictures.setdefault(picture, File(request.id, picture, request.image))
         others += [
             (picture, File(request.id, load.path, load))
-            for load in (request.mask, request.oracle_mask, request.counterfactual)
+            for load in (request.mask, request.true_mask, request.true_edit)
             if isinstance(getattr(load, "path", None), Path)
         ]
     return list(pictures.values()), others
@@ -83,8 +83,8 @@ def report(count: int, faults: dict[str, list[str]], unit: str, show: int) -> in
 @hydra.main(version_base="1.3", config_path="../conf", config_name="check_benchmark")
 def main(cfg: DictConfig) -> None:
     """Pictures first, then the masks of those that are fine; exit with 1 where something is not."""
-    if "draw_missing" in cfg.benchmark:
-        cfg.benchmark.draw_missing = False  # to look is not to draw
+    if "generate_missing" in cfg.benchmark:
+        cfg.benchmark.generate_missing = False  # to look is not to draw
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     pictures, others = wanted(benchmark)
     log.info("%s: %d requests", type(benchmark).__name__, len(benchmark))

@@ -9,7 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # its modules lie in scripts/train
 
-from diffedit.io.files import located
+from diffedit.io.files import resolve_path
 from eval.stilllife.train import exam
 
 EXAMPLE = "example: python scripts/check_stilllife.py --count 256"
@@ -28,7 +28,7 @@ def main() -> None:
     for path in filter(None, (args.out, args.sheet)):
         path.parent.mkdir(parents=True, exist_ok=True)
     names = ("stilllife", "stilllife_features", "stilllife_clip", "stilllife_pixel")
-    model, features, clip, pixel = (located(Path(args.weights) / name) for name in names)
+    model, features, clip, pixel = (resolve_path(Path(args.weights) / name) for name in names)
     with torch.no_grad():
         found = {
             "autoencoder": exam.autoencoder(model, args.count),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffedit.io.files import located
+from diffedit.io.files import resolve_path
 
 DEMO = Path("demo")
 EDITORS = ("diffedit", "diffedit_no_encode", "encode_decode", "sdedit")
@@ -30,7 +30,7 @@ def show(*command: str) -> None:
 def name() -> str:
     """Of the runs: other settings or weights are other runs."""
     digest = hashlib.sha256(repr((SETTINGS, BENCHMARKS)).encode())
-    for path in sorted(located("weights/stilllife").rglob("*.safetensors")):
+    for path in sorted(resolve_path("weights/stilllife").rglob("*.safetensors")):
         digest.update(path.read_bytes())
     return f"demo-{digest.hexdigest()[:8]}"
 

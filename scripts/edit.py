@@ -12,11 +12,11 @@ from PIL import Image
 
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.io.files import file_name
-from diffedit.io.images import ImageFile, MaskFile, to_picture
+from diffedit.io.images import ImageFile, MaskFile, to_pil
 from diffedit.mask import GivenMask
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import ratio_list
-from diffedit.stages.pipeline import staged
+from diffedit.stages.pipeline import build_pipeline
 from diffedit.types import EditRequest, EditResult
 from eval.reporting.contact_sheet import heat, overlay, sheet
 
@@ -28,17 +28,17 @@ def main(cfg: DictConfig) -> None:
     """Edit the picture of the command line."""
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     ratios = ratio_list(cfg.ratios)
-    method = staged(cfg)
+    method = build_pipeline(cfg)
     if cfg.mask and not isinstance(getattr(method.editor, "mask", None), GivenMask):
         raise ValueError("a mask is given and the editor does not use it: add editor/mask=given, or drop mask=")
     backbone = instantiate(cfg.backbone, _convert_="all")
     method.check(backbone)
-    levels = backbone.levels(cfg.steps)
+    schedule = backbone.schedule(cfg.steps)
     request = given(cfg, backbone.resolution) if cfg.image else from_benchmark(cfg, backbone.resolution)
 
-    walk = method(request, ratios, levels, RequestNoise(cfg.seed, request.id))
+    program = method(request, ratios, schedule, RequestNoise(cfg.seed, request.id))
     engine = Engine(backbone, BatchSizes(**cfg.engine.batch), progress=cfg.engine.progress)
-    (outcome,) = engine.run([(request.id, walk)], total=1, edits=len(ratios))
+    (outcome,) = engine.run([(request.id, program)], total=1, edits=len(ratios))
     if outcome.error is not None:
         raise outcome.error
     out = Path(cfg.out)
@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> None:
     for name, picture in pictures(request, outcome.result).items():
         picture.save(out / f"{file_name(request.id)}_{name}.png")
     log.info("%s: %d network evaluations, %.1f s", out, outcome.evaluations.total(), outcome.seconds)
-    if flag := outcome.result.notes.get("mask_flag"):
+    if flag := outcome.result.metadata.get("mask_flag"):
         log.warning("the mask is %s", flag)
 
 
@@ -69,37 +69,39 @@ def from_benchmark(cfg: DictConfig, side: int) -> EditRequest:
         raise ValueError(f"request = {cfg.request}: the benchmark has {len(benchmark)} requests, counted from 0")
     request = next(islice(benchmark.requests(side), cfg.request, None))
     if cfg.target is not None:
-        request = replace(request, target=str(cfg.target), counterfactual=None, mask=None, oracle_mask=None)
+        request = replace(request, target=str(cfg.target), true_edit=None, mask=None, true_mask=None)
     return request if cfg.source is None else replace(request, source=str(cfg.source))
 
 
 def pictures(request: EditRequest, result: EditResult) -> dict[str, Image.Image]:
     """What to write, by name; the sheet holds the others."""
     image = request.image()
-    row = [("input", to_picture(image))]
+    row = [("input", to_pil(image))]
     found = {}
-    if result.contrast is not None:
-        found["map"] = heat(result.contrast, image.shape[-1])
+    if result.contrast_map is not None:
+        found["map"] = heat(result.contrast_map, image.shape[-1])
         row.append(("contrast map", found["map"]))
     if result.mask is not None:
         found["mask"] = Image.fromarray(result.mask[0, 0].cpu().numpy()).convert("L").resize(image.shape[-2:], 0)
         found["overlay"] = overlay(image, result.mask)
-        row.append((f"mask, {result.notes['mask_area']:.0%}", found["overlay"]))
+        row.append((f"mask, {result.metadata['mask_area']:.0%}", found["overlay"]))
     for edit in result.edits:
-        found[f"r{edit.ratio:g}"] = to_picture(edit.image)
-        row.append((f"r = {edit.ratio:g}", found[f"r{edit.ratio:g}"]))
-    if request.counterfactual is not None:
-        row.append(("exact answer", to_picture(request.counterfactual())))
+        found[f"r{edit.variant.strength:g}"] = to_pil(edit.image)
+        row.append((f"r = {edit.variant.strength:g}", found[f"r{edit.variant.strength:g}"]))
+    if request.true_edit is not None:
+        row.append(("exact answer", to_pil(request.true_edit())))
     rows = [row, *(sample_row(k, sample) for k, sample in enumerate(result.samples))]
     for k, sample in enumerate(result.samples):
-        found |= {f"r{edit.ratio:g}_sample{k}": to_picture(edit.image) for edit in sample.edits}
+        found |= {f"r{edit.variant.strength:g}_sample{k}": to_pil(edit.image) for edit in sample.edits}
     title = f"{request.source} -> {request.target}" if request.source else request.target
     return found | {"sheet": sheet(rows, title)}
 
 
 def sample_row(k: int, sample: EditResult) -> list[tuple[str, Image.Image]]:
     """One sample at every ratio, with what ranked it."""
-    return [(f"sample {k}, r = {edit.ratio:g}: {edit.score:.3f}", to_picture(edit.image)) for edit in sample.edits]
+    return [
+        (f"sample {k}, r = {edit.variant.strength:g}: {edit.score:.3f}", to_pil(edit.image)) for edit in sample.edits
+    ]
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 from rich.table import Table
 
-from diffedit.io.files import located
+from diffedit.io.files import resolve_path
 from eval.reporting.collect import collect, comparable
 from eval.reporting.curves import curves, save
 from eval.reporting.tables import BOUNDS, methods, points, published
-from eval.scoring.bootstrap import Draws, compare
+from eval.scoring.bootstrap import Bootstrap, compare
 from eval.scoring.score import find, per_image
 
 log = logging.getLogger("plot")
@@ -50,7 +50,7 @@ def compared(
         return None
     mine = facts.pop(ours)
     labels = mine[0].index.get_level_values("label")
-    draws = Draws(len(labels), list(labels) if all(labels) else None, resamples, seed)
+    draws = Bootstrap(len(labels), list(labels) if all(labels) else None, resamples, seed)
     table = Table(title=f"{figure} at equal {match}: {ours} - other (95 % paired bootstrap)", title_justify="left")
     for column in COLUMNS:
         table.add_column(
@@ -92,7 +92,7 @@ def several(names: str | ListConfig) -> list[str]:
 @hydra.main(version_base="1.3", config_path="../conf", config_name="plot")
 def main(cfg: DictConfig) -> None:
     """A plot for each benchmark and pair of metrics, a comparison for each benchmark and compared figure."""
-    others = published(located(cfg.published)) if cfg.published else None
+    others = published(resolve_path(cfg.published)) if cfg.published else None
     scores = collect(find(cfg.run))
     if scores.empty:
         raise FileNotFoundError(f"run = {cfg.run}: none of them is scored; do it by scripts/score.py")

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
-from diffedit.io.files import located, write
+from diffedit.io.files import resolve_path, write
 from diffedit.io.tables import table_bytes
 from eval.reporting.collect import NotComparableError, collect, comparable, remarks, write_run
 from eval.reporting.loggers import samples_of
@@ -72,8 +72,8 @@ def main(cfg: DictConfig) -> None:
     """Score, collect, print, log."""
     roots = find(cfg.run)
     metrics, logger = (instantiate(cfg[key], _convert_="all") for key in ("metric", "logger"))
-    others = published(located(cfg.published)) if cfg.published else None
-    reference = located(cfg.reference) if cfg.reference else None
+    others = published(resolve_path(cfg.published)) if cfg.published else None
+    reference = resolve_path(cfg.reference) if cfg.reference else None
     settings = Settings(Path(cfg.cache), reference, cfg.resamples, cfg.batch, cfg.threads, cfg.seed, cfg.side)
     good = scored(roots, metrics, settings)
     scores = collect(good, list(metrics))

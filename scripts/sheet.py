@@ -7,28 +7,28 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffedit.io.images import to_picture
+from diffedit.io.images import to_pil
 from diffedit.types import EditRequest
 from eval.reporting.contact_sheet import heat, overlay, sheet
-from eval.scoring.finished_run import Gallery, load
+from eval.scoring.finished_run import FinishedRun, load
 
 Row = list[tuple[str, Image.Image]]
 
 
-def row(gallery: Gallery, request: EditRequest, name: str) -> Row:
+def row(gallery: FinishedRun, request: EditRequest, name: str) -> Row:
     """What one run made of one request."""
     record, image = gallery.records[request.id], request.image()
     nothing = ("", Image.new("RGB", (1, 1), "white"))  # keeps the columns of several methods in line
-    shown: Row = [(name, to_picture(image)), nothing, nothing]
+    shown: Row = [(name, to_pil(image)), nothing, nothing]
     if record["map"]:
         contrast = np.load(gallery.root / record["map"])
         shown[1] = ("contrast map", heat(torch.from_numpy(contrast), image.shape[-1]))
     if record["mask"]:
         shown[2] = ("mask", overlay(image, load(gallery.root / record["mask"])[None] > 0.5))
     for ratio in gallery.ratios:
-        shown.append((f"r = {ratio:g}", to_picture(load(gallery.root / gallery.edit(request.id, ratio)["file"]))))
-    if request.counterfactual is not None:
-        shown.append((f"exact: {request.target}", to_picture(request.counterfactual())))
+        shown.append((f"r = {ratio:g}", to_pil(load(gallery.root / gallery.edit(request.id, ratio)["file"]))))
+    if request.true_edit is not None:
+        shown.append((f"exact: {request.target}", to_pil(request.true_edit())))
     return shown
 
 
@@ -47,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.count < 1:
         parser.error("--count: at least one request")
-    galleries = [Gallery(root) for root in args.runs]
+    galleries = [FinishedRun(root) for root in args.runs]
     for gallery in galleries:
         gallery.check()
         if [each.id for each in gallery.requests] != [each.id for each in galleries[0].requests]:

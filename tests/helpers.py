@@ -21,7 +21,7 @@ class GivenNoise:
     def __init__(self, **draws: torch.Tensor):
         self.draws = draws
 
-    def like(self, x: torch.Tensor, purpose: str, count: int = 1) -> torch.Tensor:
+    def randn_like(self, x: torch.Tensor, purpose: str, count: int = 1) -> torch.Tensor:
         """The noise given for this purpose."""
         noise = self.draws[purpose.replace(" ", "_")]
         assert noise.shape == (count, *x.shape[1:])
@@ -37,7 +37,7 @@ def request(backbone, name="a", target="pear", source="apple", mask=None, seed=0
 def same(one: Sequence, other: Sequence) -> bool:
     """Whether two lists of edits are equal to the bit."""
     return len(one) == len(other) and all(
-        (a.ratio, a.level) == (b.ratio, b.level) and torch.equal(a.image, b.image)
+        (a.variant, a.level) == (b.variant, b.level) and torch.equal(a.image, b.image)
         for a, b in zip(one, other, strict=True)
     )
 

@@ -74,13 +74,35 @@ def record(root: Path) -> dict:
         call("scripts/run.py", "editor=blended_latent", f"reconstruct={stage}", f"name={stage}", *small)
     for rule in RULES:
         call("scripts/run.py", f"editor/mask/extremes={rule}", "editor/mask/threshold=otsu", f"name={rule}", *small)
+    score(root)
+    return collect(root)
+
+
+def score(root: Path) -> None:
+    """Score all runs by every metric."""
     key = "runs" if "\nruns:" in Path("conf/score.yaml").read_text() else "run"
     call("scripts/score.py", f"{key}={root}/*/*/*/*", f"metric=[{METRICS}]", f"cache={root}/.cache", f"out={root}/scores.csv", "resamples=200")  # fmt: skip
-    files = [path for kind in ("images", "masks", "maps", "samples") for path in root.glob(f"*/*/*/*/{kind}/**/*.*")]
+
+
+def collect(root: Path) -> dict:
+    """Hashes of files and rows of scores."""
+    files = [
+        path
+        for kind in ("images", "masks", "maps", "samples")
+        for path in root.glob(f"*/*/*/*/{kind}/**/*.*")
+        if path.is_file()
+    ]
     hashes = {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)
     }
-    table = pd.read_csv(root / "scores.csv", dtype=str, keep_default_na=False)[KEPT]
+    table = pd.read_csv(root / "scores.csv", dtype=str, keep_default_na=False)
+    if "variant" in table:
+        table["ratio"] = (
+            table.variant.str.extract(r"ratio=(.*)", expand=False)
+            .fillna("")
+            .map(lambda each: str(float(each)) if each else "")
+        )
+    table = table[KEPT]
     table = table[~table.metric.isin(["seconds"])].sort_values(KEPT)
     return {"files": hashes, "scores": table.values.tolist()}
 

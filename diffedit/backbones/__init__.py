@@ -1,1 +1,1 @@
-"""The networks behind a walk."""
+"""The networks behind a program."""

@@ -5,6 +5,7 @@ then a mixture as well, and the ideal estimate is E[eps | x] = sum_j p(j | x) * 
 v = (alpha * std)^2 + sigma^2. It is the model that tests are made of: everything a method does can be computed by hand.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,13 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from diffedit.backbones.base import PixelBackbone
 from diffedit.sampling.noise import generator
-from diffedit.sampling.schedule import NoiseLevels, scaled_linear
+from diffedit.sampling.schedule import NoiseSchedule, scaled_linear
 from diffedit.types import Level, Prediction
 
 
 @dataclass(frozen=True)
-class AnalyticBackbone:
+class AnalyticBackbone(PixelBackbone):
     """Images are their own latents: x = 2 * image - 1, with 3 channels.
 
     A text stands for the classes it names, as words; "" stands for all of them.
@@ -50,23 +52,19 @@ class AnalyticBackbone:
         inside[side // 4 : 3 * side // 4, side // 4 : 3 * side // 4] = True
         object.__setattr__(self, "means", torch.where(inside, objects, background).to(getattr(torch, self.dtype)))
 
-    def levels(self, steps: int) -> NoiseLevels:
+    def schedule(self, steps: int) -> NoiseSchedule:
         """Latent diffusion's schedule, leading spacing with offset 1, clean at level 0."""
         every = 1000 // steps
-        return NoiseLevels.discrete(scaled_linear(), [i * every + 1 for i in range(steps)], clean=1.0)
+        return NoiseSchedule.discrete(scaled_linear(), [i * every + 1 for i in range(steps)], clean=1.0)
 
-    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
-        """Images in [0, 1] to [-1, 1]."""
-        return images.to(self.means.dtype) * 2 - 1
+    @property
+    def fingerprint(self) -> str:
+        """Its settings are all there is."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
 
     def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b 3 H W"], Float[Tensor, "b 3 H W"]]:
-        """Nothing is uncertain."""
-        latents = self.encode(images)
-        return latents, torch.zeros_like(latents)
-
-    def decode(self, latents: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
-        """Back to [0, 1], clipped."""
-        return (latents * 0.5 + 0.5).clamp(0, 1)
+        """In the dtype of the model."""
+        return super().posterior(images.to(self.means.dtype))
 
     def embed(self, texts: Sequence[str]) -> list[Tensor]:
         """Log-weights of the classes, (classes,), for each text.

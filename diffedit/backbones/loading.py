@@ -4,21 +4,9 @@ from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
-from torch import Tensor
 from transformers import CLIPTokenizer
 
-from diffedit.io.files import located
-from diffedit.types import Prediction
-
-
-def read_output(kind: str, x: Tensor, out: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:
-    """A network's output as x0 and eps, by its prediction type; a ValueError for one that is not known."""
-    match kind:
-        case "epsilon":
-            return Prediction((x - sigma * out) / alpha, out)
-        case "v_prediction":
-            return Prediction(alpha * x - sigma * out, alpha * out + sigma * x)
-    raise ValueError(f"prediction_type {kind!r} is neither epsilon nor v_prediction")
+from diffedit.io.files import resolve_path
 
 
 def load_network(kind: Any, path: str, part: str, dtype: torch.dtype, weights: dict[str, Any]) -> Any:
@@ -57,7 +45,7 @@ def read_tokenizer(path: str, text_config: Any, find: dict[str, Any]) -> CLIPTok
 
 def find_folder(path: str) -> str:
     """The folder or hub id; a FileNotFoundError where it is plainly a folder and does not hold a pipeline."""
-    folder = located(path)
+    folder = resolve_path(path)
     local = folder.exists() or path.startswith((".", "/", "~"))
     if local and not (folder / "unet" / "config.json").is_file():
         raise FileNotFoundError(f"backbone.path = {path}: no unet/config.json there; not a Stable Diffusion folder")

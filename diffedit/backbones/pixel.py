@@ -10,12 +10,13 @@ from diffusers import DDIMScheduler, UNet2DModel
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.backbones.loading import find_folder, floating, load_network, pick_device, read_output, read_scheduler
-from diffedit.sampling.schedule import NoiseLevels
+from diffedit.backbones.base import PixelBackbone, read_output
+from diffedit.backbones.loading import find_folder, floating, load_network, pick_device, read_scheduler
+from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
 
-class PixelDiffusion:
+class PixelDiffusion(PixelBackbone):
     """Images in [-1, 1] are their own latents; texts mean nothing to the network.
 
     A network that learnt its variance too (6 channels, guided-diffusion's layout) is read for its noise estimate only.
@@ -59,23 +60,14 @@ class PixelDiffusion:
             digest.update(probe.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def levels(self, steps: int) -> NoiseLevels:
+    def schedule(self, steps: int) -> NoiseSchedule:
         """`steps` levels of the network's schedule, clean at level 0."""
         self.scheduler.set_timesteps(steps)
-        return NoiseLevels.discrete(self.scheduler.alphas_cumprod, self.scheduler.timesteps, clean=1.0)
-
-    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
-        """Images in [0, 1] to [-1, 1]."""
-        return (images * 2 - 1).to(self.device)
+        return NoiseSchedule.discrete(self.scheduler.alphas_cumprod, self.scheduler.timesteps, clean=1.0)
 
     def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b 3 H W"], Float[Tensor, "b 3 H W"]]:
-        """Nothing is uncertain."""
-        latents = self.encode(images)
-        return latents, torch.zeros_like(latents)
-
-    def decode(self, latents: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
-        """Back to [0, 1], clipped."""
-        return (latents * 0.5 + 0.5).clamp(0, 1)
+        """On the network's device."""
+        return super().posterior(images.to(self.device))
 
     def embed(self, texts: Sequence[str]) -> list[None]:
         """Nothing."""
@@ -83,7 +75,7 @@ class PixelDiffusion:
 
     def predict(self, x: Float[Tensor, "b 3 H W"], levels: Sequence[Level], conds: Sequence[None]) -> Prediction:
         """One pass of the network; its output read as the scheduler's prediction type says."""
-        labels = torch.tensor([level.label for level in levels], device=self.device)
-        out = self.unet(x.to(self.dtype), labels).sample[:, :3].float()
+        timesteps = torch.tensor([level.timestep for level in levels], device=self.device)
+        out = self.unet(x.to(self.dtype), timesteps).sample[:, :3].float()
         alpha, sigma = (torch.tensor([level[k] for level in levels]).to(x)[:, None, None, None] for k in (0, 1))
         return read_output(self.scheduler.config.prediction_type, x, out, alpha, sigma)

@@ -14,22 +14,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import CLIPTextModel
 
-from diffedit.backbones.loading import (
-    find_folder,
-    floating,
-    load_network,
-    pick_device,
-    read_output,
-    read_scheduler,
-    read_tokenizer,
-)
-from diffedit.sampling.schedule import NoiseLevels
+from diffedit.backbones.base import BaseBackbone, read_output
+from diffedit.backbones.loading import find_folder, floating, load_network, pick_device, read_scheduler, read_tokenizer
+from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
 log = logging.getLogger(__name__)
 
 
-class StableDiffusion:
+class StableDiffusion(BaseBackbone):
     """A latent diffusion model under the `Backbone` protocol.
 
     Latents, noise levels and estimates are float32 outside the networks, whatever the networks run in. The
@@ -101,15 +94,11 @@ class StableDiffusion:
             digest.update(probe.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def levels(self, steps: int) -> NoiseLevels:
+    def schedule(self, steps: int) -> NoiseSchedule:
         """`steps` levels on the scheduler's own spacing; the clean one as its `set_alpha_to_one` says."""
         self.scheduler.set_timesteps(steps)
         clean = self.scheduler.final_alpha_cumprod.item()
-        return NoiseLevels.discrete(self.scheduler.alphas_cumprod, self.scheduler.timesteps, clean)
-
-    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
-        """The posterior's mode, scaled."""
-        return self.posterior(images)[0]
+        return NoiseSchedule.discrete(self.scheduler.alphas_cumprod, self.scheduler.timesteps, clean)
 
     def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
         """Its mode and its standard deviation, both scaled."""
@@ -168,9 +157,9 @@ class StableDiffusion:
         self, x: Float[Tensor, "b c h w"], levels: Sequence[Level], conds: Sequence[Float[Tensor, "tokens width"]]
     ) -> Prediction:
         """One pass of the UNet; its output read as the scheduler's prediction type says."""
-        labels = torch.tensor([level.label for level in levels], device=self.device)
+        timesteps = torch.tensor([level.timestep for level in levels], device=self.device)
         inputs = x.to(self.dtype, memory_format=self.memory_format)
-        raw = self.denoiser(inputs, labels, encoder_hidden_states=torch.stack(list(conds))).sample
+        raw = self.denoiser(inputs, timesteps, encoder_hidden_states=torch.stack(list(conds))).sample
         out = raw.to(torch.float32, copy=True)  # CUDA graphs write the next answer over this one
         alpha, sigma = (self.column([level[k] for level in levels]) for k in (0, 1))
         return read_output(self.scheduler.config.prediction_type, x, out, alpha, sigma)

@@ -1,12 +1,12 @@
-"""Continuous batching: many walks, one network call at a time, always of the same size.
+"""Continuous batching: many programs, one network call at a time, always of the same size.
 
-The engine keeps a window of live walks and the queries they wait on. Each kind of query has its own constant batch
-size; a call is filled from the oldest walks first, whatever level, prompt or request its rows belong to, and only the
+The engine keeps a window of live programs and the queries they wait on. Each kind of query has its own constant batch
+size; a call is filled from the oldest programs first, whatever level, prompt or request its rows belong to, and only the
 tail of the work is padded. Because the shape of a call never changes, a row's answer does not depend on its neighbours,
 as long as the libraries below treat every place in a batch alike. They do where places divide evenly among SIMD lanes
 and threads (on a CPU: powers of two of both), so the first call of each kind is made twice, its rows shifted by one.
 
-A window of sum(size - 1) + 1 walks is enough to never pad before the requests run out: every live walk waits on at
+A window of sum(size - 1) + 1 programs is enough to never pad before the requests run out: every live program waits on at
 least one row, so by the pigeonhole principle some kind has a full batch. (Equal texts share one row: only an `Embed`
 call may be padded earlier.) Memory is bounded by the window, not by the number of requests.
 """
@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from diffedit.engine.queries import Kind, Outcome, Row, ask, call, evaluations, join, kind_of, rows
-from diffedit.types import Backbone, Call, Cond, Decode, EditResult, Embed, Encode, Predict, Query, Walk
+from diffedit.engine.queries import Kind, Outcome, Row, call_network, evaluations, gather, kind_of, run_custom, split
+from diffedit.types import Backbone, Cond, Custom, Decode, EditResult, Embed, Encode, Predict, Program, Query
 
 log = logging.getLogger(__name__)
 
-KINDS = (Encode, Embed, Predict, Decode)  # in the order a walk passes through them
+KINDS = (Encode, Embed, Predict, Decode)  # in the order a program passes through them
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BatchSizes:
     encode: int = 4
     decode: int = 4
     embed: int = 8
-    call: int = 4
+    custom: int = 4
 
     def __post_init__(self) -> None:
         for kind, size in vars(self).items():
@@ -52,7 +52,7 @@ class BatchSizes:
 
 def label(kind: Kind) -> str:
     """Which batch size a kind goes by."""
-    return kind.__name__.lower() if isinstance(kind, type) else "call"
+    return kind.__name__.lower() if isinstance(kind, type) else "custom"
 
 
 def same(one: Any, other: Any) -> bool:
@@ -68,10 +68,10 @@ def same(one: Any, other: Any) -> bool:
 
 @dataclass(eq=False)
 class _Live:
-    """A walk under way, and the query it waits on: its rows, the answers so far, the rows still to ask."""
+    """A program under way, and the query it waits on: its rows, the answers so far, the rows still to ask."""
 
     id: str
-    walk: Walk[EditResult]
+    program: Program[EditResult]
     evaluations: Counter[int | None] = field(default_factory=Counter)
     seconds: float = 0.0
     query: Query | None = None
@@ -80,9 +80,9 @@ class _Live:
     todo: list[int] = field(default_factory=list)
 
     def wait(self, query: Query) -> None:
-        self.query, self.rows = query, rows(query)
+        self.query, self.rows = query, split(query)
         if not self.rows:
-            raise ValueError(f"a walk asked {type(query).__name__} without a row")
+            raise ValueError(f"a program asked {type(query).__name__} without a row")
         self.answers, self.todo = [None] * len(self.rows), list(range(len(self.rows)))
 
     def take(self, i: int, answer: Any) -> None:
@@ -93,13 +93,13 @@ class _Live:
 
 
 class Engine:
-    """Runs walks against a backbone in constant batches.
+    """Runs programs against a backbone in constant batches.
 
     Args:
         backbone: answers the queries.
         batch: rows in a call, by kind.
-        window: most walks alive at once; None for the smallest number that never pads early.
-        texts: how many embedded texts to remember.
+        max_live: most programs alive at once; None for the smallest number that never pads early.
+        embedding_cache: how many embedded texts to remember.
         progress: show a bar of edits done, evaluations a second and time left.
     """
 
@@ -107,33 +107,35 @@ class Engine:
         self,
         backbone: Backbone,
         batch: BatchSizes | None = None,
-        window: int | None = None,
-        texts: int = 512,
+        max_live: int | None = None,
+        embedding_cache: int = 512,
         progress: bool = True,
     ) -> None:
         self.backbone, self.batch = backbone, batch or BatchSizes()
-        self.window = sum(size - 1 for size in vars(self.batch).values()) + 1 if window is None else window
-        if self.window < 1:
-            raise ValueError(f"engine.window = {window}: at least one walk has to live")
-        self.texts, self.progress = texts, progress
+        self.max_live = sum(size - 1 for size in vars(self.batch).values()) + 1 if max_live is None else max_live
+        if self.max_live < 1:
+            raise ValueError(f"engine.max_live = {max_live}: at least one program has to live")
+        self.embedding_cache, self.progress = embedding_cache, progress
         self.embedded: OrderedDict[str, Cond] = OrderedDict()
         self.checked: set[Kind] = set()
 
-    def run(self, walks: Iterable[tuple[str, Walk[EditResult]]], total: int = 0, edits: int = 1) -> Iterator[Outcome]:
-        """Run walks; yield how each ended, as it ends, not in their order.
+    def run(
+        self, programs: Iterable[tuple[str, Program[EditResult]]], total: int = 0, edits: int = 1
+    ) -> Iterator[Outcome]:
+        """Run programs; yield how each ended, as it ends, not in their order.
 
         Args:
-            walks: (id, walk) pairs; drawn only as the window empties.
+            programs: (id, program) pairs; drawn only as the window empties.
             total: how many there are, for the bar.
             edits: how many edits each makes, for the bar.
         """
         pool = _Pool(self)
-        source, more = iter(walks), True
+        source, more = iter(programs), True
         often = 0.1 if sys.stderr.isatty() else 10  # a log file wants a line now and then
         with tqdm(total=total * edits or None, unit="edit", disable=not self.progress, mininterval=often) as bar:
             while True:
                 kind = pool.full()
-                if kind is None and more and len(pool.live) < self.window:
+                if kind is None and more and len(pool.live) < self.max_live:
                     entry = next(source, None)
                     more = entry is not None
                     ended = pool.admit(*entry) if entry else []
@@ -148,7 +150,7 @@ class Engine:
 
 
 class _Pool:
-    """The live walks of one `Engine.run`, oldest first."""
+    """The live programs of one `Engine.run`, oldest first."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.backbone = engine, engine.backbone
@@ -160,7 +162,7 @@ class _Pool:
         return f"{self.evaluations / (time.perf_counter() - self.began):.1f} evaluations/s"
 
     def oldest(self, kind: Kind) -> list[tuple[_Live, int]]:
-        """The rows of the next call of this kind: (walk, row) pairs; repeated texts do not count twice."""
+        """The rows of the next call of this kind: (program, row) pairs; repeated texts do not count twice."""
         size, seen, taken = self.engine.batch.of(kind), set(), []
         for each in self.live:
             if kind_of(each.query) == kind:
@@ -172,7 +174,7 @@ class _Pool:
         return taken
 
     def full(self) -> Kind | None:
-        """The kind with a full batch that is nearest to a walk's end."""
+        """The kind with a full batch that is nearest to a program's end."""
         count: Counter[Kind] = Counter()
         texts = set()
         for each in self.live:
@@ -185,31 +187,31 @@ class _Pool:
         return next((k for k in order if count[k] >= self.engine.batch.of(k)), None)
 
     def waiting(self) -> Kind | None:
-        """The kind farthest from a walk's end that any walk waits on, so that the last walks meet in one batch."""
+        """The kind farthest from a program's end that any program waits on, so that the last programs meet in one batch."""
         asked = [kind_of(each.query) for each in self.live]
         return next((k for k in (*KINDS, *asked) if k in asked), None)
 
-    def admit(self, name: str, walk: Walk[EditResult]) -> list[Outcome]:
-        each = _Live(name, walk)
+    def admit(self, name: str, program: Program[EditResult]) -> list[Outcome]:
+        each = _Live(name, program)
         self.live.append(each)
         return self.advance(each)
 
-    def call(self, kind: Kind, taken: list[tuple[_Live, int]]) -> list[Outcome]:
-        """One network call for these rows, padded to the constant size; the walks it completes move on."""
+    def run_custom(self, kind: Kind, taken: list[tuple[_Live, int]]) -> list[Outcome]:
+        """One network call for these rows, padded to the constant size; the programs it completes move on."""
         batch = [each.rows[i] for each, i in taken]
         if kind is Embed:
             batch = list(dict.fromkeys(batch))
         padded = batch + [batch[-1]] * (self.engine.batch.of(kind) - len(batch))
-        walks = list({id(each): each for each, _ in taken}.values())
+        programs = list({id(each): each for each, _ in taken}.values())
         try:
-            answers = ask(self.backbone, kind, padded)
+            answers = call_network(self.backbone, kind, padded)
         except torch.OutOfMemoryError as error:
             raise RuntimeError(f"out of memory: lower engine.batch.{label(kind)} ({len(padded)})") from error
         except Exception as error:
-            if len(walks) == 1:
-                return self.end(walks[0], None, error)
-            # Whose row is bad? Ask again, one walk at a time: the size stays, so the good ones get the same answers.
-            alone = [[(each, i) for each, i in taken if each is one] for one in walks]
+            if len(programs) == 1:
+                return self.end(programs[0], None, error)
+            # Whose row is bad? Ask again, one program at a time: the size stays, so the good ones get the same answers.
+            alone = [[(each, i) for each, i in taken if each is one] for one in programs]
             return [ended for part in alone for ended in self.call(kind, part)]
         self.check_places(kind, padded, answers)
         self.share_time(taken)
@@ -219,7 +221,7 @@ class _Pool:
         for (each, i), answer in zip(taken, answers, strict=False):
             each.take(i, answer)
             self.evaluations += evaluations(each.query)
-        return [ended for each in walks if not each.todo for ended in self.advance(each)]
+        return [ended for each in programs if not each.todo for ended in self.advance(each)]
 
     def check_places(self, kind: Kind, padded: list[Row], answers: list[Any]) -> None:
         """Warn, once a kind, where the answer to a row depends on its place in the batch."""
@@ -227,7 +229,7 @@ class _Pool:
             return
         self.engine.checked.add(kind)
         try:
-            shifted = ask(self.backbone, kind, padded[-1:] + padded[:-1])
+            shifted = call_network(self.backbone, kind, padded[-1:] + padded[:-1])
             alike = same(answers, shifted[1:] + shifted[:1])
         except Exception as error:
             log.warning("%s: could not check that places in a batch are alike: %s", label(kind), error)
@@ -245,7 +247,7 @@ class _Pool:
 
     def remember(self, embedded: Iterable[tuple[Row, Cond]]) -> None:
         self.engine.embedded.update((row[0], cond) for row, cond in embedded)
-        while len(self.engine.embedded) > self.engine.texts:
+        while len(self.engine.embedded) > self.engine.embedding_cache:
             self.engine.embedded.popitem(last=False)
 
     def share_time(self, taken: list[tuple[_Live, int]]) -> None:
@@ -257,7 +259,7 @@ class _Pool:
 
     @torch.no_grad()
     def advance(self, each: _Live) -> list[Outcome]:
-        """Send a walk the answers it waited for; the time that it takes itself, `Call`s included, is its own."""
+        """Send a program the answers it waited for; the time that it takes itself, `Custom`s included, is its own."""
         began, ended = time.perf_counter(), self.move(each)
         spent = time.perf_counter() - began
         each.seconds, self.mark = each.seconds + spent, self.mark + spent
@@ -266,18 +268,18 @@ class _Pool:
     def move(self, each: _Live) -> tuple[EditResult | None, Exception | None] | None:
         """On to the next query that a batch has to answer (None), or to the end: (result, error)."""
         try:
-            answer = None if each.query is None else join(each.query, each.answers)
+            answer = None if each.query is None else gather(each.query, each.answers)
             while True:
-                query = each.walk.send(answer)
-                if isinstance(query, Call):
-                    answer = call(query, self.backbone)
+                query = each.program.send(answer)
+                if isinstance(query, Custom):
+                    answer = run_custom(query, self.backbone)
                     continue
                 each.wait(query)
                 if isinstance(query, Embed):
                     self.recall(each)
                 if each.todo:
                     return None
-                answer = join(query, each.answers)
+                answer = gather(query, each.answers)
         except StopIteration as stop:
             return stop.value, None
         except Exception as error:
@@ -293,7 +295,7 @@ class _Pool:
 
     def end(self, each: _Live, result: EditResult | None, error: Exception | None) -> list[Outcome]:
         try:
-            each.walk.close()
+            each.program.close()
         except Exception as failure:  # its own clean-up went wrong: its own error
             result, error = None, error or failure
         self.live.remove(each)

@@ -1,4 +1,4 @@
-"""Pictures are opened in threads ahead of the walks that ask for them, so that the engine does not wait for a file."""
+"""Pictures are opened in threads ahead of the programs that ask for them, so that the engine does not wait for a file."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 from diffedit.types import EditRequest
 
 
-class Loading:
+class Prefetched:
     """A loader at work already. The first call gives what it found, or raises what it raised; later ones load anew.
 
     So what was loaded lives no longer than whoever asked for it.
@@ -25,14 +25,14 @@ class Loading:
         return self.load() if future is None else future.result()
 
 
-def ahead(
+def prefetch_requests(
     requests: Iterable[EditRequest], reads: Collection[str] = ("image",), threads: int = 2, depth: int = 32
 ) -> Iterator[EditRequest]:
     """The same requests in the same order; what they load is under way when they come.
 
     Args:
         requests: drawn `depth` requests before they are given out.
-        reads: which of their fields will be called: `image`, `mask`, `oracle_mask`, `counterfactual`.
+        reads: which of their fields will be called: `image`, `mask`, `true_mask`, `true_edit`.
         threads: that load.
         depth: most requests that wait, their pictures in memory.
 
@@ -46,7 +46,7 @@ def ahead(
         while True:
             while len(waiting) < max(depth, 1) and (request := next(source, None)) is not None:
                 loads = {name: load for name in reads if (load := getattr(request, name)) is not None}
-                waiting.append(replace(request, **{name: Loading(load, pool) for name, load in loads.items()}))
+                waiting.append(replace(request, **{name: Prefetched(load, pool) for name, load in loads.items()}))
             if not waiting:
                 return
             yield waiting.popleft()

@@ -8,28 +8,28 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from diffedit.io.checks import finite
+from diffedit.io.checks import check_finite
 from diffedit.types import (
     Backbone,
-    BatchCall,
-    Call,
+    Custom,
+    CustomBatch,
     Decode,
     EditResult,
     Embed,
     Encode,
     Predict,
     Prediction,
+    Program,
     Query,
-    Walk,
 )
 
 Row = tuple[Any, ...]
 Kind = Any
-"""What is asked in one batch: a type of query, or the function of a `BatchCall`."""
+"""What is asked in one batch: a type of query, or the function of a `CustomBatch`."""
 
 
 class Outcome(NamedTuple):
-    """How one walk ended: with a result or with an error."""
+    """How one program ended: with a result or with an error."""
 
     id: str
     result: EditResult | None
@@ -40,15 +40,15 @@ class Outcome(NamedTuple):
 
 def kind_of(query: Query) -> Kind:
     """With which others this query can be asked."""
-    return query.fn if isinstance(query, BatchCall) else type(query)
+    return query.fn if isinstance(query, CustomBatch) else type(query)
 
 
 def evaluations(query: Query) -> int:
     """Evaluations of the denoiser for each row of a query."""
-    return query.evaluations if isinstance(query, BatchCall) else int(isinstance(query, Predict))
+    return query.evaluations if isinstance(query, CustomBatch) else int(isinstance(query, Predict))
 
 
-def rows(query: Query) -> list[Row]:
+def split(query: Query) -> list[Row]:
     """A query as the rows that batches are made of."""
     match query:
         case Encode():
@@ -61,13 +61,13 @@ def rows(query: Query) -> list[Row]:
             if len(query.edits) not in (0, len(query.x)):
                 raise ValueError(f"Predict of {len(query.x)} latents names {len(query.edits)} edits")
             return [(x, query.level, cond) for x, cond in zip(query.x, query.conds, strict=True)]
-        case BatchCall():
+        case CustomBatch():
             return [(row,) for row in query.rows]
-    raise TypeError(f"a walk yields queries, not {type(query).__name__}")
+    raise TypeError(f"a program yields queries, not {type(query).__name__}")
 
 
 @torch.no_grad()
-def ask(backbone: Backbone, kind: Kind, batch: Sequence[Row]) -> list[Any]:
+def call_network(backbone: Backbone, kind: Kind, batch: Sequence[Row]) -> list[Any]:
     """One network call; its answer row by row."""
     first, *rest = zip(*batch, strict=True)
     if not isinstance(kind, type):
@@ -97,73 +97,80 @@ def stack(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(tensors))
 
 
-def join(query: Query, answers: Sequence[Any]) -> Any:
+def gather(query: Query, answers: Sequence[Any]) -> Any:
     """The rows' answers as the query's; a FloatingPointError where a latent or an image holds a NaN."""
     match query:
         case Encode():
-            return finite(answers[0], "the encoded latent")
+            return check_finite(answers[0], "the encoded latent")
         case Decode():
-            finite(query.latents, "the latent to decode")  # clipping to [0, 1] would hide an infinity
-            return finite(torch.stack(answers), "the decoded image")
+            check_finite(query.latents, "the latent to decode")  # clipping to [0, 1] would hide an infinity
+            return check_finite(torch.stack(answers), "the decoded image")
         case Predict():
             return Prediction(*(torch.stack(part) for part in zip(*answers, strict=True)))
     return list(answers)
 
 
-def call(query: Call, backbone: Backbone) -> Any:
-    """Answer a `Call`: alone, with gradients."""
+def run_custom(query: Custom, backbone: Backbone) -> Any:
+    """Answer a `Custom`: alone, with gradients."""
     with torch.enable_grad():
         return query.fn(backbone)
 
 
 @torch.no_grad()
-def drive(walk: Walk[Any], backbone: Backbone) -> Any:
-    """Run one walk to its end, each query a batch of its own, and return its result. For tests and notebooks."""
+def run_alone(program: Program[Any], backbone: Backbone) -> Any:
+    """Run one program to its end, each query a batch of its own, and return its result. For tests and notebooks."""
     answer = None
     while True:
         try:
-            query = walk.send(answer)
+            query = program.send(answer)
         except StopIteration as stop:
             return stop.value
-        if isinstance(query, Call):
-            answer = call(query, backbone)
+        if isinstance(query, Custom):
+            answer = run_custom(query, backbone)
         else:
-            answer = join(query, ask(backbone, kind_of(query), rows(query)))
+            answer = gather(query, call_network(backbone, kind_of(query), split(query)))
 
 
 T = TypeVar("T")
 
 
-ORDER = (Encode, Embed, Predict, Decode, BatchCall, Call)  # what is asked first, so that walks meet in later queries
+ORDER = (
+    Encode,
+    Embed,
+    Predict,
+    Decode,
+    CustomBatch,
+    Custom,
+)  # what is asked first, so that programs meet in later queries
 
 
-def together(walks: Sequence[Walk[T]]) -> Walk[list[T]]:
-    """Several walks of one request as one walk: queries that can be asked at once are asked in one query."""
+def run_together(programs: Sequence[Program[T]]) -> Program[list[T]]:
+    """Several programs of one request as one program: queries that can be asked at once are asked in one query."""
     results: dict[int, T] = {}
     waiting: dict[int, Query] = {}
 
     def send(k: int, answer: Any) -> None:
         try:
-            waiting[k] = walks[k].send(answer)
+            waiting[k] = programs[k].send(answer)
         except StopIteration as stop:
             results[k] = stop.value
 
     try:
-        for k in range(len(walks)):
+        for k in range(len(programs)):
             send(k, None)
         while waiting:
             first = min(waiting, key=lambda k: (ORDER.index(type(waiting[k])), k))
-            like = [k for k, query in waiting.items() if alike(waiting[first], query)]
-            answer = yield merged([waiting[k] for k in like])
-            for k, part in zip(like, parted(answer, [waiting.pop(k) for k in like]), strict=True):
+            like = [k for k, query in waiting.items() if can_merge(waiting[first], query)]
+            answer = yield merge([waiting[k] for k in like])
+            for k, part in zip(like, split_answer(answer, [waiting.pop(k) for k in like]), strict=True):
                 send(k, part)
     finally:
-        for walk in walks:
-            walk.close()
-    return [results[k] for k in range(len(walks))]
+        for program in programs:
+            program.close()
+    return [results[k] for k in range(len(programs))]
 
 
-def alike(one: Query, other: Query) -> bool:
+def can_merge(one: Query, other: Query) -> bool:
     """Whether two queries can be asked as one."""
     match one, other:
         case (Encode(), Encode()):
@@ -172,12 +179,12 @@ def alike(one: Query, other: Query) -> bool:
             return one.texts == other.texts
         case (Predict(), Predict()):
             return one.level == other.level and bool(one.edits) == bool(other.edits)
-        case (BatchCall(), BatchCall()):
+        case (CustomBatch(), CustomBatch()):
             return (one.fn, one.evaluations, bool(one.edits)) == (other.fn, other.evaluations, bool(other.edits))
     return type(one) is type(other) is Decode or one is other
 
 
-def merged(queries: Sequence[Query]) -> Query:
+def merge(queries: Sequence[Query]) -> Query:
     """Queries that are alike as one."""
     first = queries[0]
     match first:
@@ -187,13 +194,13 @@ def merged(queries: Sequence[Query]) -> Query:
             conds = tuple(cond for query in queries for cond in query.conds)
             edits = tuple(edit for query in queries for edit in query.edits)
             return Predict(torch.cat([query.x for query in queries]), first.level, conds, edits)
-        case BatchCall():
+        case CustomBatch():
             rows = [row for query in queries for row in query.rows]
             return replace(first, rows=rows, edits=tuple(edit for query in queries for edit in query.edits))
     return first
 
 
-def parted(answer: Any, queries: Sequence[Query]) -> list[Any]:
+def split_answer(answer: Any, queries: Sequence[Query]) -> list[Any]:
     """The answer to merged queries, each its part."""
     match queries[0]:
         case Decode():
@@ -201,7 +208,7 @@ def parted(answer: Any, queries: Sequence[Query]) -> list[Any]:
         case Predict():
             counts = [len(query.x) for query in queries]
             return [Prediction(*each) for each in zip(*(part.split(counts) for part in answer), strict=True)]
-        case BatchCall():
+        case CustomBatch():
             rest = iter(answer)
             return [[next(rest) for _ in query.rows] for query in queries]
     return [answer] * len(queries)

@@ -21,7 +21,7 @@ def check_literal(key: str, value: Any, known: Sequence[Any]) -> None:
         raise ValueError(f"{key} = {value!r} is none of {', '.join(map(str, known))}")
 
 
-def finite(x: Tensor, what: str) -> Tensor:
+def check_finite(x: Tensor, what: str) -> Tensor:
     """`x` itself; a FloatingPointError that says `what` it is where it holds a NaN or an infinity."""
     if not torch.isfinite(x).all():
         raise FloatingPointError(f"{what} is not finite (NaN or infinity): try a wider dtype")

@@ -25,7 +25,7 @@ def write(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-def located(path: str | Path) -> Path:
+def resolve_path(path: str | Path) -> Path:
     """Where a path of a config lies: from the working directory, else from the project's folder (shipped weights)."""
     path = Path(path).expanduser()
     shipped = Path(__file__).parents[2] / path

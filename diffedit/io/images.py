@@ -66,7 +66,7 @@ class ImageFile:
 
     def __call__(self) -> Float[Tensor, "3 side side"]:
         """Load it."""
-        with opened(self.path) as picture:
+        with open_image(self.path) as picture:
             return to_tensor(self.resize(to_rgb(picture), self.side))
 
 
@@ -85,9 +85,9 @@ class MaskFile:
 
     def __call__(self) -> Float[Tensor, "1 side side"]:
         """Load it."""
-        with opened(self.picture) as picture:
+        with open_image(self.picture) as picture:
             size = picture.size
-        with opened(self.path) as mask:
+        with open_image(self.path) as mask:
             off = (mask.width / mask.height) / (size[0] / size[1])
             if abs(np.log(off)) > np.log1p(ASPECT_TOLERANCE):
                 raise ValueError(
@@ -101,7 +101,7 @@ class MaskFile:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def open_image(path: Path) -> Iterator[Image.Image]:
     """The decoded picture, upright; whatever is wrong with the file is an OSError that names it."""
     try:
         with Image.open(path) as picture:
@@ -150,7 +150,7 @@ def to_tensor(picture: Image.Image) -> Float[Tensor, "c h w"]:
     return torch.from_numpy(values.reshape(picture.height, picture.width, -1)).permute(2, 0, 1).contiguous()
 
 
-def brought(picture: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c side side"]:
+def resize_to(picture: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c side side"]:
     """A picture at another side: bicubic and antialiased; a mask by its nearest pixels."""
     if picture.shape[-1] == side:
         return picture
@@ -159,7 +159,7 @@ def brought(picture: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c side
 
 
 @dataclass(frozen=True)
-class Brought:
+class Resized:
     """A loader whose picture is brought to another side."""
 
     load: Any
@@ -172,24 +172,24 @@ class Brought:
 
     def __call__(self) -> Float[Tensor, "c side side"]:
         """Load it."""
-        return brought(self.load(), self.side)
+        return resize_to(self.load(), self.side)
 
 
 def at_side(request: EditRequest, side: int) -> EditRequest:
     """A request whose pictures and masks are brought to this side."""
-    names = ("image", "mask", "oracle_mask", "counterfactual")
+    names = ("image", "mask", "true_mask", "counterfactual")
     loads = {name: load for name in names if (load := getattr(request, name)) is not None}
-    return replace(request, **{name: Brought(load, side) for name, load in loads.items()})
+    return replace(request, **{name: Resized(load, side) for name, load in loads.items()})
 
 
-def to_picture(image: Tensor) -> Image.Image:
+def to_pil(image: Tensor) -> Image.Image:
     """A (3 or 1, H, W) image in [0, 1] as an 8-bit picture."""
     values = (image.detach().cpu().float() * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(-1).numpy()
     return Image.fromarray(values)
 
 
-def png(image: Tensor) -> bytes:
+def png_bytes(image: Tensor) -> bytes:
     """A (3 or 1, H, W) image in [0, 1] as an 8-bit PNG."""
     data = io.BytesIO()
-    to_picture(image).save(data, "PNG")
+    to_pil(image).save(data, "PNG")
     return data.getvalue()

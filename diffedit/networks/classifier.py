@@ -14,8 +14,8 @@ from torchvision.transforms.v2 import functional as V
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from diffedit.io.checks import check_choices
-from diffedit.io.files import located
-from diffedit.networks import Knows, device_named, prepared
+from diffedit.io.files import resolve_path
+from diffedit.networks import Domain, pick_device, prepare_all
 from diffedit.networks.weights import CONFIG, TENSORS, digest, folder, pretrained
 
 PREPARATION, VERSION = "preprocessor_config.json", "1"
@@ -61,7 +61,7 @@ class ImageNetClassifier:
     classes: str | None = None
     crop: Literal["none", "center"] = "none"
     device: str = "auto"
-    knows: ClassVar[Knows] = "anything"
+    domain: ClassVar[Domain] = "anything"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -104,11 +104,11 @@ class ImageNetClassifier:
     @torch.no_grad()
     def features(self, prepared: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes"]:
         """The logits, on the CPU again; of a distilled network the mean of its two heads."""
-        return loaded(self).network(prepared.to(device_named(self.device))).logits.float().cpu()
+        return loaded(self).network(prepared.to(pick_device(self.device))).logits.float().cpu()
 
     def __call__(self, pictures: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b classes"]:
         """Logits of pictures."""
-        return self.features(prepared(self, pictures))
+        return self.features(prepare_all(self, pictures))
 
 
 class Loaded(NamedTuple):
@@ -132,11 +132,11 @@ def loaded(classifier: ImageNetClassifier) -> Loaded:
     """All that its files say; a FileNotFoundError where one is missing."""
     files = [CONFIG, TENSORS, PREPARATION]
     path = folder(classifier.model, files, "networks.classifier.model")
-    network = pretrained(AutoModelForImageClassification.from_pretrained, path).to(device_named(classifier.device))
+    network = pretrained(AutoModelForImageClassification.from_pretrained, path).to(pick_device(classifier.device))
     preparation = preparation_of(path, classifier.crop)
     labels = tuple(network.config.id2label[i] for i in range(network.config.num_labels))
     if classifier.classes is not None:
-        labels = named(located(classifier.classes), len(labels))
+        labels = named(resolve_path(classifier.classes), len(labels))
     told = "logits", str(preparation), preparation.mean, preparation.std, VERSION
     return Loaded(network, preparation, labels, digest([path / CONFIG, path / TENSORS], told))
 

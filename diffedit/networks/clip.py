@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffedit.io.checks import check_choices
-from diffedit.io.files import located
-from diffedit.networks import Knows, device_named, prepared
+from diffedit.io.files import resolve_path
+from diffedit.networks import Domain, pick_device, prepare_all
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,13 @@ class OpenClip:
         model: a name of open_clip, or a folder in its layout with `local-dir:` before it.
         pretrained: tag or file of the weights; not for a folder.
         device: "auto" takes CUDA where there is one.
-        knows: what it was trained on; one that knows `stilllife` is not asked about photographs.
+        domain: what it was trained on; one that knows `stilllife` is not asked about photographs.
     """
 
     model: str = "local-dir:weights/stilllife_clip"
     pretrained: str | None = None
     device: str = "auto"
-    knows: Knows = "stilllife"
+    domain: Domain = "stilllife"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -86,7 +86,7 @@ class OpenClip:
 
     def __call__(self, pictures: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b width"]:
         """Embeddings of pictures."""
-        return self.features(prepared(self, pictures))
+        return self.features(prepare_all(self, pictures))
 
     @property
     def hash(self) -> str:
@@ -172,7 +172,7 @@ class Loaded(NamedTuple):
 
 def loaded(clip: OpenClip) -> Loaded:
     """The model; a FileNotFoundError where there are no such weights."""
-    return load_model(clip.model, clip.pretrained, device_named(clip.device))
+    return load_model(clip.model, clip.pretrained, pick_device(clip.device))
 
 
 @lru_cache(4)
@@ -180,7 +180,7 @@ def load_model(model: str, pretrained: str | None, device: torch.device) -> Load
     """From a folder, or from open_clip's places."""
     name = model
     if model.startswith("local-dir:"):
-        name = f"local-dir:{located(model.removeprefix('local-dir:'))}"
+        name = f"local-dir:{resolve_path(model.removeprefix('local-dir:'))}"
     try:
         network, _, prepare = open_clip.create_model_and_transforms(
             name, pretrained=pretrained, device=device, require_pretrained=True
@@ -204,7 +204,7 @@ def load_model(model: str, pretrained: str | None, device: torch.device) -> Load
 def places(model: str, pretrained: str | None) -> str:
     """Where the weights of a model are looked for."""
     if model.startswith("local-dir:"):
-        folder = located(model.removeprefix("local-dir:"))
+        folder = resolve_path(model.removeprefix("local-dir:"))
         return f"{folder} must hold open_clip_config.json and open_clip_model.safetensors"
     if pretrained and (config := open_clip.get_pretrained_cfg(model, pretrained)):
         hub = config.get("hf_hub", "").rstrip("/")

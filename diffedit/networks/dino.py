@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 from transformers import ViTModel
 
-from diffedit.networks import Knows, device_named
+from diffedit.networks import Domain, pick_device
 from diffedit.networks.weights import CONFIG, TENSORS, digest, folder, pretrained
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet
@@ -33,7 +33,7 @@ class DinoKeys:
     side: int = 224
     device: str = "auto"
     name: ClassVar[str] = "dino-keys"
-    knows: ClassVar[Knows] = "anything"
+    domain: ClassVar[Domain] = "anything"
 
     def __post_init__(self) -> None:
         loaded(self)  # a missing file stops before any work
@@ -50,7 +50,7 @@ class DinoKeys:
         Pictures should be in [0, 1], and are not checked: PIE-Bench feeds values up to 255, and its caller must, too.
         """
         network, seen = loaded(self)[0], []
-        images = V.resize(images.to(device_named(self.device)), [self.side, self.side], antialias=True)
+        images = V.resize(images.to(pick_device(self.device)), [self.side, self.side], antialias=True)
         keys = network.layers[self.layer].attention.k_proj
         hook = keys.register_forward_hook(lambda _, taken, given: seen.append(given))
         try:
@@ -69,4 +69,4 @@ def loaded(keys: DinoKeys) -> tuple[Any, str]:
     if not 0 <= keys.layer < blocks or keys.side % patch:
         raise ValueError(f"networks.structure: {keys.model} has {blocks} blocks and patches of {patch}: {keys}")
     told = keys.name, keys.layer, keys.side, "bilinear, antialiased", MEAN, STD, VERSION
-    return network.to(device_named(keys.device)), digest([path / CONFIG, path / TENSORS], told)
+    return network.to(pick_device(keys.device)), digest([path / CONFIG, path / TENSORS], told)

@@ -18,7 +18,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from diffedit.io.checks import check_choices
-from diffedit.networks import Knows, device_named, prepared
+from diffedit.networks import Domain, pick_device, prepare_all
 from diffedit.networks.weights import checkpoints, digest, found, tensors
 
 SIDE, WIDTH, VERSION = 299, 2048, "1"
@@ -78,7 +78,7 @@ class Inception:
     resize: Literal["clean", "legacy_pytorch", "legacy_tensorflow"] = "clean"
     device: str = "auto"
     name: ClassVar[str] = "inception-pool3"
-    knows: ClassVar[Knows] = "anything"
+    domain: ClassVar[Domain] = "anything"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -101,11 +101,11 @@ class Inception:
     @torch.no_grad()
     def features(self, prepared: Float[Tensor, "b 3 299 299"]) -> Float[Tensor, "b 2048"]:
         """The network, on the CPU again."""
-        return loaded(self)[0](prepared.to(device_named(self.device))).reshape(len(prepared), WIDTH).float().cpu()
+        return loaded(self)[0](prepared.to(pick_device(self.device))).reshape(len(prepared), WIDTH).float().cpu()
 
     def __call__(self, pictures: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b 2048"]:
         """Features of pictures."""
-        return self.features(prepared(self, pictures))
+        return self.features(prepare_all(self, pictures))
 
 
 @lru_cache(8)  # of names: the networks are kept below, one for all policies
@@ -119,7 +119,7 @@ def loaded(inception: Inception) -> tuple[nn.Module, str]:
 @lru_cache(2)
 def blocks(file: Path, device: str) -> nn.Module:
     """The network up to pool3, on its device."""
-    network = (scripted(file) if is_script(file) else stated(file)).to(device_named(device)).eval()
+    network = (scripted(file) if is_script(file) else stated(file)).to(pick_device(device)).eval()
     for parameter in network.parameters():  # TorchScript has no requires_grad_ of its own
         parameter.requires_grad_(False)
     return network

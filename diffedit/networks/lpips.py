@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffedit.io.checks import check_choices
-from diffedit.networks import Knows, device_named
+from diffedit.networks import Domain, pick_device
 from diffedit.networks.weights import checkpoints, digest, found, tensors
 
 BACKBONES = {
@@ -39,7 +39,7 @@ class Lpips:
     net: Literal["alex", "vgg", "squeeze"] = "alex"
     weights: str | None = None
     device: str = "auto"
-    knows: ClassVar[Knows] = "anything"
+    domain: ClassVar[Domain] = "anything"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -64,7 +64,7 @@ class Lpips:
     def layers(self, images: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b _ _ _"]]:
         """The activations of pictures in [0, 1], not yet normalised, on the network's device."""
         network = loaded(self)[0]
-        return list(network.net(network.scaling_layer(2 * images.to(device_named(self.device)) - 1)))
+        return list(network.net(network.scaling_layer(2 * images.to(pick_device(self.device)) - 1)))
 
 
 @lru_cache(2)
@@ -75,7 +75,7 @@ def loaded(settings: Lpips) -> tuple[Any, str]:
     network = empty(settings.net)
     fill(network.net, file, {name: f"features.{name.partition('.')[2]}" for name in network.net.state_dict()})
     fill(network.lins, heads, {name: f"lin{name}" for name in network.lins.state_dict()})
-    network = network.to(device_named(settings.device)).eval().requires_grad_(False)
+    network = network.to(pick_device(settings.device)).eval().requires_grad_(False)
     return network, digest([file, heads], (settings.net, VERSION))
 
 

@@ -11,7 +11,7 @@ from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from torch import Tensor
 
-from diffedit.io.files import located
+from diffedit.io.files import resolve_path
 
 CONFIG, TENSORS = "config.json", "model.safetensors"
 
@@ -32,7 +32,7 @@ def found(path: str | None, places: Sequence[Path], key: str) -> Path:
     Raises:
         FileNotFoundError: there is none; names all that were looked for.
     """
-    tried = places if path is None else [located(path)]
+    tried = places if path is None else [resolve_path(path)]
     for place in tried:
         if place.is_file():
             return place
@@ -74,7 +74,7 @@ def folder(model: str, files: Sequence[str], key: str) -> Path:
     Raises:
         FileNotFoundError: there is no such checkpoint, or a file is missing; names it.
     """
-    path = located(model)
+    path = resolve_path(model)
     missing = [str(path / file) for file in files if not (path / file).is_file()]
     if not missing:
         return path

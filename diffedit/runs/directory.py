@@ -2,12 +2,12 @@
 
     config.yaml            the resolved config
     environment.json       versions, git revision and device of the first start
-    images/<ratio>/<id>.png
+    images/<strength>/<id>.png
     masks/<id>.png         white = edited, at image resolution
     samples/<k>/...        images and masks of every sample, where there are several; those above are the best
     maps/<id>.npy          the raw contrast map, float32, on the latent grid
     records/<id>.json      one a request, written last: what exists is whole
-    manifest.parquet       one row per request and ratio, made from the records
+    manifest.parquet       one row per request and variant, made from the records
 
 Every file appears by write-then-rename. The records are the truth; the manifest is a view of them, made again at every
 end of a run. Names are ids, percent-quoted where a file name needs it.
@@ -32,14 +32,18 @@ from PIL import Image
 from torch import Tensor
 
 from diffedit.engine.queries import Outcome
+from diffedit.io.tables import table_bytes
 from diffedit.runs.environment import environment
 from diffedit.io.files import Writer, sweep, write
-from diffedit.types import Edit, EditRequest, EditResult
+from diffedit.types import Edit, EditRequest, EditResult, Variant
 
 log = logging.getLogger(__name__)
 
 # Settings that change how a run goes and not what comes out; everything else is compared on resume.
-MECHANICS = ("on_error", "runs", "name", "engine.window", "engine.texts", "engine.threads", "engine.progress")
+RUNTIME_KEYS = (
+    *("on_error", "runs", "name", "is_bound"),
+    *("engine.max_live", "engine.embedding_cache", "engine.threads", "engine.progress"),
+)
 class ConfigChangedError(ValueError):
     """The directory holds a run with other settings."""
 
@@ -51,14 +55,18 @@ class RunDirectory:
         root: the directory; made where absent.
         config: the resolved config, plain containers.
         benchmark_version: compared like a setting.
+        is_bound: whether the editor is a floor or ceiling, for tables.
 
     Raises:
         ConfigChangedError: the directory was begun with other settings; the message names them.
     """
 
-    def __init__(self, root: Path, config: Mapping[str, Any], benchmark_version: str = "") -> None:
-        self.root, self.config = root, dict(config) | {"benchmark_version": benchmark_version}
-        self.ratios = list(config["ratios"])
+    def __init__(
+        self, root: Path, config: Mapping[str, Any], benchmark_version: str = "", is_bound: bool = False
+    ) -> None:
+        self.root = root
+        self.config = dict(config) | {"benchmark_version": benchmark_version, "is_bound": is_bound}
+        self.variants = [Variant(ratio) for ratio in config["ratios"]]
         self.root.mkdir(parents=True, exist_ok=True)
         sweep(self.root)
         self.check_config()
@@ -73,13 +81,13 @@ class RunDirectory:
             write(surroundings, json.dumps(environment(), indent=1).encode())
             write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
             return
-        lines = differences(OmegaConf.to_container(OmegaConf.load(path)), self.config, MECHANICS)
+        lines = changed_settings(OmegaConf.to_container(OmegaConf.load(path)), self.config, RUNTIME_KEYS)
         if lines:
             raise ConfigChangedError(
                 f"{self.root} holds a run with other settings (before -> now):\n  " + "\n  ".join(lines) + "\n"
                 "Give this one a directory of its own (name=...), or delete that one."
             )
-        lines = differences(json.loads(surroundings.read_bytes()), environment(), ())
+        lines = changed_settings(json.loads(surroundings.read_bytes()), environment(), ())
         if lines:
             log.warning("%s was begun with another environment, bits may differ: %s", self.root, "; ".join(lines))
 
@@ -96,7 +104,7 @@ class RunDirectory:
             record = self.record(request.id)
             if record is None or record["status"] != "done" or not self.whole(record):
                 yield request
-            elif lines := changed_facts(record, request):
+            elif lines := changed_request(record, request):
                 raise ConfigChangedError(
                     f"{self.root}: request {request.id} is done, and now asks for something else: {'; '.join(lines)}. "
                     "Give it another id, or the run another name"
@@ -127,50 +135,50 @@ class RunDirectory:
 
     def write_outcome(self, request: EditRequest, outcome: Outcome) -> None:
         """Write one outcome now."""
-        own, shared = outcome.evaluations, outcome.evaluations[None]
         record = {
             "id": request.id,
             "status": "failed" if outcome.error else "done",
-            **request_facts(request),
+            **request_identity(request),
             "error": f"{type(outcome.error).__name__}: {outcome.error}" if outcome.error else None,
             "seconds": round(outcome.seconds, 4),
-            "shared_evaluations": shared,
+            "shared_evaluations": outcome.evaluations[None],
             "edits": [],
             "mask": None,
             "map": None,
-            "notes": {},
+            "metadata": {},
         }
         if outcome.result is not None:
-            record |= self.write_result(request.id, outcome.result, own)
+            record |= self.write_result(request.id, outcome.result, outcome.evaluations)
         write(self.path("records", request.id, "json"), json.dumps(record, indent=1).encode())
 
-    def write_result(self, request: str, result: EditResult, own: Counter[int | None]) -> dict[str, Any]:
+    def write_result(self, request: str, result: EditResult, evaluations: Counter[int | None]) -> dict[str, Any]:
         """The pictures, the mask and the map of one request; returns what the record says of them."""
-        said: dict[str, Any] = {"edits": [], "notes": dict(result.notes)}
+        record: dict[str, Any] = {"edits": [], "metadata": dict(result.metadata)}
         for edit in result.edits:
-            facts = {"ratio": edit.ratio, "level": edit.level, "evaluations": own[edit.level]}
-            said["edits"].append(facts | self.write_image(request, "", edit))
+            entry = {"variant": str(edit.variant), "level": edit.level, "evaluations": evaluations[edit.level]}
+            record["edits"].append(entry | self.write_image(request, "", edit))
         for k, sample in enumerate(result.samples):
             mask = self.write_mask(request, f"samples/{k}/", sample)
             for i, edit in enumerate(sample.edits):
-                facts = {"sample": k, "score": edit.score, "mask": mask}
+                entry = {"sample": k, "score": edit.score, "mask": mask}
                 best = result.edits[i].sample == k
                 if best:
-                    said["edits"][i] |= facts
-                facts |= {"ratio": edit.ratio, "best": best} | self.write_image(request, f"samples/{k}/", edit)
-                said.setdefault("samples", []).append(facts)
-        said["mask"] = self.write_mask(request, "", result)
-        if result.contrast is not None:
+                    record["edits"][i] |= entry
+                entry |= {"variant": str(edit.variant), "best": best} | self.write_image(request, f"samples/{k}/", edit)
+                record.setdefault("samples", []).append(entry)
+        record["mask"] = self.write_mask(request, "", result)
+        if result.contrast_map is not None:
             path = self.path("maps", request, "npy")
             array = io.BytesIO()
-            np.save(array, result.contrast.numpy().astype(np.float32))
+            np.save(array, result.contrast_map.numpy().astype(np.float32))
             write(path, array.getvalue())
-            said["map"] = self.relative(path)
-        return said
+            record["map"] = self.relative(path)
+        return record
 
     def write_image(self, request: str, under: str, edit: Edit) -> dict[str, str]:
-        """One picture, in a folder of its ratio; returns its name and the hash of its content."""
-        path, data = self.path(f"{under}images/{edit.ratio:g}", request, "png"), png(edit.image)
+        """One picture, in the folder of its variant; returns its name and the hash of its content."""
+        path = self.path(f"{under}images/{edit.variant.folder}", request, "png")
+        data = png_bytes(edit.image)
         write(path, data)
         return {"file": self.relative(path), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -179,7 +187,7 @@ class RunDirectory:
         if result.mask is None:
             return None
         path = self.path(f"{under}masks", request, "png")
-        write(path, png(F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]))
+        write(path, png_bytes(F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]))
         return self.relative(path)
 
     def relative(self, path: Path) -> str:
@@ -194,10 +202,8 @@ class RunDirectory:
         self.writer.close()
         if not self.listed:
             return None
-        table = manifest(self.records(), self.ratios, self.config.get("seed"))
-        data = io.BytesIO()
-        table.to_parquet(data, index=False)
-        write(self.root / "manifest.parquet", data.getvalue())
+        table = manifest(self.records(), self.variants, self.config.get("seed"))
+        write(self.root / "manifest.parquet", table_bytes(table))
         return table
 
     def records(self) -> list[dict[str, Any]]:
@@ -205,8 +211,8 @@ class RunDirectory:
         return [record for record in map(self.record, sorted(self.ids)) if record is not None]
 
 
-def manifest(records: Sequence[Mapping[str, Any]], ratios: Sequence[float], seed: int | None) -> pd.DataFrame:
-    """One row per request and ratio, sorted by id; a failed request has its rows too, with the reason.
+def manifest(records: Sequence[Mapping[str, Any]], variants: Sequence[Variant], seed: int | None) -> pd.DataFrame:
+    """One row per request and variant, sorted by id; a failed request has its rows too, with the reason.
 
     `evaluations` served this edit alone; `shared_evaluations` (mask, encoding) served all edits of the request once.
     `seconds` is the request's share of the wall time, the same in each of its rows.
@@ -214,13 +220,13 @@ def manifest(records: Sequence[Mapping[str, Any]], ratios: Sequence[float], seed
     rows = []
     for record in records:
         shared = {"id": record["id"], "seed": seed, "status": record["status"], "error": record["error"]}
-        shared |= {key: record[key] for key in ("shared_evaluations", "seconds")} | record["notes"]
-        edits = record["edits"] or [{"ratio": ratio} for ratio in ratios]
-        rows += [shared | edit for edit in edits]
-    columns = ["id", "ratio", "seed", "status", "level", "evaluations", "shared_evaluations", "seconds"]
+        shared |= {key: record[key] for key in ("shared_evaluations", "seconds")} | record["metadata"]
+        edits = record["edits"] or [{"variant": str(variant)} for variant in variants]
+        rows += [shared | edit | {"strength": Variant.parse(edit["variant"]).strength} for edit in edits]
+    columns = ["id", "variant", "strength", "seed", "status", "level", "evaluations", "shared_evaluations", "seconds"]
     columns += ["file", "sha256", "error"]
     table = pd.DataFrame(rows, columns=columns + sorted({key for row in rows for key in row} - set(columns)))
-    return table.astype({"level": "Int64", "evaluations": "Int64", "ratio": float})
+    return table.astype({"level": "Int64", "evaluations": "Int64", "strength": float})
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
@@ -233,7 +239,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any], but: Sequence[str]) -> list[str]:
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], but: Sequence[str]) -> list[str]:
     """`key: before -> after` for each dotted key that changed, but for the keys in `but` and all below them."""
     old, new = flatten(before), flatten(after)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
@@ -241,12 +247,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], but: Sequen
     return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in seen]
 
 
-def changed_facts(record: Mapping[str, Any], request: EditRequest) -> list[str]:
+def changed_request(record: Mapping[str, Any], request: EditRequest) -> list[str]:
     """Where a request is no longer what its record says."""
-    facts = request_facts(request)
-    return differences({key: record[key] for key in facts}, facts, ())
+    facts = request_identity(request)
+    return changed_settings({key: record[key] for key in facts}, facts, ())
 
 
-def request_facts(request: EditRequest) -> dict[str, str | None]:
+def request_identity(request: EditRequest) -> dict[str, str | None]:
     """What a record says of its request, and a resumed run compares."""
     return {"source": request.source, "target": request.target, "origin": request.origin}

@@ -1,7 +1,8 @@
 """The moves every method is made of. A latent changes its level here and nowhere else.
 
-`add_noise`, `step` are arithmetic; `guide`, `invert`, `denoise`, `finish` are walks (generators that query the
-networks); `noised` and `put_back` make what `denoise` blends with.
+`add_noise` and `ddim_step` are arithmetic; `predict_guided`, `ddim_invert`, `ddim_sample` and `decode_edits` are
+programs (generators that query the networks); `noising_trajectory` and `blend_outside` make what `ddim_sample` blends
+with.
 The arithmetic keeps to single multiplications and additions: each is rounded the same way in every position of every
 batch, so results stay equal to the bit whatever they are computed beside.
 """
@@ -13,15 +14,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from diffedit.types import Cond, Decode, Edit, Level, Levels, Predict, Prediction, Walk
+from diffedit.types import Cond, Decode, Edit, Level, Predict, Prediction, Program, Schedule, Variant
 
-InversionLabel = Literal["source", "destination"]
+InversionTimestep = Literal["source", "destination"]
 
 Latents = Float[Tensor, "k c h w"]
 Latent = Float[Tensor, "1 c h w"]
 Broadcast = Float[Tensor, "#k c h w"]
 
-Path = Callable[[int], Latent]
+Trajectory = Callable[[int], Latent]
 """`path(i)` is what the input picture looks like at level i; `path(0)` is its latent x0 itself, to the bit."""
 
 Blend = Callable[[Latents, int], Latents]
@@ -33,8 +34,8 @@ def add_noise(x0: Broadcast, noise: Broadcast, level: Level) -> Latents:
     return x0 * level.alpha + noise * level.sigma
 
 
-def step(
-    said: Prediction,
+def ddim_step(
+    prediction: Prediction,
     here: Level,
     there: Level,
     eta: float = 0.0,
@@ -44,7 +45,7 @@ def step(
     """One DDIM update from level `here` to level `there`, up or down (Song et al. 2021, eq. 12 and 16).
 
     Args:
-        said: the network's estimate at `here`.
+        prediction: the network's estimate at `here`.
         here: the level to leave.
         there: the level to reach.
         eta: 0 is DDIM, 1 full ancestral (DDPM) noise; only for a step down.
@@ -53,29 +54,29 @@ def step(
             (Dhariwal & Nichol 2021, algorithm 1). Without fresh noise it does nothing.
     """
     if eta == 0:
-        return said.x0 * there.alpha + said.eps * there.sigma
+        return prediction.x0 * there.alpha + prediction.eps * there.sigma
     if noise is None:
         raise ValueError(f"eta = {eta} needs noise")
     fresh = eta * (there.sigma / here.sigma) * (1 - (here.alpha / there.alpha) ** 2) ** 0.5
     kept = (there.sigma**2 - fresh**2) ** 0.5
-    mean = said.x0 * there.alpha + said.eps * kept
+    mean = prediction.x0 * there.alpha + prediction.eps * kept
     return (mean if push is None else mean + push * fresh**2) + noise * fresh
 
 
-def noised(x0: Latent, noise: Latent, levels: Levels) -> Path:
+def noising_trajectory(x0: Latent, noise: Latent, schedule: Schedule) -> Trajectory:
     """The path of a picture that one noise is added to, the same at every level."""
-    return lambda i: add_noise(x0, noise, levels[i]) if i else x0
+    return lambda i: add_noise(x0, noise, schedule[i]) if i else x0
 
 
-def put_back(mask: Bool[Tensor, "1 1 h w"] | None, path: Path) -> Blend | None:
+def blend_outside(mask: Bool[Tensor, "1 1 h w"] | None, path: Trajectory) -> Blend | None:
     """The blend of DiffEdit §3.2, M * y_t + (1 - M) * x_t with x_t at the level of y_t; no blend without a mask."""
     return None if mask is None else lambda x, i: torch.where(mask, x, path(i))
 
 
-def guide(
-    x: Latents, level: Level, cond: Cond, empty: Cond, guidance: float, edits: tuple[int, ...] = ()
-) -> Walk[Prediction]:
-    """The estimate under classifier-free guidance: empty + guidance * (cond - empty), in one query.
+def predict_guided(
+    x: Latents, level: Level, cond: Cond, negative: Cond, guidance: float, edits: tuple[int, ...] = ()
+) -> Program[Prediction]:
+    """The estimate under classifier-free guidance: negative + guidance * (cond - negative), in one query.
 
     guidance = 1 costs one evaluation a latent, any other value two. x0 and eps are both affine in the network's output,
     so guiding each of them is guiding the output.
@@ -83,21 +84,21 @@ def guide(
     k = len(x)
     if guidance == 1:
         return (yield Predict(x, level, (cond,) * k, edits))
-    both = yield Predict(torch.cat([x, x]), level, (empty,) * k + (cond,) * k, edits * 2)
+    both = yield Predict(torch.cat([x, x]), level, (negative,) * k + (cond,) * k, edits * 2)
     return Prediction(*(part[:k] + (part[k:] - part[:k]) * guidance for part in both))
 
 
-def invert(
-    x0: Latent, levels: Levels, top: int, cond: Cond, label: InversionLabel = "destination"
-) -> Walk[list[Latent]]:
+def ddim_invert(
+    x0: Latent, schedule: Schedule, top: int, cond: Cond, timestep: InversionTimestep = "destination"
+) -> Program[list[Latent]]:
     """DDIM encoding of x0 up to level `top` (DiffEdit §3.2, step 2; E_r in the paper), without guidance.
 
     Args:
         x0: the clean latent.
-        levels: of the run.
+        schedule: of the run.
         top: the highest level wanted.
         cond: the unconditional condition, as in the paper; any other for variants.
-        label: which time the network is told when it looks at level i on the way to i + 1. "source" is i, the DDIM
+        timestep: which one the network is given when it looks at level i on the way to i + 1. "source" is i, the DDIM
             equation run backwards as papers write it; "destination" is i + 1, what diffusers' inverse scheduler does.
 
     Returns:
@@ -105,32 +106,32 @@ def invert(
     """
     path = [x0]
     for i in range(top):
-        told = levels[i] if label == "source" else levels[i]._replace(label=levels[i + 1].label)
-        said = yield Predict(path[i], told, (cond,))
-        path.append(step(said, levels[i], levels[i + 1]))
+        level = schedule[i] if timestep == "source" else schedule[i]._replace(timestep=schedule[i + 1].timestep)
+        prediction = yield Predict(path[i], level, (cond,))
+        path.append(ddim_step(prediction, schedule[i], schedule[i + 1]))
     return path
 
 
-def denoise(
+def ddim_sample(
     starts: Mapping[int, Latent],
-    levels: Levels,
+    schedule: Schedule,
     cond: Cond,
-    empty: Cond,
+    negative: Cond,
     guidance: float,
     blend: Blend | None = None,
     eta: float = 0.0,
     noise: Callable[[int], Latent] | None = None,
-) -> Walk[dict[int, Latent]]:
+) -> Program[dict[int, Latent]]:
     """Guided decoding of several edits together, each from its own start level down to 0 (DiffEdit §3.2, step 3).
 
     Args:
         starts: the latent at each start level.
-        levels: of the run.
+        schedule: of the run.
         cond: the target text's condition.
-        empty: the unconditional condition.
+        negative: what guidance leads away from: the unconditional condition, as in the paper, or any other.
         guidance: classifier-free guidance scale.
         blend: called after each update, with the level just reached.
-        eta: noise of each update, see `step`.
+        eta: noise of each update, see `ddim_step`.
         noise: `noise(i)` gives the fresh noise of the update that leaves level i; needed for eta > 0.
 
     Returns:
@@ -141,14 +142,14 @@ def denoise(
     for i in range(order[0], 0, -1):
         if i in starts:
             x = torch.cat([x, starts[i]])
-        said = yield from guide(x, levels[i], cond, empty, guidance, order[: len(x)])
-        x = step(said, levels[i], levels[i - 1], eta, noise(i) if noise else None)
+        prediction = yield from predict_guided(x, schedule[i], cond, negative, guidance, order[: len(x)])
+        x = ddim_step(prediction, schedule[i], schedule[i - 1], eta, noise(i) if noise else None)
         if blend is not None:
             x = blend(x, i - 1)
     return dict(zip(order, x.split(1), strict=True))
 
 
-def finish(edited: Mapping[int, Latent], ratios: Sequence[float], starts: Sequence[int]) -> Walk[list[Edit]]:
-    """The pictures of the latents that `denoise` returned, in one query: an `Edit` a ratio, in their order."""
+def decode_edits(edited: Mapping[int, Latent], ratios: Sequence[float], starts: Sequence[int]) -> Program[list[Edit]]:
+    """The pictures of the latents that `ddim_sample` returned, in one query: an `Edit` a ratio, in their order."""
     images = yield Decode(torch.cat([edited[i] for i in starts]))
-    return [Edit(*each) for each in zip(ratios, starts, images, strict=True)]
+    return [Edit(Variant(r), *rest) for r, *rest in zip(ratios, starts, images, strict=True)]

@@ -20,7 +20,7 @@ class RequestNoise:
     seed: int
     request: str
 
-    def like(self, x: Tensor, purpose: str, count: int = 1) -> Tensor:
+    def randn_like(self, x: Tensor, purpose: str, count: int = 1) -> Tensor:
         """`count` standard normal samples of the shape x[0], on the device and in the dtype of x.
 
         The first k of n samples are those of a call that asks for k.

@@ -1,4 +1,4 @@
-"""Noise levels: what alpha, sigma and network label each of the N steps has, and which level a ratio means."""
+"""Noise levels: what alpha, sigma and network timestep each of the N steps has, and which level a ratio means."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from diffedit.types import Level
 
 
 @dataclass(frozen=True)
-class NoiseLevels:
-    """Levels 0 (clean) to N (noisiest): `levels[i]` is a `Level`, `len(levels)` is N + 1.
+class NoiseSchedule:
+    """Schedule 0 (clean) to N (noisiest): `levels[i]` is a `Level`, `len(levels)` is N + 1.
 
     The encoding ratio r of the paper (§3.2) means the last round(r * N) of N steps; ties go to the even level, as
     Python's `round` has it.
@@ -32,7 +32,7 @@ class NoiseLevels:
         """N, the number of steps."""
         return len(self.levels) - 1
 
-    def of(self, ratio: float) -> int:
+    def level_of(self, ratio: float) -> int:
         """The level round(ratio * N).
 
         Raises:
@@ -48,7 +48,7 @@ class NoiseLevels:
             )
         return round(ratio * self.steps)
 
-    def starts(self, ratios: Sequence[float]) -> list[int]:
+    def start_levels(self, ratios: Sequence[float]) -> list[int]:
         """The start levels of `ratios`, in their order.
 
         Raises:
@@ -58,7 +58,7 @@ class NoiseLevels:
             raise ValueError("no ratio: give at least one encoding ratio in (0, 1]")
         first: dict[int, float] = {}
         for ratio in ratios:
-            level = self.of(ratio)
+            level = self.level_of(ratio)
             if level in first:
                 raise ValueError(
                     f"ratios {first[level]} and {ratio} are both level {level} of N = {self.steps} steps, the same "
@@ -70,19 +70,19 @@ class NoiseLevels:
     @classmethod
     def discrete(
         cls, alphas_cumprod: Float[Tensor, " train"], timesteps: Iterable[int] | Int[Tensor, " steps"], clean: float
-    ) -> "NoiseLevels":
-        """Levels of a model trained on discrete times (DDPM's).
+    ) -> "NoiseSchedule":
+        """Schedule of a model trained on discrete times (DDPM's).
 
         Args:
             alphas_cumprod: DDPM's cumulative product, by training time; alpha = sqrt of it, sigma = sqrt(1 - it).
             timesteps: the times visited, in any order; level i is the i-th smallest.
             clean: the cumulative product at level 0: 1 where the scheduler says `set_alpha_to_one`, else
-                alphas_cumprod[0] (Stable Diffusion's own choice). The label of level 0 is time 0 either way.
+                alphas_cumprod[0] (Stable Diffusion's own choice). The timestep of level 0 is time 0 either way.
         """
         times = sorted(int(t) for t in timesteps)
         squares = [float(clean)] + [float(alphas_cumprod[t]) for t in times]
-        labels = [0, *times]
-        return cls(tuple(Level(a**0.5, (1 - a) ** 0.5, t) for a, t in zip(squares, labels, strict=True)))
+        timesteps = [0, *times]
+        return cls(tuple(Level(a**0.5, (1 - a) ** 0.5, t) for a, t in zip(squares, timesteps, strict=True)))
 
 
 def ratio_list(value: Any) -> list[float]:

@@ -6,10 +6,10 @@ pixels where it was given so, else the one on the latent grid, enlarged.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffedit.io.checks import finite
-from diffedit.types import Backbone, BatchCall, Call, EditRequest, EditResult, Encode, Walk
+from diffedit.io.checks import check_finite
+from diffedit.types import NO_QUERIES, Backbone, Custom, CustomBatch, EditRequest, EditResult, Encode, Program
 
 Picture = Float[Tensor, "3 H W"]
 PixelMask = Bool[Tensor, "1 H W"]
@@ -30,21 +30,14 @@ PixelMask = Bool[Tensor, "1 H W"]
 class Reconstruct(Protocol):
     """A stage that changes the pictures of a result."""
 
-    def __call__(self, request: EditRequest, result: EditResult) -> Walk[EditResult]:
-        """The result with other pictures; its notes say how many steps and seconds that took for each picture."""
+    needs_mask: bool
+    needs_decoder: bool  # of the backbone, to be trained
+
+    def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
+        """The result with other pictures; its metadata say how many steps and seconds that took for each picture."""
 
 
-@runtime_checkable
-class HasDecoder(Protocol):
-    """A backbone whose decoder can be trained (`diffedit.backbones.stable_diffusion`)."""
-
-    decoder: nn.Module
-
-    def render(self, latents: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Pictures, not clipped, differentiable, by these weights of the decoder (None: its own)."""
-
-
-class Scene(NamedTuple):
+class FitTarget(NamedTuple):
     """What a picture is reconstructed from: the latent and the pixels of the edit, the source, and the mask."""
 
     latent: Float[Tensor, "1 c h w"]
@@ -53,17 +46,17 @@ class Scene(NamedTuple):
     mask: PixelMask
 
 
-def enlarged(result: EditResult) -> Bool[Tensor, "1 H W"] | None:
+def mask_in_pixels(result: EditResult) -> Bool[Tensor, "1 H W"] | None:
     """The mask of a result in pixels, where it has one."""
-    if result.pixels is not None or result.mask is None:
-        return result.pixels
+    if result.pixel_mask is not None or result.mask is None:
+        return result.pixel_mask
     size = result.edits[0].image.shape[-2:]
     return F.interpolate(result.mask.float(), size)[0].bool().cpu()
 
 
-def pixel_mask(request: EditRequest, result: EditResult) -> PixelMask:
+def require_mask(request: EditRequest, result: EditResult) -> PixelMask:
     """The mask of a result in pixels; a ValueError where its editor has none."""
-    mask = enlarged(result)
+    mask = mask_in_pixels(result)
     if mask is None:
         raise ValueError(
             f"request {request.id}: reconstruct needs a mask and the editor has none: reconstruct=none, or an editor "
@@ -72,37 +65,43 @@ def pixel_mask(request: EditRequest, result: EditResult) -> PixelMask:
     return mask
 
 
-def redone(
+def with_images(
     request: EditRequest, result: EditResult, images: Sequence[Picture], steps: int, seconds: float
 ) -> EditResult:
-    """The result with these pictures, and the cost of each in its notes; a FloatingPointError where one holds a NaN."""
+    """The result with these pictures, and the cost of each in its metadata; a FloatingPointError where one is NaN."""
     for image in images:
-        finite(image, f"request {request.id}: the reconstructed picture (a lower reconstruct.rate?), which")
+        check_finite(image, f"request {request.id}: the reconstructed picture (a lower reconstruct.rate?), which")
     edits = [replace(edit, image=image) for edit, image in zip(result.edits, images, strict=True)]
     cost = {"reconstruct_steps": steps, "reconstruct_seconds": round(seconds / len(images), 4)}
-    return replace(result, edits=edits, notes=dict(result.notes) | cost)
+    return replace(result, edits=edits, metadata=dict(result.metadata) | cost)
 
 
 @dataclass(frozen=True)
-class Bare:
+class NoReconstruction:
     """No reconstruction: the decoder's picture as it is."""
 
-    def __call__(self, request: EditRequest, result: EditResult) -> Walk[EditResult]:
-        """Asks nothing."""
+    needs_mask: ClassVar = False
+    needs_decoder: ClassVar = False
+
+    def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
+        """Without a query."""
+        yield from NO_QUERIES
         return result
-        yield  # a walk
 
 
 @dataclass(frozen=True)
 class PixelPaste:
     """The source's own pixels outside the mask: no error there, and a seam where the edit does not fit."""
 
-    def __call__(self, request: EditRequest, result: EditResult) -> Walk[EditResult]:
-        """Asks nothing."""
-        began, source, mask = time.perf_counter(), request.image(), pixel_mask(request, result)
+    needs_mask: ClassVar = True
+    needs_decoder: ClassVar = False
+
+    def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
+        """Without a query."""
+        yield from NO_QUERIES
+        began, source, mask = time.perf_counter(), request.image(), require_mask(request, result)
         images = [torch.where(mask, edit.image.cpu(), source) for edit in result.edits]
-        return redone(request, result, images, 0, time.perf_counter() - began)
-        yield  # a walk
+        return with_images(request, result, images, 0, time.perf_counter() - began)
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,16 @@ class Poisson:
     free; a full mask has no boundary at all and leaves the edit as it is.
     """
 
-    def __call__(self, request: EditRequest, result: EditResult) -> Walk[EditResult]:
-        """Asks nothing."""
-        began, source, mask = time.perf_counter(), request.image(), pixel_mask(request, result)
+    needs_mask: ClassVar = True
+    needs_decoder: ClassVar = False
+
+    def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
+        """Without a query."""
+        yield from NO_QUERIES
+        began, source, mask = time.perf_counter(), request.image(), require_mask(request, result)
         system = PoissonSystem(mask)
         images = [system.clone(edit.image.cpu(), source).clamp(0, 1) for edit in result.edits]
-        return redone(request, result, images, 0, time.perf_counter() - began)
-        yield  # a walk
+        return with_images(request, result, images, 0, time.perf_counter() - began)
 
 
 class PoissonSystem:
@@ -174,7 +176,7 @@ class PoissonSystem:
 
 
 @dataclass(frozen=True)
-class Fit:
+class AdamFit:
     """What decoder and latents are fitted to: the edit inside the mask, the source outside.
 
     MSE(edited * m, D * m) + background * MSE(source * (1 - m), D * (1 - m)), on pixels in [-1, 1], by Adam.
@@ -189,21 +191,24 @@ class Fit:
     rate: float = 1e-4
     background: float = 100.0
 
+    needs_mask: ClassVar = True
+    needs_decoder: ClassVar = True
+
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rate <= 0 or self.background < 0:
             raise ValueError(f"{self}: steps is at least 1, rate above 0, background at least 0")
 
-    def scenes(self, request: EditRequest, result: EditResult) -> Walk[list[Scene]]:
+    def targets(self, request: EditRequest, result: EditResult) -> Program[list[FitTarget]]:
         """Each edit with the latent that it encodes to, as the official code has it."""
-        source, mask, found = request.image(), pixel_mask(request, result), []
+        source, mask, found = request.image(), require_mask(request, result), []
         for edit in result.edits:
             latent = yield Encode(edit.image.cpu())
-            found.append(Scene(latent, *(each.to(latent.device) for each in (edit.image, source, mask))))
+            found.append(FitTarget(latent, *(each.to(latent.device) for each in (edit.image, source, mask))))
         return found
 
-    def loss(self, out: Float[Tensor, "b 3 H W"], scenes: Sequence[Scene]) -> Float[Tensor, ""]:
+    def loss(self, out: Float[Tensor, "b 3 H W"], targets: Sequence[FitTarget]) -> Float[Tensor, ""]:
         """Summed over the pictures, so that each has its own gradient; (2 d)^2 is the square on [-1, 1]."""
-        edited, source, mask = (torch.stack([scene[k] for scene in scenes]) for k in (1, 2, 3))
+        edited, source, mask = (torch.stack([target[k] for target in targets]) for k in (1, 2, 3))
         inside, outside = (torch.where(mask, out - edited, 0), torch.where(mask, 0, out - source))
         return sum(
             weight * (2 * part).square().mean((1, 2, 3)).sum()
@@ -211,65 +216,58 @@ class Fit:
         )
 
 
-def decoding(backbone: Backbone) -> HasDecoder:
-    """The backbone, if its decoder can be trained; a ValueError where it has none."""
-    if not isinstance(backbone, HasDecoder):
-        raise ValueError(f"{type(backbone).__name__} has no decoder to fit: take reconstruct=pixel_paste or poisson")
-    return backbone
-
-
 @dataclass(frozen=True)
-class DecoderWeights(Fit):
+class DecoderWeights(AdamFit):
     """Trains a copy of the decoder on each picture (Blended Latent Diffusion, §3.3), which is thrown away afterwards.
 
     The backbone's own weights are never touched. Every picture has weights of its own, so they are fitted one by one.
     """
 
-    def __call__(self, request: EditRequest, result: EditResult) -> Walk[EditResult]:
-        """One `Call` a picture."""
-        scenes = yield from self.scenes(request, result)
+    def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
+        """One `Custom` a picture."""
+        targets = yield from self.targets(request, result)
         began, images = time.perf_counter(), []
-        for scene in scenes:
-            image = yield Call(lambda backbone, scene=scene: self.fit(decoding(backbone), scene))
+        for target in targets:
+            image = yield Custom(lambda backbone, target=target: self.fit(backbone, target))
             images.append(image)
-        return redone(request, result, images, self.steps, time.perf_counter() - began)
+        return with_images(request, result, images, self.steps, time.perf_counter() - began)
 
-    def fit(self, backbone: HasDecoder, scene: Scene) -> Picture:
+    def fit(self, backbone: Backbone, target: FitTarget) -> Picture:
         """The picture by the fitted copy."""
         own = backbone.decoder.named_parameters()
         weights = {name: each.detach().float().clone().requires_grad_() for name, each in own}
         optimiser = torch.optim.Adam(weights.values(), lr=self.rate)
         for _ in range(self.steps):
             optimiser.zero_grad()
-            self.loss(backbone.render(scene.latent, weights), [scene]).backward()
+            self.loss(backbone.render(target.latent, weights), [target]).backward()
             optimiser.step()
         with torch.no_grad():
-            return backbone.render(scene.latent, weights)[0].clamp(0, 1)
+            return backbone.render(target.latent, weights)[0].clamp(0, 1)
 
 
 @dataclass(frozen=True)
-class Latents(Fit):
+class Latents(AdamFit):
     """Optimises the latent of each picture. Rate 0.1 in the official code, 1e-4 in the paper."""
 
     rate: float = 0.1
 
-    def __call__(self, request: EditRequest, result: EditResult) -> Walk[EditResult]:
-        """One `BatchCall` for the pictures of a request; many requests are fitted in one batch."""
-        scenes = yield from self.scenes(request, result)
-        answers = yield BatchCall(self.fit, scenes)
+    def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
+        """One `CustomBatch` for the pictures of a request; many requests are fitted in one batch."""
+        targets = yield from self.targets(request, result)
+        answers = yield CustomBatch(self.fit, targets)
         images, seconds = zip(*answers, strict=True)
-        return redone(request, result, list(images), self.steps, sum(seconds))
+        return with_images(request, result, list(images), self.steps, sum(seconds))
 
-    def fit(self, backbone: Backbone, scenes: Sequence[Scene]) -> list[tuple[Picture, float]]:
+    def fit(self, backbone: Backbone, targets: Sequence[FitTarget]) -> list[tuple[Picture, float]]:
         """(picture, seconds) for each."""
-        began, backbone = time.perf_counter(), decoding(backbone)
-        latents = torch.cat([scene.latent for scene in scenes]).requires_grad_()
+        began = time.perf_counter()
+        latents = torch.cat([target.latent for target in targets]).requires_grad_()
         optimiser = torch.optim.Adam([latents], lr=self.rate)
         for _ in range(self.steps):
             optimiser.zero_grad()
-            self.loss(backbone.render(latents), scenes).backward()
+            self.loss(backbone.render(latents), targets).backward()
             optimiser.step()
         with torch.no_grad():
             images = backbone.render(latents).clamp(0, 1)
-        seconds = (time.perf_counter() - began) / len({id(scene) for scene in scenes})  # the others are padding
+        seconds = (time.perf_counter() - began) / len({id(target) for target in targets})  # the others are padding
         return [(image, seconds) for image in images]

@@ -9,19 +9,18 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor
 
-from diffedit.engine.queries import together
-from diffedit.mask import Everywhere
-from diffedit.stages.background import Bare, Fit, Reconstruct, decoding, enlarged
-from diffedit.stages.rank import First, Rank
+from diffedit.engine.queries import run_together
+from diffedit.stages.background import NoReconstruction, Reconstruct, mask_in_pixels
+from diffedit.stages.rank import KeepFirst, Rank
 from diffedit.types import (
     Backbone,
-    Call,
+    Custom,
     Editor,
     EditRequest,
     EditResult,
-    Levels,
     Noise,
-    Walk,
+    Program,
+    Schedule,
 )
 
 log = logging.getLogger(__name__)
@@ -34,13 +33,13 @@ class SampleNoise:
     noise: Noise
     sample: int
 
-    def like(self, x: Tensor, purpose: str, count: int = 1) -> Tensor:
+    def randn_like(self, x: Tensor, purpose: str, count: int = 1) -> Tensor:
         """`count` standard normal samples of the shape x[0]."""
-        return self.noise.like(x, f"{purpose}, sample {self.sample}" if self.sample else purpose, count)
+        return self.noise.randn_like(x, f"{purpose}, sample {self.sample}" if self.sample else purpose, count)
 
 
 @dataclass(frozen=True)
-class Staged:
+class EditPipeline:
     """An editor with stages around it.
 
     Attributes:
@@ -51,8 +50,8 @@ class Staged:
     """
 
     editor: Editor
-    reconstruct: Reconstruct = Bare()
-    rank: Rank = First()
+    reconstruct: Reconstruct = NoReconstruction()
+    rank: Rank = KeepFirst()
     samples: int = 1
 
     def __post_init__(self) -> None:
@@ -61,48 +60,48 @@ class Staged:
 
     def check(self, backbone: Backbone) -> None:
         """Refuse, before any work, stages that this editor or this backbone cannot serve."""
-        masked = not isinstance(getattr(self.editor, "mask", Everywhere()), Everywhere)
         name = type(self.editor).__name__
-        if not masked and not isinstance(self.reconstruct, Bare):
+        if self.reconstruct.needs_mask and not self.editor.has_mask:
             raise ValueError(f"reconstruct needs a mask, and {name} has none: reconstruct=none, or editor/mask=given")
-        if not masked and self.samples > 1 and getattr(self.rank, "region", None) == "mask":
+        if self.samples > 1 and self.rank.needs_mask and not self.editor.has_mask:
             raise ValueError(f"rank.region=mask needs a mask, and {name} has none: rank.region=whole")
-        if isinstance(self.reconstruct, Fit):
-            decoding(backbone)
+        if self.reconstruct.needs_decoder and backbone.decoder is None:
+            name = type(backbone).__name__
+            raise ValueError(f"{name} has no decoder to fit: take reconstruct=pixel_paste or poisson")
 
-    def weights(self) -> dict[str, str]:
-        """What else than the backbone decides the pictures: the CLIP models of editor and ranking."""
-        parts = {"editor": self.editor, "rank": self.rank if self.samples > 1 else None}
-        return {name: part.clip.hash for name, part in parts.items() if hasattr(part, "clip")}
+    @property
+    def networks(self) -> dict[str, str]:
+        """What else than the backbone decides the pictures: the networks of editor and ranking, by their hashes."""
+        parts = {"editor": self.editor.networks, "rank": self.rank.networks if self.samples > 1 else ()}
+        return {name: " ".join(network.hash for network in networks) for name, networks in parts.items() if networks}
 
-    def reads(self) -> set[str]:
-        """The fields of a request that it calls, to be loaded ahead."""
-        masks = {"given": {"mask"}, "oracle": {"oracle_mask"}}
-        return {"image"} | masks.get(getattr(getattr(self.editor, "mask", None), "which", None), set())
-
-    def __call__(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
-        """The samples are walked together; the picture is opened once."""
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
+        """The samples ask together; the picture is opened once."""
         image = request.image()
         request = replace(request, image=lambda: image)
         noises = [SampleNoise(noise, k) for k in range(self.samples)]
-        results = yield from together([self.sample(request, ratios, levels, each) for each in noises])
+        results = yield from run_together([self.sample(request, ratios, schedule, each) for each in noises])
         return results[0] if self.samples == 1 else (yield from self.best(request, results))
 
-    def sample(self, request: EditRequest, ratios: Sequence[float], levels: Levels, noise: Noise) -> Walk[EditResult]:
+    def sample(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
         """One sample, reconstructed."""
-        result = yield from self.editor(request, ratios, levels, noise)
+        result = yield from self.editor(request, ratios, schedule, noise)
         return (yield from self.reconstruct(request, result))
 
-    def best(self, request: EditRequest, results: list[EditResult]) -> Walk[EditResult]:
+    def best(self, request: EditRequest, results: list[EditResult]) -> Program[EditResult]:
         """The best sample of each ratio; all of them, with their scores, as `samples`."""
-        pixels = [enlarged(result) for result in results]
+        pixels = [mask_in_pixels(result) for result in results]
         masks = None if any(each is None for each in pixels) else torch.stack(pixels)
         scored = [list(result.edits) for result in results]
         for i in range(len(results[0].edits)):
             images = torch.stack([result.edits[i].image.cpu() for result in results])
             if (images == images[0]).all():
                 log.warning("request %s: all %d samples are the same picture", request.id, self.samples)
-            scores = yield Call(lambda _, images=images: self.rank(request, images, masks))
+            scores = yield Custom(lambda _, images=images: self.rank(request, images, masks))
             for k, score in enumerate(scores):
                 scored[k][i] = replace(scored[k][i], sample=k, score=float(score))
         best = [max(row, key=lambda edit: (edit.score, -edit.sample)) for row in zip(*scored, strict=True)]
@@ -110,7 +109,7 @@ class Staged:
         return replace(results[best[0].sample], edits=best, samples=samples)
 
 
-def staged(cfg: Any) -> Staged:
+def build_pipeline(cfg: Any) -> EditPipeline:
     """The method of a config with the keys editor, reconstruct, rank and samples."""
     parts = (instantiate(cfg[name], _convert_="all") for name in ("editor", "reconstruct", "rank"))
-    return Staged(*parts, samples=cfg.samples)
+    return EditPipeline(*parts, samples=cfg.samples)

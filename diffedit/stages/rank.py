@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,14 +10,15 @@ from torch import Tensor
 
 from diffedit.io.checks import check_choices
 from diffedit.networks.clip import OpenClip
-from diffedit.types import (
-    EditRequest,
-)
+from diffedit.types import EditRequest, Network
 
 
 @runtime_checkable
 class Rank(Protocol):
     """Says which of several edits is the best."""
+
+    networks: tuple[Network, ...]  # part of a run's identity
+    needs_mask: bool
 
     def __call__(
         self, request: EditRequest, images: Float[Tensor, "n 3 H W"], masks: Bool[Tensor, "n 1 H W"] | None
@@ -26,8 +27,11 @@ class Rank(Protocol):
 
 
 @dataclass(frozen=True)
-class First:
+class KeepFirst:
     """No ranking: the first sample is the one."""
+
+    networks: ClassVar = ()
+    needs_mask: ClassVar = False
 
     def __call__(
         self, request: EditRequest, images: Float[Tensor, "n 3 H W"], masks: Bool[Tensor, "n 1 H W"] | None
@@ -50,6 +54,16 @@ class ClipRank:
 
     def __post_init__(self) -> None:
         check_choices(self)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The model."""
+        return (self.clip,)
+
+    @property
+    def needs_mask(self) -> bool:
+        """To make the outside black."""
+        return self.region == "mask"
 
     @torch.no_grad()
     def __call__(

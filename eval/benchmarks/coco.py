@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffedit.io.checks import check_choices
-from diffedit.io.images import ImageFile, Resize, opened, to_tensor
+from diffedit.io.images import ImageFile, Resize, open_image, to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.coco_annotations import (
     Captions,
@@ -81,7 +81,7 @@ class CocoMask:
     def __call__(self) -> Float[Tensor, "1 side side"]:
         """Rasterise it."""
         path = self.picture.found()
-        with opened(path) as picture:
+        with open_image(path) as picture:
             if picture.size != self.size:
                 real, told = (f"{width} x {height}" for width, height in (picture.size, self.size))
                 raise ValueError(f"{path}: {real}, but {self.annotation} has it as {told}: use COCO's own picture")

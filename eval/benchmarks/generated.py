@@ -1,7 +1,7 @@
 """Pictures that the model under test drew itself from structured prompts, one slot of which is then changed.
 
 This mirrors the Imagen experiments of DiffEdit (Couairon et al., ICLR 2023, section 4): there Imagen drew the pictures,
-here it is the sampler that the config names. What is drawn is kept, in a folder named by the sampler and its weights.
+here it is the text_to_image that the config names. What is drawn is kept, in a folder named by the text_to_image and its weights.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.io.files import write
-from diffedit.io.images import brought, opened, png, to_tensor
+from diffedit.io.images import open_image, png_bytes, resize_to, to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.grammar import Grammar
 from eval.benchmarks.subset import draw, subset
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 @runtime_checkable
-class Sampler(Protocol):
-    """Draws pictures from texts (`diffedit.text_to_image.Sampler`)."""
+class DrawsPictures(Protocol):
+    """Bootstrap pictures from texts (`diffedit.text_to_image.DrawsPictures`)."""
 
     fingerprint: str  # names everything that decides what is drawn
 
@@ -42,13 +42,13 @@ def missing(folder: Path, texts: Mapping[str, str]) -> dict[str, str]:
 def keep(folder: Path, pictures: Iterable[tuple[str, Tensor]]) -> None:
     """Write pictures as they get ready, each whole or absent, so that a kill loses none that is drawn."""
     for name, image in pictures:
-        write(folder / f"{name}.png", png(image))
+        write(folder / f"{name}.png", png_bytes(image))
 
 
 def load(path: Path, resolution: int) -> Float[Tensor, "3 side side"]:
     """One drawn picture at this resolution."""
-    with opened(path) as picture:
-        return brought(to_tensor(picture.convert("RGB")), resolution)
+    with open_image(path) as picture:
+        return resize_to(to_tensor(picture.convert("RGB")), resolution)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Drawn:
             return load(self.path, self.side)
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"{error}, and benchmark.draw_missing is false, as in every score: start the run again, it draws what "
+                f"{error}, and benchmark.generate_missing is false, as in every score: start the run again, it draws what "
                 "benchmark.cache lacks"
             ) from error
 
@@ -106,21 +106,21 @@ class Generated:
     those that the chosen requests need.
 
     Attributes:
-        sampler: draws the pictures.
+        text_to_image: draws the pictures.
         grammar: the prompts.
         edits: names of the slots that may be changed; None takes all that have two values or more.
         cache: folder of the drawn pictures.
-        draw_missing: draw what the cache does not hold; else its absence is an error when the picture is read.
+        generate_missing: draw what the cache does not hold; else its absence is an error when the picture is read.
         limit: how many requests, the first of the permutation; None takes all in the grammar's order.
         range: (first, last + 1) of that permutation, instead of a limit.
         seed: of that permutation, and of the new values.
     """
 
-    sampler: Sampler
+    text_to_image: DrawsPictures
     grammar: Grammar
     edits: tuple[str, ...] | list[str] | None = None
     cache: str = "runs/.generated"
-    draw_missing: bool = True
+    generate_missing: bool = True
     limit: int | None = None
     range: tuple[int, int] | list[int] | None = None
     seed: int = 0
@@ -145,7 +145,7 @@ class Generated:
             yield EditRequest(each.id, image, each.target, each.source, origin=origin)
 
     def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
-        """("", picture): what the sampler makes of the target prompts, one for each request at the most.
+        """("", picture): what the text_to_image makes of the target prompts, one for each request at the most.
 
         Their noise is not that of the inputs, and two requests of one target have two pictures. They come in the order
         of the permutation, so that a part of them is balanced as well.
@@ -156,12 +156,12 @@ class Generated:
 
     def filled(self) -> Path:
         """The folder of the pictures; inputs and references are drawn in one pass where they may be."""
-        folder = Path(self.cache) / self.sampler.fingerprint
+        folder = Path(self.cache) / self.text_to_image.fingerprint
         texts = {each.input: each.source for each in self.changes}
         texts |= {each.other: each.target for each in self.changes}
-        if self.draw_missing and (todo := missing(folder, texts)):
+        if self.generate_missing and (todo := missing(folder, texts)):
             log.info("drawing %d of %d pictures into %s", len(todo), len(texts), folder)
-            keep(folder, self.sampler(todo))
+            keep(folder, self.text_to_image(todo))
         return folder
 
 

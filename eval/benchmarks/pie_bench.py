@@ -16,7 +16,7 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
-from diffedit.io.images import ImageFile, Resize, opened, to_tensor
+from diffedit.io.images import ImageFile, Resize, open_image, to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.subset import read_json, subset
 
@@ -50,7 +50,7 @@ class PieMask:
 
     def __call__(self) -> Float[Tensor, "1 side side"]:
         """Decode it."""
-        with opened(self.picture) as picture:
+        with open_image(self.picture) as picture:
             width, height = picture.size
         if width != height:  # of another size but square, it is the same crop: the whole
             raise ValueError(f"{self.picture}: {width} x {height}, but PIE-Bench's masks are for square pictures")

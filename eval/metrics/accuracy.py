@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.networks import Extractor, unknown
+from diffedit.networks import Extractor, out_of_domain
 from eval.scoring.batch import Batch
 from eval.scoring.metric import means
 
@@ -32,9 +32,9 @@ class EditAccuracy:
         classifier: gives logits.
     """
 
-    better: ClassVar = {"accuracy": "higher", "kept": "higher"}
-    reads: ClassVar = "features"
-    figures = staticmethod(means)
+    higher_is_better: ClassVar = {"accuracy": "higher", "kept": "higher"}
+    input_kind: ClassVar = "features"
+    aggregate = staticmethod(means)
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
@@ -44,16 +44,16 @@ class EditAccuracy:
         labels = hashlib.sha256(repr(tuple(self.classifier.labels)).encode()).hexdigest()[:8]
         return f"accuracy-3-{self.classifier.hash}-{labels}"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """Needs target classes, or to know which attribute was asked for."""
         if all(request.label for request in batch.requests):
-            return unknown(self.classifier, batch.truths) or self.nameless(batch)
+            return out_of_domain(self.classifier, batch.truths) or self.nameless(batch)
         if not batch.truths:
             return "the benchmark has no target classes"
         known = all(truth.judged_by(self.classifier.labels) for truth in batch.truths)
         return None if known else "the classifier knows no Still Life; networks=stilllife has one that does"
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """0 or 1, and a share."""
         logits = batch.features(self.classifier, "edits")
         found = {}

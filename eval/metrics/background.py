@@ -10,11 +10,11 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from diffedit.io.checks import check_literal
-from diffedit.networks import Perceptual, unknown
+from diffedit.networks import Perceptual, out_of_domain
 from eval.metrics.functional.pairwise import PerceptualDistance, Pictures, psnr
 from eval.scoring.batch import Batch, given_masks, without_masks
-from eval.scoring.bootstrap import Shares, share_of_mean, share_of_ratio
-from eval.scoring.metric import Scope
+from eval.scoring.bootstrap import Estimate, estimate_mean, estimate_ratio
+from eval.scoring.metric import MetricContext
 
 Region = Float[Tensor, "b 1 H W"]
 AVERAGES = ("mask", "pie_compat")
@@ -33,11 +33,11 @@ class BackgroundError:
             so its figures look better the larger the mask is.
     """
 
-    better: ClassVar = {
+    higher_is_better: ClassVar = {
         **dict.fromkeys(("mse_outside", "lpips_outside"), "lower"),
         **dict.fromkeys(("psnr_outside", "ssim_outside", "mse_inside", "has_outside"), "higher"),
     }
-    reads: ClassVar = "pictures"
+    input_kind: ClassVar = "pictures"
 
     def __init__(self, network: Perceptual, average: Literal["mask", "pie_compat"] = "mask") -> None:
         check_literal("metric.background.average", average, AVERAGES)
@@ -47,11 +47,11 @@ class BackgroundError:
         """The weights and the average."""
         return f"background-3-{self.distance.network.hash}-{self.average}"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """Needs given masks."""
-        return without_masks(batch) or unknown(self.distance.network, batch.truths)
+        return without_masks(batch) or out_of_domain(self.distance.network, batch.truths)
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """Five numbers an image, and whether it has an outside and an inside."""
         inside = given_masks(batch).float()
         one, other, outside = batch.inputs, batch.edits, 1 - inside
@@ -65,13 +65,13 @@ class BackgroundError:
         found |= {"mse_outside": error(one, other, outside), "psnr_outside": psnr(one, other, outside)}
         return found | has | {"ssim_outside": mean_over(ssim(one, other), outside), "lpips_outside": lpips}
 
-    def figures(self, facts: Mapping[str, Float[ndarray, " n"]], scope: Scope) -> dict[str, Shares]:
+    def aggregate(self, facts: Mapping[str, Float[ndarray, " n"]], context: MetricContext) -> dict[str, Estimate]:
         """Means over the pictures that have the region."""
-        found = {"has_outside": share_of_mean(facts["has_outside"])}
+        found = {"has_outside": estimate_mean(facts["has_outside"])}
         for name, values in facts.items():
             if not name.startswith("has_"):
                 has = facts[f"has_{name.rpartition('_')[2]}"]
-                found[name] = share_of_ratio(values * has, has)
+                found[name] = estimate_ratio(values * has, has)
         return found
 
 

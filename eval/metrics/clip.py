@@ -10,11 +10,11 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from diffedit.networks import unknown
+from diffedit.networks import out_of_domain
 from diffedit.networks.clip import OpenClip
 from eval.scoring.batch import Batch, given_masks, without_masks
-from eval.scoring.bootstrap import Shares, share_of_ratio
-from eval.scoring.metric import Scope, means
+from eval.scoring.bootstrap import Estimate, estimate_ratio
+from eval.scoring.metric import MetricContext, means
 
 
 class ClipScore:
@@ -26,9 +26,9 @@ class ClipScore:
         clip: the model.
     """
 
-    better: ClassVar = {"clip_score": "higher"}
-    reads: ClassVar = "features"
-    figures = staticmethod(means)
+    higher_is_better: ClassVar = {"clip_score": "higher"}
+    input_kind: ClassVar = "features"
+    aggregate = staticmethod(means)
 
     def __init__(self, clip: OpenClip) -> None:
         self.clip = clip
@@ -37,11 +37,11 @@ class ClipScore:
         """The weights, the preparation of pictures and the tokenizer."""
         return f"clip-score-2-{self.clip.hash}"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """Defined for every target text, as far as the model knows what it is about."""
-        return unknown(self.clip, batch.truths)
+        return out_of_domain(self.clip, batch.truths)
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One score an image."""
         seen, said = batch.features(self.clip, "edits"), batch.features(self.clip.reader, "targets")
         return {"clip_score": 100 * F.cosine_similarity(seen, said).clamp(min=0)}
@@ -56,28 +56,28 @@ class ClipInside(ClipScore):
         clip: the model.
     """
 
-    better: ClassVar = {"clip_inside": "higher"}
-    reads: ClassVar = "pictures"
+    higher_is_better: ClassVar = {"clip_inside": "higher"}
+    input_kind: ClassVar = "pictures"
 
     def fingerprint(self) -> str:
         """The weights, the preparation of pictures and the tokenizer."""
         return f"clip-inside-1-{self.clip.hash}"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """Needs given masks."""
-        return without_masks(batch) or super().missing(batch)
+        return without_masks(batch) or super().undefined_reason(batch)
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One score an image, and whether its mask holds anything."""
         masks = given_masks(batch).float()
-        scores = super().facts(replace(batch, edits=batch.edits * masks, kept=None))
+        scores = super().per_image(replace(batch, edits=batch.edits * masks, kept=None))
         return {"clip_inside": scores["clip_score"], "has_inside": masks.amax((1, 2, 3))}
 
     @staticmethod
-    def figures(facts: Mapping[str, Float[ndarray, " n"]], scope: Scope) -> dict[str, Shares]:
+    def aggregate(facts: Mapping[str, Float[ndarray, " n"]], context: MetricContext) -> dict[str, Estimate]:
         """The mean over the pictures that have an inside."""
         has = facts["has_inside"]
-        return {"clip_inside": share_of_ratio(facts["clip_inside"] * has, has)}
+        return {"clip_inside": estimate_ratio(facts["clip_inside"] * has, has)}
 
 
 class ClipDirectional:
@@ -90,9 +90,9 @@ class ClipDirectional:
         clip: the model.
     """
 
-    better: ClassVar = {"clip_directional": "higher", "clip_unchanged": "lower"}
-    reads: ClassVar = "features"
-    figures = staticmethod(means)
+    higher_is_better: ClassVar = {"clip_directional": "higher", "clip_unchanged": "lower"}
+    input_kind: ClassVar = "features"
+    aggregate = staticmethod(means)
 
     def __init__(self, clip: OpenClip) -> None:
         self.clip = clip
@@ -101,13 +101,13 @@ class ClipDirectional:
         """The weights, the preparation of pictures and the tokenizer."""
         return f"clip-directional-1-{self.clip.hash}"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """Needs source texts."""
         if not all(request.source for request in batch.requests):
             return "the benchmark has no source texts"
-        return unknown(self.clip, batch.truths)
+        return out_of_domain(self.clip, batch.truths)
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One score an image, and whether it is unchanged."""
         before, after = (F.normalize(batch.features(self.clip, of)) for of in ("inputs", "edits"))
         source, target = (F.normalize(batch.features(self.clip.reader, of)) for of in ("sources", "targets"))

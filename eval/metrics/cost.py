@@ -16,19 +16,19 @@ class Cost:
     The seconds are of all ratios of the run together, the evaluations of this one and what it shares with the others.
     """
 
-    better: ClassVar = {"seconds": "lower", "evaluations": "lower"}
-    reads: ClassVar = "pictures"
-    figures = staticmethod(means)
+    higher_is_better: ClassVar = {"seconds": "lower", "evaluations": "lower"}
+    input_kind: ClassVar = "pictures"
+    aggregate = staticmethod(means)
 
     def fingerprint(self) -> str:
         """Nothing to set."""
         return "cost-1"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """Every run has it; what was not edited has none."""
         return None if batch.records else "nothing was edited"
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """Two numbers a request, each divided by its samples."""
         own = [next(e for e in record["edits"] if e["ratio"] == batch.ratio) for record in batch.records]
         asked = [

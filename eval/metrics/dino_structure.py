@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.io.checks import check_literal
-from diffedit.networks import Knows, unknown
+from diffedit.networks import Domain, out_of_domain
 from eval.scoring.batch import Batch
 from eval.scoring.metric import means
 
@@ -17,7 +17,7 @@ class Tokens(Protocol):
     """A network that describes places of a picture: keys of a ViT's attention, or features on a grid."""
 
     hash: str
-    knows: Knows
+    domain: Domain
 
     def tokens(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b t d"]:
         """One vector a place; values are taken as they come."""
@@ -35,9 +35,9 @@ class StructureDistance:
             against what the network was trained on.
     """
 
-    better: ClassVar = {"dino_structure": "lower"}
-    reads: ClassVar = "pictures"
-    figures = staticmethod(means)
+    higher_is_better: ClassVar = {"dino_structure": "lower"}
+    input_kind: ClassVar = "pictures"
+    aggregate = staticmethod(means)
 
     def __init__(self, network: Tokens, values: Literal["unit", "pie_compat"] = "unit") -> None:
         check_literal("metric.dino_structure.values", values, ("unit", "pie_compat"))
@@ -48,11 +48,11 @@ class StructureDistance:
         """The weights and the range."""
         return f"structure-1-{self.network.hash}-{self.scale:g}"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """As far as the network knows such pictures."""
-        return unknown(self.network, batch.truths)
+        return out_of_domain(self.network, batch.truths)
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One distance an image."""
         if self.last is None or self.last[0] is not batch.inputs:  # the inputs come again with every ratio
             self.last = batch.inputs, self.similarity(batch.inputs)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.networks import Perceptual, unknown
+from diffedit.networks import Perceptual, out_of_domain
 from eval.metrics.functional.pairwise import PerceptualDistance
 from eval.scoring.batch import Batch
 from eval.scoring.metric import means
@@ -18,9 +18,9 @@ class Lpips:
         network: whose layers are compared.
     """
 
-    better: ClassVar = {"lpips": "lower"}
-    reads: ClassVar = "pictures"
-    figures = staticmethod(means)
+    higher_is_better: ClassVar = {"lpips": "lower"}
+    input_kind: ClassVar = "pictures"
+    aggregate = staticmethod(means)
 
     def __init__(self, network: Perceptual) -> None:
         self.distance = PerceptualDistance(network)
@@ -29,10 +29,10 @@ class Lpips:
         """The weights."""
         return f"lpips-2-{self.distance.network.hash}"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """As far as the network knows such pictures."""
-        return unknown(self.distance.network, batch.truths)
+        return out_of_domain(self.distance.network, batch.truths)
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One distance an image."""
         return {"lpips": self.distance(batch.inputs, batch.edits)}

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from diffedit.networks import Extractor, unknown
+from diffedit.networks import Extractor, out_of_domain
 from eval.scoring.batch import Batch
-from eval.scoring.bootstrap import Shares
-from eval.scoring.metric import Scope
+from eval.scoring.bootstrap import Estimate
+from eval.scoring.metric import MetricContext
 from eval.scoring.reference import Reference
 
 
@@ -31,7 +31,7 @@ class Distance(Protocol):
 
     def __call__(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
-    ) -> dict[str, Shares]:
+    ) -> dict[str, Estimate]:
         """Its figures."""
 
 
@@ -44,43 +44,43 @@ class SetDistance:
         size: pictures in the reference, where the benchmark gives them and `reference` names no statistics.
     """
 
-    reads: ClassVar = "features"
+    input_kind: ClassVar = "features"
 
     def __init__(self, distance: Distance, extractor: Extractor, size: int = 1024) -> None:
         self.distance, self.extractor, self.size = distance, extractor, size
-        self.better = distance.better
+        self.higher_is_better = distance.higher_is_better
 
     def fingerprint(self) -> str:
         """The distance, the network and the size of the reference."""
         return f"{self.distance.version}-{self.extractor.hash}-{self.size}"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """Needs pictures to compare with, and target classes where it is class by class."""
         if self.distance.classes and not all(each.label for each in batch.requests):
             return "the benchmark has no target classes"
         if batch.references is None:
             return "no reference pictures"
-        return unknown(self.extractor, batch.truths) or batch.references.missing()
+        return out_of_domain(self.extractor, batch.truths) or batch.references.undefined_reason()
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, "b d"]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, "b d"]]:
         """Features of the edits."""
         return {"features": batch.features(self.extractor, "edits")}
 
-    def figures(self, facts: Mapping[str, ndarray], scope: Scope) -> dict[str, Shares]:
+    def aggregate(self, facts: Mapping[str, ndarray], context: MetricContext) -> dict[str, Estimate]:
         """The distance's."""
-        return self.distance(facts["features"], self.reference(scope), [each.label for each in scope.requests])
+        return self.distance(facts["features"], self.reference(context), [each.label for each in context.requests])
 
-    def reference(self, scope: Scope) -> Reference:
+    def reference(self, context: MetricContext) -> Reference:
         """The statistics of real pictures."""
-        return scope.references(self.extractor, self.size)
+        return context.references(self.extractor, self.size)
 
-    def floor(self, scope: Scope) -> tuple[dict[str, Float[ndarray, "n d"]], None] | tuple[None, str]:
+    def real_images(self, context: MetricContext) -> tuple[dict[str, Float[ndarray, "n d"]], None] | tuple[None, str]:
         """Facts of as many real pictures as the run has, none of them in the statistics; or why there are none."""
-        found, reason = self.reference(scope).like([each.label for each in scope.requests])
+        found, reason = self.reference(context).like([each.label for each in context.requests])
         return (None, reason) if found is None else ({"features": found}, None)
 
-    def table(self, facts: Mapping[str, ndarray], scope: Scope) -> pd.DataFrame | None:
+    def table(self, facts: Mapping[str, ndarray], context: MetricContext) -> pd.DataFrame | None:
         """One row a class, where the distance has that."""
         made = getattr(self.distance, "table", None)
-        labels = [each.label for each in scope.requests]
-        return None if made is None else made(facts["features"], self.reference(scope), labels)
+        labels = [each.label for each in context.requests]
+        return None if made is None else made(facts["features"], self.reference(context), labels)

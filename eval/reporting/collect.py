@@ -26,7 +26,7 @@ def names(root: Path) -> dict[str, str]:
     return dict(zip(PLACE, root.resolve().parts[-4:], strict=True))
 
 
-def figures(root: Path, metrics: Sequence[str] | None = None) -> pd.DataFrame:
+def read_scores_of(root: Path, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """The figures of one run, one a row; with those of the unedited inputs (editor `copy`) and real pictures (`real`).
 
     Columns: benchmark, backbone, editor, name and run (its place; run is empty for copy and real), set (requests: runs
@@ -73,7 +73,7 @@ def collect(roots: Iterable[Path], metrics: Sequence[str] | None = None) -> pd.D
 
     A run of editor `copy` stands for the copies that other runs computed of their inputs.
     """
-    table = pd.concat([figures(root, metrics) for root in roots] or [pd.DataFrame(columns=COLUMNS)])
+    table = pd.concat([read_scores_of(root, metrics) for root in roots] or [pd.DataFrame(columns=COLUMNS)])
     table = table.drop_duplicates([*PLACE, "run", "set", "ratio", "metric", "made_by"])
     own = table[(table.editor == "copy") & (table.run != "")]
     key = ["benchmark", "backbone", "set", "metric"]
@@ -110,7 +110,7 @@ def refuse(scores: pd.DataFrame, column: str, fault: str, advice: str) -> None:
 
 def write_run(root: Path) -> None:
     """`metrics.json` and the tidy `scores.parquet` of one run, from its scores."""
-    write(root / "scores.parquet", table_bytes(figures(root)))
+    write(root / "scores.parquet", table_bytes(read_scores_of(root)))
     told: dict[str, Any] = {"run": names(root), "metrics": {}}
     for path in sorted((root / "scores").glob("*.json")):
         said = read_scores(path)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffedit.io.images import to_picture
+from diffedit.io.images import to_pil
 
 TINT = np.array([255, 60, 40])
 GAP = 8
@@ -14,7 +14,7 @@ GAP = 8
 
 def overlay(image: Tensor, mask: Tensor) -> Image.Image:
     """The image (3, H, W) with its mask (1, 1, h, w) as a red tint, and the rest a little darker."""
-    picture = np.asarray(to_picture(image)).astype(float)
+    picture = np.asarray(to_pil(image)).astype(float)
     side = picture.shape[1], picture.shape[0]
     inside = np.asarray(Image.fromarray(mask[0, 0].cpu().numpy()).convert("L").resize(side, Image.Resampling.NEAREST))
     tinted = np.where(inside[..., None] > 0, picture * 0.5 + TINT * 0.5, picture * 0.8)

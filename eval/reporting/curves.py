@@ -57,7 +57,7 @@ def curves(scores: pd.DataFrame, x: str, y: str, title: str = "", others: pd.Dat
         draw_published(panels[-1], theirs, x, y, colours)
         panels[-1].set_title("\n".join(filter(None, ("" if apart else title, caption(theirs)))), fontsize=10)
         figure.legend(loc="outside right upper", frameon=False, fontsize=8)
-    better = dict(zip(scores.metric, scores.better, strict=True))
+    better = dict(zip(scores.metric, scores.higher_is_better, strict=True))
     for axes in panels:
         axes.set_xlabel(f"{x} ({'to the input; ' * (x == 'lpips')}{better[x]} is better)")
         axes.set_ylabel(f"{y} ({better[y]} is better)")

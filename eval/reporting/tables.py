@@ -103,7 +103,7 @@ def terminal(
         frame = pd.concat([frame, rows.assign(method=rows.method + " (published)")])
     if figures is not None:
         frame = frame[["method", "ratio", *(name for name in figures if name in frame)]]
-    better = dict(zip(scores.metric, scores.better, strict=True))
+    better = dict(zip(scores.metric, scores.higher_is_better, strict=True))
     shown = Table(title=title, title_justify="left")
     for name in frame.columns:
         arrow = {"higher": " ↑", "lower": " ↓"}.get(better.get(name, ""), "")

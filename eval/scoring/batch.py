@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from diffedit.networks import prepared
+from diffedit.networks import prepare_all
 from diffedit.types import EditRequest
 from eval.scoring.features import pixels
 from eval.scoring.reference import References
@@ -52,7 +52,7 @@ class Batch:
         if self.kept is not None:
             return self.kept(extractor, of)
         if of in ("edits", "inputs"):
-            return extractor.features(prepared(extractor, pixels(self.edits if of == "edits" else self.inputs)))
+            return extractor.features(prepare_all(extractor, pixels(self.edits if of == "edits" else self.inputs)))
         texts = [request.target if of == "targets" else request.source for request in self.requests]
         return extractor.features(torch.stack([extractor.prepare(text) for text in texts]))
 

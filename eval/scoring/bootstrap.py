@@ -17,7 +17,7 @@ from numpy import ndarray
 NAN = float("nan")
 
 
-class Figure(NamedTuple):
+class Interval(NamedTuple):
     """A value with the interval that resampling the images gives; NaN where none was computed."""
 
     value: float
@@ -25,7 +25,7 @@ class Figure(NamedTuple):
     high: float = NAN
 
 
-class Shares(NamedTuple):
+class Estimate(NamedTuple):
     """A figure before its interval.
 
     Attributes:
@@ -37,23 +37,23 @@ class Shares(NamedTuple):
     images: Float[ndarray, " n"] | None = None
 
 
-def share_of_mean(values: Float[ndarray, " n"]) -> Shares:
+def estimate_mean(values: Float[ndarray, " n"]) -> Estimate:
     """The mean of one value an image."""
     values = np.asarray(values, dtype=np.float64)
-    return Shares(float(values.mean()), values)
+    return Estimate(float(values.mean()), values)
 
 
-def share_of_ratio(sums: Float[ndarray, " n"], counts: Float[ndarray, " n"]) -> Shares:
+def estimate_ratio(sums: Float[ndarray, " n"], counts: Float[ndarray, " n"]) -> Estimate:
     """A mean over parts of which each image has its own number: sum of sums over sum of counts; NaN without any."""
     sums, counts = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
     if not counts.sum():
-        return Shares(NAN)
+        return Estimate(NAN)
     value = sums.sum() / counts.sum()
-    return Shares(float(value), value + (sums - value * counts) / counts.mean())
+    return Estimate(float(value), value + (sums - value * counts) / counts.mean())
 
 
 @dataclass(frozen=True)
-class Draws:
+class Bootstrap:
     """Bootstrap resamples of n images: the weight of each image, (resamples, n); weights sum to n.
 
     Of n images, n - 1 are drawn with replacement and weighted by n / (n - 1), so that the variance of a resampled mean
@@ -103,14 +103,14 @@ class Draws:
         low, high = np.quantile(samples, (tail, 1 - tail))
         return float(low), float(high)
 
-    def figure(self, shares: Shares) -> Figure:
+    def figure(self, shares: Estimate) -> Interval:
         """The figure with its interval; none for one image."""
         if shares.images is None or self.n < 2:
-            return Figure(shares.value)
-        return Figure(shares.value, *self.interval(self.means(shares.images)))
+            return Interval(shares.value)
+        return Interval(shares.value, *self.interval(self.means(shares.images)))
 
 
-class Crossing(NamedTuple):
+class MatchedDifference(NamedTuple):
     """Two methods where a metric has the same value for both: the same edit strength, or the same fidelity.
 
     Attributes:
@@ -126,7 +126,7 @@ class Crossing(NamedTuple):
     at: float
     ours: float
     theirs: float
-    difference: Figure
+    difference: Interval
     share: float
     p: float
 
@@ -153,7 +153,9 @@ def crossing(matched: Float[ndarray, "b ratios"], other: Float[ndarray, "b ratio
     return np.where(bracketed, value, np.nan)
 
 
-def compare(ours: tuple[ndarray, ndarray], theirs: tuple[ndarray, ndarray], at: float, draws: Draws) -> Crossing:
+def compare(
+    ours: tuple[ndarray, ndarray], theirs: tuple[ndarray, ndarray], at: float, draws: Bootstrap
+) -> MatchedDifference:
     """A metric of two methods where another one has the same value for both, paired over images.
 
     Args:
@@ -173,4 +175,6 @@ def compare(ours: tuple[ndarray, ndarray], theirs: tuple[ndarray, ndarray], at: 
     if seen.mean() >= draws.level:
         low, high = draws.interval(gap[seen])
         p = min(1.0, 2 * (1 + min((gap[seen] <= 0).sum(), (gap[seen] >= 0).sum())) / (1 + seen.sum()))
-    return Crossing(at, float(one), float(two), Figure(float(one - two), low, high), float(seen.mean()), float(p))
+    return MatchedDifference(
+        at, float(one), float(two), Interval(float(one - two), low, high), float(seen.mean()), float(p)
+    )

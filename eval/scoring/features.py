@@ -150,7 +150,7 @@ def extracted(
 ) -> Iterator[tuple[list[Any], Float[Tensor, "b d"]]]:
     """Features of items, batch by batch; the next batches are decoded while the network works."""
 
-    def prepared(item: Loadable) -> Tensor:
+    def prepare(item: Loadable) -> Tensor:
         return extractor.prepare(item.load())
 
     room = None  # one place for all batches: fresh memory for each costs page faults
@@ -158,12 +158,12 @@ def extracted(
     with ThreadPoolExecutor(threads, "decoder") as pool:
         parts = batched(items, batch)
         for part in itertools.islice(parts, AHEAD):
-            under_way.append((part, [pool.submit(prepared, item) for item in part]))
+            under_way.append((part, [pool.submit(prepare, item) for item in part]))
         try:
             while under_way:
                 part, futures = under_way.popleft()
                 for later in itertools.islice(parts, 1):
-                    under_way.append((later, [pool.submit(prepared, item) for item in later]))
+                    under_way.append((later, [pool.submit(prepare, item) for item in later]))
                 room = stacked(futures, batch, room)
                 yield part, extractor.features(room[: len(part)])
         finally:

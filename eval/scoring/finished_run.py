@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffedit.io.files import file_name, write
-from diffedit.io.images import at_side, brought, opened, to_tensor
-from diffedit.runs.directory import changed_facts
+from diffedit.io.images import at_side, open_image, resize_to, to_tensor
+from diffedit.runs.directory import changed_request
 from diffedit.types import Benchmark, EditRequest
 from eval.scoring.batch import Batch, Role
 from eval.scoring.features import FeatureStore, Item, content, pixels
@@ -29,7 +29,7 @@ class IncompleteRunError(ValueError):
     """The run misses edits that its benchmark asks for: a score of the others would compare different sets."""
 
 
-class Gallery:
+class FinishedRun:
     """One run directory.
 
     Args:
@@ -48,8 +48,8 @@ class Gallery:
             raise FileNotFoundError(f"{root}: no config.yaml there, so not a run directory")
         self.config: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(root / "config.yaml"))
         settings = dict(self.config["benchmark"])
-        if "draw_missing" in settings:
-            settings["draw_missing"] = False  # the pictures that were edited, not others drawn for the occasion
+        if "generate_missing" in settings:
+            settings["generate_missing"] = False  # the pictures that were edited, not others drawn for the occasion
         self.benchmark: Benchmark = instantiate(settings, _convert_="all")
         if self.benchmark.version != (begun := self.config["benchmark_version"]):
             raise ValueError(
@@ -91,7 +91,7 @@ class Gallery:
             )
 
         for request in self.requests:
-            if lines := changed_facts(self.records[request.id], request):
+            if lines := changed_request(self.records[request.id], request):
                 raise ValueError(f"{self.root}: {request.id} is not what was edited: {'; '.join(lines)}; run it again")
         files = [edit["file"] for record in self.records.values() for edit in record["edits"]]
         if gone := [file for file in files if not (self.root / file).is_file()]:
@@ -220,11 +220,11 @@ class Gallery:
         picture = load(path)
         if picture.shape[1:] != (self.resolution, self.resolution):
             raise OSError(f"{path}: {tuple(picture.shape[1:])} pixels, and other edits have {self.resolution}")
-        return brought(picture, self.side)
+        return resize_to(picture, self.side)
 
     def load(self, file: str) -> Float[Tensor, "c side side"]:
         """A picture or mask of the run, at the side that is measured."""
-        return brought(load(self.root / file), self.side)
+        return resize_to(load(self.root / file), self.side)
 
     def samples(
         self, records: list[Mapping[str, Any]], ratio: float
@@ -242,7 +242,7 @@ class Gallery:
 
 def load(path: Path) -> Float[Tensor, "c H W"]:
     """A picture that a run wrote, in [0, 1]; whatever is wrong with it is an OSError that names it."""
-    with opened(path) as picture:
+    with open_image(path) as picture:
         return to_tensor(picture)
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from diffedit.types import EditRequest
 from eval.scoring.batch import Batch
-from eval.scoring.bootstrap import Shares, share_of_mean
+from eval.scoring.bootstrap import Estimate, estimate_mean
 from eval.scoring.reference import References
 
 
 @dataclass(frozen=True)
-class Scope:
+class MetricContext:
     """What the figures of a set may need beside its facts.
 
     Attributes:
@@ -43,16 +43,16 @@ class Metric(Protocol):
     def fingerprint(self) -> str:
         """Names settings and weights: a figure is not computed again while they stay the same."""
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """Why this metric is not defined for such requests; None where it is."""
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, "b ..."]]:
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, "b ..."]]:
         """What is measured on each image; a single number each, or a vector for the whole set to be judged by."""
 
-    def figures(self, facts: Mapping[str, Float[ndarray, "n ..."]], scope: Scope) -> dict[str, Shares]:
+    def aggregate(self, facts: Mapping[str, Float[ndarray, "n ..."]], context: MetricContext) -> dict[str, Estimate]:
         """The figures of the set, by name, and each image's share in them."""
 
 
-def means(facts: Mapping[str, Float[ndarray, " n"]], scope: Scope) -> dict[str, Shares]:
+def means(facts: Mapping[str, Float[ndarray, " n"]], context: MetricContext) -> dict[str, Estimate]:
     """The mean of every fact: the figures of a metric that measures each image for itself."""
-    return {name: share_of_mean(values) for name, values in facts.items()}
+    return {name: estimate_mean(values) for name, values in facts.items()}

@@ -14,18 +14,18 @@ from tqdm.auto import tqdm
 from diffedit.io.files import write
 from diffedit.io.tables import table_bytes
 from eval.scoring.batch import Batch
-from eval.scoring.bootstrap import Shares
-from eval.scoring.finished_run import Gallery
+from eval.scoring.bootstrap import Estimate
+from eval.scoring.finished_run import FinishedRun
 from eval.scoring.metric import Metric
 
 Facts = dict[float | None, dict[str, np.ndarray]]  # by ratio (None: of the unedited inputs) and name
-SHARE = "share:"  # before a figure's name: each picture's share in it, where that is not what was measured on it
+PSEUDO = "pseudo:"  # before a figure's name: each picture's share in it, where that is not what was measured on it
 WIDEST = 16  # numbers of a fact that is kept with the scores; longer ones are features, which the store keeps
 
 
 @torch.no_grad()
 def measure(
-    gallery: Gallery, metrics: Mapping[str, Metric], size: int
+    gallery: FinishedRun, metrics: Mapping[str, Metric], size: int
 ) -> tuple[dict[str, str | None], dict[str, Facts]]:
     """(why a metric is not defined here, facts by metric, ratio and name), in one pass over the pictures."""
     reasons: dict[str, str | None] = dict.fromkeys(metrics)
@@ -36,12 +36,12 @@ def measure(
         for batches in gallery.batches(size, copies=True):
             for ratio, batch in batches.items():
                 for name, metric in metrics.items():
-                    reason = metric.missing(batch)
+                    reason = metric.undefined_reason(batch)
                     if ratio is not None:
                         reasons[name] = reasons[name] or reason
                     if reason or reasons[name]:
                         continue
-                    for fact, values in metric.facts(batch).items():
+                    for fact, values in metric.per_image(batch).items():
                         check(values, gallery.root, batch, fact)
                         parts[name][ratio][fact].append(values.numpy())
             bar.update(len(batch.requests))
@@ -53,10 +53,12 @@ def measure(
 
 
 @torch.no_grad()
-def kept_facts(gallery: Gallery, metric: Metric, batches: Mapping[float | None, Batch]) -> Iterator[tuple[Any, dict]]:
+def kept_facts(
+    gallery: FinishedRun, metric: Metric, batches: Mapping[float | None, Batch]
+) -> Iterator[tuple[Any, dict]]:
     """(ratio, facts) of a metric that reads features alone, a ratio at a time: they are kept, and may be many."""
     for ratio, batch in batches.items():
-        values = metric.facts(batch)
+        values = metric.per_image(batch)
         for fact, each in values.items():
             check(each, gallery.root, batch, fact)
         yield ratio, {fact: each.numpy() for fact, each in values.items()}
@@ -69,7 +71,7 @@ def check(values: torch.Tensor, root: Path, batch: Batch, fact: str) -> None:
         raise ValueError(f"{root}: {fact} is NaN at ratio {batch.ratio:g} for {', '.join(bad[:10])}")
 
 
-def image_table(gallery: Gallery, facts: Facts, shares: Mapping[Any, Mapping[str, Shares]], path: Path) -> None:
+def image_table(gallery: FinishedRun, facts: Facts, shares: Mapping[Any, Mapping[str, Estimate]], path: Path) -> None:
     """One row per request and ratio (NaN: unedited): what was measured on an image, and its shares in figures."""
     shared = {"id": [each.id for each in gallery.requests], "label": [each.label for each in gallery.requests]}
     parts = [pd.DataFrame(shared | {"ratio": float("nan")})[:0]]
@@ -77,7 +79,7 @@ def image_table(gallery: Gallery, facts: Facts, shares: Mapping[Any, Mapping[str
         columns = {name: list(each) if each.ndim > 1 else each for name, each in found.items()}
         for name, each in shares[ratio].items():
             if each.images is not None and not np.array_equal(each.images, found.get(name, ())):
-                columns[f"{SHARE}{name}"] = each.images
+                columns[f"{PSEUDO}{name}"] = each.images
         parts.append(pd.DataFrame(shared | {"ratio": float("nan") if ratio is None else ratio} | columns))
     write_table(pd.concat(parts), path)
 
@@ -97,7 +99,7 @@ def read_facts(path: Path) -> Facts:
     found: Facts = {}
     table = pd.read_parquet(path)
     for ratio, part in table.groupby("ratio", dropna=False, sort=False):
-        kept = [name for name in part if name not in ("id", "label", "ratio") and not name.startswith(SHARE)]
+        kept = [name for name in part if name not in ("id", "label", "ratio") and not name.startswith(PSEUDO)]
         columns = part[kept].dropna(axis=1, how="all")
         values = {
             name: np.stack(column) if column.dtype == object else column.to_numpy() for name, column in columns.items()

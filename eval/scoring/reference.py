@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from diffedit.io.files import located, write
+from diffedit.io.files import resolve_path, write
 from eval.scoring.features import check, extracted, pixels
 
 VERSION = "2"
@@ -53,7 +53,7 @@ def folder_pictures(root: Path, load: Any, per_class: int | None = None, held: i
     """
     endings = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
     groups: dict[str, list[Path]] = {}
-    files = [Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names]
+    files = [Path(folder) / name for folder, _, names in os.program(root, followlinks=True) for name in names]
     for path in sorted(files):
         if path.suffix.lower() in endings:
             parts = path.relative_to(root).parts
@@ -282,7 +282,7 @@ class References:
     batch: int = 64
     threads: int = 2
 
-    def missing(self) -> str | None:
+    def undefined_reason(self) -> str | None:
         """Why there is nothing to compare with."""
         if self.folder is None and not isinstance(self.benchmark, HasReference):
             return "the benchmark has no reference pictures; reference= names statistics of scripts/reference_stats.py"
@@ -301,7 +301,7 @@ class References:
             return found
         hold = Counter(self.labels if all(self.labels) else [""] * len(self.labels))
         told = [VERSION, extractor.hash, self.name, self.benchmark.version, size, self.resolution, sorted(hold.items())]
-        drawn_by = getattr(getattr(self.benchmark, "sampler", None), "fingerprint", None)
+        drawn_by = getattr(getattr(self.benchmark, "text_to_image", None), "fingerprint", None)
         told += [drawn_by] if drawn_by else []  # other weights under one name draw other pictures
         path = self.cache / f"reference-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.safetensors"
         if not path.is_file():
@@ -312,7 +312,7 @@ class References:
 
     def file(self, extractor: Any) -> Path:
         """The statistics by this extractor in the folder; a FileNotFoundError where there are none."""
-        path = located(self.folder) / f"{extractor.hash}.safetensors"
+        path = resolve_path(self.folder) / f"{extractor.hash}.safetensors"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no statistics by {extractor.name}; scripts/reference_stats.py makes them")
         return path

@@ -19,15 +19,15 @@ from typing import Any
 
 import pandas as pd
 
-from diffedit.io.files import located, write
-from diffedit.runs.directory import request_facts
+from diffedit.io.files import resolve_path, write
+from diffedit.runs.directory import request_identity
 from diffedit.runs.environment import environment
 from eval.scoring.batch import Batch
-from eval.scoring.bootstrap import Draws, Shares
+from eval.scoring.bootstrap import Bootstrap, Estimate
 from eval.scoring.features import FeatureStore
-from eval.scoring.finished_run import Gallery, stamp
-from eval.scoring.metric import Metric, Scope
-from eval.scoring.per_image import SHARE, image_table, kept_facts, measure, read_facts, slim, write_table
+from eval.scoring.finished_run import FinishedRun, stamp
+from eval.scoring.metric import Metric, MetricContext
+from eval.scoring.per_image import PSEUDO, image_table, kept_facts, measure, read_facts, slim, write_table
 from eval.scoring.reference import References
 
 
@@ -68,7 +68,7 @@ class Settings:
         if self.reference is None:
             return None
         digest = hashlib.sha256()
-        for path in sorted(located(self.reference).glob("*.safetensors")):
+        for path in sorted(resolve_path(self.reference).glob("*.safetensors")):
             digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()[:16]
 
@@ -85,7 +85,7 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
         IncompleteRunError: the run misses edits.
         ValueError: a fact is NaN, or the run is not what its benchmark asks for; the message names the request.
     """
-    gallery = Gallery(root, settings.store, settings.side)
+    gallery = FinishedRun(root, settings.store, settings.side)
     gallery.check()
     keys = {name: key(gallery, metric, settings) for name, metric in metrics.items()}
     kept, drawn = {name: said(root, name) for name in metrics}, [settings.resamples, settings.seed]
@@ -93,27 +93,27 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
     todo = {name: metric for name, metric in metrics.items() if name in fresh or kept[name]["draws"] != drawn}
     if not todo:
         return []
-    scope, batches, reasons = prepared(gallery, todo, settings)
+    context, batches, reasons = prepare_all(gallery, todo, settings)
     draws = draws_for([request.label for request in gallery.requests], settings)
     found, facts = measure(
-        gallery, {name: todo[name] for name in fresh if todo[name].reads == "pictures"}, settings.batch
+        gallery, {name: todo[name] for name in fresh if todo[name].input_kind == "pictures"}, settings.batch
     )
     for name, metric in todo.items():
-        if metric.reads == "features":
+        if metric.input_kind == "features":
             measured = () if reasons[name] else kept_facts(gallery, metric, batches)
         elif name in fresh:
             measured, reasons[name] = facts[name].items(), found[name]
         else:
             measured, reasons[name] = read_facts(path_of(root, name)).items(), kept[name]["undefined"]
-        told = {"key": keys[name], "draws": drawn, "undefined": reasons[name], "better": dict(metric.better)}
-        write_scores(gallery, name, metric, measured, scope, draws, told)
+        told = {"key": keys[name], "draws": drawn, "undefined": reasons[name], "better": dict(metric.higher_is_better)}
+        write_scores(gallery, name, metric, measured, context, draws, told)
     return list(todo)
 
 
-def prepared(
-    gallery: Gallery, metrics: Mapping[str, Metric], settings: Settings
-) -> tuple[Scope, dict[float | None, Batch], dict[str, str | None]]:
-    """(scope, batches without pictures, why a metric of features is not defined); a FileNotFoundError before any work.
+def prepare_all(
+    gallery: FinishedRun, metrics: Mapping[str, Metric], settings: Settings
+) -> tuple[MetricContext, dict[float | None, Batch], dict[str, str | None]]:
+    """(context, batches without pictures, why a metric of features is not defined); a FileNotFoundError before any work.
 
     That is raised where statistics are named by `reference`, and a metric that is defined has none among them.
     """
@@ -122,34 +122,34 @@ def prepared(
     references = References(*about, settings.batch, settings.threads)
     batches, reasons = gallery.whole(references), {}
     for name, metric in metrics.items():
-        if metric.reads == "features":
-            reasons[name] = metric.missing(batches[gallery.ratios[0]])
+        if metric.input_kind == "features":
+            reasons[name] = metric.undefined_reason(batches[gallery.ratios[0]])
         if hasattr(metric, "reference") and not reasons[name] and references.folder:
             references.file(metric.extractor)
-    return Scope(gallery.requests, references), batches, reasons
+    return MetricContext(gallery.requests, references), batches, reasons
 
 
-def draws_for(labels: Sequence[str], settings: Settings) -> Draws:
+def draws_for(labels: Sequence[str], settings: Settings) -> Bootstrap:
     """The resamples of a set: class by class where it has classes."""
-    return Draws(len(labels), list(labels) if all(labels) else None, settings.resamples, settings.seed)
+    return Bootstrap(len(labels), list(labels) if all(labels) else None, settings.resamples, settings.seed)
 
 
 def write_scores(
-    gallery: Gallery, name: str, metric: Metric, measured: Iterable[tuple[float | None, dict]], scope: Scope,
-    draws: Draws, told: dict[str, Any],
+    gallery: FinishedRun, name: str, metric: Metric, measured: Iterable[tuple[float | None, dict]], context: MetricContext,
+    draws: Bootstrap, told: dict[str, Any],
 ) -> None:  # fmt: skip
     """The figures of one metric, and what they are made of."""
     facts, shares, classes = {}, {}, []
     for ratio, found in measured:
-        facts[ratio], shares[ratio] = slim(found), metric.figures(found, scope)
-        if ratio is not None and hasattr(metric, "table") and (table := metric.table(found, scope)) is not None:
+        facts[ratio], shares[ratio] = slim(found), metric.aggregate(found, context)
+        if ratio is not None and hasattr(metric, "table") and (table := metric.table(found, context)) is not None:
             classes.append(table.assign(ratio=ratio))
-    real, absent = floor(metric, scope) if facts else ({}, None)
+    real, absent = floor(metric, context) if facts else ({}, None)
     told["rows"] = [row for ratio in facts if ratio is not None for row in rows(ratio, shares[ratio], draws)]
     told["copy"] = rows(None, shares[None], draws) if None in facts else []
     told |= {"real": rows(None, real, draws), "real_missing": absent}
     told |= {
-        "made_by": made_by(metric, scope, gallery) if facts else metric.fingerprint(),
+        "made_by": made_by(metric, context, gallery) if facts else metric.fingerprint(),
         "benchmark": name_of(gallery),
     }
     told |= {"version": gallery.benchmark.version, "n": len(gallery.requests), "environment": environment()}
@@ -165,7 +165,7 @@ def path_of(root: Path, name: str) -> Path:
     return root / "scores" / f"{name}.parquet"
 
 
-def rows(ratio: float | None, shares: Mapping[str, Shares], draws: Draws) -> list[dict[str, Any]]:
+def rows(ratio: float | None, shares: Mapping[str, Estimate], draws: Bootstrap) -> list[dict[str, Any]]:
     """Figures with their intervals; None for what is not defined."""
     found = []
     for name, each in shares.items():
@@ -175,41 +175,41 @@ def rows(ratio: float | None, shares: Mapping[str, Shares], draws: Draws) -> lis
     return found
 
 
-def floor(metric: Metric, scope: Scope) -> tuple[dict[str, Shares], str | None]:
+def floor(metric: Metric, context: MetricContext) -> tuple[dict[str, Estimate], str | None]:
     """The figures of real pictures, for a distance to a set; or why there are none."""
     if not hasattr(metric, "floor"):
         return {}, None
-    found, reason = metric.floor(scope)
-    return ({}, reason) if found is None else (metric.figures(found, scope), None)
+    found, reason = metric.floor(context)
+    return ({}, reason) if found is None else (metric.aggregate(found, context), None)
 
 
-def made_by(metric: Metric, scope: Scope, gallery: Gallery) -> str:
+def made_by(metric: Metric, context: MetricContext, gallery: FinishedRun) -> str:
     """Names what decides a figure beside the edits: network, settings, side, reference."""
     found = f"{metric.fingerprint()}-side{gallery.side}"
     if not hasattr(metric, "reference"):
         return found
-    return f"{found}-{metric.reference(scope).hash if scope.references.folder else 'own'}"
+    return f"{found}-{metric.reference(context).hash if context.references.folder else 'own'}"
 
 
-def source_of(gallery: Gallery) -> str:
+def source_of(gallery: FinishedRun) -> str:
     """Names the benchmark with its settings, whatever it asks for."""
     told = json.dumps([settings_of(gallery), gallery.benchmark.version], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
-def name_of(gallery: Gallery) -> str:
+def name_of(gallery: FinishedRun) -> str:
     """Names the set of requests: the benchmark with its settings, and what it asks for."""
-    asked = [[request.id, request_facts(request), request.label] for request in gallery.requests]
+    asked = [[request.id, request_identity(request), request.label] for request in gallery.requests]
     told = json.dumps([settings_of(gallery), gallery.benchmark.version, asked], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
 
-def settings_of(gallery: Gallery) -> dict[str, Any]:
+def settings_of(gallery: FinishedRun) -> dict[str, Any]:
     """Of the benchmark, as far as set: one that came later, and is not, makes no other set of requests."""
     return {name: value for name, value in gallery.config["benchmark"].items() if value is not None}
 
 
-def key(gallery: Gallery, metric: Metric, settings: Settings) -> str:
+def key(gallery: FinishedRun, metric: Metric, settings: Settings) -> str:
     """Names everything that decides the facts: metric, weights, reference, requests, and the content of the edits."""
     told = [metric.fingerprint(), name_of(gallery), gallery.ratios, gallery.side]
     told += [settings.reference_hash] if hasattr(metric, "reference") else []
@@ -239,7 +239,7 @@ def find(pattern: str) -> list[Path]:
 
 
 def per_image(root: Path, figure: str) -> pd.DataFrame:
-    """Shares in a figure of a run: a row for each request (index: id, label), in order, a column for each ratio.
+    """Estimate in a figure of a run: a row for each request (index: id, label), in order, a column for each ratio.
 
     Raises:
         KeyError: no metric of this run has it.
@@ -247,7 +247,7 @@ def per_image(root: Path, figure: str) -> pd.DataFrame:
     for path in sorted((root / "scores").glob("*.json")):
         if figure in json.loads(path.read_bytes()).get("better", ()):
             whole = pd.read_parquet(path.with_suffix(".parquet")).dropna(subset="ratio")
-            column = next((name for name in (f"{SHARE}{figure}", figure) if name in whole), None)
+            column = next((name for name in (f"{PSEUDO}{figure}", figure) if name in whole), None)
             if column:
                 order = whole[["id", "label"]].drop_duplicates()
                 table = whole.pivot(index=["id", "label"], columns="ratio", values=column).sort_index(axis=1)

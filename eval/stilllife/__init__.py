@@ -1,1 +1,1 @@
-"""Still Life: a rendered world in which every edit has an exact mask and an exact counterfactual."""
+"""Still Life: a rendered world in which every edit has an exact mask and an exact true_edit."""

@@ -1,4 +1,4 @@
-"""Still Life as benchmarks: requests whose exact mask and exact counterfactual are known."""
+"""Still Life as benchmarks: requests whose exact mask and exact true_edit are known."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ from diffedit.types import EditRequest
 from eval.stilllife.render import SIDE, render
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, FRUITS, SPLITS, Scene, change, generator, sample, siblings
 
-# Levels of 255 by which two renders differ where an edit changed something: soft edges alone stay below.
+# Schedule of 255 by which two renders differ where an edit changed something: soft edges alone stay below.
 VISIBLE = 8
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """What is known of one edit: its scenes, before and after, and which attribute differs."""
 
     before: Scene
@@ -88,7 +88,7 @@ class StillLifeScenes:
     def __len__(self) -> int:
         return self.size
 
-    def truths(self) -> Iterator[tuple[str, Truth]]:
+    def truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """(id, truth) in order."""
         for i in range(self.size):
             attribute = self.attributes[i % len(self.attributes)]
@@ -97,7 +97,7 @@ class StillLifeScenes:
             place = int(draw.integers(len(scene.fruits)))
             taken = scene.fruits if attribute == "fruits" else (getattr(scene, attribute),)
             value = str(draw.choice([each for each in ATTRIBUTES[attribute] if each not in taken]))
-            yield f"{i:05d}-{attribute}", Truth(scene, change(scene, attribute, value, place), attribute)
+            yield f"{i:05d}-{attribute}", GroundTruth(scene, change(scene, attribute, value, place), attribute)
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """Source and target captions, and the exact mask."""
@@ -133,14 +133,14 @@ class StillLifeClasses:
     def __len__(self) -> int:
         return self.per_class * len(FRUITS)
 
-    def truths(self) -> Iterator[tuple[str, Truth]]:
+    def truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """(id, truth), class by class."""
         start = SPLITS[self.split][len(SPLITS[self.split]) // 2]  # apart from the scenes of `StillLifeScenes`
         for c, target in enumerate(FRUITS):
             for i in range(self.per_class):
                 scene = sample(start + c * 10_000 + i, two_kinds=0)
                 before = change(scene, "fruits", siblings(target)[i % len(siblings(target))])
-                yield f"{target}-{i:04d}", Truth(before, change(before, "fruits", target), "fruits")
+                yield f"{target}-{i:04d}", GroundTruth(before, change(before, "fruits", target), "fruits")
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The target kind's plural as the query."""
@@ -182,13 +182,13 @@ class StillLifeStrokes:
     def __len__(self) -> int:
         return self.per_class * len(FRUITS)
 
-    def named(self) -> Iterator[tuple[str, Truth, int]]:
+    def named(self) -> Iterator[tuple[str, GroundTruth, int]]:
         """(id, truth, width of the stroke) in order."""
         for i, (name, truth) in enumerate(StillLifeClasses(self.per_class, self.split).truths()):
             width = self.widths[i % len(self.widths)]
             yield f"{name}-w{width}", truth, width
 
-    def truths(self) -> Iterator[tuple[str, Truth]]:
+    def truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """(id, truth) in order."""
         yield from ((name, truth) for name, truth, _ in self.named())
 
@@ -210,7 +210,7 @@ class StillLifeRandomMasks:
 
     Mirrors the evaluation of Blended Latent Diffusion: random photographs and masks, ImageNet classes as prompts. A
     mask is an ellipse of 20 to 40 pixels in width and height, anywhere inside the frame. What stands there may have to
-    go, so there is no counterfactual and no oracle.
+    go, so there is no true_edit and no oracle.
 
     Attributes:
         per_class: requests for each of the target kinds.
@@ -228,7 +228,7 @@ class StillLifeRandomMasks:
     def __len__(self) -> int:
         return self.per_class * len(FRUITS)
 
-    def truths(self) -> Iterator[tuple[str, Truth]]:
+    def truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """(id, truth), class by class; the scene after is the scene before with the new kind beside the old one."""
         start = SPLITS[self.split][3 * len(SPLITS[self.split]) // 4]  # apart from the scenes of the other benchmarks
         for c, target in enumerate(FRUITS):
@@ -236,7 +236,7 @@ class StillLifeRandomMasks:
                 scene = sample(start + c * 10_000 + i, two_kinds=0)
                 if scene.fruits == (target,):
                     scene = change(scene, "fruits", siblings(target)[0])
-                yield f"{target}-{i:04d}", Truth(scene, replace(scene, fruits=(*scene.fruits, target)), "fruits")
+                yield f"{target}-{i:04d}", GroundTruth(scene, replace(scene, fruits=(*scene.fruits, target)), "fruits")
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The target kind's plural as the query."""
@@ -257,14 +257,14 @@ def ellipse(seed: int, resolution: int) -> Float[Tensor, "1 side side"]:
     centre = draw.uniform(half, SIDE - half)
     y, x = np.mgrid[:SIDE, :SIDE] + 0.5
     inside = ((y - centre[0]) / half[0]) ** 2 + ((x - centre[1]) / half[1]) ** 2 <= 1
-    return enlarged(inside, resolution)
+    return resize_mask(inside, resolution)
 
 
-def request(name: str, truth: Truth, resolution: int, target: str, source: str | None) -> EditRequest:
-    """A request with its exact mask, given and as the oracle's, and its counterfactual."""
+def request(name: str, truth: GroundTruth, resolution: int, target: str, source: str | None) -> EditRequest:
+    """A request with its exact mask, given and as the oracle's, and its true_edit."""
     before, after = (partial(picture, scene, resolution) for scene in (truth.before, truth.after))
     exact = partial(mask, truth, resolution)
-    return EditRequest(name, before, target, source, exact, exact, counterfactual=after)
+    return EditRequest(name, before, target, source, exact, exact, true_edit=after)
 
 
 def picture(scene: Scene, resolution: int) -> Float[Tensor, "3 side side"]:
@@ -275,18 +275,18 @@ def picture(scene: Scene, resolution: int) -> Float[Tensor, "3 side side"]:
     return to_tensor(image)
 
 
-def mask(truth: Truth, resolution: int) -> Float[Tensor, "1 side side"]:
+def mask(truth: GroundTruth, resolution: int) -> Float[Tensor, "1 side side"]:
     """The exact mask at this resolution."""
-    return enlarged(truth.mask(), resolution)
+    return resize_mask(truth.mask(), resolution)
 
 
-def stroke(truth: Truth, width: int, resolution: int) -> Float[Tensor, "1 side side"]:
+def stroke(truth: GroundTruth, width: int, resolution: int) -> Float[Tensor, "1 side side"]:
     """The centre line of the exact mask, so many pixels wide."""
     line = skeletonize(truth.mask())
-    return enlarged(binary_dilation(line, np.ones((width, width))) if width > 1 else line, resolution)
+    return resize_mask(binary_dilation(line, np.ones((width, width))) if width > 1 else line, resolution)
 
 
-def enlarged(exact: np.ndarray, resolution: int) -> Float[Tensor, "1 side side"]:
+def resize_mask(exact: np.ndarray, resolution: int) -> Float[Tensor, "1 side side"]:
     """A mask of the renders' size at this resolution."""
     whole = torch.from_numpy(exact).float()[None, None]
     return torch.nn.functional.interpolate(whole, (resolution, resolution), mode="nearest-exact")[0]

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as rle
 
-from diffedit.io.images import png
+from diffedit.io.images import png_bytes
 from diffedit.types import EditRequest
 from eval.benchmarks.subset import draw
-from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes, Truth
+from eval.stilllife.benchmarks import GroundTruth, StillLifeClasses, StillLifeScenes
 from eval.stilllife.render import SIDE, render
 from eval.stilllife.scene import FRUITS, Scene
 
@@ -58,9 +58,9 @@ class ImageNetFiles:
     def __iter__(self) -> Iterator[File]:
         rows = list(self.queries())
         for row in rows:
-            yield f"val/{row.picture if self.flat else f'{row.wnid}/{row.picture}'}", png(row.request.image())
+            yield f"val/{row.picture if self.flat else f'{row.wnid}/{row.picture}'}", png_bytes(row.request.image())
         for i, (kind, image) in enumerate(StillLifeClasses().reference(self.train, SIDE)):
-            yield f"train/{WNIDS[kind]}/{WNIDS[kind]}_{i:06d}.png", png(image)
+            yield f"train/{WNIDS[kind]}/{WNIDS[kind]}_{i:06d}.png", png_bytes(image)
         named = list(zip(WNIDS.values(), FRUITS.values(), strict=True))
         yield "imagenet_class_index.json", as_json({str(i): each for i, each in enumerate(named)})
         yield "LOC_synset_mapping.txt", "".join(f"{wnid} {name}\n" for wnid, name in named).encode()
@@ -124,7 +124,7 @@ def solution(rows: list[Query]) -> bytes:
 class CocoFiles:
     """`StillLifeScenes` as an annotation of BISON with captions, instances and pictures of COCO.
 
-        bison_annotations.cocoval2014.json  an entry a request; the true image is the counterfactual
+        bison_annotations.cocoval2014.json  an entry a request; the true image is the true_edit
         captions_val2014.json               the scene's sentence, and two that say less of it
         instances_val2014.json              where the picture to edit differs from the true one, exactly
         val2014/COCO_val2014_*.png
@@ -144,8 +144,8 @@ class CocoFiles:
     def __iter__(self) -> Iterator[File]:
         pairs = list(self.pairs())
         for pair in pairs:
-            yield f"val2014/{file_name(pair.other)}", png(pair.request.image())
-            yield f"val2014/{file_name(pair.true)}", png(pair.request.counterfactual())
+            yield f"val2014/{file_name(pair.other)}", png_bytes(pair.request.image())
+            yield f"val2014/{file_name(pair.true)}", png_bytes(pair.request.true_edit())
         info = {"description": "Still Life, rendered", "version": self.scenes.version}
         images = [
             {"id": image, "file_name": file_name(image), "height": SIDE, "width": SIDE}
@@ -169,7 +169,7 @@ class Pair(NamedTuple):
     """A request: the image to edit and the true one, by number."""
 
     request: EditRequest
-    truth: Truth
+    truth: GroundTruth
     other: int
     true: int
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from eval.benchmarks.generated import Generated
-from eval.stilllife.benchmarks import Truth
+from eval.stilllife.benchmarks import GroundTruth
 from eval.stilllife.scene import ATTRIBUTES, FRUITS, TABLES, Scene
 
 CAPTION = re.compile(r"(?:a (?P<vessel>\w+) of )?(?P<fruits>.+) on (?P<table>.+), (?P<wall>\w+) wall")
@@ -16,7 +16,7 @@ FIRST = 10**6  # of its split: apart from the scenes of the other benchmarks
 class StillLifeGenerated(Generated):
     """Pictures that the model draws from captions of Still Life (`benchmark/grammar=stilllife`).
 
-    What a caption says is known, so Still Life's networks and verdicts serve; there is no exact mask or counterfactual:
+    What a caption says is known, so Still Life's networks and verdicts serve; there is no exact mask or true_edit:
     the picture is the model's.
     """
 
@@ -24,12 +24,12 @@ class StillLifeGenerated(Generated):
         super().__post_init__()
         dict(self.truths())  # prompts that are no captions are refused now
 
-    def truths(self) -> Iterator[tuple[str, Truth]]:
+    def truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """(id, what the prompt says before and after) in order."""
         yield from ((each.id, truth(each.source, each.target)) for each in self.changes)
 
 
-def truth(source: str, target: str) -> Truth:
+def truth(source: str, target: str) -> GroundTruth:
     """What two captions say that differ in one attribute.
 
     Raises:
@@ -39,7 +39,7 @@ def truth(source: str, target: str) -> Truth:
     differing = [name for name in ATTRIBUTES if getattr(before, name) != getattr(after, name)]
     if len(differing) != 1:
         raise ValueError(f"benchmark.grammar: {source!r} and {target!r} differ in {differing}, not in one thing")
-    return Truth(before, after, differing[0])
+    return GroundTruth(before, after, differing[0])
 
 
 def described(caption: str) -> Scene:

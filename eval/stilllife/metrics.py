@@ -13,8 +13,8 @@ from torch import Tensor
 
 from eval.metrics.functional.pairwise import PerceptualDistance
 from eval.scoring.batch import Batch, all_samples, given_masks, without_masks
-from eval.scoring.bootstrap import Shares, share_of_mean, share_of_ratio
-from eval.scoring.metric import Scope
+from eval.scoring.bootstrap import Estimate, estimate_mean, estimate_ratio
+from eval.scoring.metric import MetricContext
 from eval.stilllife.network import load
 from eval.stilllife.scene import ATTRIBUTES
 
@@ -33,8 +33,8 @@ class LocalPrecision:
         device: "auto" takes CUDA where there is one.
     """
 
-    better: ClassVar = {"precision": "higher", "precision_best": "higher", "diversity": "higher"}
-    reads: ClassVar = "pictures"
+    higher_is_better: ClassVar = {"precision": "higher", "precision_best": "higher", "diversity": "higher"}
+    input_kind: ClassVar = "pictures"
 
     def __init__(self, weights: str = "weights/stilllife_features", device: str = "auto") -> None:
         self.judge = load(weights, device)
@@ -44,7 +44,7 @@ class LocalPrecision:
         """The weights."""
         return f"local-precision-1-{self.judge.hash}"
 
-    def missing(self, batch: Batch) -> str | None:
+    def undefined_reason(self, batch: Batch) -> str | None:
         """Needs given masks, and to know the wanted fruit."""
         if reason := without_masks(batch):
             return reason
@@ -52,8 +52,8 @@ class LocalPrecision:
             return "only edits of fruit: the other attributes are not inside a mask (benchmark.attributes=[fruits])"
         return None
 
-    def facts(self, batch: Batch) -> dict[str, Float[Tensor, "b ..."]]:
-        """Shares of a request's samples; and the distances of its correct pairs as (sum, count)."""
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, "b ..."]]:
+        """Estimate of a request's samples; and the distances of its correct pairs as (sum, count)."""
         samples, best = all_samples(batch)
         inside = given_masks(batch)[:, None]
         shown = torch.where(inside, samples, batch.inputs[:, None])
@@ -83,7 +83,7 @@ class LocalPrecision:
         total = self.distance(good[i], good[j]).sum() if len(i) else torch.zeros(())
         return torch.stack([total, torch.tensor(float(len(i)))])
 
-    def figures(self, facts: Mapping[str, Float[ndarray, "n ..."]], scope: Scope) -> dict[str, Shares]:
+    def aggregate(self, facts: Mapping[str, Float[ndarray, "n ..."]], context: MetricContext) -> dict[str, Estimate]:
         """Means over requests; diversity is over all pairs, NaN where there is none."""
-        found = {name: share_of_mean(facts[name]) for name in ("precision", "precision_best")}
-        return found | {"diversity": share_of_ratio(*facts["pairs"].T)}
+        found = {name: estimate_mean(facts[name]) for name in ("precision", "precision_best")}
+        return found | {"diversity": estimate_ratio(*facts["pairs"].T)}

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffedit.io.checks import check_choices
-from diffedit.io.files import located
-from diffedit.networks import Knows, device_named, prepared
+from diffedit.io.files import resolve_path
+from diffedit.networks import Domain, pick_device, prepare_all
 from eval.benchmarks.imagenet_classes import Classes
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, FRUITS, Scene
 
@@ -99,7 +99,7 @@ def agreement(seen: Seen, scenes: list[Scene]) -> dict[str, Bool[Tensor, " b"]]:
     return right | {name: seen.choices[name].argmax(1) == values[name].to(device) for name in CHOICES}
 
 
-class Judge:
+class StillLifeNetwork:
     """The trained network, and what it said of the last few batches: several metrics ask about the same pictures.
 
     It is a `Perceptual`: LPIPS compares its stages, all channels alike.
@@ -107,12 +107,12 @@ class Judge:
     Args:
         network: in evaluation mode.
         hash: of its weights.
-        knows: what pictures it may be asked about.
+        domain: what pictures it may be asked about.
         keep: batches to remember.
     """
 
-    def __init__(self, network: StillLifeFeatures, hash: str, knows: Knows = "stilllife", keep: int = 3) -> None:
-        self.network, self.hash, self.knows, self.keep = network, hash, knows, keep
+    def __init__(self, network: StillLifeFeatures, hash: str, domain: Domain = "stilllife", keep: int = 3) -> None:
+        self.network, self.hash, self.domain, self.keep = network, hash, domain, keep
         self.device = next(network.parameters()).device
         self.past: OrderedDict[int, tuple[Tensor, list[Tensor]]] = OrderedDict()
 
@@ -136,9 +136,9 @@ class Judge:
 
 
 @lru_cache(2)
-def load(path: str, device: str = "auto", knows: Knows = "stilllife") -> Judge:
+def load(path: str, device: str = "auto", domain: Domain = "stilllife") -> StillLifeNetwork:
     """The trained network, one for all who ask; a FileNotFoundError where the file is not there."""
-    file = located(path) / "features.safetensors"
+    file = resolve_path(path) / "features.safetensors"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; train it by scripts/train_stilllife.py training=features")
     weights = {name: value.float() if value.is_floating_point() else value for name, value in load_file(file).items()}
@@ -146,7 +146,7 @@ def load(path: str, device: str = "auto", knows: Knows = "stilllife") -> Judge:
     network = StillLifeFeatures(channels)
     network.load_state_dict(weights)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return Judge(network.eval().requires_grad_(False).to(device_named(device)), digest, knows)
+    return StillLifeNetwork(network.eval().requires_grad_(False).to(pick_device(device)), digest, domain)
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,14 @@ class StillLifeExtractor:
         output: `features`, what Inception's pool3 is for photographs; `logits`, of all its `labels`.
         device: "auto" takes CUDA where there is one.
         classes: class index whose names are the plurals of the kinds: their logits are then labelled by its wnids.
-        knows: `anything` where the pictures are Still Life's and their benchmark does not say so: those of files.
+        domain: `anything` where the pictures are Still Life's and their benchmark does not say so: those of files.
     """
 
     weights: str = "weights/stilllife_features"
     output: Literal["features", "logits"] = "features"
     device: str = "auto"
     classes: str | None = None
-    knows: Knows = "stilllife"
+    domain: Domain = "stilllife"
 
     resize = "none: pictures are 64 x 64"
     range = (0.0, 1.0)
@@ -190,7 +190,7 @@ class StillLifeExtractor:
         others = (f"{name}:{value}" for name in CHOICES for value in ATTRIBUTES[name])
         if self.classes is None:
             return (*ATTRIBUTES["fruits"], *others)
-        wnids = {each.name: wnid for wnid, each in Classes(located(self.classes)).by_wnid.items()}
+        wnids = {each.name: wnid for wnid, each in Classes(resolve_path(self.classes)).by_wnid.items()}
         if lacking := sorted(set(FRUITS.values()) - set(wnids)):
             raise ValueError(f"networks.classifier.classes = {self.classes}: no class named {', '.join(lacking)}")
         return (*(wnids[FRUITS[kind]] for kind in ATTRIBUTES["fruits"]), *others)
@@ -211,7 +211,7 @@ class StillLifeExtractor:
 
     def __call__(self, pictures: UInt8[Tensor, "b 3 64 64"]) -> Float[Tensor, "b d"]:
         """Of pictures."""
-        return self.features(prepared(self, pictures))
+        return self.features(prepare_all(self, pictures))
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class StillLifeTokens:
     weights: str = "weights/stilllife_features"
     device: str = "auto"
 
-    knows = "stilllife"
+    domain = "stilllife"
 
     @property
     def hash(self) -> str:

@@ -103,7 +103,7 @@ def sample(seed: int, two_kinds: float = 0.3) -> Scene:
 
 
 def change(scene: Scene, attribute: str, value: str, place: int = 0) -> Scene:
-    """The scene with one attribute changed and the same seed: the exact counterfactual of an edit.
+    """The scene with one attribute changed and the same seed: the exact true_edit of an edit.
 
     Args:
         scene: the input.
@@ -123,7 +123,7 @@ def siblings(kind: str) -> tuple[str, ...]:
 
 
 def changes(scene: Scene) -> Iterator[tuple[str, Scene]]:
-    """Every edit of one phrase: (attribute, counterfactual)."""
+    """Every edit of one phrase: (attribute, true_edit)."""
     for i, kind in enumerate(scene.fruits):
         for value in FRUITS:
             if value != kind and value not in scene.fruits:

@@ -1,4 +1,4 @@
-"""Blended Diffusion: the gradient against differences, the warps against OpenCV, the walk on the exact model."""
+"""Blended Diffusion: the gradient against differences, the warps against OpenCV, the program on the exact model."""
 
 import subprocess
 import sys
@@ -15,12 +15,12 @@ from baselines.blended_diffusion import BlendedDiffusion, Guided, augmented, hom
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.backbones.pixel import PixelDiffusion
 from diffedit.engine.engine import BatchSizes, Engine
-from diffedit.engine.queries import drive
+from diffedit.engine.queries import run_alone
 from diffedit.mask import ContrastMask, Everywhere
 from diffedit.networks.clip import OpenClip
-from diffedit.sampling.ddim import denoise, step
+from diffedit.sampling.ddim import ddim_sample, ddim_step
 from diffedit.sampling.noise import RequestNoise
-from diffedit.stages.pipeline import Staged
+from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Level, Prediction
 
 NOISE = RequestNoise(0, "a")
@@ -39,21 +39,21 @@ class Colours:
         return torch.tensor([named[text] for text in texts])
 
 
-def ask(backbone, name="a", target="red", seed=0):
+def call_network(backbone, name="a", target="red", seed=0):
     mask = torch.zeros(1, 16, 16)
     mask[0, 4:12, 4:12] = 1
     return request(backbone, name, target=target, mask=lambda: mask, seed=seed)
 
 
 def run(editor, backbone, ratios=(0.5, 1.0), **settings):
-    return drive(editor(ask(backbone, **settings), list(ratios), backbone.levels(20), NOISE), backbone)
+    return run_alone(editor(call_network(backbone, **settings), list(ratios), backbone.schedule(20), NOISE), backbone)
 
 
 def test_the_push_is_the_gradient_of_the_loss():
     """Against central differences of the loss, through the exact model in double precision."""
     model = AnalyticBackbone(resolution=8, dtype="float64")
     editor = BlendedDiffusion(Colours(), augmentations=3, weight=10.0, range_weight=5.0)
-    level, mask = model.levels(10)[6], torch.ones(1, 8, 8, dtype=torch.bool)
+    level, mask = model.schedule(10)[6], torch.ones(1, 8, 8, dtype=torch.bool)
     x = 1.5 * torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     (cond,), text = model.embed([""]), Colours().texts(["red"])[0].double()
     draws = editor.draws(NOISE, 6)
@@ -85,7 +85,7 @@ def test_a_push_moves_the_mean_by_the_variance():
         torch.full((1, 1, 1, 1), 2.0),
     )
     noise = torch.full((1, 1, 1, 1), 0.5)
-    plain, pushed = step(said, here, there, 1.0, noise), step(said, here, there, 1.0, noise, push)
+    plain, pushed = ddim_step(said, here, there, 1.0, noise), ddim_step(said, here, there, 1.0, noise, push)
     variance = (1 - 0.6**2 / 0.8**2) * 0.6**2 / 0.8**2
     assert (pushed - plain).item() == pytest.approx(2 * variance, rel=1e-5)
 
@@ -139,7 +139,7 @@ def test_the_outside_is_the_source_and_the_inside_turns(analytic):
     """Steered to red or to green, the square becomes redder or greener; outside it is the picture to the bit."""
     editor = BlendedDiffusion(Colours(), weight=300.0)
     found = {target: run(editor, analytic, target=target) for target in ("red", "green")}
-    image = ask(analytic).image()
+    image = call_network(analytic).image()
     for result in found.values():
         for edit in result.edits:
             outside = edit.image.clone()
@@ -154,20 +154,23 @@ def test_the_outside_is_the_source_and_the_inside_turns(analytic):
 @pytest.mark.parametrize("weight", [0.0, 200.0])
 def test_step_by_step_by_hand(analytic, weight):
     """DDPM's steps by their textbook coefficients; the source put back at the level just reached; then the picture."""
-    editor, levels = BlendedDiffusion(Colours(), weight=weight, range_weight=0.0, augmentations=2), analytic.levels(20)
-    one = ask(analytic)
+    editor, schedule = (
+        BlendedDiffusion(Colours(), weight=weight, range_weight=0.0, augmentations=2),
+        analytic.schedule(20),
+    )
+    one = call_network(analytic)
     x0, mask = analytic.encode(one.image()[None]), one.mask()[None]
     (cond,), text = analytic.embed([""]), Colours().texts(["red"])[0]
-    x = levels[10].alpha * x0 + levels[10].sigma * NOISE.like(x0, "start")
+    x = schedule[10].alpha * x0 + schedule[10].sigma * NOISE.randn_like(x0, "start")
     for i in range(10, 0, -1):
-        a, b = levels[i].alpha ** 2, levels[i - 1].alpha ** 2
-        row = Guided(x[0], levels[i], cond, text, mask[0].bool(), editor.draws(NOISE, i))
+        a, b = schedule[i].alpha ** 2, schedule[i - 1].alpha ** 2
+        row = Guided(x[0], schedule[i], cond, text, mask[0].bool(), editor.draws(NOISE, i))
         clean, _, push = editor.guide(analytic, [row])[0]
         beta = 1 - a / b
         variance = beta * (1 - b) / (1 - a)
         mean = (b**0.5 * beta * clean + (a / b) ** 0.5 * (1 - b) * x) / (1 - a)  # Ho et al. 2020, eq. 7
-        x = mean + variance * push + variance**0.5 * NOISE.like(x0, f"step {i}")
-        source = levels[i - 1].alpha * x0 + levels[i - 1].sigma * NOISE.like(x0, f"source {i - 1}")
+        x = mean + variance * push + variance**0.5 * NOISE.randn_like(x0, f"step {i}")
+        source = schedule[i - 1].alpha * x0 + schedule[i - 1].sigma * NOISE.randn_like(x0, f"source {i - 1}")
         x = mask * x + (1 - mask) * (source if i > 1 else x0)
     found = run(editor, analytic, (0.5,)).edits[0].image
     assert torch.allclose(found, analytic.decode(x)[0], atol=1e-4)
@@ -183,14 +186,16 @@ def test_only_given_masks(mask):
 
 
 def test_equal_to_the_bit_whatever_stands_beside(analytic):
-    """Guided steps of many walks share their batches; a ratio does not depend on the others."""
-    editor, levels = BlendedDiffusion(Colours(), augmentations=2), analytic.levels(8)
+    """Guided steps of many programs share their batches; a ratio does not depend on the others."""
+    editor, schedule = BlendedDiffusion(Colours(), augmentations=2), analytic.schedule(8)
     sizes = []
 
     def results(names, ratios):
-        walks = [(n, editor(ask(analytic, n, seed=int(n)), ratios, levels, RequestNoise(0, n))) for n in names]
+        programs = [
+            (n, editor(call_network(analytic, n, seed=int(n)), ratios, schedule, RequestNoise(0, n))) for n in names
+        ]
         found = {}
-        for out in Engine(analytic, BatchSizes(predict=8, call=4), progress=False).run(walks):
+        for out in Engine(analytic, BatchSizes(predict=8, custom=4), progress=False).run(programs):
             assert out.error is None, out.error
             sizes.append(out.evaluations)
             found[out.id] = out.result.edits
@@ -206,7 +211,7 @@ def test_samples_and_ranking(analytic):
         def __call__(self, request, images, masks):
             return images[:, 0].mean((1, 2)).tolist()
 
-    found = run(Staged(BlendedDiffusion(Colours()), rank=Red(), samples=3), analytic)
+    found = run(EditPipeline(BlendedDiffusion(Colours()), rank=Red(), samples=3), analytic)
     assert len(found.samples) == 3
     assert len({sample.edits[0].score for sample in found.samples}) == 3
 
@@ -214,7 +219,7 @@ def test_samples_and_ranking(analytic):
 def test_a_latent_backbone_is_refused(tiny):
     mask = torch.ones(1, 32, 32)
     with pytest.raises(ValueError, match="works on pixels"):
-        drive(BlendedDiffusion(Colours())(request(tiny, mask=lambda: mask), [0.5], tiny.levels(4), NOISE), tiny)
+        run_alone(BlendedDiffusion(Colours())(request(tiny, mask=lambda: mask), [0.5], tiny.schedule(4), NOISE), tiny)
 
 
 # ------------------------------------------------------------------------------------------------------- pixel backbone
@@ -237,22 +242,22 @@ def test_a_walk_in_pixels_is_diffusers_ddim(pixel_folder):
     At leading times: at others diffusers steps to t - 100, whether it visits that time or not.
     """
     backbone = PixelDiffusion(str(pixel_folder), device="cpu", spacing="leading")
-    levels, x = backbone.levels(10), torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    schedule, x = backbone.schedule(10), torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=False)
     scheduler.set_timesteps(10)
-    assert [level.label for level in levels][1:] == sorted(scheduler.timesteps.tolist())
+    assert [level.timestep for level in schedule][1:] == sorted(scheduler.timesteps.tolist())
     unet, theirs = UNet2DModel.from_pretrained(pixel_folder, subfolder="unet"), x
     with torch.no_grad():
         for time in scheduler.timesteps:
             theirs = scheduler.step(unet(theirs, time).sample[:, :3], time, theirs).prev_sample
-    ours = drive(denoise({10: x}, levels, None, None, 1.0), backbone)[10]
+    ours = run_alone(ddim_sample({10: x}, schedule, None, None, 1.0), backbone)[10]
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-    assert (levels[0].alpha, levels[0].sigma) == (1.0, 0.0)
+    assert (schedule[0].alpha, schedule[0].sigma) == (1.0, 0.0)
 
 
 def test_the_times_are_guided_diffusions(pixel_folder):
     """Respaced to 100: steps of 999 / 99, rounded, from 0 to 999."""
-    labels = [level.label for level in PixelDiffusion(str(pixel_folder), device="cpu").levels(100)][1:]
+    labels = [level.timestep for level in PixelDiffusion(str(pixel_folder), device="cpu").schedule(100)][1:]
     assert labels == [round(i * 999 / 99) for i in range(100)]
 
 

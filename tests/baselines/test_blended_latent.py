@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 
 from baselines.blended_latent import BlendedLatent, Shrinking
 from baselines.sdedit import SDEdit
-from diffedit.engine.queries import drive
+from diffedit.engine.queries import run_alone
 from diffedit.mask import GivenMask, dilate
 from diffedit.sampling.noise import RequestNoise
 
@@ -24,14 +24,16 @@ def preset(name, **settings):
     return replace(instantiate(cfg.editor, _convert_="all"), **settings)
 
 
-def ask(backbone, box=(4, 12)):
+def call_network(backbone, box=(4, 12)):
     mask = torch.zeros(1, 16, 16)
     mask[0, box[0] : box[1], box[0] : box[1]] = 1
     return request(backbone, target="pear", mask=lambda: mask)
 
 
 def run(editor, backbone, ratios=(0.75,), steps=N, **settings):
-    return drive(editor(ask(backbone, **settings), list(ratios), backbone.levels(steps), NOISE), backbone)
+    return run_alone(
+        editor(call_network(backbone, **settings), list(ratios), backbone.schedule(steps), NOISE), backbone
+    )
 
 
 class ByHand:
@@ -39,24 +41,24 @@ class ByHand:
 
     def __init__(self, backbone, steps=N, top=6):
         self.backbone, self.top = backbone, top
-        self.levels = backbone.levels(steps)
-        self.x0 = backbone.encode(ask(backbone).image()[None])
-        self.mask = ask(backbone).mask()[None]
+        self.schedule = backbone.schedule(steps)
+        self.x0 = backbone.encode(call_network(backbone).image()[None])
+        self.mask = call_network(backbone).mask()[None]
         self.cond, self.empty = backbone.embed(["pear", ""])
 
     def draw(self, purpose):
-        return NOISE.like(self.x0, purpose)
+        return NOISE.randn_like(self.x0, purpose)
 
     def noised(self, i, purpose):
-        alpha, sigma, _ = self.levels[i]
+        alpha, sigma, _ = self.schedule[i]
         return alpha * self.x0 + sigma * self.draw(purpose)
 
     def step(self, x, i):
         """DDIM with guidance, from level i to i - 1."""
-        alpha, sigma, _ = self.levels[i]
-        eps = [self.backbone.predict(x, [self.levels[i]], [cond]).eps for cond in (self.empty, self.cond)]
+        alpha, sigma, _ = self.schedule[i]
+        eps = [self.backbone.predict(x, [self.schedule[i]], [cond]).eps for cond in (self.empty, self.cond)]
         eps = eps[0] + GUIDANCE * (eps[1] - eps[0])
-        return self.levels[i - 1].alpha * (x - sigma * eps) / alpha + self.levels[i - 1].sigma * eps
+        return self.schedule[i - 1].alpha * (x - sigma * eps) / alpha + self.schedule[i - 1].sigma * eps
 
     def image(self, x):
         return self.backbone.decode(x)[0]
@@ -75,7 +77,7 @@ def test_matched_level_and_clean_end(analytic):
         x = hand.mask * hand.step(x, i) + (1 - hand.mask) * source
     found = run(preset("blended_latent", guidance=GUIDANCE), analytic)
     assert close(found, hand, x)
-    outside = ~ask(analytic).mask().bool().expand(3, -1, -1)
+    outside = ~call_network(analytic).mask().bool().expand(3, -1, -1)
     assert torch.equal(found.edits[0].image[outside], analytic.decode(hand.x0)[0][outside])
 
 
@@ -88,9 +90,9 @@ def test_sd2_puts_back_one_step_too_noisy(analytic):
     editor = preset("blended_latent_sd2", guidance=GUIDANCE)
     found = run(editor, analytic)
     assert close(found, hand, x)
-    outside = ~ask(analytic).mask().bool().expand(3, -1, -1)
+    outside = ~call_network(analytic).mask().bool().expand(3, -1, -1)
     gap = found.edits[0].image[outside] - analytic.decode(hand.x0)[0][outside]
-    assert 0.4 < gap.std() / (0.5 * hand.levels[1].sigma) < 1.1  # the noise of level 1, clipped here and there
+    assert 0.4 < gap.std() / (0.5 * hand.schedule[1].sigma) < 1.1  # the noise of level 1, clipped here and there
     assert not close(run(replace(editor, level="matched"), analytic), hand, x)
 
 
@@ -106,20 +108,20 @@ def test_ldm_blends_before_the_step_and_not_at_the_end(analytic):
 
 def test_ratio_is_one_minus_the_blending_start_percentage(analytic):
     """0.25 of 50 skips int(12.5) = 12 steps: 38 are left, which are those of r = 0.75."""
-    assert analytic.levels(50).of(0.75) == 50 - int(50 * 0.25) == 38
+    assert analytic.schedule(50).of(0.75) == 50 - int(50 * 0.25) == 38
 
 
 def test_fixed_noise_is_sdedit_with_a_mask(analytic):
-    """With one noise for start and source it is the same walk as SDEdit under the mask."""
+    """With one noise for start and source it is the same program as SDEdit under the mask."""
     ours = run(BlendedLatent(start="noised", noise="fixed", guidance=GUIDANCE), analytic, ratios=(0.5, 1.0))
     editor = SDEdit(GivenMask(), guidance=GUIDANCE)
     noise = RequestNoise(0, "a")
 
     class Renamed:
-        def like(self, x, purpose, count=1):
-            return noise.like(x, purpose.removesuffix(" 0"), count)
+        def randn_like(self, x, purpose, count=1):
+            return noise.randn_like(x, purpose.removesuffix(" 0"), count)
 
-    theirs = drive(editor(ask(analytic), [0.5, 1.0], analytic.levels(N), Renamed()), analytic)
+    theirs = run_alone(editor(call_network(analytic), [0.5, 1.0], analytic.schedule(N), Renamed()), analytic)
     assert all(torch.equal(a.image, b.image) for a, b in zip(ours.edits, theirs.edits, strict=True))
 
 
@@ -157,7 +159,7 @@ def test_shares_by_config():
 
 def test_the_mask_shrinks_on_the_way_down(analytic):
     """Step by step by hand: each row of the sweep by its own steps; the end is the mask itself."""
-    hand, masks = ByHand(analytic), [dilate(ask(analytic, (7, 9)).mask().bool()[0], k) for k in (3, 2, 1, 0)]
+    hand, masks = ByHand(analytic), [dilate(call_network(analytic, (7, 9)).mask().bool()[0], k) for k in (3, 2, 1, 0)]
     x = hand.noised(6, "start")
     for i in range(6, 0, -1):
         source = hand.noised(i - 1, f"source {i - 1}") if i > 1 else hand.x0
@@ -179,12 +181,12 @@ def test_a_mask_too_thin_for_the_grid_is_flagged_lost(tiny):
     mask[0, 1] = 1
     line = request(tiny, mask=lambda: mask)
     found = {
-        cover: drive(BlendedLatent(GivenMask(cover))(line, [0.5], tiny.levels(4), NOISE), tiny)
+        cover: run_alone(BlendedLatent(GivenMask(cover))(line, [0.5], tiny.schedule(4), NOISE), tiny)
         for cover in ("area", "any", "nearest")
     }
-    assert found["area"].notes == {"mask_area": 0.0, "mask_flag": "lost"}
-    assert found["nearest"].notes["mask_flag"] == "lost"  # the centre of the block is another line
-    assert found["any"].notes == {"mask_area": 8 / 64, "mask_flag": ""}
+    assert found["area"].metadata == {"mask_area": 0.0, "mask_flag": "lost"}
+    assert found["nearest"].metadata["mask_flag"] == "lost"  # the centre of the block is another line
+    assert found["any"].metadata == {"mask_area": 8 / 64, "mask_flag": ""}
     assert found["area"].pixels.sum() == 32
 
 
@@ -193,8 +195,8 @@ def test_empty_full_and_soft_masks(analytic, value, flag):
     """Nothing is edited under an empty mask; all is under a full one; soft values are cut at a half."""
     mask = torch.full((1, 16, 16), value)
     odd = request(analytic, mask=lambda: mask)
-    found = drive(BlendedLatent()(odd, [0.5], analytic.levels(N), NOISE), analytic)
-    assert found.notes["mask_flag"] == flag
+    found = run_alone(BlendedLatent()(odd, [0.5], analytic.schedule(N), NOISE), analytic)
+    assert found.metadata["mask_flag"] == flag
     kept = torch.equal(found.edits[0].image, analytic.decode(analytic.encode(odd.image()[None]))[0])
     assert kept == (flag == "empty")
 
@@ -219,7 +221,7 @@ def test_bad_settings_are_refused(make, said):
     [
         (["editor/mask=contrast"], "infers no mask"),
         (["editor.noise=some"], "none of fresh, fixed"),
-        (["editor.mask.cover=half"], "none of area, any, nearest, corner"),
+        (["editor.mask.downsample=half"], "none of area, any, nearest, corner"),
         (["editor.shrink.shares=odd"], "even, official"),
     ],
 )
@@ -242,4 +244,4 @@ def test_a_request_without_a_mask_is_named(analytic):
         (BlendedLatent(GivenMask(which="oracle")), "request a: the editor wants the oracle's mask"),
     ):
         with pytest.raises(ValueError, match=said):
-            drive(editor(request(analytic), [0.5], analytic.levels(N), NOISE), analytic)
+            run_alone(editor(request(analytic), [0.5], analytic.schedule(N), NOISE), analytic)

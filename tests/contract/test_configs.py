@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.background import Reconstruct
-from diffedit.stages.pipeline import staged
+from diffedit.stages.pipeline import build_pipeline
 from diffedit.stages.rank import Rank
 from diffedit.types import Editor, EditRequest
 from eval.reporting.loggers import Logger
@@ -33,15 +33,15 @@ def run(*overrides):
     mask = torch.zeros(1, 16, 16)
     mask[0, 4:12, 4:12] = 1
     image = backbone.decode(backbone.means[0, 0][None])[0]
-    settings = {"mask": lambda: mask, "oracle_mask": lambda: mask, "counterfactual": lambda: 1 - image}
+    settings = {"mask": lambda: mask, "true_mask": lambda: mask, "counterfactual": lambda: 1 - image}
     asks = [EditRequest(str(i), lambda: image, "pear", source, **settings) for i, source in enumerate(("apple", None))]
-    levels = backbone.levels(10)
-    walks = [(ask.id, editor(ask, RATIOS, levels, RequestNoise(cfg.seed, ask.id))) for ask in asks]
-    outcomes = list(Engine(backbone, BatchSizes(**cfg.engine.batch), progress=False).run(walks))
+    schedule = backbone.schedule(10)
+    programs = [(ask.id, editor(ask, RATIOS, schedule, RequestNoise(cfg.seed, ask.id))) for ask in asks]
+    outcomes = list(Engine(backbone, BatchSizes(**cfg.engine.batch), progress=False).run(programs))
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
-        assert [edit.ratio for edit in outcome.result.edits] == RATIOS
+        assert [edit.variant.strength for edit in outcome.result.edits] == RATIOS
         assert [edit.level for edit in outcome.result.edits] == [3, 10]
         assert all(edit.image.shape == (3, 16, 16) for edit in outcome.result.edits)
         assert all(edit.image.min() >= 0 and edit.image.max() <= 1 for edit in outcome.result.edits)
@@ -65,10 +65,10 @@ def test_sdedits_masks(mask):
     run("editor=sdedit", f"editor/mask={mask}")
 
 
-@pytest.mark.parametrize("extremes", names("editor/mask/extremes"))
+@pytest.mark.parametrize("extremes", names("editor/mask/outliers"))
 @pytest.mark.parametrize("threshold", names("editor/mask/threshold"))
 def test_every_rule(extremes, threshold):
-    run(f"editor/mask/extremes={extremes}", f"editor/mask/threshold={threshold}")
+    run(f"editor/mask/outliers={extremes}", f"editor/mask/threshold={threshold}")
 
 
 @pytest.mark.parametrize("backbone", names("backbone"))
@@ -97,7 +97,7 @@ def test_every_experiment_composes_for_each_of_its_editors(experiment):
         assert set(editors) <= set(names("editor"))
         for editor in editors:
             one = compose("run", [f"experiment={experiment}", f"editor={editor}"])
-            staged(one)
+            build_pipeline(one)
             assert one.editor._target_ != cfg.editor._target_ or editor.startswith("diffedit")
 
 
@@ -105,7 +105,9 @@ def test_every_experiment_composes_for_each_of_its_editors(experiment):
 def test_every_table_composes_and_its_published_rows_are_there(table):
     """By Still Life's networks: the weights of photographs' are not here."""
     cfg = composed(f"table={table}", "networks=stilllife", name="score", backbone=False)
-    figures = {figure for metric in cfg.metric.values() for figure in instantiate(metric, _convert_="all").better}
+    figures = {
+        figure for metric in cfg.metric.values() for figure in instantiate(metric, _convert_="all").higher_is_better
+    }
     assert set(cfg.show) <= figures
     if cfg.published:
         others = published(CONF.parent / cfg.published)
@@ -127,7 +129,7 @@ def test_every_figure_composes_and_its_pairs_are_scored_and_published(figure):
 
 def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
-    masks = {"editor/mask", "editor/mask/extremes", "editor/mask/threshold"}
+    masks = {"editor/mask", "editor/mask/outliers", "editor/mask/threshold"}
     known = {"backbone", "benchmark", "editor", "metric", "training", "rank", "reconstruct", "experiment", "table"}
     known |= {"networks", "logger", "figure", "benchmark/grammar"}
     assert groups == known | masks
@@ -139,7 +141,7 @@ def test_every_metric_is_one_and_says_which_way_is_better(metric):
     assert list(cfg) == [metric]
     built = instantiate(cfg[metric], _convert_="all")
     assert isinstance(built, Metric)
-    assert set(built.better.values()) <= {"higher", "lower"}
+    assert set(built.higher_is_better.values()) <= {"higher", "lower"}
     assert built.fingerprint() == instantiate(cfg[metric], _convert_="all").fingerprint()
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 ANALYTIC = ["backbone=analytic", "steps=10", "ratios=[0.5,0.8]"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def folder(tmp_path_factory):
     """Three pictures that the exact model can edit, a mask, and a table with one picture that is not there."""
     folder = tmp_path_factory.mktemp("folder")
@@ -131,7 +131,7 @@ def test_samples_ranked_and_reconstructed(folder, tmp_path):
     again = call("run.py", *args)
     assert "2 of 3 requests are done already" in said(again)
     changed = call("run.py", *args, "rank=none", f"name='{root.name}'")
-    assert "rank._target_: diffedit.networks.clip.ClipRank -> diffedit.stages.pipeline.First" in said(changed)
+    assert "rank._target_: diffedit.networks.clip.ClipRank -> diffedit.stages.pipeline.KeepFirst" in said(changed)
 
 
 def test_the_table_of_blended_latent_diffusion(tmp_path):

@@ -8,14 +8,14 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter
 from skimage.filters import threshold_otsu
 
-from diffedit.engine.queries import drive
+from diffedit.engine.queries import run_alone
 from diffedit.mask import (
     ContrastMask,
     Fixed,
     GivenMask,
+    KeepOutliers,
     Mask,
     MeanClamp,
-    NoExtremes,
     Otsu,
     Quantile,
     dilate,
@@ -32,45 +32,47 @@ def find(finder, backbone, ask=None, x0=None):
     """(mask, the queries it asked)."""
     target, reference = backbone.embed(["pear", "apple"])
     x0 = backbone.encode((ask or request(backbone)).image()[None]) if x0 is None else x0
-    walk = finder.find(ask or request(backbone), x0, target, reference, backbone.levels(20), RequestNoise(0, "a"))
-    return drive(walk, backbone)
+    program = finder.find(ask or request(backbone), x0, target, reference, backbone.schedule(20), RequestNoise(0, "a"))
+    return run_alone(program, backbone)
 
 
 def test_the_map_costs_one_query_of_two_evaluations_a_noise(analytic):
     x0 = torch.zeros(1, 3, 16, 16)
-    walk = ContrastMask(noises=10).find(request(analytic), x0, "Q", "R", analytic.levels(50), RequestNoise(0, "a"))
-    query = next(walk)
+    program = ContrastMask(num_noises=10).find(
+        request(analytic), x0, "Q", "R", analytic.schedule(50), RequestNoise(0, "a")
+    )
+    query = next(program)
     assert isinstance(query, Predict)
     assert len(query.x) == 20
     assert query.conds == ("Q",) * 10 + ("R",) * 10
-    assert query.level == analytic.levels(50)[25]
+    assert query.level == analytic.schedule(50)[25]
     assert torch.equal(query.x[:10], query.x[10:])
     assert not torch.equal(query.x[0], query.x[1])
 
 
 def test_the_map_is_the_mean_of_absolute_differences(analytic):
     """Written out for two noises."""
-    levels, x0 = analytic.levels(20), torch.full((1, 3, 16, 16), 0.2)
-    noise = RequestNoise(0, "a").like(x0, "mask", 2)
+    schedule, x0 = analytic.schedule(20), torch.full((1, 3, 16, 16), 0.2)
+    noise = RequestNoise(0, "a").randn_like(x0, "mask", 2)
     target, reference = analytic.embed(["pear", "apple"])
     maps = []
     for each in noise:
-        x = (levels[10].alpha * x0 + levels[10].sigma * each[None]).float()
-        q, r = (analytic.predict(x, [levels[10]], [cond]).eps[0] for cond in (target, reference))
+        x = (schedule[10].alpha * x0 + schedule[10].sigma * each[None]).float()
+        q, r = (analytic.predict(x, [schedule[10]], [cond]).eps[0] for cond in (target, reference))
         maps.append(q - r)
     mean_abs = sum(each.abs().mean(0) for each in maps) / 2
     l2 = sum(each.square().sum(0).sqrt() for each in maps) / 2
-    torch.testing.assert_close(find(ContrastMask(noises=2), analytic, x0=x0).contrast, mean_abs)
-    torch.testing.assert_close(find(ContrastMask(noises=2, reduction="l2"), analytic, x0=x0).contrast, l2)
+    torch.testing.assert_close(find(ContrastMask(num_noises=2), analytic, x0=x0).contrast_map, mean_abs)
+    torch.testing.assert_close(find(ContrastMask(num_noises=2, reduction="l2"), analytic, x0=x0).contrast_map, l2)
 
 
 def test_three_means_and_one_half_is_more_than_one_and_a_half_means():
-    mask = ContrastMask(extremes=MeanClamp(3.0), threshold=Fixed(0.5)).binarise(MAP)
+    mask = ContrastMask(outliers=MeanClamp(3.0), threshold=Fixed(0.5)).binarise(MAP)
     assert torch.equal(mask[0, 0], 1.5 * MAP.mean() < MAP)
 
 
 def test_rules_for_extreme_values():
-    assert rescale(MAP, NoExtremes()).aminmax() == (0, 1)
+    assert rescale(MAP, KeepOutliers()).aminmax() == (0, 1)
     low, high = np.quantile(MAP, [0.1, 0.9])
     torch.testing.assert_close(rescale(MAP, Quantile(0.9, "both")), ((MAP - low) / (high - low)).clamp(0, 1))
     torch.testing.assert_close(rescale(MAP, Quantile(0.9)), (MAP / high).clamp(max=1))
@@ -90,27 +92,27 @@ def test_the_masks_of_higher_thresholds_lie_inside_each_other():
 
 
 def test_otsu_is_scikit_images():
-    mask = ContrastMask(extremes=NoExtremes(), threshold=Otsu()).binarise(MAP)
-    assert torch.equal(mask[0, 0], rescale(MAP, NoExtremes()) > threshold_otsu(rescale(MAP, NoExtremes()).numpy()))
+    mask = ContrastMask(outliers=KeepOutliers(), threshold=Otsu()).binarise(MAP)
+    assert torch.equal(mask[0, 0], rescale(MAP, KeepOutliers()) > threshold_otsu(rescale(MAP, KeepOutliers()).numpy()))
 
 
-@pytest.mark.parametrize("extremes", [MeanClamp(), Quantile(), NoExtremes()])
+@pytest.mark.parametrize("extremes", [MeanClamp(), Quantile(), KeepOutliers()])
 @pytest.mark.parametrize("threshold", [Fixed(), Otsu()])
 @pytest.mark.parametrize("value", [0.0, 0.7])
 def test_a_map_without_contrast_has_a_mask_for_every_rule(extremes, threshold, value):
     """Equal texts give zeros; and a constant is above half of three means nowhere."""
-    mask = ContrastMask(extremes=extremes, threshold=threshold).binarise(torch.full((16, 16), value))
+    mask = ContrastMask(outliers=extremes, threshold=threshold).binarise(torch.full((16, 16), value))
     assert not mask.any()
-    assert Mask(mask).notes() == {"mask_area": 0.0, "mask_flag": "empty"}
+    assert Mask(mask).metadata() == {"mask_area": 0.0, "mask_flag": "empty"}
 
 
 def test_a_full_mask_is_flagged():
-    assert Mask(torch.ones(1, 1, 4, 4, dtype=torch.bool)).notes() == {"mask_area": 1.0, "mask_flag": "full"}
-    assert Mask(torch.eye(4, dtype=torch.bool)[None, None]).notes() == {"mask_area": 0.25, "mask_flag": ""}
+    assert Mask(torch.ones(1, 1, 4, 4, dtype=torch.bool)).metadata() == {"mask_area": 1.0, "mask_flag": "full"}
+    assert Mask(torch.eye(4, dtype=torch.bool)[None, None]).metadata() == {"mask_area": 0.25, "mask_flag": ""}
 
 
 def test_smoothing_is_a_gaussian_filter():
-    mask = ContrastMask(extremes=MeanClamp(), smooth=1.5).binarise(MAP)
+    mask = ContrastMask(outliers=MeanClamp(), blur=1.5).binarise(MAP)
     smooth = gaussian_filter(MAP.numpy(), 1.5, mode="nearest")
     assert np.array_equal(mask[0, 0].numpy(), smooth > 1.5 * smooth.mean())
 
@@ -165,7 +167,7 @@ def test_a_given_mask_is_used_and_grown(analytic):
     ask = request(analytic, mask=lambda: mask)
     assert find(GivenMask(), analytic, ask).latent.sum() == 1
     assert find(GivenMask(dilate=2), analytic, ask).latent.sum() == 25
-    assert find(GivenMask(), analytic, ask).contrast is None
+    assert find(GivenMask(), analytic, ask).contrast_map is None
 
 
 def test_bad_settings_are_refused():

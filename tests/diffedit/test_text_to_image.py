@@ -8,9 +8,9 @@ from diffusers import StableDiffusionPipeline
 from helpers import config
 from PIL import Image
 
-from diffedit.engine.queries import drive
+from diffedit.engine.queries import run_alone
 from diffedit.sampling.noise import RequestNoise
-from diffedit.text_to_image import Sampler, sample
+from diffedit.text_to_image import TextToImage, sample
 from eval.benchmarks.generated import Generated
 from eval.benchmarks.grammar import Grammar
 
@@ -18,12 +18,12 @@ from eval.benchmarks.grammar import Grammar
 def test_a_sample_is_diffusers_sample(tiny, tiny_folder):
     """Their pipeline with the same noise; `set_alpha_to_one: false` is the schedule of both."""
     like, noise = torch.zeros(1, 4, 8, 8), RequestNoise(0, "a")
-    levels = tiny.levels(10)
-    ours = drive(sample("a cat", like, levels, noise, 5.0), tiny).edits[0].image
+    schedule = tiny.schedule(10)
+    ours = run_alone(sample("a cat", like, schedule, noise, 5.0), tiny).edits[0].image
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     # They begin at unit variance, we at sigma of the noisiest level.
-    latents = noise.like(like, "sample") * levels[10].sigma
+    latents = noise.randn_like(like, "sample") * schedule[10].sigma
     theirs = pipeline("a cat", latents=latents, num_inference_steps=10, guidance_scale=5.0, output_type="pt").images[0]
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
@@ -33,15 +33,15 @@ def test_a_full_device_is_told_by_the_setting_that_helps(tiny_folder, monkeypatc
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr("diffedit.backbones.stable_diffusion.StableDiffusion.predict", full)
-    with pytest.raises(RuntimeError, match=r"while drawing: lower benchmark\.sampler\.batch \(4\)"):
-        dict(Sampler(config(tiny_folder), steps=2, batch=4)({"a": "a cat"}))
+    with pytest.raises(RuntimeError, match=r"while drawing: lower benchmark\.text_to_image\.batch \(4\)"):
+        dict(TextToImage(config(tiny_folder), steps=2, batch=4)({"a": "a cat"}))
 
 
 def test_a_picture_does_not_depend_on_the_others(tiny_folder):
     texts = {"a": "a cat", "b": "a dog", "c": "a cat"}
-    sampler = Sampler(config(tiny_folder), steps=3, batch=4)
-    together = dict(sampler(texts))
-    assert torch.equal(dict(sampler({"b": "a dog"}))["b"], together["b"])
+    text_to_image = TextToImage(config(tiny_folder), steps=3, batch=4)
+    together = dict(text_to_image(texts))
+    assert torch.equal(dict(text_to_image({"b": "a dog"}))["b"], together["b"])
     assert not torch.equal(together["a"], together["c"])
 
 
@@ -49,15 +49,15 @@ def test_the_fingerprint_names_settings_and_weights(tiny_folder, tmp_path):
     from diffedit.testing import TinyPipeline
 
     names = {
-        Sampler(config(tiny_folder)).fingerprint,
-        Sampler(config(tiny_folder), steps=7).fingerprint,
-        Sampler(config(tiny_folder), seed=7).fingerprint,
-        Sampler(config(TinyPipeline(seed=1).write(tmp_path / "other"))).fingerprint,
+        TextToImage(config(tiny_folder)).fingerprint,
+        TextToImage(config(tiny_folder), steps=7).fingerprint,
+        TextToImage(config(tiny_folder), seed=7).fingerprint,
+        TextToImage(config(TinyPipeline(seed=1).write(tmp_path / "other"))).fingerprint,
     }
     assert len(names) == 4
-    before = Sampler(config(tmp_path / "other")).fingerprint
+    before = TextToImage(config(tmp_path / "other")).fingerprint
     TinyPipeline(seed=2).write(tmp_path / "other")
-    assert Sampler(config(tmp_path / "other")).fingerprint != before
+    assert TextToImage(config(tmp_path / "other")).fingerprint != before
 
 
 @pytest.fixture
@@ -65,22 +65,22 @@ def benchmark(tmp_path):
     from diffedit.testing import TinyPipeline
 
     folder = TinyPipeline(latent=16, tokens=77).write(tmp_path / "tiny")
-    sampler, grammar = (
-        Sampler(config(folder), steps=2, batch=4),
+    text_to_image, grammar = (
+        TextToImage(config(folder), steps=2, batch=4),
         Grammar("{fruit}", {"fruit": ["apples", "pears", "plums"]}),
     )
-    return Generated(sampler, grammar, limit=3, cache=str(tmp_path / "cache"))
+    return Generated(text_to_image, grammar, limit=3, cache=str(tmp_path / "cache"))
 
 
 def test_generated_pictures_are_drawn_once(benchmark, monkeypatch):
     asks = list(benchmark.requests(64))
     assert sorted(ask.id for ask in asks) == ["0-fruit", "1-fruit", "2-fruit"]
-    assert all(ask.source != ask.target and ask.mask is None and ask.counterfactual is None for ask in asks)
+    assert all(ask.source != ask.target and ask.mask is None and ask.true_edit is None for ask in asks)
     images = [ask.image() for ask in asks]
     assert images[0].shape == (3, 64, 64)
     assert not torch.equal(images[0], images[1])
     files = {path: path.stat().st_mtime_ns for path in benchmark_files(benchmark)}
-    monkeypatch.setattr(Sampler, "__call__", None)
+    monkeypatch.setattr(TextToImage, "__call__", None)
     again = list(benchmark.requests(64))
     assert all(torch.equal(one, ask.image()) for one, ask in zip(images, again, strict=True))
     assert files == {path: path.stat().st_mtime_ns for path in benchmark_files(benchmark)}
@@ -100,7 +100,7 @@ def test_a_missing_picture_alone_is_drawn_again_and_is_the_same(benchmark):
 
 def test_a_score_never_draws(benchmark):
     """What was edited is compared, not a picture drawn for the occasion."""
-    reader = replace(benchmark, draw_missing=False)
+    reader = replace(benchmark, generate_missing=False)
     ask = next(iter(reader.requests(64)))
     with pytest.raises(FileNotFoundError, match=r"\.png: no such file"):
         ask.image()

@@ -19,9 +19,9 @@ from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.diffedit import DiffEdit
-from diffedit.engine.queries import drive
+from diffedit.engine.queries import run_alone
 from diffedit.mask import ContrastMask, GivenMask, MeanClamp
-from diffedit.sampling.ddim import add_noise, denoise, invert
+from diffedit.sampling.ddim import add_noise, ddim_invert, ddim_sample
 from diffedit.sampling.noise import RequestNoise
 from diffedit.testing import TinyPipeline
 
@@ -91,10 +91,10 @@ def their_map(pipeline, monkeypatch, x0, seed=3, **settings):
 
 
 def our_mask(backbone, x0, noise, **settings):
-    levels = backbone.levels(N)
+    schedule = backbone.schedule(N)
     target, reference = embed(backbone, TARGET, SOURCE)
-    finder = ContrastMask(extremes=MeanClamp(), **settings)  # the rule that is theirs
-    return drive(finder.find(request(backbone), x0, target, reference, levels, GivenNoise(mask=noise)), backbone)
+    finder = ContrastMask(outliers=MeanClamp(), **settings)  # the rule that is theirs
+    return run_alone(finder.find(request(backbone), x0, target, reference, schedule, GivenNoise(mask=noise)), backbone)
 
 
 # --------------------------------------------------------------------------------------------------------------- parity
@@ -110,8 +110,8 @@ def test_contrast_map(pair, monkeypatch):
     mask, contrast = their_map(diffedit_pipeline(folder), monkeypatch, latent(1))
     noise = torch.randn(10, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     ours = our_mask(backbone, latent(1), noise)
-    alpha = backbone.levels(N)[5].alpha if backbone.scheduler.config.prediction_type == "v_prediction" else 1
-    torch.testing.assert_close(ours.contrast / alpha * 6.5, contrast[0], **CLOSE)
+    alpha = backbone.schedule(N)[5].alpha if backbone.scheduler.config.prediction_type == "v_prediction" else 1
+    torch.testing.assert_close(ours.contrast_map / alpha * 6.5, contrast[0], **CLOSE)
     assert torch.equal(ours.latent[0, 0], mask[0].bool())
     assert 0 < ours.latent.float().mean() < 1
 
@@ -120,7 +120,7 @@ def test_inversion_trajectory(pair):
     backbone, folder = pair
     pipeline = diffedit_pipeline(folder)
     theirs = pipeline.invert(prompt="", image=latent(1), guidance_scale=1, inpaint_strength=1, num_inference_steps=N)
-    path = drive(invert(latent(1), backbone.levels(N), N, embed(backbone, "")[0], "destination"), backbone)
+    path = run_alone(ddim_invert(latent(1), backbone.schedule(N), N, embed(backbone, "")[0], "destination"), backbone)
     torch.testing.assert_close(torch.cat(path[:0:-1]), theirs.latents[0], **CLOSE)
     assert torch.equal(path[0], latent(1))
 
@@ -135,9 +135,9 @@ def test_one_trajectory_serves_every_ratio(default):
 @pytest.mark.parametrize("level", [3, 8, 10])
 def test_unmasked_guided_decoding(pair, level):
     backbone, folder = pair
-    levels = backbone.levels(N)
+    schedule = backbone.schedule(N)
     target, empty = embed(backbone, TARGET, "")
-    path = drive(invert(latent(1), levels, level, empty), backbone)
+    path = run_alone(ddim_invert(latent(1), schedule, level, empty), backbone)
     theirs = diffedit_pipeline(folder)(
         prompt=TARGET,
         mask_image=torch.ones(1, 1, 8, 8),
@@ -147,7 +147,7 @@ def test_unmasked_guided_decoding(pair, level):
         guidance_scale=7.5,
         output_type="latent",
     ).images
-    ours = drive(denoise({level: path[level]}, levels, target, empty, 7.5), backbone)[level]
+    ours = run_alone(ddim_sample({level: path[level]}, schedule, target, empty, 7.5), backbone)[level]
     torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
@@ -158,7 +158,7 @@ def test_ddim_sampling(pair, guidance):
     theirs = load(StableDiffusionPipeline, folder)(
         TARGET, latents=latent(2), num_inference_steps=N, guidance_scale=guidance, output_type="latent"
     ).images
-    ours = drive(denoise({N: latent(2)}, backbone.levels(N), target, empty, guidance), backbone)[N]
+    ours = run_alone(ddim_sample({N: latent(2)}, backbone.schedule(N), target, empty, guidance), backbone)[N]
     torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
@@ -173,8 +173,8 @@ def test_stochastic_ddim(default, eta):
     ).images
     draw = torch.Generator().manual_seed(5)
     noises = {i: torch.randn(1, 4, 8, 8, generator=draw) for i in range(N, 0, -1)}
-    walk = denoise({N: latent(2)}, backbone.levels(N), target, empty, 7.5, eta=eta, noise=noises.get)
-    torch.testing.assert_close(drive(walk, backbone)[N], theirs, **CLOSE)
+    program = ddim_sample({N: latent(2)}, backbone.schedule(N), target, empty, 7.5, eta=eta, noise=noises.get)
+    torch.testing.assert_close(run_alone(program, backbone)[N], theirs, **CLOSE)
 
 
 def test_sdedit_is_img2img(default):
@@ -182,7 +182,7 @@ def test_sdedit_is_img2img(default):
     backbone, folder = default
     ask = request(backbone, target=TARGET)
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
-    result = drive(SDEdit()(ask, [0.6], backbone.levels(N), GivenNoise(start_0=noise)), backbone)
+    result = run_alone(SDEdit()(ask, [0.6], backbone.schedule(N), GivenNoise(start_0=noise)), backbone)
     with torch.no_grad():
         x0 = backbone.encode(ask.image()[None])
     theirs = load(StableDiffusionImg2ImgPipeline, folder)(
@@ -217,7 +217,7 @@ def test_departure_1_the_threshold_is_a_mean_over_the_batch(default, monkeypatch
     both, maps = their_map(pipeline, monkeypatch, torch.cat([quiet, loud]))
     rule = torch.stack([each > 1.5 * each.mean() for each in maps])
     assert not torch.equal(both.bool(), rule)
-    finder = ContrastMask(extremes=MeanClamp())
+    finder = ContrastMask(outliers=MeanClamp())
     assert all(torch.equal(finder.binarise(each)[0, 0], mask) for each, mask in zip(maps, rule, strict=True))
 
 
@@ -233,8 +233,8 @@ def test_departure_2_inversion_is_guided_by_default(default):
 def test_departure_3_an_empty_mask_does_not_return_x0(default):
     """Their blend takes the encoded latent one level too high, and so never comes back to x0."""
     backbone, folder = default
-    levels, x0 = backbone.levels(N), latent(1)
-    path = drive(invert(x0, levels, 6, embed(backbone, "")[0]), backbone)
+    schedule, x0 = backbone.schedule(N), latent(1)
+    path = run_alone(ddim_invert(x0, schedule, 6, embed(backbone, "")[0]), backbone)
     theirs = diffedit_pipeline(folder)(
         prompt=TARGET,
         mask_image=torch.zeros(1, 1, 8, 8),
@@ -246,7 +246,7 @@ def test_departure_3_an_empty_mask_does_not_return_x0(default):
     assert torch.equal(theirs, path[1])
     assert not torch.allclose(theirs, x0, **CLOSE)
     ask = request(backbone, target=TARGET, mask=lambda: torch.zeros(1, 32, 32))
-    result = drive(DiffEdit(mask=GivenMask())(ask, [0.3, 0.6], levels, RequestNoise(0, "a")), backbone)
+    result = run_alone(DiffEdit(mask=GivenMask())(ask, [0.3, 0.6], schedule, RequestNoise(0, "a")), backbone)
     with torch.no_grad():
         round_trip = backbone.decode(backbone.encode(ask.image()[None]).expand(2, -1, -1, -1))
     assert all(torch.equal(edit.image, image) for edit, image in zip(result.edits, round_trip, strict=True))
@@ -275,13 +275,15 @@ def test_departure_6_ratios_are_truncated(default):
     pipeline = diffedit_pipeline(folder)
     pipeline.scheduler.set_timesteps(50)
     assert pipeline.get_timesteps(50, 0.58, "cpu")[1] == 28
-    assert backbone.levels(50).of(0.58) == 29
+    assert backbone.schedule(50).of(0.58) == 29
 
 
 def test_departure_7_several_images_a_prompt_get_each_others_masks(default):
     backbone, folder = default
     x0 = torch.cat([latent(1), latent(2)])
-    path = [drive(invert(each[None], backbone.levels(N), 3, embed(backbone, "")[0]), backbone) for each in x0]
+    path = [
+        run_alone(ddim_invert(each[None], backbone.schedule(N), 3, embed(backbone, "")[0]), backbone) for each in x0
+    ]
     encoded = torch.cat([torch.stack(each[:0:-1], 1) for each in path])
     masks = torch.cat([torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)])
     settings = {"inpaint_strength": 0.3, "num_inference_steps": N, "output_type": "latent"}
@@ -297,7 +299,7 @@ def test_departure_7_a_small_ratio_crashes(default):
     with pytest.raises(RuntimeError):
         diffedit_pipeline(folder).invert(prompt="", image=latent(1), inpaint_strength=0.05, num_inference_steps=N)
     with pytest.raises(ValueError, match=r"r = 0\.05 of N = 10"):
-        backbone.levels(N).of(0.05)
+        backbone.schedule(N).of(0.05)
 
 
 def test_departure_8_the_mask_costs_twice_what_it_needs(default, monkeypatch):
@@ -328,16 +330,16 @@ def test_departure_9_inversion_clips_by_default_and_is_labelled_ahead(default):
     type(pipeline.unet).forward = spy
     try:
         pipeline.invert(prompt="", image=latent(1), guidance_scale=1, inpaint_strength=0.3, num_inference_steps=N)
-        drive(invert(latent(1), backbone.levels(N), 3, embed(backbone, "")[0], "source"), backbone)
+        run_alone(ddim_invert(latent(1), backbone.schedule(N), 3, embed(backbone, "")[0], "source"), backbone)
     finally:
         type(pipeline.unet).forward = forward
     assert labels == [1, 101, 201, 0, 1, 101]
 
 
 def test_departure_10_level_0_is_not_clean_in_sds_own_schedule(default):
-    levels = default[0].levels(50)
-    assert levels[0].alpha ** 2 == pytest.approx(0.99915)
-    assert [levels[i].label for i in (1, 2, 50)] == [1, 21, 981]
+    schedule = default[0].schedule(50)
+    assert schedule[0].alpha ** 2 == pytest.approx(0.99915)
+    assert [schedule[i].timestep for i in (1, 2, 50)] == [1, 21, 981]
 
 
 def test_departure_11_it_is_deprecated_and_still_there():
@@ -348,8 +350,8 @@ def test_encode_decode_is_their_pipeline_under_a_full_mask(default):
     """The whole editor: their invert with the paper's settings, our label theirs, a full mask."""
     backbone, folder = default
     ask = request(backbone, target=TARGET)
-    result = drive(
-        EncodeDecode(inversion_label="destination")(ask, [0.7], backbone.levels(N), RequestNoise(0, "a")), backbone
+    result = run_alone(
+        EncodeDecode(inversion_timestep="destination")(ask, [0.7], backbone.schedule(N), RequestNoise(0, "a")), backbone
     )
     pipeline = diffedit_pipeline(folder)
     with torch.no_grad():
@@ -364,7 +366,7 @@ def test_encode_decode_is_their_pipeline_under_a_full_mask(default):
 
 def test_add_noise_is_their_schedulers(pair):
     backbone, _ = pair
-    levels, noise = backbone.levels(N), latent(2)
+    schedule, noise = backbone.schedule(N), latent(2)
     for i in range(1, N + 1):
-        theirs = backbone.scheduler.add_noise(latent(1), noise, torch.tensor([levels[i].label]))
-        torch.testing.assert_close(add_noise(latent(1), noise, levels[i]), theirs)
+        theirs = backbone.scheduler.add_noise(latent(1), noise, torch.tensor([schedule[i].timestep]))
+        torch.testing.assert_close(add_noise(latent(1), noise, schedule[i]), theirs)

@@ -7,7 +7,7 @@ from helpers import GivenNoise, composed, request
 from hydra.utils import instantiate
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.engine.queries import drive
+from diffedit.engine.queries import run_alone
 from diffedit.testing import TinyPipeline
 
 N, TARGET = 10, "a dog"
@@ -55,7 +55,7 @@ def test_the_edit_is_theirs(pair, strength):
     ).images
     draw = torch.Generator().manual_seed(3)  # they draw the posterior's sample, then the noise
     noise = GivenNoise(**{name: torch.randn(1, 4, 8, 8, generator=draw) for name in ("encode", "start")})
-    found = drive(editor()(ask, [strength], backbone.levels(N), noise), backbone)
+    found = run_alone(editor()(ask, [strength], backbone.schedule(N), noise), backbone)
     assert torch.allclose(found.edits[0].image, theirs[0], **CLOSE)
     assert not torch.allclose(theirs[0], ask.image(), atol=0.05)
 
@@ -68,9 +68,9 @@ def test_a_mode_instead_of_a_sample_is_not_theirs(pair):
     ask = request(backbone, target=TARGET, mask=lambda: mask)
     draw = torch.Generator().manual_seed(3)
     draws = {name: torch.randn(1, 4, 8, 8, generator=draw) for name in ("encode", "start")}
-    levels = backbone.levels(N)
-    ours = drive(editor()(ask, [1.0], levels, GivenNoise(**draws)), backbone)
-    mode = drive(editor("editor.encode=mode")(ask, [1.0], levels, GivenNoise(start=draws["start"])), backbone)
-    start = drive(editor("editor.start=noised")(ask, [1.0], levels, GivenNoise(**draws)), backbone)
+    schedule = backbone.schedule(N)
+    ours = run_alone(editor()(ask, [1.0], schedule, GivenNoise(**draws)), backbone)
+    mode = run_alone(editor("editor.encode=mode")(ask, [1.0], schedule, GivenNoise(start=draws["start"])), backbone)
+    start = run_alone(editor("editor.start=noised")(ask, [1.0], schedule, GivenNoise(**draws)), backbone)
     for other in (mode, start):
         assert not torch.allclose(ours.edits[0].image, other.edits[0].image, **CLOSE)

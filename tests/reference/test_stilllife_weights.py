@@ -11,14 +11,14 @@ from diffusers import (
 )
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.engine.queries import drive
-from diffedit.io.files import located
+from diffedit.engine.queries import run_alone
+from diffedit.io.files import resolve_path
 from diffedit.sampling.noise import RequestNoise
 from diffedit.text_to_image import sample
 from eval.metrics.functional.pairwise import psnr
 from eval.stilllife.benchmarks import StillLifeScenes
 
-FOLDER = located("weights/stilllife")
+FOLDER = resolve_path("weights/stilllife")
 PLAIN = {"safety_checker": None, "requires_safety_checker": False}
 
 
@@ -34,11 +34,11 @@ def backbone():
 
 
 def test_plain_stable_diffusion_pipeline_draws_what_our_sampler_draws(backbone):
-    pipeline, levels = load(StableDiffusionPipeline), backbone.levels(10)
+    pipeline, schedule = load(StableDiffusionPipeline), backbone.schedule(10)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     noise, like, text = RequestNoise(0, "a"), torch.zeros(1, 4, 16, 16), "a bowl of apples on a wooden table, gray wall"
-    ours = drive(sample(text, like, levels, noise, 5.0), backbone).edits[0].image
-    latents = noise.like(like, "sample") * levels[10].sigma
+    ours = run_alone(sample(text, like, schedule, noise, 5.0), backbone).edits[0].image
+    latents = noise.randn_like(like, "sample") * schedule[10].sigma
     theirs = pipeline(text, latents=latents, num_inference_steps=10, guidance_scale=5.0, output_type="pt").images[0]
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eval.metrics.functional.u_statistics import Pairs, over_set, shares, within
-from eval.scoring.bootstrap import Shares
+from eval.scoring.bootstrap import Estimate
 from eval.scoring.reference import Reference
 
 
@@ -21,13 +21,13 @@ class Csfid:
     reference. Their intervals are of resampling the images within each class; the reference is fixed.
     """
 
-    better: ClassVar = {"csfid": "lower", "csfid_debiased": "lower"}
+    higher_is_better: ClassVar = {"csfid": "lower", "csfid_debiased": "lower"}
     version: ClassVar = "csfid-2"
     classes: ClassVar = True
 
     def __call__(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
-    ) -> dict[str, Shares]:
+    ) -> dict[str, Estimate]:
         """Raw and debiased; a ValueError for a class without reference pictures."""
         places = members(labels)
         kernels = [Pairs.of(kernel) for _, kernel in self.kernels(features, reference, places)]
@@ -57,13 +57,13 @@ class Csfid:
 class Sfid:
     """Simplified FID: |mean of features - reference mean|^2 of the whole set; raw, and debiased as CSFID is."""
 
-    better: ClassVar = {"sfid": "lower", "sfid_debiased": "lower"}
+    higher_is_better: ClassVar = {"sfid": "lower", "sfid_debiased": "lower"}
     version: ClassVar = "sfid-1"
     classes: ClassVar = False
 
     def __call__(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
-    ) -> dict[str, Shares]:
+    ) -> dict[str, Estimate]:
         """Raw and debiased."""
         own = features.astype(np.float64) - reference.mean
         raw, debiased = over_set(lambda rows: own[rows] @ own.T, labels)
@@ -85,6 +85,6 @@ def bias(reference: Reference, name: str) -> float:
     return reference.class_scatter[name] / reference.class_n[name]
 
 
-def moved(found: Shares, by: float) -> Shares:
+def moved(found: Estimate, by: float) -> Estimate:
     """Plus a number."""
-    return Shares(float(found.value + by), None if found.images is None else found.images + by)
+    return Estimate(float(found.value + by), None if found.images is None else found.images + by)

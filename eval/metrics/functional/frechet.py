@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eval.scoring.bootstrap import Shares
+from eval.scoring.bootstrap import Estimate
 from eval.scoring.reference import Reference
 
 
@@ -65,17 +65,17 @@ class Fid:
     is of the figure at this n (linearised: a resample of few images would have another bias than the images).
     """
 
-    better: ClassVar = {"fid": "lower"}
+    higher_is_better: ClassVar = {"fid": "lower"}
     version: ClassVar = "fid-2"
     classes: ClassVar = False
 
     def __call__(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
-    ) -> dict[str, Shares]:
+    ) -> dict[str, Estimate]:
         """NaN of a single image."""
         if reference.n < 2:
             raise ValueError(f"fid: {reference.source}: {reference.n} reference picture; two are needed at the least")
         if len(features) < 2:
-            return {"fid": Shares(float("nan"))}
+            return {"fid": Estimate(float("nan"))}
         value, adds = frechet(features, reference.mean, reference.factor)
-        return {"fid": Shares(value, value + adds)}
+        return {"fid": Estimate(value, value + adds)}

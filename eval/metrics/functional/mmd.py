@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from eval.metrics.functional.csfid import moved
 from eval.metrics.functional.u_statistics import ROWS, over_set
-from eval.scoring.bootstrap import Shares
+from eval.scoring.bootstrap import Estimate
 from eval.scoring.reference import Reference
 
 Gram = Callable[[Float[ndarray, "n d"], Float[ndarray, "m d"]], Float[ndarray, "n m"]]
@@ -28,7 +28,7 @@ def gaussian(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"]) -> Float[
 
 def mmd(
     features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str], gram: Gram, prepare: Prepare
-) -> tuple[Shares, ...]:
+) -> tuple[Estimate, ...]:
     """Squared maximum mean discrepancy with its shares: over all pairs, and unbiased, over pairs of different pictures.
 
     h(x, y) = k(x, y) - g(x) - g(y) + c, with g the mean of k over the reference and c its mean over pairs within it.
@@ -51,13 +51,13 @@ def mmd(
 class Kid:
     """Kernel Inception distance, times 1,000: squared MMD under a cubic kernel, unbiased."""
 
-    better: ClassVar = {"kid": "lower"}
+    higher_is_better: ClassVar = {"kid": "lower"}
     version: ClassVar = "kid-1"
     classes: ClassVar = False
 
     def __call__(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
-    ) -> dict[str, Shares]:
+    ) -> dict[str, Estimate]:
         """NaN of a single image."""
         _, found = mmd(features, reference, labels, polynomial, np.float64)
         return {"kid": scaled(found, 1000)}
@@ -70,13 +70,13 @@ class Cmmd:
     `cmmd_debiased` does not.
     """
 
-    better: ClassVar = {"cmmd": "lower", "cmmd_debiased": "lower"}
+    higher_is_better: ClassVar = {"cmmd": "lower", "cmmd_debiased": "lower"}
     version: ClassVar = "cmmd-1"
     classes: ClassVar = False
 
     def __call__(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
-    ) -> dict[str, Shares]:
+    ) -> dict[str, Estimate]:
         """As the authors' code computes it, and unbiased."""
         biased, unbiased = mmd(features, reference, labels, gaussian, unit)
         return {"cmmd": scaled(biased, 1000), "cmmd_debiased": scaled(unbiased, 1000)}
@@ -88,6 +88,6 @@ def unit(features: Float[ndarray, "n d"]) -> Float[ndarray, "n d"]:
     return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
-def scaled(found: Shares, factor: float) -> Shares:
+def scaled(found: Estimate, factor: float) -> Estimate:
     """Times a factor."""
-    return Shares(found.value * factor, None if found.images is None else found.images * factor)
+    return Estimate(found.value * factor, None if found.images is None else found.images * factor)

@@ -21,7 +21,7 @@ def psnr(one: Pictures, other: Pictures, region: Float[Tensor, "b 1 H W"] | None
     return -10 * torch.log10(error.clamp(min=1e-10))
 
 
-class Recent:
+class ActivationCache:
     """Activations of the last few batches: several metrics, and every ratio, ask about the same pictures.
 
     A batch is known again by being the same object, which must not be changed.
@@ -48,7 +48,7 @@ class Recent:
         return found
 
 
-RECENT = Recent()
+RECENT = ActivationCache()
 
 
 class PerceptualDistance:

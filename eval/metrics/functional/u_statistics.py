@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eval.scoring.bootstrap import NAN, Shares
+from eval.scoring.bootstrap import NAN, Estimate
 
 Kernel = Float[ndarray, "n n"]
 ROWS = 1024  # of a kernel at a time
@@ -92,7 +92,7 @@ def narrowing(kernels: Sequence[Pairs]) -> float:
     return float(np.sqrt(np.clip(max(true, least) / linear, 0.05, 1.0)))
 
 
-def shares(kernels: Sequence[Pairs], members: Sequence[ndarray]) -> tuple[Shares, Shares]:
+def shares(kernels: Sequence[Pairs], members: Sequence[ndarray]) -> tuple[Estimate, Estimate]:
     """(mean over classes of the mean over all pairs, the same over pairs of different images), with their shares.
 
     Args:
@@ -104,10 +104,10 @@ def shares(kernels: Sequence[Pairs], members: Sequence[ndarray]) -> tuple[Shares
     for pairs, places in zip(kernels, members, strict=True):
         images[places] = total / (classes * len(places)) * scale * pairs.influence
     biased, fair = (float(np.mean([getattr(pairs, of) for pairs in kernels])) for of in ("biased", "unbiased"))
-    return Shares(biased, biased + images), Shares(fair, fair + images) if np.isfinite(fair) else Shares(fair)
+    return Estimate(biased, biased + images), Estimate(fair, fair + images) if np.isfinite(fair) else Estimate(fair)
 
 
-def over_set(block: Callable[[slice], Float[ndarray, "b n"]], labels: Sequence[str]) -> tuple[Shares, Shares]:
+def over_set(block: Callable[[slice], Float[ndarray, "b n"]], labels: Sequence[str]) -> tuple[Estimate, Estimate]:
     """(mean over all pairs, the same over pairs of different images) of a whole set, with their shares.
 
     A set with a fixed number of images of each class spreads less than one drawn at random, so that leaving out the
@@ -136,7 +136,7 @@ def over_set(block: Callable[[slice], Float[ndarray, "b n"]], labels: Sequence[s
         sums[own, c] = (sums[own, c] - diagonal[own]) * sizes[c] / (sizes[c] - 1)
         images[own] = 2 * (near[own] - near[own].mean())
     value = float(sums.sum() / n**2)
-    return Shares(pairs.biased, images + pairs.biased), Shares(value, images + value)
+    return Estimate(pairs.biased, images + pairs.biased), Estimate(value, images + value)
 
 
 def strata(labels: Sequence[str]) -> list[ndarray]:

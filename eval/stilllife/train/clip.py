@@ -16,7 +16,7 @@ from torch import Tensor
 from eval.reporting.contact_sheet import sheet
 from eval.stilllife.scene import SPLITS, Scene, changes, generator, sample
 from eval.stilllife.train.captions import LIMIT, shortened, write_tokenizer
-from eval.stilllife.train.features import disturbed, to_picture
+from eval.stilllife.train.features import disturbed, to_pil
 from eval.stilllife.train.loop import Schedule, rendered, stack
 
 FIRST = len(SPLITS["train"]) // 2  # its seeds lie apart from those of the other networks
@@ -89,7 +89,7 @@ class ClipPart:
                 )
                 right.append(chosen == 0)
                 if chosen and len(shown) < 24:
-                    shown.append((f"{texts[chosen]} (is: {texts[0]})", to_picture(picture)))
+                    shown.append((f"{texts[chosen]} (is: {texts[0]})", to_pil(picture)))
         page = [shown[i : i + 6] for i in range(0, len(shown), 6)] or [[("none is wrong", Image.new("RGB", (64, 64)))]]
         return {"right_of_16": float(np.mean(right)), "scale": self.module.logit_scale.exp().item()}, sheet(page)
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.io.images import to_picture
-from diffedit.text_to_image import Sampler
+from diffedit.io.images import to_pil
+from diffedit.text_to_image import TextToImage
 from eval.metrics.functional.frechet import between
 from eval.metrics.functional.pairwise import psnr
 from eval.reporting.contact_sheet import sheet
@@ -68,8 +68,8 @@ def diffusion(
     """How often samples show what their caption says, how far they are from renders; and a sheet of samples."""
     chosen = scenes(count)
     config = {"_target_": "diffedit.backbones.stable_diffusion.StableDiffusion", "path": str(weights)}
-    sampler = Sampler(config, steps, guidance)
-    drawn = dict(sampler({f"{i:05d}": scene.caption() for i, scene in enumerate(chosen)}))
+    text_to_image = TextToImage(config, steps, guidance)
+    drawn = dict(text_to_image({f"{i:05d}": scene.caption() for i, scene in enumerate(chosen)}))
     images = torch.stack([drawn[f"{i:05d}"].cpu() for i in range(count)])
     network = load(str(features), "cpu")
     seen = [network(x) for x in images.split(64)]
@@ -81,7 +81,7 @@ def diffusion(
     fid, floor = (between(own.numpy(), others.numpy()) for own in (torch.cat([each.features for each in seen]), real))
     figures = {name: good.float().mean().item() for name, good in by_name.items()}
     figures |= {"all_four": torch.stack(list(by_name.values())).all(0).float().mean().item()}
-    shown = [(scene.caption(), to_picture(x)) for scene, x in zip(chosen[:24], images, strict=False)]
+    shown = [(scene.caption(), to_pil(x)) for scene, x in zip(chosen[:24], images, strict=False)]
     page = sheet([shown[i : i + 8] for i in range(0, len(shown), 8)])
     return figures | {"fid": fid, "fid_of_renders": floor}, page
 
@@ -91,7 +91,7 @@ def pixels(weights: Path, features: Path, count: int, steps: int) -> dict[str, f
     config = {"_target_": "diffedit.backbones.pixel.PixelDiffusion", "path": str(weights)}
     network, chosen = load(str(features), "cpu"), scenes(4 * count, FIRST + count)
     drawn = torch.stack(
-        [image.cpu() for _, image in Sampler(config, steps, 1.0)({f"{i:05d}": "" for i in range(count)})]
+        [image.cpu() for _, image in TextToImage(config, steps, 1.0)({f"{i:05d}": "" for i in range(count)})]
     )
     real = torch.cat([network(x).features for x in renders(chosen)])
     seen = torch.cat([network(x).features for x in drawn.split(64)])

@@ -57,7 +57,7 @@ class FeaturesPart:
             for name, good in agreement(self.module(pictures.to(device).float() / 255), part).items():
                 right.setdefault(name, []).append(good.float())
                 missed = zip(good, pictures, part, strict=True)
-                wrong += [(name, to_picture(image), scene) for ok, image, scene in missed if not ok]
+                wrong += [(name, to_pil(image), scene) for ok, image, scene in missed if not ok]
         shown = [(f"{name}: {scene.caption()}", image) for name, image, scene in wrong[:24]]
         page = sheet(
             [shown[i : i + 8] for i in range(0, len(shown), 8)] or [[("none is wrong", Image.new("RGB", (64, 64)))]]
@@ -75,7 +75,7 @@ class FeaturesPart:
         return {name: value.detach().cpu().contiguous() for name, value in self.module.state_dict().items()}
 
 
-def to_picture(image: Tensor) -> Image.Image:
+def to_pil(image: Tensor) -> Image.Image:
     """One uint8 (3, h, w) picture."""
     return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
 

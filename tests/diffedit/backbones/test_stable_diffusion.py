@@ -20,18 +20,22 @@ def change(path, **settings):
 
 def predict(backbone, k=3):
     x = torch.randn(k, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    levels = backbone.levels(10)
+    schedule = backbone.schedule(10)
     with torch.no_grad():
-        return x, levels, backbone.predict(x, [levels[i] for i in (1, 5, 10)][:k], backbone.embed(["a", "b", ""])[:k])
+        return (
+            x,
+            schedule,
+            backbone.predict(x, [schedule[i] for i in (1, 5, 10)][:k], backbone.embed(["a", "b", ""])[:k]),
+        )
 
 
 def test_the_schedule_is_the_folders_own(copy):
-    base = StableDiffusion(str(copy), device="cpu").levels(10)
-    assert [level.label for level in base.levels] == [0, *range(1, 1000, 100)]
+    base = StableDiffusion(str(copy), device="cpu").schedule(10)
+    assert [level.timestep for level in base.levels] == [0, *range(1, 1000, 100)]
     assert base[0].alpha < 1
     change(copy / "scheduler/scheduler_config.json", timestep_spacing="trailing", set_alpha_to_one=True, beta_end=0.02)
-    other = StableDiffusion(str(copy), device="cpu").levels(10)
-    assert [level.label for level in other.levels] == [0, *range(99, 1000, 100)]
+    other = StableDiffusion(str(copy), device="cpu").schedule(10)
+    assert [level.timestep for level in other.levels] == [0, *range(99, 1000, 100)]
     assert other[0] == (1, 0, 0)
     assert other[10].alpha < base[10].alpha
 
@@ -51,9 +55,9 @@ def test_a_pndm_folder_as_stable_diffusion_1_5_ships_it(copy):
         "clip_sample": False,
     }
     (copy / "scheduler/scheduler_config.json").write_text(json.dumps(shipped))
-    levels = StableDiffusion(str(copy), device="cpu").levels(50)
-    assert [levels[i].label for i in (1, 2, 50)] == [1, 21, 981]
-    assert levels[0].alpha ** 2 == pytest.approx(0.99915)
+    schedule = StableDiffusion(str(copy), device="cpu").schedule(50)
+    assert [schedule[i].timestep for i in (1, 2, 50)] == [1, 21, 981]
+    assert schedule[0].alpha ** 2 == pytest.approx(0.99915)
     change(copy / "scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler")
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
     (copy / "scheduler/scheduler_config.json").write_text(json.dumps(flow))
@@ -65,8 +69,8 @@ def test_a_pndm_folder_as_stable_diffusion_1_5_ships_it(copy):
 def test_predictions_are_consistent(tiny_folder, tmp_path, kind):
     """x = alpha * x0 + sigma * eps at each row's own level; the raw output is eps, or v = alpha * eps - sigma * x0."""
     backbone = StableDiffusion(str(TinyPipeline(prediction_type=kind).write(tmp_path)), device="cpu")
-    x, levels, said = predict(backbone)
-    alpha, sigma = (torch.tensor([levels[i][k] for i in (1, 5, 10)]).float()[:, None, None, None] for k in (0, 1))
+    x, schedule, said = predict(backbone)
+    alpha, sigma = (torch.tensor([schedule[i][k] for i in (1, 5, 10)]).float()[:, None, None, None] for k in (0, 1))
     torch.testing.assert_close(alpha * said.x0 + sigma * said.eps, x, atol=1e-5, rtol=1e-5)
     hidden = torch.stack(backbone.embed(["a", "b", ""]))
     with torch.no_grad():
@@ -203,9 +207,9 @@ def test_compiled_agrees(tiny_folder, tiny):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_agrees(tiny_folder, tiny):
     backbone = StableDiffusion(str(tiny_folder), device="cuda")
-    levels = backbone.levels(10)
+    schedule = backbone.schedule(10)
     x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         conds = backbone.embed(["a", "b", ""])
-        eps = backbone.predict(x.cuda(), [levels[i] for i in (1, 5, 10)], conds).eps.cpu()
+        eps = backbone.predict(x.cuda(), [schedule[i] for i in (1, 5, 10)], conds).eps.cpu()
     torch.testing.assert_close(eps, predict(tiny)[2].eps, atol=1e-2, rtol=1e-2)

@@ -9,9 +9,9 @@ from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
 from diffedit.diffedit import DiffEdit
 from diffedit.engine.engine import BatchSizes, Engine
-from diffedit.engine.queries import drive
+from diffedit.engine.queries import run_alone
 from diffedit.sampling.noise import RequestNoise
-from diffedit.types import BatchCall, Call, Decode, EditResult, Embed, Encode, Predict
+from diffedit.types import Custom, CustomBatch, Decode, EditResult, Embed, Encode, Predict
 
 BATCH = BatchSizes(predict=8, encode=2, decode=4, embed=2)
 EDITORS = [DiffEdit(), DiffEdit(start="noise"), EncodeDecode(), SDEdit(eta=0.7, repeats=2)]
@@ -20,7 +20,7 @@ TEXTS = ["apple", "pear", "plum", "apple pear", "plum pear"]
 
 
 class Recorder:
-    """A backbone that notes the size of every call."""
+    """A backbone that metadata the size of every call."""
 
     def __init__(self, backbone):
         self.backbone, self.sizes = backbone, {kind: [] for kind in ("encode", "decode", "embed", "predict")}
@@ -34,11 +34,11 @@ class Recorder:
 
 def walk_of(i, backbone, ratios=RATIOS, editor=None, **settings):
     ask = request(backbone, f"{i}", TEXTS[i % 5], TEXTS[(i + 1) % 5] if i % 2 else None, seed=i, **settings)
-    return (editor or EDITORS[i % 4])(ask, ratios, backbone.levels(STEPS), RequestNoise(0, ask.id))
+    return (editor or EDITORS[i % 4])(ask, ratios, backbone.schedule(STEPS), RequestNoise(0, ask.id))
 
 
-def run(backbone, walks, batch=BATCH, **settings):
-    outcomes = Engine(backbone, batch, progress=False, **settings).run(walks)
+def run(backbone, programs, batch=BATCH, **settings):
+    outcomes = Engine(backbone, batch, progress=False, **settings).run(programs)
     return {outcome.id: outcome for outcome in outcomes}
 
 
@@ -51,7 +51,9 @@ def backbone(request):
 def alone(backbone):
     """Each of 12 requests in an engine of its own: {(id, ratio): edit}, {id: outcome}."""
     outcomes = {str(i): run(backbone, [(str(i), walk_of(i, backbone))])[str(i)] for i in range(12)}
-    return {(name, edit.ratio): edit for name, each in outcomes.items() for edit in each.result.edits}, outcomes
+    return {
+        (name, edit.variant.strength): edit for name, each in outcomes.items() for edit in each.result.edits
+    }, outcomes
 
 
 @pytest.mark.parametrize("trial", range(6))
@@ -61,8 +63,8 @@ def test_equal_to_the_bit_whatever_stands_beside(backbone, alone, trial):
     edits, _ = alone
     chosen = draw.sample(range(12), draw.randint(2, 12))
     ratios = {i: draw.sample(RATIOS, draw.randint(1, 5)) for i in chosen}
-    walks = [(str(i), walk_of(i, backbone, ratios[i])) for i in chosen]
-    outcomes = run(backbone, walks, window=draw.choice([None, 1, 2, 5, 30]), texts=draw.choice([1, 512]))
+    programs = [(str(i), walk_of(i, backbone, ratios[i])) for i in chosen]
+    outcomes = run(backbone, programs, max_live=draw.choice([None, 1, 2, 5, 30]), texts=draw.choice([1, 512]))
     assert len(outcomes) == len(chosen)
     for i in chosen:
         assert same(outcomes[str(i)].result.edits, [edits[str(i), ratio] for ratio in ratios[i]])
@@ -71,16 +73,16 @@ def test_equal_to_the_bit_whatever_stands_beside(backbone, alone, trial):
 def test_driving_a_walk_alone_agrees(backbone, alone):
     """Other batch sizes, so not to the bit."""
     for i in range(4):
-        result, (edits, _) = drive(walk_of(i, backbone), backbone), alone
+        result, (edits, _) = run_alone(walk_of(i, backbone), backbone), alone
         for edit in result.edits:
-            torch.testing.assert_close(edit.image, edits[str(i), edit.ratio].image, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(edit.image, edits[str(i), edit.variant.strength].image, atol=1e-4, rtol=1e-4)
 
 
 class Rogue:
     """Walks that go wrong, each in its own way."""
 
     def __init__(self, backbone):
-        self.levels = backbone.levels(STEPS)
+        self.schedule = backbone.schedule(STEPS)
         self.image = torch.rand(3, backbone.resolution, backbone.resolution)
 
     def bad_file(self):
@@ -90,7 +92,7 @@ class Rogue:
     def midway(self):
         x0 = yield Encode(self.image)
         (cond,) = yield Embed(("pear",))
-        yield Predict(x0, self.levels[2], (cond,))
+        yield Predict(x0, self.schedule[2], (cond,))
         raise RuntimeError("midway")
 
     def nan(self):
@@ -105,10 +107,10 @@ class Rogue:
 
     def shape(self):
         (cond,) = yield Embed(("pear",))
-        yield Predict(torch.zeros(1, 9, 3, 3), self.levels[2], (cond,))
+        yield Predict(torch.zeros(1, 9, 3, 3), self.schedule[2], (cond,))
 
     def call(self):
-        yield Call(lambda backbone: 1 / 0)
+        yield Custom(lambda backbone: 1 / 0)
 
     def no_rows(self):
         yield Embed(())
@@ -116,7 +118,7 @@ class Rogue:
     def edits_do_not_match(self):
         x0 = yield Encode(self.image)
         (cond,) = yield Embed(("pear",))
-        yield Predict(x0.expand(3, -1, -1, -1), self.levels[2], (cond,) * 3, (1, 2))
+        yield Predict(x0.expand(3, -1, -1, -1), self.schedule[2], (cond,) * 3, (1, 2))
 
     def bad_clean_up(self):
         try:
@@ -134,7 +136,7 @@ class Rogue:
         x0 = yield Encode(self.image)
         (cond,) = yield Embed(("pear",))
         for _ in range(4):
-            yield Predict(x0.double(), self.levels[2], (cond,))
+            yield Predict(x0.double(), self.schedule[2], (cond,))
         raise RuntimeError("it went all the way")
 
     def not_a_query(self):
@@ -161,9 +163,9 @@ class Rogue:
 )
 def test_a_walk_that_goes_wrong_touches_no_other(backbone, alone, rogue, error):
     edits, _ = alone
-    walks = [(str(i), walk_of(i, backbone)) for i in range(4)]
-    walks.insert(2, ("rogue", getattr(Rogue(backbone), rogue)()))
-    outcomes = run(backbone, walks)
+    programs = [(str(i), walk_of(i, backbone)) for i in range(4)]
+    programs.insert(2, ("rogue", getattr(Rogue(backbone), rogue)()))
+    outcomes = run(backbone, programs)
     assert isinstance(outcomes["rogue"].error, error)
     assert outcomes["rogue"].result is None
     for i in range(4):
@@ -174,8 +176,8 @@ def test_a_walk_that_goes_wrong_touches_no_other(backbone, alone, rogue, error):
 def test_good_results_come_before_the_errors_of_the_same_call(analytic):
     """So that whoever stops at an error loses nothing that was ready."""
     rogue = Rogue(analytic)
-    walks = [("rogue", rogue.nan_at_the_end())] + [(str(i), walk_of(i, analytic, [0.2], SDEdit())) for i in range(3)]
-    names = [outcome.id for outcome in Engine(analytic, BatchSizes(8, 4, 4, 4), progress=False).run(walks)]
+    programs = [("rogue", rogue.nan_at_the_end())] + [(str(i), walk_of(i, analytic, [0.2], SDEdit())) for i in range(3)]
+    names = [outcome.id for outcome in Engine(analytic, BatchSizes(8, 4, 4, 4), progress=False).run(programs)]
     assert names.index("rogue") >= 1
 
 
@@ -204,12 +206,12 @@ def test_every_call_has_the_constant_size_and_only_the_tail_is_padded(analytic):
     rows = {"predict": sum(o.evaluations.total() for o in outcomes.values()), "encode": 40, "decode": 40 * len(RATIOS)}
     for kind, asked in rows.items():
         wasted = sum(recorder.sizes[kind]) - asked
-        # The tail: the last walks (at most a window of them) meet in the fewest calls, but their lengths differ.
+        # The tail: the last programs (at most a window of them) meet in the fewest calls, but their lengths differ.
         assert wasted < (60 if kind == "predict" else 2) * getattr(BATCH, kind), (kind, wasted)
 
 
 def test_a_long_run_fills_its_calls(analytic):
-    """Equal walks, many of them: less than 1 % of the rows is padding."""
+    """Equal programs, many of them: less than 1 % of the rows is padding."""
     recorder = Recorder(analytic)
     editor = SDEdit()
     outcomes = run(recorder, [(str(i), walk_of(i, analytic, editor=editor)) for i in range(300)])
@@ -226,16 +228,16 @@ def test_the_window_is_bounded_and_results_stream(analytic):
             yield str(i), walk_of(i, analytic)
 
     ended = 0
-    for _ in Engine(analytic, BATCH, window=window, progress=False).run(source()):
+    for _ in Engine(analytic, BATCH, max_live=window, progress=False).run(source()):
         assert len(drawn) - ended <= window
         ended += 1
     assert ended == 40
 
 
 def test_the_default_window_is_the_smallest_that_keeps_a_batch_full(analytic):
-    assert Engine(analytic, BATCH).window == 7 + 1 + 3 + 1 + 3 + 1
-    with pytest.raises(ValueError, match=r"engine.window = 0"):
-        Engine(analytic, window=0)
+    assert Engine(analytic, BATCH).max_live == 7 + 1 + 3 + 1 + 3 + 1
+    with pytest.raises(ValueError, match=r"engine.max_live = 0"):
+        Engine(analytic, max_live=0)
     with pytest.raises(ValueError, match=r"engine.batch.decode = 0"):
         BatchSizes(decode=0)
 
@@ -243,15 +245,17 @@ def test_the_default_window_is_the_smallest_that_keeps_a_batch_full(analytic):
 def test_evaluations_are_counted_for_each_edit(analytic):
     """The sweep r = 0.1 ... 1 of 50 steps: 50 to encode, 20 for the mask, 2 * 275 to decode: 620."""
     ratios = [i / 10 for i in range(1, 11)]
-    ask, levels, noise = request(analytic), analytic.levels(50), RequestNoise(0, "a")
-    (outcome,) = run(analytic, [("a", DiffEdit()(ask, ratios, levels, noise))]).values()
+    ask, schedule, noise = request(analytic), analytic.schedule(50), RequestNoise(0, "a")
+    (outcome,) = run(analytic, [("a", DiffEdit()(ask, ratios, schedule, noise))]).values()
     assert outcome.evaluations == Counter({None: 70} | {5 * i: 10 * i for i in range(1, 11)})
     assert outcome.evaluations.total() == 620
-    one_by_one = [run(analytic, [("a", DiffEdit()(ask, [r], levels, noise))])["a"].evaluations.total() for r in ratios]
+    one_by_one = [
+        run(analytic, [("a", DiffEdit()(ask, [r], schedule, noise))])["a"].evaluations.total() for r in ratios
+    ]
     assert sum(one_by_one) == 1025
-    (outcome,) = run(analytic, [("a", DiffEdit(guidance=1)(ask, ratios, levels, noise))]).values()
+    (outcome,) = run(analytic, [("a", DiffEdit(guidance=1)(ask, ratios, schedule, noise))]).values()
     assert outcome.evaluations.total() == 70 + 275
-    (outcome,) = run(analytic, [("a", SDEdit(repeats=3)(ask, [0.1], levels, noise))]).values()
+    (outcome,) = run(analytic, [("a", SDEdit(repeats=3)(ask, [0.1], schedule, noise))]).values()
     assert outcome.evaluations == Counter({5: 30})
     assert outcome.seconds > 0
 
@@ -275,7 +279,7 @@ def test_a_text_is_embedded_once(analytic):
 
 
 def test_a_call_runs_alone_with_gradients(analytic):
-    def walk():
+    def program():
         x = yield Encode(torch.zeros(3, 16, 16))
 
         def fn(backbone):
@@ -285,13 +289,13 @@ def test_a_call_runs_alone_with_gradients(analytic):
             return leaf.grad
 
         assert not torch.is_grad_enabled()
-        grad = yield Call(fn)
+        grad = yield Custom(fn)
         assert not torch.is_grad_enabled()
-        return EditResult([], notes={"grad": grad.item(), "x": x.shape[1]})
+        return EditResult([], metadata={"grad": grad.item(), "x": x.shape[1]})
 
-    (outcome,) = run(analytic, [("a", walk())]).values()
-    assert outcome.result.notes == {"grad": 3.0, "x": 3}
-    assert drive(walk(), analytic).notes == outcome.result.notes
+    (outcome,) = run(analytic, [("a", program())]).values()
+    assert outcome.result.metadata == {"grad": 3.0, "x": 3}
+    assert run_alone(program(), analytic).metadata == outcome.result.metadata
 
 
 def test_grad_mode_does_not_leak_to_the_caller(analytic):
@@ -300,8 +304,8 @@ def test_grad_mode_does_not_leak_to_the_caller(analytic):
 
 
 def test_the_bar_shows_edits_and_evaluations_a_second(analytic, capsys):
-    walks = [(str(i), walk_of(i, analytic)) for i in range(3)]
-    list(Engine(analytic, BATCH).run(walks, total=3, edits=len(RATIOS)))
+    programs = [(str(i), walk_of(i, analytic)) for i in range(3)]
+    list(Engine(analytic, BATCH).run(programs, total=3, edits=len(RATIOS)))
     said = capsys.readouterr().err
     assert "15/15" in said
     assert "evaluations/s" in said
@@ -310,12 +314,13 @@ def test_the_bar_shows_edits_and_evaluations_a_second(analytic, capsys):
 def test_noise_belongs_to_seed_request_and_purpose():
     x = torch.zeros(1, 2, 3)
     draws = [
-        RequestNoise(*key[:2]).like(x, key[2]) for key in [(0, "a", "p"), (1, "a", "p"), (0, "b", "p"), (0, "a", "q")]
+        RequestNoise(*key[:2]).randn_like(x, key[2])
+        for key in [(0, "a", "p"), (1, "a", "p"), (0, "b", "p"), (0, "a", "q")]
     ]
     assert len({each.sum().item() for each in draws}) == 4
-    three = RequestNoise(0, "a").like(x, "p", 3)
+    three = RequestNoise(0, "a").randn_like(x, "p", 3)
     assert torch.equal(three[:1], draws[0])
-    assert torch.equal(three[:2], RequestNoise(0, "a").like(x, "p", 2))
+    assert torch.equal(three[:2], RequestNoise(0, "a").randn_like(x, "p", 2))
     assert draws[0].flatten()[0].item() == pytest.approx(-0.6546966)
 
 
@@ -356,20 +361,20 @@ def halve(backbone, rows):
 def test_batched_calls_of_many_walks_fill_batches_and_fail_alone(analytic):
     halve.sizes = []
 
-    def walk(i):
-        first, second = yield BatchCall(halve, [i, i + 100], evaluations=3, edits=(1, 2))
-        (third,) = yield BatchCall(halve, [first], evaluations=1)
-        return EditResult([], notes={"sum": first + second + third})
+    def program(i):
+        first, second = yield CustomBatch(halve, [i, i + 100], evaluations=3, edits=(1, 2))
+        (third,) = yield CustomBatch(halve, [first], evaluations=1)
+        return EditResult([], metadata={"sum": first + second + third})
 
-    outcomes = run(analytic, [(str(i), walk(i)) for i in range(20)], BatchSizes(call=8))
+    outcomes = run(analytic, [(str(i), program(i)) for i in range(20)], BatchSizes(custom=8))
     assert set(halve.sizes) == {8}
     for i in range(20):
         outcome = outcomes[str(i)]
         if i == 13:
             assert str(outcome.error) == "13 is odd luck"
             continue
-        assert outcome.result.notes["sum"] == i / 2 + (i + 100) / 2 + i / 4
+        assert outcome.result.metadata["sum"] == i / 2 + (i + 100) / 2 + i / 4
         assert outcome.evaluations == {1: 3, 2: 3, None: 1}
         assert outcome.seconds > 0
-    # 40 rows and 20, in eights; the bad batches are asked again walk by walk; the first call is made twice
+    # 40 rows and 20, in eights; the bad batches are asked again program by program; the first call is made twice
     assert len(halve.sizes) < 40

@@ -10,13 +10,13 @@ from baselines.sdedit import SDEdit
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.diffedit import DiffEdit
 from diffedit.engine.engine import BatchSizes, Engine
-from diffedit.engine.prefetch import ahead
+from diffedit.engine.prefetch import prefetch_requests
 from diffedit.mask import GivenMask
 from diffedit.sampling.noise import RequestNoise
-from diffedit.stages.pipeline import Staged
+from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import EditRequest
 
-ONE = BatchSizes(1, 1, 1, 1, 1)  # a window of one walk
+ONE = BatchSizes(1, 1, 1, 1, 1)  # a window of one program
 
 
 class Loads:
@@ -40,27 +40,27 @@ class Loads:
 
 
 def test_requests_come_in_their_order_with_what_their_loaders_give():
-    found = list(ahead(Loads().requests(9), threads=3, depth=4))
+    found = list(prefetch_requests(Loads().requests(9), threads=3, depth=4))
     assert [each.id for each in found] == list("012345678")
     assert [each.image()[0, 0, 0].item() for each in found] == pytest.approx([i / 10 for i in range(9)])
 
 
 def test_only_what_is_read_is_loaded():
     loads = Loads()
-    found = list(ahead(loads.requests(3)))
+    found = list(prefetch_requests(loads.requests(3)))
     assert [each.image() is not None for each in found] == [True] * 3
     assert loads.count == 3
     for each in found:
         each.mask()
     assert loads.count == 6
-    both = list(ahead(loads.requests(3), ("image", "mask")))
+    both = list(prefetch_requests(loads.requests(3), ("image", "mask")))
     assert [float(each.mask()[0, 0, 0] - each.image()[0, 0, 0]) for each in both] == pytest.approx([0, 0.1, 0.2])
     assert loads.count == 12
 
 
 def test_a_second_call_loads_anew_and_what_was_loaded_is_let_go():
     loads = Loads()
-    (only,) = ahead(loads.requests(1))
+    (only,) = prefetch_requests(loads.requests(1))
     first = only.image()
     assert only.image.future is None
     assert torch.equal(only.image(), first)
@@ -69,7 +69,7 @@ def test_a_second_call_loads_anew_and_what_was_loaded_is_let_go():
 
 def test_no_more_than_depth_requests_wait():
     loads = Loads()
-    drawn = ahead(loads.requests(50), depth=5)
+    drawn = prefetch_requests(loads.requests(50), depth=5)
     next(drawn)
     assert len(loads.began) == 5
     next(drawn)
@@ -83,7 +83,9 @@ def test_a_run_that_stops_leaves_the_rest_unopened():
         opened.append(i)
         release.wait(20)
 
-    drawn = ahead((EditRequest(str(i), lambda i=i: load(i), "pear") for i in range(20)), threads=1, depth=10)
+    drawn = prefetch_requests(
+        (EditRequest(str(i), lambda i=i: load(i), "pear") for i in range(20)), threads=1, depth=10
+    )
     first = next(drawn)
     drawn.close()
     release.set()
@@ -92,9 +94,12 @@ def test_a_run_that_stops_leaves_the_rest_unopened():
 
 
 def test_a_bad_picture_fails_its_own_request(analytic):
-    loads, levels = Loads(fails=(1,)), analytic.levels(4)
-    walks = ((each.id, SDEdit()(each, [0.5], levels, RequestNoise(0, each.id))) for each in ahead(loads.requests(3)))
-    outcomes = {each.id: each.error for each in Engine(analytic, ONE, progress=False).run(walks)}
+    loads, schedule = Loads(fails=(1,)), analytic.schedule(4)
+    programs = (
+        (each.id, SDEdit()(each, [0.5], schedule, RequestNoise(0, each.id)))
+        for each in prefetch_requests(loads.requests(3))
+    )
+    outcomes = {each.id: each.error for each in Engine(analytic, ONE, progress=False).run(programs)}
     assert outcomes["0"] is None
     assert outcomes["2"] is None
     assert str(outcomes["1"]) == "1.jpg: truncated"
@@ -103,13 +108,13 @@ def test_a_bad_picture_fails_its_own_request(analytic):
 class Waits(AnalyticBackbone):
     """Its network does not answer before the picture of the next request is being opened."""
 
-    def predict(self, x, levels, conds):
+    def predict(self, x, schedule, conds):
         if not self.next.wait(20):
             raise TimeoutError("nobody opens the next picture while the network works")
-        return super().predict(x, levels, conds)
+        return super().predict(x, schedule, conds)
 
 
-@pytest.mark.parametrize("loader", [ahead, iter])
+@pytest.mark.parametrize("loader", [prefetch_requests, iter])
 def test_pictures_are_opened_while_the_network_works(loader):
     loads, backbone = Loads(), Waits()
     backbone.next = threading.Event()
@@ -118,24 +123,27 @@ def test_pictures_are_opened_while_the_network_works(loader):
         for each in loads.requests(2):
             yield replace(each, image=lambda each=each: backbone.next.set() or each.image()) if each.id == "1" else each
 
-    levels = backbone.levels(2)
-    walks = ((each.id, SDEdit()(each, [1.0], levels, RequestNoise(0, each.id))) for each in loader(requests()))
+    schedule = backbone.schedule(2)
+    programs = ((each.id, SDEdit()(each, [1.0], schedule, RequestNoise(0, each.id))) for each in loader(requests()))
     if loader is iter:  # the test can fail
         backbone.next.wait = lambda seconds: backbone.next.is_set()
-    errors = [each.error for each in Engine(backbone, ONE, progress=False).run(walks)]
-    assert [error is None for error in errors] == [loader is ahead, True]
+    errors = [each.error for each in Engine(backbone, ONE, progress=False).run(programs)]
+    assert [error is None for error in errors] == [loader is prefetch_requests, True]
 
 
 def test_pictures_that_are_opened_ahead_make_the_same_edits(analytic):
     asks = [request(analytic, name, seed=i) for i, name in enumerate("abcde")]
-    levels = analytic.levels(6)
+    schedule = analytic.schedule(6)
 
     def edited(requests):
-        walks = ((each.id, Staged(DiffEdit())(each, [0.5, 1.0], levels, RequestNoise(0, each.id))) for each in requests)
-        found = Engine(analytic, BatchSizes(4, 2, 2, 2, 1), progress=False).run(walks)
+        programs = (
+            (each.id, EditPipeline(DiffEdit())(each, [0.5, 1.0], schedule, RequestNoise(0, each.id)))
+            for each in requests
+        )
+        found = Engine(analytic, BatchSizes(4, 2, 2, 2, 1), progress=False).run(programs)
         return {each.id: [edit.image for edit in each.result.edits] for each in found}
 
-    one, other = edited(asks), edited(ahead(asks, depth=3))
+    one, other = edited(asks), edited(prefetch_requests(asks, depth=3))
     assert one.keys() == other.keys()
     assert all(torch.equal(a, b) for name in one for a, b in zip(one[name], other[name], strict=True))
 
@@ -147,13 +155,13 @@ def test_pictures_that_are_opened_ahead_make_the_same_edits(analytic):
         (Copy(), {"image"}),
         (Oracle(), {"image"}),
         (DiffEdit(mask=GivenMask()), {"image", "mask"}),
-        (SDEdit(mask=GivenMask(which="oracle")), {"image", "oracle_mask"}),
+        (SDEdit(mask=GivenMask(which="oracle")), {"image", "true_mask"}),
     ],
 )
 def test_an_editor_says_what_it_reads(editor, reads):
-    assert Staged(editor).reads() == reads
+    assert EditPipeline(editor).reads() == reads
 
 
 def test_a_thread_is_needed():
     with pytest.raises(ValueError, match=r"engine\.threads = 0"):
-        next(ahead(Loads().requests(1), threads=0))
+        next(prefetch_requests(Loads().requests(1), threads=0))

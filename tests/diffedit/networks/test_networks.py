@@ -30,7 +30,7 @@ from transformers import (
     ViTModel,
 )
 
-from diffedit.networks import Extractor, Perceptual, prepared
+from diffedit.networks import Extractor, Perceptual, prepare_all
 from diffedit.networks import lpips as ours
 from diffedit.networks.classifier import ImageNetClassifier
 from diffedit.networks.dino import DinoKeys
@@ -159,9 +159,9 @@ def test_inception_prepares_as_the_packages_do(inception_files):
     resize = build_resizer("clean")
     resized = torch.stack([torch.from_numpy(resize(image.permute(1, 2, 0).numpy())) for image in images])
     expected = ((resized - 128) / 128).permute(0, 3, 1, 2)
-    assert torch.equal(prepared(clean, images), expected)
+    assert torch.equal(prepare_all(clean, images), expected)
     by_hand = 2 * F.interpolate(images / 255, (299, 299), mode="bilinear", align_corners=False) - 1
-    assert torch.equal(prepared(legacy, images), by_hand)
+    assert torch.equal(prepare_all(legacy, images), by_hand)
     blocks = FeatureExtractorInceptionV3("reference", ["2048"], str(inception_files / STATES[1]))
     for settings, ready in ((clean, expected), (legacy, by_hand)):
         x = ready.contiguous()
@@ -297,7 +297,7 @@ def test_classifier_equals_transformers(checkpoints, name):
     network = ImageNetClassifier(str(checkpoints / name), device="cpu")
     kind = {"deit": DeiTForImageClassificationWithTeacher, "vit": ViTForImageClassification}[name]
     images = pictures(3, 70)
-    ready = prepared(network, images)
+    ready = prepare_all(network, images)
     with torch.no_grad():
         theirs = kind.from_pretrained(checkpoints / name).eval()(ready).logits
     assert ready.shape == (3, 3, 48, 48)
@@ -399,7 +399,7 @@ def test_dino_gives_the_keys(checkpoints, layer, side):
     got = network.tokens(images)
     assert got.shape == (2, 1 + (side // 8) ** 2, 32)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-    assert network.knows == "anything"
+    assert network.domain == "anything"
 
 
 def test_dino_reads_the_layout_of_the_hub(checkpoints, tmp_path):

@@ -68,9 +68,9 @@ def test_the_measurements_are_of_these_weights():
 
 def edited(backbone, editor, count=8):
     asks = {ask.id: ask for ask in StillLifeScenes(size=count, attributes=["fruits"]).requests(64)}
-    levels = backbone.levels(20)
-    walks = [(name, editor(ask, [0.7], levels, RequestNoise(0, name))) for name, ask in asks.items()]
-    outcomes = Engine(backbone, BatchSizes(64, 8, 8, 8), progress=False).run(walks)
+    schedule = backbone.schedule(20)
+    programs = [(name, editor(ask, [0.7], schedule, RequestNoise(0, name))) for name, ask in asks.items()]
+    outcomes = Engine(backbone, BatchSizes(64, 8, 8, 8), progress=False).run(programs)
     return [(asks[outcome.id], outcome.result) for outcome in outcomes]
 
 

@@ -34,8 +34,8 @@ COUNT = 400
 def outcome(name="a", error=None, side=8):
     image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(0))
     mask, contrast = torch.eye(4, dtype=torch.bool)[None, None], torch.arange(16.0).reshape(4, 4)
-    edits = [Edit(0.5, 5, image), Edit(1.0, 10, 1 - image)]
-    result = None if error else EditResult(edits, mask, contrast, notes={"mask_area": 0.25, "mask_flag": ""})
+    edits = [Edit(Variant(0.5), 5, image), Edit(Variant(1.0), 10, 1 - image)]
+    result = None if error else EditResult(edits, mask, contrast, metadata={"mask_area": 0.25, "mask_flag": ""})
     return Outcome(name, result, error, Counter({None: 30, 5: 10, 10: 20}), 1.5)
 
 
@@ -199,11 +199,11 @@ def edit_all(root, batch=4):
     torch.set_num_threads(1)
     backbone = AnalyticBackbone()
     run = RunDirectory(Path(root), CONFIG)
-    levels, asks = backbone.levels(10), [request(backbone, f"r{i}", seed=i) for i in range(COUNT)]
-    editor = DiffEdit(mask=ContrastMask(noises=3))
+    schedule, asks = backbone.schedule(10), [request(backbone, f"r{i}", seed=i) for i in range(COUNT)]
+    editor = DiffEdit(mask=ContrastMask(num_noises=3))
     pending = {ask.id: ask for ask in run.pending(asks)}
-    walks = ((ask.id, editor(ask, CONFIG["ratios"], levels, RequestNoise(0, ask.id))) for ask in pending.values())
-    for done in Engine(backbone, BatchSizes(predict=batch, encode=1, decode=2, embed=1), progress=False).run(walks):
+    programs = ((ask.id, editor(ask, CONFIG["ratios"], schedule, RequestNoise(0, ask.id))) for ask in pending.values())
+    for done in Engine(backbone, BatchSizes(predict=batch, encode=1, decode=2, embed=1), progress=False).run(programs):
         run.save(pending[done.id], done)
     run.close()
 

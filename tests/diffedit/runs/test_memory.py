@@ -15,18 +15,18 @@ from diffedit.types import EditRequest
 torch.set_num_threads(2)
 folder, root = sys.argv[1:]
 backbone = StableDiffusion(folder, device="cpu")
-levels, editor, live = backbone.levels(2), DiffEdit(mask=ContrastMask(noises=1)), {}
+schedule, editor, live = backbone.schedule(2), DiffEdit(mask=ContrastMask(num_noises=1)), {}
 run = RunDirectory(Path(root), {"ratios": [0.5, 1.0], "seed": 0})
 
-def walks():
+def programs():
     for i in range(2000):
         image = lambda i=i: torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i))
         live[str(i)] = EditRequest(str(i), image, f"picture {i}", "a picture")
-        yield str(i), editor(live[str(i)], [0.5, 1.0], levels, RequestNoise(0, str(i)))
+        yield str(i), editor(live[str(i)], [0.5, 1.0], schedule, RequestNoise(0, str(i)))
 
 engine = Engine(backbone, BatchSizes(predict=16, encode=4, decode=4, embed=8), texts=64, progress=False)
 process, sizes = psutil.Process(), []
-for outcome in engine.run(walks()):
+for outcome in engine.run(programs()):
     assert outcome.error is None, outcome.error
     run.save(live.pop(outcome.id), outcome)
     sizes.append(process.memory_info().rss)

@@ -1,4 +1,4 @@
-"""The walk on the exact model: what must hold for any network."""
+"""The program on the exact model: what must hold for any network."""
 
 import itertools
 import math
@@ -13,12 +13,12 @@ from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.diffedit import DiffEdit
-from diffedit.engine.queries import drive
+from diffedit.engine.queries import run_alone
 from diffedit.io.checks import check_choices
 from diffedit.mask import ContrastMask, Everywhere, GivenMask
-from diffedit.sampling.ddim import add_noise, denoise, invert, step
+from diffedit.sampling.ddim import add_noise, ddim_invert, ddim_sample, ddim_step
 from diffedit.sampling.noise import RequestNoise
-from diffedit.sampling.schedule import NoiseLevels
+from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Predict, Prediction
 
 NOISE = RequestNoise(0, "a")
@@ -33,22 +33,22 @@ def exact():
 
 def picture(backbone, name="apple", mode=0):
     """A latent that the model knows, a little off the mean."""
-    noise = RequestNoise(0, "picture").like(backbone.means[0], "off", 1)
+    noise = RequestNoise(0, "picture").randn_like(backbone.means[0], "off", 1)
     return backbone.means[backbone.classes.index(name), mode][None] + backbone.std * noise
 
 
-def round_trip_error(backbone, levels, ratio=0.8):
+def round_trip_error(backbone, schedule, ratio=0.8):
     """Root mean square of D_r(E_r(x0)) - x0, the same condition both ways."""
-    cond, top, x0 = backbone.named("apple"), levels.of(ratio), picture(backbone)
-    path = drive(invert(x0, levels, top, cond), backbone)
-    back = drive(denoise({top: path[top]}, levels, cond, cond, 1.0), backbone)[top]
+    cond, top, x0 = backbone.named("apple"), schedule.level_of(ratio), picture(backbone)
+    path = run_alone(ddim_invert(x0, schedule, top, cond), backbone)
+    back = run_alone(ddim_sample({top: path[top]}, schedule, cond, cond, 1.0), backbone)[top]
     return (back - x0).square().mean().sqrt().item()
 
 
 def even_levels(steps):
     """alpha = cos, sigma = sin of evenly spaced angles: a schedule that more steps refine everywhere."""
     angles = [1.5 * i / steps for i in range(steps + 1)]
-    return NoiseLevels(tuple(Level(math.cos(angle), math.sin(angle), angle) for angle in angles))
+    return NoiseSchedule(tuple(Level(math.cos(angle), math.sin(angle), angle) for angle in angles))
 
 
 def test_encode_then_decode_returns_x0_at_first_order(exact):
@@ -61,7 +61,7 @@ def test_encode_then_decode_returns_x0_at_first_order(exact):
 
 def test_on_the_models_own_levels_the_error_falls_too(exact):
     """But slower: the step between the clean level and the first training time does not get smaller with N."""
-    errors = [round_trip_error(exact, exact.levels(steps)) for steps in (25, 50, 100, 200)]
+    errors = [round_trip_error(exact, exact.schedule(steps)) for steps in (25, 50, 100, 200)]
     assert all(b < 0.85 * a for a, b in itertools.pairwise(errors))
 
 
@@ -79,26 +79,26 @@ def test_the_exact_estimate_is_the_score(exact):
 
 
 def test_sampling_ends_in_the_modes_of_the_class(exact):
-    levels, cond = exact.levels(100), exact.named("pear")
-    starts = [RequestNoise(0, str(i)).like(exact.means[0], "x") for i in range(8)]
+    schedule, cond = exact.schedule(100), exact.named("pear")
+    starts = [RequestNoise(0, str(i)).randn_like(exact.means[0], "x") for i in range(8)]
     for start in starts:
-        end = drive(denoise({100: start}, levels, cond, cond, 1.0), exact)[100]
+        end = run_alone(ddim_sample({100: start}, schedule, cond, cond, 1.0), exact)[100]
         distance = (end - exact.means).square().mean((2, 3, 4)).sqrt()
         assert distance.min() == pytest.approx(exact.std, rel=0.2)
         assert distance.argmin() // exact.modes == exact.classes.index("pear")
 
 
 def test_a_step_up_undoes_a_step_down(exact):
-    here, there = exact.levels(50)[20], exact.levels(50)[19]
-    said = Prediction(picture(exact), NOISE.like(picture(exact), "eps"))
-    down = step(said, here, there)
+    here, there = exact.schedule(50)[20], exact.schedule(50)[19]
+    said = Prediction(picture(exact), NOISE.randn_like(picture(exact), "eps"))
+    down = ddim_step(said, here, there)
     torch.testing.assert_close(down, add_noise(*said, there))
-    torch.testing.assert_close(step(said, there, here), add_noise(*said, here))
+    torch.testing.assert_close(ddim_step(said, there, here), add_noise(*said, here))
 
 
 def test_full_eta_is_ddpms_posterior(exact):
     """eta = 1 draws from q(x_s | x_t, x0) of DDPM: mean and variance by Bayes' rule."""
-    here, there = exact.levels(50)[30], exact.levels(50)[29]
+    here, there = exact.schedule(50)[30], exact.schedule(50)[29]
     x0, x = torch.full((1, 1, 1, 1), 0.3).double(), torch.full((1, 1, 1, 1), -0.7).double()
     said = Prediction(x0, (x - here.alpha * x0) / here.sigma)
     a = here.alpha / there.alpha
@@ -107,9 +107,9 @@ def test_full_eta_is_ddpms_posterior(exact):
     std = (forward * there.sigma**2 / here.sigma**2) ** 0.5
     for z in (0.0, 1.0, -2.0):
         noise = torch.full_like(x, z)
-        torch.testing.assert_close(step(said, here, there, 1.0, noise), mean + std * z)
+        torch.testing.assert_close(ddim_step(said, here, there, 1.0, noise), mean + std * z)
     with pytest.raises(ValueError, match="needs noise"):
-        step(said, here, there, 0.5)
+        ddim_step(said, here, there, 0.5)
 
 
 def full(value):
@@ -117,7 +117,7 @@ def full(value):
 
 
 def edit(editor, backbone, ask, ratios=RATIOS, steps=20):
-    return drive(editor(ask, ratios, backbone.levels(steps), NOISE), backbone)
+    return run_alone(editor(ask, ratios, backbone.schedule(steps), NOISE), backbone)
 
 
 def test_a_full_mask_is_encode_decode(analytic):
@@ -132,7 +132,7 @@ def test_an_empty_mask_returns_x0_exactly(analytic, start):
     result = edit(DiffEdit(mask=GivenMask(), start=start), analytic, ask)
     back = analytic.decode(analytic.encode(ask.image()[None]))[0]
     assert all(torch.equal(each.image, back) for each in result.edits)
-    assert result.notes == {"mask_area": 0.0, "mask_flag": "empty"}
+    assert result.metadata == {"mask_area": 0.0, "mask_flag": "empty"}
     assert all(torch.equal(e.image, back) for e in edit(SDEdit(mask=GivenMask()), analytic, ask).edits)
 
 
@@ -151,34 +151,34 @@ def test_the_outside_is_put_back_at_the_level_just_reached(analytic):
     """Both paths, through the whole editor: what the network is shown outside the mask, at every level."""
     mask = torch.zeros(1, 16, 16)
     mask[:, 4:12, 4:12] = 1
-    ask, levels = request(analytic, mask=lambda: mask), analytic.levels(10)
+    ask, schedule = request(analytic, mask=lambda: mask), analytic.schedule(10)
     outside = mask[0] == 0
     x0 = analytic.encode(ask.image()[None])
-    start = RequestNoise(0, "a").like(x0, "start")
+    start = RequestNoise(0, "a").randn_like(x0, "start")
     expected = {
-        "encode": drive(invert(x0, levels, 8, analytic.named("")), analytic),
-        "noise": [add_noise(x0, start, level) if i else x0 for i, level in enumerate(levels.levels)],
+        "encode": run_alone(ddim_invert(x0, schedule, 8, analytic.named("")), analytic),
+        "noise": [add_noise(x0, start, level) if i else x0 for i, level in enumerate(schedule.levels)],
     }
     for kind, path in expected.items():
         seen = {}
-        walk = DiffEdit(mask=GivenMask(), start=kind)(ask, [0.8], levels, RequestNoise(0, "a"))
-        drive(watched(walk, seen), analytic)
+        program = DiffEdit(mask=GivenMask(), start=kind)(ask, [0.8], schedule, RequestNoise(0, "a"))
+        run_alone(watched(program, seen), analytic)
         assert sorted(seen) == list(range(1, 9))
         for i, x in seen.items():
             assert torch.equal(x[..., outside], path[i][..., outside]), (kind, i)
             assert i == 8 or not torch.equal(x[..., ~outside], path[i][..., ~outside])
 
 
-def watched(walk, seen):
-    """The walk, noting the latent that each edit's query shows the network, by level."""
+def watched(program, seen):
+    """The program, noting the latent that each edit's query shows the network, by level."""
     answer = None
     while True:
         try:
-            query = walk.send(answer)
+            query = program.send(answer)
         except StopIteration as stop:
             return stop.value
         if isinstance(query, Predict) and query.edits:
-            level = round((query.level.label - 1) / 100) + 1
+            level = round((query.level.timestep - 1) / 100) + 1
             seen[level] = query.x[:1]
         answer = yield query
 
@@ -186,21 +186,21 @@ def watched(walk, seen):
 def test_the_mask_contrasts_target_and_reference(analytic):
     """The conditions of the mask's query, through the editor."""
     for reference, text in (("source", "apple"), ("empty", "")):
-        walk = DiffEdit(reference=reference)(request(analytic), [0.5], analytic.levels(10), NOISE)
-        next(walk)
-        walk.send(torch.zeros(1, 3, 16, 16))
-        query = walk.send(["Q", text, "the empty one"])
+        program = DiffEdit(reference=reference)(request(analytic), [0.5], analytic.schedule(10), NOISE)
+        next(program)
+        program.send(torch.zeros(1, 3, 16, 16))
+        query = program.send(["Q", text, "the empty one"])
         assert query.conds == ("Q",) * 10 + (text,) * 10
 
 
 def test_a_repeat_of_sdedit_starts_from_the_last_result(analytic):
     """K = 2 is one pass, then another from its result with the second pass's noise."""
-    levels, ask, x0 = analytic.levels(10), request(analytic), analytic.encode(request(analytic).image()[None])
+    schedule, ask, x0 = analytic.schedule(10), request(analytic), analytic.encode(request(analytic).image()[None])
     target, empty = analytic.embed(["pear", ""])
     x = x0
     for k in range(2):
-        begin = {6: add_noise(x, NOISE.like(x0, f"start {k}"), levels[6])}
-        x = drive(denoise(begin, levels, target, empty, 7.5), analytic)[6]
+        begin = {6: add_noise(x, NOISE.randn_like(x0, f"start {k}"), schedule[6])}
+        x = run_alone(ddim_sample(begin, schedule, target, empty, 7.5), analytic)[6]
     twice = edit(SDEdit(repeats=2), analytic, ask, [0.6], 10).edits[0]
     assert torch.equal(twice.image, analytic.decode(x)[0])
 
@@ -229,7 +229,7 @@ def test_diffedit_finds_the_object_and_makes_it_the_other_class(analytic):
     pears = analytic.decode(analytic.means[1])
     errors = [min((each.image - pear)[:, truth].abs().mean().item() for pear in pears) for each in result.edits]
     assert errors[-1] < 0.01
-    assert result.contrast.shape == (16, 16)
+    assert result.contrast_map.shape == (16, 16)
 
 
 def test_sdedit_forgets_x0_as_r_goes_to_1(analytic):

@@ -4,19 +4,19 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from diffedit.sampling.schedule import NoiseLevels, ratio_list, scaled_linear
+from diffedit.sampling.schedule import NoiseSchedule, ratio_list, scaled_linear
 
 
-def levels(steps):
+def schedule(steps):
     every = 1000 // steps
-    return NoiseLevels.discrete(scaled_linear(), range(1, steps * every + 1, every), clean=1.0)
+    return NoiseSchedule.discrete(scaled_linear(), range(1, steps * every + 1, every), clean=1.0)
 
 
 @pytest.mark.parametrize(
     ("ratio", "steps", "level"), [(0.58, 50, 29), (0.1, 10, 1), (1, 50, 50), (1 / 49, 49, 1), (0.5, 5, 2), (0.7, 5, 4)]
 )
 def test_a_ratio_is_rounded_to_a_level(ratio, steps, level):
-    assert levels(steps).of(ratio) == level
+    assert schedule(steps).of(ratio) == level
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ def test_a_ratio_is_rounded_to_a_level(ratio, steps, level):
 )
 def test_a_bad_ratio_is_refused_with_n_and_r(ratio, steps):
     with pytest.raises(ValueError, match=f"{ratio}.*N = {steps}"):
-        levels(steps).of(ratio)
+        schedule(steps).of(ratio)
 
 
 def test_starts_keep_their_order_and_refuse_twins():
-    assert levels(10).starts([0.9, 0.3]) == [9, 3]
+    assert schedule(10).starts([0.9, 0.3]) == [9, 3]
     with pytest.raises(ValueError, match=r"0\.31 and 0\.33 are both level 3 of N = 10"):
-        levels(10).starts([0.31, 0.33])
+        schedule(10).starts([0.31, 0.33])
     with pytest.raises(ValueError, match="at least one"):
-        levels(10).starts([])
+        schedule(10).starts([])
 
 
 def test_ratios_are_a_list():
@@ -43,11 +43,11 @@ def test_ratios_are_a_list():
 
 
 def test_levels_go_from_clean_to_noisy_and_preserve_variance():
-    all_levels = list(levels(50).levels)
+    all_levels = list(schedule(50).levels)
     assert len(all_levels) == 51
-    assert levels(50).steps == 50
+    assert schedule(50).steps == 50
     assert all_levels[0] == (1.0, 0.0, 0)
-    assert all(a.sigma < b.sigma and a.label <= b.label for a, b in itertools.pairwise(all_levels))
+    assert all(a.sigma < b.sigma and a.label <= b.timestep for a, b in itertools.pairwise(all_levels))
     assert all(each.alpha**2 + each.sigma**2 == pytest.approx(1) for each in all_levels)
 
 

@@ -9,10 +9,10 @@ from helpers import request
 from baselines.blended_latent import BlendedLatent
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.engine.engine import BatchSizes, Engine
-from diffedit.engine.queries import drive
+from diffedit.engine.queries import run_alone
 from diffedit.sampling.noise import RequestNoise
-from diffedit.stages.background import DecoderWeights, Fit, Latents, PixelPaste, Poisson, PoissonSystem, Scene
-from diffedit.stages.pipeline import Staged
+from diffedit.stages.background import AdamFit, DecoderWeights, FitTarget, Latents, PixelPaste, Poisson, PoissonSystem
+from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Edit, EditRequest, EditResult
 from eval.stilllife.benchmarks import StillLifeScenes
 
@@ -55,20 +55,20 @@ def outside_error(image, source, mask):
 
 def test_pixel_paste_leaves_no_error_outside(tiny):
     images, source, mask = pictures(2), pictures(1, seed=1)[0], box()
-    found = drive(PixelPaste()(*made(images, mask, source)), tiny)
+    found = run_alone(PixelPaste()(*made(images, mask, source)), tiny)
     for edit, image in zip(found.edits, images, strict=True):
         assert outside_error(edit.image, source, mask) == 0
         assert torch.equal(edit.image[:, mask[0]], image[:, mask[0]])
-    assert found.notes["reconstruct_steps"] == 0
-    assert found.notes["reconstruct_seconds"] >= 0
+    assert found.metadata["reconstruct_steps"] == 0
+    assert found.metadata["reconstruct_seconds"] >= 0
 
 
 def test_without_pixels_the_latent_mask_is_enlarged(tiny):
     latent = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     latent[0, 0, 2:6, 2:6] = True
     ask, result = made(pictures(1), None, pictures(1, seed=1)[0])
-    found = drive(PixelPaste()(ask, EditResult(result.edits, latent)), tiny)
-    expected = drive(PixelPaste()(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
+    found = run_alone(PixelPaste()(ask, EditResult(result.edits, latent)), tiny)
+    expected = run_alone(PixelPaste()(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
     assert torch.equal(found.edits[0].image, expected.edits[0].image)
 
 
@@ -102,7 +102,7 @@ def test_poisson_at_the_frame_is_free_there():
 def test_poisson_of_empty_and_full_masks(tiny):
     image, source = pictures(1), pictures(1, seed=1)[0]
     for mask, expected in ((torch.zeros(1, 32, 32), source), (torch.ones(1, 32, 32), image[0])):
-        found = drive(Poisson()(*made(image, mask.bool(), source)), tiny)
+        found = run_alone(Poisson()(*made(image, mask.bool(), source)), tiny)
         assert torch.equal(found.edits[0].image, expected)
 
 
@@ -147,10 +147,10 @@ def test_poisson_has_no_seam_and_pixel_paste_has():
 
 
 def scene_of(backbone, name=0):
-    """A true edit: the counterfactual of a scene through the autoencoder, with the exact mask."""
+    """A true edit: the true_edit of a target through the autoencoder, with the exact mask."""
     ask = list(StillLifeScenes(4).requests(64))[name]
     with torch.no_grad():
-        edited = backbone.decode(backbone.encode(ask.counterfactual()[None]))[0]
+        edited = backbone.decode(backbone.encode(ask.true_edit()[None]))[0]
     return ask, edited, ask.mask() >= 0.5
 
 
@@ -160,20 +160,20 @@ def test_the_decoder_lowers_the_background_error_by_more_than_three(stilllife):
     before = snapshot(stilllife.vae)
     with torch.no_grad():
         trip = stilllife.decode(stilllife.encode(ask.image()[None]))[0]
-    found = drive(DecoderWeights()(*made([edited], mask, ask.image())), stilllife)
+    found = run_alone(DecoderWeights()(*made([edited], mask, ask.image())), stilllife)
     bare, fitted = (outside_error(image, ask.image(), mask) for image in (trip, found.edits[0].image))
     assert fitted < bare / 3
     assert torch.where(mask, found.edits[0].image - edited, 0).square().sum() / mask.sum() / 3 < 2e-3
-    assert found.notes["reconstruct_steps"] == 75
-    assert found.notes["reconstruct_seconds"] > 0
+    assert found.metadata["reconstruct_steps"] == 75
+    assert found.metadata["reconstruct_seconds"] > 0
     assert same_weights(before, stilllife.vae)
 
 
 def test_weights_do_not_leak_to_the_next_picture(tiny):
     """The same picture comes out whatever was fitted before it, and the model is equal to the bit afterwards."""
     stage, mask, before = DecoderWeights(steps=3, rate=1e-2), box(), snapshot(tiny.vae)
-    both = drive(stage(*made(pictures(2), mask, pictures(1, seed=1)[0])), tiny)
-    alone = drive(stage(*made(pictures(2)[1:], mask, pictures(1, seed=1)[0])), tiny)
+    both = run_alone(stage(*made(pictures(2), mask, pictures(1, seed=1)[0])), tiny)
+    alone = run_alone(stage(*made(pictures(2)[1:], mask, pictures(1, seed=1)[0])), tiny)
     assert torch.equal(both.edits[1].image, alone.edits[0].image)
     assert not torch.equal(both.edits[1].image, pictures(2)[1])
     assert same_weights(before, tiny.vae)
@@ -184,16 +184,16 @@ def test_weights_do_not_leak_to_the_next_picture(tiny):
 def test_the_model_is_whole_after_an_exception(tiny, monkeypatch, stage):
     before, steps = snapshot(tiny.vae), []
 
-    def failing(self, out, scenes):
+    def failing(self, out, targets):
         steps.append(1)
         if len(steps) == 3:
             raise FloatingPointError("in the middle")
-        return loss(self, out, scenes)
+        return loss(self, out, targets)
 
-    loss = Fit.loss
-    monkeypatch.setattr(Fit, "loss", failing)
+    loss = AdamFit.loss
+    monkeypatch.setattr(AdamFit, "loss", failing)
     with pytest.raises(FloatingPointError, match="in the middle"):
-        drive(stage(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
+        run_alone(stage(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
     assert len(steps) == 3
     assert same_weights(before, tiny.vae)
     assert all(each.grad is None and not each.requires_grad for each in tiny.vae.parameters())
@@ -206,8 +206,8 @@ def test_the_loss_is_that_of_the_paper():
     m, d, e, s = mask.float(), out[0] * 2 - 1, edited * 2 - 1, source * 2 - 1
     mse = torch.nn.functional.mse_loss
     expected = mse(e * m, d * m) + 100 * mse(s * (1 - m), d * (1 - m))
-    scene = Scene(torch.zeros(1, 4, 8, 8), edited, source, mask)
-    assert DecoderWeights().loss(out, [scene]).item() == pytest.approx(expected.item(), rel=1e-5)
+    target = FitTarget(torch.zeros(1, 4, 8, 8), edited, source, mask)
+    assert DecoderWeights().loss(out, [target]).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_latents_by_hand(tiny):
@@ -226,28 +226,28 @@ def test_latents_by_hand(tiny):
         optimiser.step()
     with torch.no_grad():
         expected = tiny.decode(z)[0]
-    found = drive(Latents(steps=4)(*made([edited], mask, source)), tiny).edits[0].image
+    found = run_alone(Latents(steps=4)(*made([edited], mask, source)), tiny).edits[0].image
     assert torch.allclose(found, expected, atol=1e-4)
     assert not torch.allclose(found, tiny.decode(latent)[0], atol=1e-2)
 
 
 def test_latents_of_many_requests_are_fitted_in_one_batch(tiny):
     """And each is equal to the bit to what it is in other company."""
-    levels, sizes = tiny.levels(4), []
-    batch = BatchSizes(predict=8, encode=2, decode=2, embed=2, call=4)
+    schedule, sizes = tiny.schedule(4), []
+    batch = BatchSizes(predict=8, encode=2, decode=2, embed=2, custom=4)
 
     class Watched(Latents):
-        def fit(self, backbone, scenes):
-            sizes.append(len(scenes))
-            return super().fit(backbone, scenes)
+        def fit(self, backbone, targets):
+            sizes.append(len(targets))
+            return super().fit(backbone, targets)
 
     def run(names):
-        method, walks = Staged(BlendedLatent(), Watched(steps=3)), []
+        method, programs = EditPipeline(BlendedLatent(), Watched(steps=3)), []
         for name in names:
             mask = box().float()
             ask = request(tiny, name, mask=lambda mask=mask: mask, seed=int(name))
-            walks.append((name, method(ask, [0.5, 1.0], levels, RequestNoise(0, name))))
-        return {out.id: out.result for out in Engine(tiny, batch, progress=False).run(walks)}
+            programs.append((name, method(ask, [0.5, 1.0], schedule, RequestNoise(0, name))))
+        return {out.id: out.result for out in Engine(tiny, batch, progress=False).run(programs)}
 
     many, few = run("01234567"), run("52")
     assert set(sizes) == {4}
@@ -268,13 +268,13 @@ def test_a_backbone_without_a_decoder_is_refused(analytic):
     ask, result = made(pictures(1, 16), box(16, 4, 12), pictures(1, 16, 1)[0])
     for stage in (DecoderWeights(), Latents()):
         with pytest.raises(ValueError, match="AnalyticBackbone has no decoder to fit"):
-            drive(stage(ask, result), analytic)
+            run_alone(stage(ask, result), analytic)
 
 
 @pytest.mark.parametrize("stage", [DecoderWeights(2, 1e20), Latents(2, 1e20)])
 def test_a_fit_that_diverges_is_an_error_by_name(tiny, stage):
     with pytest.raises(FloatingPointError, match=r"request a: the reconstructed picture \(a lower reconstruct.rate"):
-        drive(stage(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
+        run_alone(stage(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
 
 
 def test_bad_settings_are_refused():

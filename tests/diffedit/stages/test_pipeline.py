@@ -16,17 +16,17 @@ from baselines.bounds import RoundTrip
 from baselines.sdedit import SDEdit
 from diffedit.diffedit import DiffEdit
 from diffedit.engine.engine import BatchSizes, Engine
-from diffedit.engine.queries import Outcome, drive, together
+from diffedit.engine.queries import Outcome, run_alone, run_together
 from diffedit.mask import GivenMask
 from diffedit.networks.clip import OpenClip
 from diffedit.runs.directory import RunDirectory
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.background import DecoderWeights, Latents, PixelPaste
-from diffedit.stages.pipeline import SampleNoise, Staged
+from diffedit.stages.pipeline import EditPipeline, SampleNoise
 from diffedit.stages.rank import ClipRank
-from diffedit.types import BatchCall, Call, Decode, EditRequest, Embed, Encode, Predict
+from diffedit.types import Custom, CustomBatch, Decode, EditRequest, Embed, Encode, Predict
 
-NOISE, RATIOS, BATCH = RequestNoise(0, "a"), (0.5, 1.0), BatchSizes(predict=8, encode=2, decode=4, embed=2, call=2)
+NOISE, RATIOS, BATCH = RequestNoise(0, "a"), (0.5, 1.0), BatchSizes(predict=8, encode=2, decode=4, embed=2, custom=2)
 
 
 class Redness:
@@ -43,7 +43,7 @@ def square(backbone):
 
 
 def run(method, backbone, ask=None, noise=NOISE):
-    return drive(method(ask or square(backbone), RATIOS, backbone.levels(6), noise), backbone)
+    return run_alone(method(ask or square(backbone), RATIOS, backbone.schedule(6), noise), backbone)
 
 
 EDITORS = [BlendedLatent(), SDEdit(eta=0.5), DiffEdit(), DiffEdit(start="noise")]
@@ -52,24 +52,24 @@ EDITORS = [BlendedLatent(), SDEdit(eta=0.5), DiffEdit(), DiffEdit(start="noise")
 @pytest.mark.parametrize("editor", EDITORS)
 def test_a_sample_is_what_it_is_alone(tiny, editor):
     """The k-th of three samples is the edit by its own noise; the first is the edit without samples."""
-    found = run(Staged(editor, rank=Redness(), samples=3), tiny)
+    found = run(EditPipeline(editor, rank=Redness(), samples=3), tiny)
     for k, sample in enumerate(found.samples):
         alone = run(editor, tiny, noise=SampleNoise(NOISE, k))
         for one, other in zip(sample.edits, alone.edits, strict=True):
             assert torch.allclose(one.image, other.image, atol=2e-4)  # batches of other sizes
     assert not torch.allclose(found.samples[0].edits[0].image, found.samples[1].edits[0].image, atol=1e-4)
-    assert same(run(Staged(editor), tiny).edits, run(editor, tiny).edits)
+    assert same(run(EditPipeline(editor), tiny).edits, run(editor, tiny).edits)
 
 
 def test_samples_are_equal_to_the_bit_in_the_engine(tiny):
     """Whatever their number, and whatever they are batched with."""
-    levels = tiny.levels(6)
+    schedule = tiny.schedule(6)
 
     def edits(samples, others):
         names = ["a", *others]
-        method = Staged(BlendedLatent(), rank=Redness(), samples=samples)
-        walks = [(name, method(square(tiny), RATIOS, levels, RequestNoise(0, name))) for name in names]
-        (found,) = [out for out in Engine(tiny, BATCH, progress=False).run(walks) if out.id == "a"]
+        method = EditPipeline(BlendedLatent(), rank=Redness(), samples=samples)
+        programs = [(name, method(square(tiny), RATIOS, schedule, RequestNoise(0, name))) for name in names]
+        (found,) = [out for out in Engine(tiny, BATCH, progress=False).run(programs) if out.id == "a"]
         return found.result
 
     one, four, crowd = edits(1, ()), edits(4, ()), edits(3, ("b", "c"))
@@ -79,7 +79,7 @@ def test_samples_are_equal_to_the_bit_in_the_engine(tiny):
 
 
 def test_the_best_of_each_ratio_is_marked(tiny):
-    found = run(Staged(BlendedLatent(), rank=Redness(), samples=4), tiny)
+    found = run(EditPipeline(BlendedLatent(), rank=Redness(), samples=4), tiny)
     for i, edit in enumerate(found.edits):
         reds = [sample.edits[i].image[0].mean().item() for sample in found.samples]
         assert edit.sample == max(range(4), key=reds.__getitem__)
@@ -90,50 +90,55 @@ def test_the_best_of_each_ratio_is_marked(tiny):
 
 
 def test_without_a_ranking_the_first_is_the_one(tiny):
-    assert [edit.sample for edit in run(Staged(BlendedLatent(), samples=3), tiny).edits] == [0, 0]
+    assert [edit.sample for edit in run(EditPipeline(BlendedLatent(), samples=3), tiny).edits] == [0, 0]
 
 
 def test_samples_share_their_queries(tiny):
     """Three samples ask once for encoding and texts, and for all estimates of a level in one query."""
     seen = []
 
-    def watched(walk):
+    def watched(program):
         answer = None
         while True:
             try:
-                query = walk.send(answer)
+                query = program.send(answer)
             except StopIteration as stop:
                 return stop.value
             seen.append(query)
             answer = yield query
 
-    method = Staged(SDEdit(), samples=3)
-    drive(watched(method(request(tiny), RATIOS, tiny.levels(6), NOISE)), tiny)
+    method = EditPipeline(SDEdit(), samples=3)
+    run_alone(watched(method(request(tiny), RATIOS, tiny.schedule(6), NOISE)), tiny)
     kinds = Counter(type(query) for query in seen)
-    assert kinds == {Encode: 1, Embed: 1, Predict: 6, Decode: 1, Call: 2}  # a call ranks each ratio
+    assert kinds == {Encode: 1, Embed: 1, Predict: 6, Decode: 1, Custom: 2}  # a call ranks each ratio
     assert [len(query.x) for query in seen if isinstance(query, Predict)] == [6] * 3 + [12] * 3
     assert [len(query.latents) for query in seen if isinstance(query, Decode)] == [6]
 
 
 def test_the_count_of_evaluations_is_that_of_all_samples(tiny):
-    method = Staged(BlendedLatent(), samples=3)
-    walks = [("a", method(square(tiny), RATIOS, tiny.levels(6), NOISE))]
-    (found,) = Engine(tiny, BATCH, progress=False).run(walks)
+    method = EditPipeline(BlendedLatent(), samples=3)
+    programs = [("a", method(square(tiny), RATIOS, tiny.schedule(6), NOISE))]
+    (found,) = Engine(tiny, BATCH, progress=False).run(programs)
     assert found.evaluations == {3: 3 * 2 * 3, 6: 3 * 2 * 6}
 
 
 def test_walks_of_different_lengths_end_together(analytic):
-    def walk(k):
+    def program(k):
         total = 0
         for i in range(k):
-            (row,) = yield BatchCall(double, [10 * k + i])
+            (row,) = yield CustomBatch(double, [10 * k + i])
             total += row
         return total
 
     def double(backbone, rows):
         return [2 * row for row in rows]
 
-    assert drive(together([walk(k) for k in range(4)]), analytic) == [0, 20, 2 * (20 + 21), 2 * (30 + 31 + 32)]
+    assert run_alone(run_together([program(k) for k in range(4)]), analytic) == [
+        0,
+        20,
+        2 * (20 + 21),
+        2 * (30 + 31 + 32),
+    ]
 
 
 def test_a_failing_sample_ends_the_request_and_closes_the_others(tiny):
@@ -151,47 +156,47 @@ def test_a_failing_sample_ends_the_request_and_closes_the_others(tiny):
         raise ValueError("bad sample")
 
     with pytest.raises(ValueError, match="bad sample"):
-        drive(together([good(), bad()]), tiny)
+        run_alone(run_together([good(), bad()]), tiny)
     assert closed == [True]
 
 
 def test_equal_samples_are_said(tiny, caplog):
     """DDIM encoding under a given mask draws nothing: all its samples are one picture."""
-    run(Staged(DiffEdit(GivenMask()), samples=3), tiny)
+    run(EditPipeline(DiffEdit(GivenMask()), samples=3), tiny)
     assert "request a: all 3 samples are the same picture" in caplog.text
     caplog.clear()
-    run(Staged(BlendedLatent(), samples=3), tiny)
+    run(EditPipeline(BlendedLatent(), samples=3), tiny)
     assert not caplog.text
 
 
 def test_stages_that_cannot_be_are_refused_before_any_work(tiny, analytic):
     for method, backbone, said in (
-        (Staged(SDEdit(), PixelPaste()), tiny, "reconstruct needs a mask, and SDEdit has none"),
-        (Staged(RoundTrip(), PixelPaste()), tiny, "RoundTrip has none"),
-        (Staged(BlendedLatent(), DecoderWeights()), analytic, "AnalyticBackbone has no decoder to fit"),
-        (Staged(SDEdit(), rank=ClipRank(OpenClip()), samples=2), tiny, "rank.region=whole"),
+        (EditPipeline(SDEdit(), PixelPaste()), tiny, "reconstruct needs a mask, and SDEdit has none"),
+        (EditPipeline(RoundTrip(), PixelPaste()), tiny, "RoundTrip has none"),
+        (EditPipeline(BlendedLatent(), DecoderWeights()), analytic, "AnalyticBackbone has no decoder to fit"),
+        (EditPipeline(SDEdit(), rank=ClipRank(OpenClip()), samples=2), tiny, "rank.region=whole"),
     ):
         with pytest.raises(ValueError, match=said):
             method.check(backbone)
-    Staged(SDEdit(GivenMask()), PixelPaste(), ClipRank(OpenClip()), 2).check(tiny)
+    EditPipeline(SDEdit(GivenMask()), PixelPaste(), ClipRank(OpenClip()), 2).check(tiny)
 
 
 def test_the_weights_of_the_ranking_are_part_of_a_run():
     clip = OpenClip()
-    assert Staged(BlendedLatent(), rank=ClipRank(clip), samples=2).weights() == {"rank": clip.hash}
-    assert Staged(BlendedLatent(), rank=ClipRank(clip)).weights() == {}
-    assert Staged(BlendedDiffusion(clip)).weights() == {"editor": clip.hash}
+    assert EditPipeline(BlendedLatent(), rank=ClipRank(clip), samples=2).weights() == {"rank": clip.hash}
+    assert EditPipeline(BlendedLatent(), rank=ClipRank(clip)).weights() == {}
+    assert EditPipeline(BlendedDiffusion(clip)).weights() == {"editor": clip.hash}
 
 
 def test_samples_are_fitted_in_one_batch(tiny):
     sizes = []
 
     class Watched(Latents):
-        def fit(self, backbone, scenes):
-            sizes.append(len(scenes))
-            return super().fit(backbone, scenes)
+        def fit(self, backbone, targets):
+            sizes.append(len(targets))
+            return super().fit(backbone, targets)
 
-    run(Staged(BlendedLatent(), Watched(steps=2), samples=3), tiny)
+    run(EditPipeline(BlendedLatent(), Watched(steps=2), samples=3), tiny)
     assert sizes == [6]
 
 
@@ -201,23 +206,23 @@ def test_the_time_of_a_stage_is_that_of_its_request(tiny):
             time.sleep(0.3 if request.id == "slow" else 0)
             return (yield from super().__call__(request, result))
 
-    method, levels = Staged(BlendedLatent(), Slow()), tiny.levels(4)
-    walks = [(name, method(square(tiny), [0.5], levels, NOISE)) for name in ("a", "slow")]
-    walks[1] = ("slow", method(replace(square(tiny), id="slow"), [0.5], levels, NOISE))
-    seconds = {out.id: out.seconds for out in Engine(tiny, BATCH, progress=False).run(walks)}
+    method, schedule = EditPipeline(BlendedLatent(), Slow()), tiny.schedule(4)
+    programs = [(name, method(square(tiny), [0.5], schedule, NOISE)) for name in ("a", "slow")]
+    programs[1] = ("slow", method(replace(square(tiny), id="slow"), [0.5], schedule, NOISE))
+    seconds = {out.id: out.seconds for out in Engine(tiny, BATCH, progress=False).run(programs)}
     assert seconds["slow"] > seconds["a"] + 0.25
 
 
 def test_no_samples_are_refused():
     with pytest.raises(ValueError, match="samples = 0"):
-        Staged(SDEdit(), samples=0)
+        EditPipeline(SDEdit(), samples=0)
 
 
 # --------------------------------------------------------------------------------------------------------------- record
 
 
 def test_all_samples_are_in_the_record_and_the_best_is_marked(tiny, tmp_path):
-    found = run(Staged(DiffEdit(), rank=Redness(), samples=3), tiny)
+    found = run(EditPipeline(DiffEdit(), rank=Redness(), samples=3), tiny)
     ask, ratios = square(tiny), list(RATIOS)
     directory = RunDirectory(tmp_path, {"ratios": ratios, "seed": 0})
     assert [each.id for each in directory.pending([ask])] == ["a"]
@@ -227,9 +232,9 @@ def test_all_samples_are_in_the_record_and_the_best_is_marked(tiny, tmp_path):
     assert len(record["samples"]) == 6
     files = {(each["ratio"], each["sample"]): each for each in record["samples"]}
     for edit, said in zip(found.edits, record["edits"], strict=True):
-        marked = [each["sample"] for each in record["samples"] if each["ratio"] == edit.ratio and each["best"]]
+        marked = [each["sample"] for each in record["samples"] if each["variant"] == str(edit.variant) and each["best"]]
         assert marked == [edit.sample] == [said["sample"]]
-        best = files[edit.ratio, edit.sample]
+        best = files[edit.variant.strength, edit.sample]
         assert best["sha256"] == said["sha256"]
         assert (tmp_path / best["file"]).read_bytes() == (tmp_path / said["file"]).read_bytes()
         assert said["mask"] == best["mask"] == f"samples/{edit.sample}/masks/a.png"
@@ -284,7 +289,7 @@ def test_clip_ranks_renders_by_what_they_show(clip):
     asks = list(StillLifeScenes(8, attributes=("fruits",)).requests(64))
     right = 0
     for ask in asks:
-        images = torch.stack([ask.image(), ask.counterfactual()])
+        images = torch.stack([ask.image(), ask.true_edit()])
         scores = ClipRank(clip, "whole")(ask, images, None)
         right += scores[1] > scores[0]
     assert right == 8
@@ -298,15 +303,15 @@ def test_any_editor_with_a_mask_can_be_reconstructed(tiny):
         ask = square(tiny)
         if isinstance(editor, SDEdit):
             with pytest.raises(ValueError, match="request a: reconstruct needs a mask"):
-                run(Staged(editor, PixelPaste()), tiny, ask)
+                run(EditPipeline(editor, PixelPaste()), tiny, ask)
             continue
-        found = run(Staged(editor, PixelPaste(), samples=2), tiny, ask)
+        found = run(EditPipeline(editor, PixelPaste(), samples=2), tiny, ask)
         for sample in found.samples:
             outside = ~(sample.pixels if sample.pixels is not None else big(sample.mask))
             for edit in sample.edits:
                 assert torch.equal(edit.image[:, outside[0]], ask.image()[:, outside[0]])
     with pytest.raises(ValueError, match="reconstruct needs a mask"):
-        run(Staged(RoundTrip(), PixelPaste()), tiny)
+        run(EditPipeline(RoundTrip(), PixelPaste()), tiny)
 
 
 def big(mask):

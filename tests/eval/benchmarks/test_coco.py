@@ -231,9 +231,9 @@ def test_what_the_source_names_and_the_query_does_not(tmp_path, source, query, n
 
 def test_the_reference_is_what_the_queries_describe(tmp_path):
     made = write(tmp_path, limit=1, seed=1)
-    levels = [round(picture.mean().item() * 255 / 40) for label, picture in made.reference(10, 16) if label == ""]
-    assert levels[0] == made.triples[0].entry.true.id
-    assert sorted(levels) == [1, 2, 4]
+    schedule = [round(picture.mean().item() * 255 / 40) for label, picture in made.reference(10, 16) if label == ""]
+    assert schedule[0] == made.triples[0].entry.true.id
+    assert sorted(schedule) == [1, 2, 4]
     assert len(list(made.reference(2, 16))) == 2
 
 
@@ -346,7 +346,7 @@ def test_compressed_runs():
 # The real files.
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(context="session")
 def every_entry(realset, tmp_path_factory):
     """All 54,253 entries of the raw lists in the annotation's format, each with its own caption; and the captions.
 

@@ -17,10 +17,10 @@ from baselines.bounds import Copy
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.runs.directory import RunDirectory
 from diffedit.sampling.noise import RequestNoise
-from diffedit.text_to_image import Sampler
+from diffedit.text_to_image import TextToImage
 from eval.benchmarks.generated import Generated
 from eval.benchmarks.grammar import Grammar
-from eval.scoring.finished_run import Gallery
+from eval.scoring.finished_run import FinishedRun
 from eval.scoring.reference import HasReference, References
 from eval.stilllife.generated import StillLifeGenerated, described
 from eval.stilllife.scene import FRUITS, TABLES, VESSELS, WALLS, Scene, sample
@@ -30,7 +30,7 @@ PETS = {"colour": ["red", "blue"], "pet": ["cat", "dog", "hen"], "place": ["at s
 
 @dataclass
 class Painter:
-    """A sampler that remembers what it was asked for, and is killed after `most` pictures."""
+    """A text_to_image that remembers what it was asked for, and is killed after `most` pictures."""
 
     most: int = 1000
     asked: dict[str, str] = field(default_factory=dict)
@@ -53,8 +53,10 @@ def imagen(**settings):
     return Generated(Painter(), grammar("imagen"), **settings)
 
 
-def pets(cache, sampler=None, **settings):
-    return Generated(sampler or Painter(), Grammar("a {colour} {pet} {place}", PETS), cache=str(cache), **settings)
+def pets(cache, text_to_image=None, **settings):
+    return Generated(
+        text_to_image or Painter(), Grammar("a {colour} {pet} {place}", PETS), cache=str(cache), **settings
+    )
 
 
 def targets(benchmark):
@@ -234,15 +236,15 @@ def test_only_what_is_needed_is_drawn_in_one_pass_and_once(tmp_path):
     benchmark = pets(tmp_path, limit=2)
     asks = list(benchmark.requests(8))
     assert len(asks) == 2
-    assert len(benchmark.sampler.asked) == len(files(tmp_path)) == 4
-    assert [benchmark.sampler.asked[Path(ask.origin).stem] for ask in asks] == [ask.source for ask in asks]
+    assert len(benchmark.text_to_image.asked) == len(files(tmp_path)) == 4
+    assert [benchmark.text_to_image.asked[Path(ask.origin).stem] for ask in asks] == [ask.source for ask in asks]
     assert {Path(ask.origin).parent.name for ask in asks} == {"painter"}
     assert asks[0].image().shape == (3, 8, 8)
     assert next(benchmark.requests(16)).image().shape == (3, 16, 16)
     again = pets(tmp_path, limit=3)
     list(again.requests(8))
     list(again.reference(3, 8))
-    assert len(again.sampler.asked) == 2
+    assert len(again.text_to_image.asked) == 2
     assert len(files(tmp_path)) == 6
 
 
@@ -251,7 +253,7 @@ def test_grammars_that_share_prompts_share_pictures(tmp_path):
     fewer = Grammar("a {colour} {pet} at sea", {"colour": ["blue", "red"], "pet": ["cat", "cow"]})
     other = Generated(Painter(), fewer, cache=str(tmp_path))
     list(other.requests(8))
-    inputs = {name: text for name, text in other.sampler.asked.items() if "-" not in name}
+    inputs = {name: text for name, text in other.text_to_image.asked.items() if "-" not in name}
     assert set(inputs.values()) == {"a red cow at sea", "a blue cow at sea"}
 
 
@@ -263,8 +265,8 @@ def test_a_kill_in_the_middle_loses_nothing_that_is_drawn(tmp_path):
     rest = pets(tmp_path / "a")
     list(rest.requests(8))
     list(pets(tmp_path / "b").requests(8))
-    assert len(rest.sampler.asked) == 7
-    assert not set(kept) & set(rest.sampler.asked)
+    assert len(rest.text_to_image.asked) == 7
+    assert not set(kept) & set(rest.text_to_image.asked)
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
@@ -277,7 +279,7 @@ def test_the_reference_is_what_the_model_makes_of_the_targets(tmp_path):
     assert {label for label, _ in pictures} == {""}
     seen = {image.numpy().tobytes() for image in [picture for _, picture in pictures] + [ask.image() for ask in asks]}
     assert len(seen) == 12
-    drawn = [text for name, text in benchmark.sampler.asked.items() if "-" in name]
+    drawn = [text for name, text in benchmark.text_to_image.asked.items() if "-" in name]
     assert sorted(drawn) == sorted(ask.target for ask in asks)
     assert len(set(drawn)) < 6  # one target of two requests has two pictures
 
@@ -289,14 +291,14 @@ def test_a_part_of_the_reference_is_of_the_permutations_first(tmp_path):
 
 
 def test_a_picture_that_is_not_there_is_named_where_nothing_may_be_drawn(tmp_path):
-    benchmark = pets(tmp_path, draw_missing=False)
+    benchmark = pets(tmp_path, generate_missing=False)
     asks = list(benchmark.requests(8))
-    said = r"painter/\w+(-\w+)?\.png: no such file, and benchmark\.draw_missing is false.* start the run again"
+    said = r"painter/\w+(-\w+)?\.png: no such file, and benchmark\.generate_missing is false.* start the run again"
     with pytest.raises(FileNotFoundError, match=said):
         asks[0].image()
     with pytest.raises(FileNotFoundError, match=said):
         next(benchmark.reference(1, 8))
-    assert not benchmark.sampler.asked
+    assert not benchmark.text_to_image.asked
 
 
 def files(folder):
@@ -304,32 +306,36 @@ def files(folder):
 
 
 def test_pictures_of_a_model_are_drawn_edited_and_seen_by_a_score(tiny_folder, tiny, tmp_path, monkeypatch):
-    sampler = {"_target_": "diffedit.text_to_image.Sampler", "_recursive_": False, "backbone": config(tiny_folder)}
+    text_to_image = {
+        "_target_": "diffedit.text_to_image.TextToImage",
+        "_recursive_": False,
+        "backbone": config(tiny_folder),
+    }
     settings = {
         "_target_": "eval.benchmarks.generated.Generated",
-        "sampler": sampler | {"steps": 2, "batch": 4},
+        "text_to_image": text_to_image | {"steps": 2, "batch": 4},
         "grammar": {"_target_": "eval.benchmarks.grammar.Grammar", "template": "{colour} {pet} {place}", "slots": PETS},
         "cache": str(tmp_path / "cache"),
-        "draw_missing": True,
+        "generate_missing": True,
         "limit": 3,
     }
     benchmark = instantiate(settings, _convert_="all")
     run = RunDirectory(tmp_path / "run", {"ratios": [0.5], "benchmark": settings}, benchmark.version)
     asks = {ask.id: ask for ask in run.pending(benchmark.requests(tiny.resolution))}
-    walks = [(ask.id, Copy()(ask, [0.5], tiny.levels(2), RequestNoise(0, ask.id))) for ask in asks.values()]
-    for outcome in Engine(tiny, BatchSizes(), progress=False).run(walks):
+    programs = [(ask.id, Copy()(ask, [0.5], tiny.schedule(2), RequestNoise(0, ask.id))) for ask in asks.values()]
+    for outcome in Engine(tiny, BatchSizes(), progress=False).run(programs):
         run.save(asks[outcome.id], outcome)
     run.close()
-    monkeypatch.setattr(Sampler, "__call__", lambda *_: pytest.fail("a score never draws"))
-    gallery = Gallery(tmp_path / "run")
+    monkeypatch.setattr(TextToImage, "__call__", lambda *_: pytest.fail("a score never draws"))
+    gallery = FinishedRun(tmp_path / "run")
     gallery.check()
     (batch,) = (batches[0.5] for batches in gallery.batches(4))
     assert torch.equal(batch.inputs, batch.edits)
     assert len(torch.unique(batch.inputs, dim=0)) == 3
     assert len(list(gallery.benchmark.reference(9, 32))) == 3
-    (tmp_path / "cache" / benchmark.sampler.fingerprint / f"{benchmark.changes[1].input}.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"\.png: no such file, and benchmark\.draw_missing is false"):
-        list(Gallery(tmp_path / "run").batches(4))
+    (tmp_path / "cache" / benchmark.text_to_image.fingerprint / f"{benchmark.changes[1].input}.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"\.png: no such file, and benchmark\.generate_missing is false"):
+        list(FinishedRun(tmp_path / "run").batches(4))
 
 
 def test_a_yaml_lists_every_field_with_its_default():
@@ -337,8 +343,10 @@ def test_a_yaml_lists_every_field_with_its_default():
     built, settings = instantiate(cfg, _convert_="all"), OmegaConf.to_container(cfg)
     for each, said in ((built, settings), (built.grammar, settings["grammar"])):
         assert set(said) - {"_target_"} == {one.name for one in fields(each) if one.init}
-    assert built == Generated(built.sampler, built.grammar)
-    assert set(settings["sampler"]) - {"_target_", "_recursive_"} == {one.name for one in fields(built.sampler)}
+    assert built == Generated(built.text_to_image, built.grammar)
+    assert set(settings["text_to_image"]) - {"_target_", "_recursive_"} == {
+        one.name for one in fields(built.text_to_image)
+    }
 
 
 def test_statistics_of_other_weights_are_others(tmp_path, monkeypatch):

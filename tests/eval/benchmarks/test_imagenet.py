@@ -98,11 +98,11 @@ def devkit(disk, wnids, folder="devkit"):
 
 def edit(benchmark, backbone, root):
     """A whole run of the cheapest method, through the engine, into a run directory: its table."""
-    levels, run = backbone.levels(2), RunDirectory(root, {"ratios": [1.0], "seed": 0}, benchmark.version)
+    schedule, run = backbone.schedule(2), RunDirectory(root, {"ratios": [1.0], "seed": 0}, benchmark.version)
     engine = Engine(backbone, BatchSizes(2, 2, 2, 2, 2), progress=False)
     asked = {request.id: request for request in run.pending(benchmark.requests(backbone.resolution))}
-    walks = ((name, Copy()(request, [1.0], levels, RequestNoise(0, name))) for name, request in asked.items())
-    for outcome in engine.run(walks, len(asked), 1):
+    programs = ((name, Copy()(request, [1.0], schedule, RequestNoise(0, name))) for name, request in asked.items())
+    for outcome in engine.run(programs, len(asked), 1):
         run.save(asked[outcome.id], outcome)
     return run.close()
 
@@ -268,7 +268,7 @@ def test_pairs_take_turns_and_depend_on_nothing_but_seed_and_names(disk, caplog)
         (disk / "val" / wnid).mkdir(exist_ok=True)
         for i in range(3):
             Image.new("RGB", (8, 8)).save(disk / "val" / wnid / f"{wnid}_{i}.JPEG")
-        (disk / "val" / wnid / "notes.txt").write_text("no picture")
+        (disk / "val" / wnid / "metadata.txt").write_text("no picture")
     with caplog.at_level(logging.WARNING, "imagenet"):
         benchmark = pairs(disk)
     assert not caplog.records

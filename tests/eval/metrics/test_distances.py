@@ -20,7 +20,7 @@ from eval.metrics.functional.csfid import Csfid, Sfid
 from eval.metrics.functional.frechet import Fid, frechet
 from eval.metrics.functional.mmd import Cmmd, Kid
 from eval.metrics.functional.u_statistics import Pairs, over_set
-from eval.scoring.bootstrap import Draws, compare, share_of_mean
+from eval.scoring.bootstrap import Bootstrap, compare, estimate_mean
 from eval.scoring.reference import Real, Reference, Sums, measured, read
 
 log = logging.getLogger(__name__)  # numbers: pytest --log-cli-level=INFO
@@ -48,7 +48,7 @@ def exact(mean, cov, labels=()):
 
 
 def coverage(found, draws, truth):
-    """Shares of simulations: whose interval holds the truth, lies below it, lies above it."""
+    """Estimate of simulations: whose interval holds the truth, lies below it, lies above it."""
     figures = [draws.figure(each) for each in found]
     below, above = (np.mean([each.high < truth for each in figures]), np.mean([each.low > truth for each in figures]))
     log.info(f"coverage {1 - below - above:.4f} (below {below:.4f}, above {above:.4f}) of {len(figures)} simulations")
@@ -117,7 +117,7 @@ def test_shares_have_the_figure_as_their_mean_however_unequal_the_classes():
     edits, statistics = draw.normal(size=(11, 6)) + 1, reference(draw.normal(size=(30, 6)), named(3, 1) * 10)
     for metric in (Csfid(), Sfid(), Fid(), Kid(), Cmmd()):
         for name, each in metric(edits, statistics, labels).items():
-            assert name in metric.better
+            assert name in metric.higher_is_better
             assert each.images.shape == (11,)
             assert each.images.mean() == pytest.approx(each.value, rel=1e-9)
 
@@ -169,27 +169,27 @@ def test_distances_of_sets_are_unbiased_where_each_class_has_a_fixed_number(metr
 
 
 def test_the_interval_of_a_mean_covers_19_times_of_20():
-    draw, draws = np.random.default_rng(1), Draws(60, resamples=400)
-    share, _, _ = coverage([share_of_mean(draw.normal(size=60)) for _ in range(4000)], draws, 0)
+    draw, draws = np.random.default_rng(1), Bootstrap(60, resamples=400)
+    share, _, _ = coverage([estimate_mean(draw.normal(size=60)) for _ in range(4000)], draws, 0)
     assert 0.93 <= share <= 0.97
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_the_interval_of_debiased_csfid_covers_19_times_of_20_at_four_images_a_class(shift):
     found = [each["csfid_debiased"] for each in flexits(shift)]
-    share, _, _ = coverage(found, Draws(80, named(20, 4), 400), shift**2)
+    share, _, _ = coverage(found, Bootstrap(80, named(20, 4), 400), shift**2)
     assert 0.93 <= share <= 0.97
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_the_interval_of_raw_csfid_covers_what_raw_csfid_is_expected_to_be(shift):
     found = [each["csfid"] for each in flexits(shift)]
-    share, _, _ = coverage(found, Draws(80, named(20, 4), 400), shift**2 + (ANISOTROPIC**2).sum() / 4)
+    share, _, _ = coverage(found, Bootstrap(80, named(20, 4), 400), shift**2 + (ANISOTROPIC**2).sum() / 4)
     assert 0.93 <= share <= 0.98
 
 
 def test_without_narrowing_the_interval_is_too_wide_where_there_is_no_distance(monkeypatch):
-    draws = Draws(320, named(20, 16), 400)
+    draws = Bootstrap(320, named(20, 16), 400)
     share, _, _ = coverage([each["csfid_debiased"] for each in csfids(20, 16, 0, 600)], draws, 0)
     monkeypatch.setattr(quadratic, "narrowing", lambda kernels: 1.0)
     wide, _, _ = coverage([each["csfid_debiased"] for each in csfids(20, 16, 0, 600)], draws, 0)
@@ -201,17 +201,17 @@ def test_without_narrowing_the_interval_is_too_wide_where_there_is_no_distance(m
 @pytest.mark.parametrize(("n", "shift", "least"), [(4, 10.0, 0.92), (3, 10.0, 0.92), (2, 1.0, 0.88)])
 def test_the_interval_of_debiased_csfid_covers_far_away_and_for_two_or_three_images_a_class(n, shift, least):
     found = [each["csfid_debiased"] for each in csfids(20, n, shift, 400)]
-    share, _, _ = coverage(found, Draws(20 * n, named(20, n), 400), shift**2)
+    share, _, _ = coverage(found, Bootstrap(20 * n, named(20, n), 400), shift**2)
     assert least <= share <= 0.97
 
 
 def test_one_image_a_class_is_no_certainty():
-    found = Draws(50, named(50, 1), 100).figure(share_of_mean(np.arange(50.0)))
+    found = Bootstrap(50, named(50, 1), 100).figure(estimate_mean(np.arange(50.0)))
     assert found.low < 22 < 27 < found.high
 
 
 def test_the_interval_of_fid_covers_what_fid_is_expected_to_be_at_this_n():
-    draw, draws = np.random.default_rng(0), Draws(300, resamples=400)
+    draw, draws = np.random.default_rng(0), Bootstrap(300, resamples=400)
     mix, statistics = draw.normal(size=(8, 8)) / np.sqrt(8), exact(np.zeros(8), np.eye(8))
     found = [Fid()(draw.normal(size=(300, 8)) @ mix + 0.5, statistics, [""] * 300)["fid"] for _ in range(1500)]
     share, _, _ = coverage(found, draws, np.mean([each.value for each in found]))
@@ -232,7 +232,7 @@ def kids(shift, correlated):
     common = correlated * draw.normal(size=(8, d))
     statistics = reference(positive(draw, 300, d, common, 0))
     found = [Kid()(positive(draw, 100, d, common, shift), statistics, [""] * 100)["kid"] for _ in range(1500)]
-    return found, Draws(100, resamples=400), np.mean([each.value for each in found])
+    return found, Bootstrap(100, resamples=400), np.mean([each.value for each in found])
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.1])
@@ -483,16 +483,16 @@ def test_statistics_of_another_kind_are_named(tmp_path, told):
 def test_held_out_pictures_are_of_the_classes_asked_for_each_once():
     held, of = np.arange(12.0).reshape(6, 2), ["b", "a", "b", "a", "c", "b"]
     statistics = reference(np.ones((4, 2)), held=held, held_labels=of)
-    found, reason = statistics.like(["a", "b", "b", "a", "b"])
+    found, reason = statistics.randn_like(["a", "b", "b", "a", "b"])
     assert reason is None
     assert [of[int(row[0] / 2)] for row in found] == ["a", "b", "b", "a", "b"]
     assert len(np.unique(found[:, 0])) == 5
-    assert statistics.like(["a", "c", "c"]) == (None, "1 pictures of class c are held out, and the run has 2")
-    assert statistics.like(["d"]) == (None, "0 pictures of class d are held out, and the run has 1")
-    found, reason = statistics.like([""] * 6)
+    assert statistics.randn_like(["a", "c", "c"]) == (None, "1 pictures of class c are held out, and the run has 2")
+    assert statistics.randn_like(["d"]) == (None, "0 pictures of class d are held out, and the run has 1")
+    found, reason = statistics.randn_like([""] * 6)
     assert reason is None
     np.testing.assert_array_equal(found, held)
-    assert statistics.like([""] * 7) == (None, "6 pictures are held out, and the run has 7")
+    assert statistics.randn_like([""] * 7) == (None, "6 pictures are held out, and the run has 7")
 
 
 class Numbers:
@@ -537,7 +537,7 @@ def test_a_thousand_resamples_of_csfid_take_seconds_at_the_size_of_flexits_bench
     statistics = exact(np.zeros(2048), np.eye(2048), labels)
     edits = draw.normal(size=(1092, 2048)).astype(np.float32)
     start = time.perf_counter()
-    draws = Draws(len(labels), labels, 1000)
+    draws = Bootstrap(len(labels), labels, 1000)
     for ratio in range(10):
         for each in Csfid()(edits * np.float32(1 + ratio / 10), statistics, labels).values():
             figure = draws.figure(each)
@@ -574,7 +574,7 @@ def method(draw, classes=8, n=4):
 
 
 def test_a_method_that_is_off_by_a_number_is_found_off_by_it_where_both_edit_equally_strongly():
-    draws, (strength, csfid) = Draws(32, named(8, 4), 400), method(np.random.default_rng(0))
+    draws, (strength, csfid) = Bootstrap(32, named(8, 4), 400), method(np.random.default_rng(0))
     found = compare((strength, csfid + 3), (strength, csfid), 0.4, draws)
     assert found.difference == pytest.approx((3, 3, 3))
     assert found.share == 1
@@ -585,7 +585,7 @@ def test_a_method_that_is_off_by_a_number_is_found_off_by_it_where_both_edit_equ
 
 
 def test_methods_that_do_not_differ_are_told_apart_one_time_in_20():
-    draw, draws = np.random.default_rng(0), Draws(32, named(8, 4), 400)
+    draw, draws = np.random.default_rng(0), Bootstrap(32, named(8, 4), 400)
     found = [compare(method(draw), method(draw), 0.4, draws) for _ in range(80)]
     values = np.array([each.p for each in found])
     log.info(f"p below 0.05: {(values < 0.05).mean():.3f}, mean {values.mean():.3f}")

@@ -13,8 +13,8 @@ from eval.metrics.background import BackgroundError
 from eval.metrics.cost import Cost
 from eval.reporting.tables import published, terminal
 from eval.scoring.batch import Batch
-from eval.scoring.bootstrap import Draws, share_of_ratio
-from eval.scoring.metric import Scope
+from eval.scoring.bootstrap import Bootstrap, estimate_ratio
+from eval.scoring.metric import MetricContext
 from eval.stilllife.benchmarks import (
     StillLifeClasses,
     StillLifeRandomMasks,
@@ -26,19 +26,19 @@ from eval.stilllife.metrics import LocalPrecision
 from eval.stilllife.render import render
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def metric():
     return LocalPrecision(device="cpu")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def classes():
     """(requests, truths, inputs, perfect edits) of 12 edits of fruit."""
     benchmark = StillLifeClasses(per_class=1)
     asks, truths = list(benchmark.requests(64)), dict(benchmark.truths())
     pictures = (
         torch.stack([call() for call in calls])
-        for calls in ([ask.image for ask in asks], [ask.counterfactual for ask in asks])
+        for calls in ([ask.image for ask in asks], [ask.true_edit for ask in asks])
     )
     return asks, [truths[ask.id] for ask in asks], *pictures
 
@@ -53,8 +53,8 @@ def batch(classes, edits, samples=None, masks=None):
 
 def test_perfect_edits_are_seen_and_inputs_are_not(metric, classes):
     *_, inputs, perfect = classes
-    assert metric.facts(batch(classes, perfect))["precision"].mean() > 0.9
-    assert metric.facts(batch(classes, inputs))["precision"].sum() == 0
+    assert metric.per_image(batch(classes, perfect))["precision"].mean() > 0.9
+    assert metric.per_image(batch(classes, inputs))["precision"].sum() == 0
 
 
 def test_only_the_inside_can_earn_it(metric, classes):
@@ -62,10 +62,10 @@ def test_only_the_inside_can_earn_it(metric, classes):
     *_, perfect = classes
     corner = torch.zeros(12, 1, 64, 64)
     corner[:, :, :6, :6] = 1
-    assert metric.facts(batch(classes, perfect, masks=corner))["precision"].sum() == 0
+    assert metric.per_image(batch(classes, perfect, masks=corner))["precision"].sum() == 0
     inside = torch.stack([ask.mask() for ask in classes[0]]) > 0.5
     spoilt = torch.where(inside, perfect, torch.rand(perfect.shape, generator=torch.Generator().manual_seed(0)))
-    facts = [metric.facts(batch(classes, edits))["precision"] for edits in (perfect, spoilt)]
+    facts = [metric.per_image(batch(classes, edits))["precision"] for edits in (perfect, spoilt)]
     assert torch.equal(*facts)
 
 
@@ -73,10 +73,10 @@ def test_samples_best_and_diversity_by_hand(metric, classes):
     """Three samples: perfect, perfect but dimmed, the input; the second is the best."""
     *_, inputs, perfect = classes
     dimmed = perfect * 0.97
-    facts = metric.facts(batch(classes, dimmed, torch.stack([perfect, dimmed, inputs], 1)))
+    facts = metric.per_image(batch(classes, dimmed, torch.stack([perfect, dimmed, inputs], 1)))
     inside = torch.stack([ask.mask() for ask in classes[0]]) > 0.5
     shown = [torch.where(inside, each, inputs) for each in (perfect, dimmed)]
-    right = [metric.facts(batch(classes, each))["precision"] for each in (perfect, dimmed)]
+    right = [metric.per_image(batch(classes, each))["precision"] for each in (perfect, dimmed)]
     assert torch.allclose(facts["precision"], (right[0] + right[1]) / 3)
     assert torch.equal(facts["precision_best"], right[1])
     both = (right[0] * right[1]).bool()
@@ -86,25 +86,27 @@ def test_samples_best_and_diversity_by_hand(metric, classes):
         expected = metric.distance(shown[0], shown[1])[both]
     assert torch.allclose(facts["pairs"][both, 0], expected, atol=1e-5)
     asks = classes[0]
-    found = metric.figures({name: each.numpy() for name, each in facts.items()}, Scope(asks))
+    found = metric.aggregate({name: each.numpy() for name, each in facts.items()}, MetricContext(asks))
     assert found["diversity"].value == pytest.approx(expected.mean().item(), rel=1e-4)
     assert found["precision_best"].value == pytest.approx(right[1].mean().item())
 
 
 def test_without_a_correct_pair_there_is_no_diversity(metric, classes):
-    facts = {name: each.numpy() for name, each in metric.facts(batch(classes, classes[2])).items()}
-    assert np.isnan(metric.figures(facts, Scope(classes[0]))["diversity"].value)
+    facts = {name: each.numpy() for name, each in metric.per_image(batch(classes, classes[2])).items()}
+    assert np.isnan(metric.aggregate(facts, MetricContext(classes[0]))["diversity"].value)
 
 
 def test_where_it_is_not_defined(metric, classes):
     asks, truths, inputs, perfect = classes
     bare = [replace(ask, mask=None) for ask in asks]
-    assert metric.missing(Batch(bare, inputs, perfect, None, truths)) == "the benchmark has no given masks"
-    assert "no given masks" in BackgroundError(metric.judge).missing(Batch(bare, inputs, perfect, None, truths))
-    assert "only edits of fruit" in metric.missing(Batch(asks, inputs, perfect, None, None))
+    assert metric.undefined_reason(Batch(bare, inputs, perfect, None, truths)) == "the benchmark has no given masks"
+    assert "no given masks" in BackgroundError(metric.judge).undefined_reason(
+        Batch(bare, inputs, perfect, None, truths)
+    )
+    assert "only edits of fruit" in metric.undefined_reason(Batch(asks, inputs, perfect, None, None))
     scenes = StillLifeScenes(4)
     mixed = Batch(list(scenes.requests(64)), inputs[:4], perfect[:4], None, [truth for _, truth in scenes.truths()])
-    assert "only edits of fruit" in metric.missing(mixed)
+    assert "only edits of fruit" in metric.undefined_reason(mixed)
 
 
 def test_cost_is_what_the_record_says():
@@ -114,7 +116,7 @@ def test_cost_is_what_the_record_says():
         "edits": [{"ratio": r, "evaluations": e} for r, e in ((0.5, 8), (1.0, 16))],
     }
     pictures = torch.zeros(1, 3, 4, 4)
-    found = Cost().facts(Batch([], pictures, pictures, None, records=[record], ratio=1.0))
+    found = Cost().per_image(Batch([], pictures, pictures, None, records=[record], ratio=1.0))
     assert (found["seconds"].item(), found["evaluations"].item()) == (2.5, 36)
 
 
@@ -123,7 +125,7 @@ def test_the_ratio_of_sums_and_its_interval():
     draw = np.random.default_rng(0)
     counts = draw.integers(0, 5, 400).astype(float)
     sums = counts * draw.normal(1.0, 0.3, 400)
-    found = Draws(400).figure(share_of_ratio(sums, counts))
+    found = Bootstrap(400).figure(estimate_ratio(sums, counts))
     assert found.value == pytest.approx(sums.sum() / counts.sum())
     picks = draw.integers(0, 400, (2000, 400))
     low, high = np.quantile(sums[picks].sum(1) / counts[picks].sum(1), (0.025, 0.975))
@@ -142,7 +144,7 @@ def test_strokes_are_thin_and_on_the_fruit():
     for i, (ask, other) in enumerate(zip(asks, plain, strict=True)):
         width = i % 3 + 1
         assert ask.id == f"{other.id}-w{width}"
-        thin, exact = (each()[0].numpy() > 0.5 for each in (ask.mask, ask.oracle_mask))
+        thin, exact = (each()[0].numpy() > 0.5 for each in (ask.mask, ask.true_mask))
         assert np.array_equal(exact, other.mask()[0].numpy() > 0.5)
         assert 0 < thin.sum() < (0.45 if width == 1 else 0.8) * exact.sum()
         assert thin.sum() >= 4
@@ -168,7 +170,7 @@ def test_random_masks_are_where_they_may_be():
         shares.append(inside.mean())
         assert ask.label not in truths[ask.id].before.fruits
         assert ask.label in truths[ask.id].after.fruits
-        assert ask.oracle_mask is None
+        assert ask.true_mask is None
     assert 0.07 < min(shares) < 0.15 < max(shares) < 0.31
 
 
@@ -180,8 +182,8 @@ def test_under_a_random_mask_only_the_new_kind_is_asked_for(metric):
     after = torch.stack([torch.from_numpy(render(truth.after).image).permute(2, 0, 1) / 255 for truth in truths])
     whole = torch.ones(12, 1, 64, 64)
     asks = [replace(ask, mask=lambda i=i: whole[i]) for i, ask in enumerate(asks)]
-    assert metric.facts(Batch(asks, before, after, None, truths))["precision"].mean() > 0.9
-    assert metric.facts(Batch(asks, before, before, None, truths))["precision"].sum() == 0
+    assert metric.per_image(Batch(asks, before, after, None, truths))["precision"].mean() > 0.9
+    assert metric.per_image(Batch(asks, before, before, None, truths))["precision"].sum() == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ published
@@ -201,9 +203,9 @@ def shown(table):
 
 
 def test_published_rows_are_marked():
-    from diffedit.io.files import located
+    from diffedit.io.files import resolve_path
 
-    others = published(located("conf/table/bld.csv"))
+    others = published(resolve_path("conf/table/bld.csv"))
     text = shown(terminal(scores(), "title", ["precision", "precision_best", "seconds"], others))
     assert "Blended Latent Diffusion (published)" in text
     line = next(line for line in text.splitlines() if "Blended Latent Diffusion (published)" in line)

@@ -21,7 +21,7 @@ from diffedit.io.checks import check_literal
 from diffedit.networks import Extractor
 from diffedit.networks.clip import OpenClip
 from diffedit.types import EditRequest
-from eval.metrics.accuracy import EditAccuracy, judge
+from eval.metrics.accuracy import EditAccuracy
 from eval.metrics.background import AVERAGES, BackgroundError
 from eval.metrics.clip import ClipDirectional, ClipInside, ClipScore
 from eval.metrics.dino_structure import StructureDistance
@@ -32,16 +32,16 @@ from eval.metrics.lpips import Lpips
 from eval.metrics.set_distance import SetDistance
 from eval.scoring.batch import Batch
 from eval.scoring.features import pixels
-from eval.scoring.metric import Scope
+from eval.scoring.metric import MetricContext
 from eval.scoring.reference import read
-from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes, Truth
+from eval.stilllife.benchmarks import GroundTruth, StillLifeClasses, StillLifeScenes
 from eval.stilllife.network import StillLifeExtractor, StillLifeFeatures, StillLifeTokens, load
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, Scene, change
 from eval.stilllife.train.clip import ClipPart
 from eval.stilllife.train.features import FeaturesPart
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def weights(tmp_path_factory):
     """A feature network with random weights on disk."""
     folder = tmp_path_factory.mktemp("features")
@@ -49,7 +49,7 @@ def weights(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def clip(tmp_path_factory):
     """A CLIP with random weights on disk."""
     folder = tmp_path_factory.mktemp("clip")
@@ -76,8 +76,8 @@ def pair(inputs, edits):
 
 
 def exact(benchmark):
-    """The counterfactual of every request."""
-    return torch.stack([ask.counterfactual() for ask in benchmark.requests(64)])
+    """The true_edit of every request."""
+    return torch.stack([ask.true_edit() for ask in benchmark.requests(64)])
 
 
 # --------------------------------------------------------------------------------------------------- LPIPS and PSNR
@@ -98,7 +98,7 @@ def test_perceptual_distance_is_the_lpips_packages(weights):
     one, other = pictures(3), pictures(3, seed=1)
     with torch.no_grad():
         expected = theirs(one * 2 - 1, other * 2 - 1).flatten()
-    found = ours.facts(pair(one, other))["lpips"]
+    found = ours.per_image(pair(one, other))["lpips"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert (found > 0.01).all()
     assert ours.distance(one, one).abs().max() == 0
@@ -106,7 +106,7 @@ def test_perceptual_distance_is_the_lpips_packages(weights):
 
 def test_perceptual_distance_remembers_the_input_and_nothing_else(weights):
     network, calls = load(weights, "cpu").network, []
-    about = {"hash": "x", "knows": "anything", "heads": None, "smallest": 64}
+    about = {"hash": "x", "domain": "anything", "heads": None, "smallest": 64}
     given = SimpleNamespace(**about, layers=lambda x: calls.append(1) or network.activations(x))
     distance = PerceptualDistance(given)
     one, first, second = pictures(2), pictures(2, 1), pictures(2, 2)
@@ -154,14 +154,14 @@ def test_psnr_is_torchmetrics_and_has_regions():
 def test_the_counterfactual_has_no_error_and_the_copy_has_it_inside(weights):
     benchmark = StillLifeScenes(size=8)
     metric = CounterfactualError(load(weights, "cpu"))
-    perfect = metric.facts(batch(benchmark, exact(benchmark)))
+    perfect = metric.per_image(batch(benchmark, exact(benchmark)))
     assert all((perfect[name] == 0).all() for name in perfect if "lpips" in name)
     assert all((perfect[name] == 100).all() for name in perfect if "psnr" in name)
-    copied = metric.facts(batch(benchmark))
+    copied = metric.per_image(batch(benchmark))
     assert (copied["cf_psnr_inside"] < 25).all()
     assert (copied["cf_psnr_outside"] > 35).all()  # renders differ by less than 8 of 255 there
     assert (copied["cf_lpips_inside"] > copied["cf_lpips_outside"]).all()
-    assert metric.missing(Batch([EditRequest("a", lambda: None, "b")], pictures(1), pictures(1), None))
+    assert metric.undefined_reason(Batch([EditRequest("a", lambda: None, "b")], pictures(1), pictures(1), None))
 
 
 def test_mask_iou_of_known_masks():
@@ -171,44 +171,47 @@ def test_mask_iou_of_known_masks():
     masks[1] = 1
     masks[2] = 0
     masks[3] = 1 - masks[3]
-    found = MaskIou().facts(batch(benchmark, masks=masks))["mask_iou"]
+    found = MaskIou().per_image(batch(benchmark, masks=masks))["mask_iou"]
     assert found[0] == 1
     assert found[1] == pytest.approx(asks[1].mask().mean().item())
     assert found[2:].tolist() == [0, 0]
-    assert "has no mask" in MaskIou().missing(batch(benchmark))
+    assert "has no mask" in MaskIou().undefined_reason(batch(benchmark))
 
 
 def accuracy(weights):
     return EditAccuracy(StillLifeExtractor(str(weights), "logits", "cpu"))
 
 
-def seen(scene):
+LABELS = (*ATTRIBUTES["fruits"], *(f"{name}:{value}" for name in CHOICES for value in ATTRIBUTES[name]))
+
+
+def logits_of(scene):
     """What a perfect classifier says of a scene."""
-    there = torch.tensor([kind in scene.fruits for kind in ATTRIBUTES["fruits"]])
-    return there, {name: torch.tensor(ATTRIBUTES[name].index(getattr(scene, name))) for name in CHOICES}
+    seen = [*scene.fruits, *(f"{name}:{getattr(scene, name)}" for name in CHOICES)]
+    return torch.tensor([1.0 if label in seen else -1.0 for label in LABELS])
 
 
 def test_accuracy_wants_the_new_value_and_not_the_old_one():
     before = Scene(("apple", "plum"), "bowl", "wooden", "gray", 0)
-    fruit = Truth(before, change(before, "fruits", "pear"), "fruits")
-    assert judge(fruit, *seen(fruit.after)) == (1, 1)
-    assert judge(fruit, *seen(before)) == (0, 1)
-    both, values = seen(Scene(("apple", "pear"), "plate", "wooden", "gray", 0))
-    assert judge(fruit, both, values) == (0, pytest.approx(2 / 3))
-    lost, values = seen(Scene(("pear",), "bowl", "wooden", "gray", 0))  # the plum is not asked about
-    assert judge(fruit, lost, values) == (1, 1)
-    wall = Truth(before, change(before, "wall", "dark"), "wall")
-    assert judge(wall, *seen(wall.after)) == (1, 1)
-    assert judge(wall, *seen(before)) == (0, 1)
-    assert judge(wall, *seen(change(wall.after, "fruits", "lemon"))) == (1, pytest.approx(2 / 3))
+    fruit = GroundTruth(before, change(before, "fruits", "pear"), "fruits")
+    assert fruit.judge(logits_of(fruit.after), LABELS) == (1, 1)
+    assert fruit.judge(logits_of(before), LABELS) == (0, 1)
+    both = Scene(("apple", "pear"), "plate", "wooden", "gray", 0)
+    assert fruit.judge(logits_of(both), LABELS) == (0, pytest.approx(2 / 3))
+    lost = Scene(("pear",), "bowl", "wooden", "gray", 0)  # the plum is not asked about
+    assert fruit.judge(logits_of(lost), LABELS) == (1, 1)
+    wall = GroundTruth(before, change(before, "wall", "dark"), "wall")
+    assert wall.judge(logits_of(wall.after), LABELS) == (1, 1)
+    assert wall.judge(logits_of(before), LABELS) == (0, 1)
+    assert wall.judge(logits_of(change(wall.after, "fruits", "lemon")), LABELS) == (1, pytest.approx(2 / 3))
 
 
 def test_accuracy_says_where_it_is_not_defined(weights):
     metric = accuracy(weights)
     asks = [EditRequest("a", lambda: None, "b")]
-    assert metric.missing(Batch(asks, pictures(1), pictures(1), None)) == "the benchmark has no target classes"
+    assert metric.undefined_reason(Batch(asks, pictures(1), pictures(1), None)) == "the benchmark has no target classes"
     asks = [replace(asks[0], label="pear")]
-    assert "knows only Still Life" in metric.missing(Batch(asks, pictures(1), pictures(1), None))
+    assert "domain only Still Life" in metric.undefined_reason(Batch(asks, pictures(1), pictures(1), None))
 
 
 def test_accuracy_among_target_classes_is_flexits(weights):
@@ -218,20 +221,20 @@ def test_accuracy_among_target_classes_is_flexits(weights):
     metric, kinds = accuracy(weights), list(ATTRIBUTES["fruits"])
     logits = metric.classifier(pixels(given.edits))
     expected = [float(kinds[row[:12].argmax()] == ask.label) for row, ask in zip(logits, given.requests, strict=True)]
-    assert metric.facts(given)["accuracy"].tolist() == expected
+    assert metric.per_image(given)["accuracy"].tolist() == expected
     two = replace(given, requests=given.requests[:2], inputs=None, edits=given.edits[:2], truths=given.truths[:2])
     wanted = [ask.label for ask in two.requests]
     among = logits[:2][:, [kinds.index(name) for name in sorted(wanted)]].argmax(1)
-    found = metric.facts(two)["accuracy"]
+    found = metric.per_image(two)["accuracy"]
     assert found.tolist() == [float(sorted(wanted)[k] == want) for k, want in zip(among, wanted, strict=True)]
     strange = replace(two, requests=[replace(ask, label="n0123") for ask in two.requests])
-    assert metric.missing(strange).startswith("the classifier has no class n0123; it has apple")
+    assert metric.undefined_reason(strange).startswith("the classifier has no class n0123; it has apple")
 
 
 def test_the_trained_classifier_sees_perfect_edits_and_not_their_inputs():
     benchmark, metric = StillLifeClasses(per_class=1), accuracy("weights/stilllife_features")
-    assert metric.facts(batch(benchmark, exact(benchmark)))["accuracy"].mean() > 0.9
-    assert metric.facts(batch(benchmark))["accuracy"].sum() == 0
+    assert metric.per_image(batch(benchmark, exact(benchmark)))["accuracy"].mean() > 0.9
+    assert metric.per_image(batch(benchmark))["accuracy"].sum() == 0
 
 
 def test_logits_are_read_as_the_network_judges(weights):
@@ -267,7 +270,7 @@ def test_clip_score_is_open_clips_cosine(clip):
     asks = [EditRequest(text, lambda: None, text) for text in texts]
     images = pictures(2)
     images = pixels(images) / 255
-    found = metric.facts(Batch(asks, images, images, None))["clip_score"]
+    found = metric.per_image(Batch(asks, images, images, None))["clip_score"]
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{clip}")
     tokens = open_clip.get_tokenizer(f"local-dir:{clip}")(texts)
     with torch.no_grad():
@@ -284,15 +287,17 @@ def test_clip_inside_is_the_score_of_what_the_mask_shows(clip):
     texts = ["a bowl of apples", "pears", "a dark wall"]
     asks = [EditRequest(text, lambda: None, text, mask=lambda i=i: masks[i]) for i, text in enumerate(texts)]
     metric = ClipInside(ours)
-    facts = metric.facts(Batch(asks, images, images, None))
+    facts = metric.per_image(Batch(asks, images, images, None))
     cut = images.clone()
     cut[0, :, :10], cut[0, :, 30:], cut[2] = 0, 0, 0
-    expected = ClipScore(ours).facts(Batch(asks, cut, cut, None))["clip_score"]
+    expected = ClipScore(ours).per_image(Batch(asks, cut, cut, None))["clip_score"]
     assert (expected[:2] > 0).any()
     torch.testing.assert_close(facts["clip_inside"], expected)
-    figure = metric.figures({name: each.numpy() for name, each in facts.items()}, Scope(asks))["clip_inside"]
+    figure = metric.aggregate({name: each.numpy() for name, each in facts.items()}, MetricContext(asks))["clip_inside"]
     assert figure.value == pytest.approx(expected[:2].mean().item(), rel=1e-6)
-    assert "no given mask" in metric.missing(Batch([EditRequest("a", lambda: None, "pear"), *asks], None, None, None))
+    assert "no given mask" in metric.undefined_reason(
+        Batch([EditRequest("a", lambda: None, "pear"), *asks], None, None, None)
+    )
 
 
 def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):
@@ -326,10 +331,10 @@ def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):
     seen, said = ours(pixels(images)), torch.stack([ours.reader.prepare(text) for text in texts])
     cosine = 100 * torch.nn.functional.cosine_similarity(seen, ours.reader.features(said))
     torch.testing.assert_close(theirs.score / theirs.n_samples, cosine.mean())
-    found = metric.facts(Batch(asks, images, images, None))["clip_score"]
+    found = metric.per_image(Batch(asks, images, images, None))["clip_score"]
     torch.testing.assert_close(found, cosine.clamp(min=0))
     monkeypatch.setattr(OpenClip, "features", lambda self, prepared: seen * torch.tensor([[1.0], [-1.0], [1.0]]))
-    turned = metric.facts(Batch(asks, images, images, None))["clip_score"]
+    turned = metric.per_image(Batch(asks, images, images, None))["clip_score"]
     assert (turned >= 0).all()
 
 
@@ -340,7 +345,7 @@ def test_directional_clip_is_the_formula_and_an_unchanged_picture_has_no_directi
     asks = [
         EditRequest(str(i), lambda: None, target, "apples") for i, target in enumerate(("pears", "plums", "apples"))
     ]
-    found = ClipDirectional(ours).facts(Batch(asks, before, after, None))
+    found = ClipDirectional(ours).per_image(Batch(asks, before, after, None))
     unit = torch.nn.functional.normalize
     one, two = (unit(ours(pixels(each))) for each in (before, after))
     said = unit(ours.reader.features(torch.stack([ours.reader.prepare(text) for text in ("apples", "pears")])))
@@ -349,7 +354,9 @@ def test_directional_clip_is_the_formula_and_an_unchanged_picture_has_no_directi
     assert found["clip_directional"][1:].tolist() == [0, 0]
     assert found["clip_unchanged"].tolist() == [0, 1, 1]
     none = [replace(ask, source=None) for ask in asks]
-    assert ClipDirectional(ours).missing(Batch(none, before, after, None)) == "the benchmark has no source texts"
+    assert (
+        ClipDirectional(ours).undefined_reason(Batch(none, before, after, None)) == "the benchmark has no source texts"
+    )
 
 
 def test_a_clip_without_weights_is_refused(clip, tmp_path):
@@ -390,7 +397,7 @@ def test_the_architecture_of_vit_b_32_is_read_from_a_folder(tmp_path):
     config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": values}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
-    ours = OpenClip(f"local-dir:{tmp_path}", device="cpu", knows="anything")
+    ours = OpenClip(f"local-dir:{tmp_path}", device="cpu", domain="anything")
     images = pixels(pictures(2, side=300))
     assert isinstance(ours, Extractor)
     assert (ours.side, ours.range) == (224, (-2.0, 2.0))
@@ -415,10 +422,10 @@ def test_several_metrics_share_one_pass(weights, monkeypatch):
     monkeypatch.setattr(network.network, "activations", lambda images: passes.append(1) or given(images))
     first = batch(StillLifeScenes(size=4), pictures(4))
     second = Batch(first.requests, first.inputs, pictures(4, 1), None, first.truths)
-    found = [metric.facts(each) for each in (first, second) for metric in metrics]
+    found = [metric.per_image(each) for each in (first, second) for metric in metrics]
     assert len(passes) <= 6  # the inputs, the exact answers, two batches of edits; and pictures scaled by 1
     assert not torch.equal(found[0]["lpips"], found[3]["lpips"])
-    assert torch.equal(metrics[0].facts(first)["lpips"], found[0]["lpips"])
+    assert torch.equal(metrics[0].per_image(first)["lpips"], found[0]["lpips"])
 
 
 # ---------------------------------------------------------------------------------------------- background, structure
@@ -430,7 +437,7 @@ def test_background_is_over_the_mask_or_as_pie_bench_has_it(weights):
     given = batch(benchmark, edits)
     inside = torch.stack([ask.mask() for ask in given.requests]) > 0.5
     network = load(weights, "cpu")
-    ours, pie = (BackgroundError(network, average).facts(given) for average in ("mask", "pie_compat"))
+    ours, pie = (BackgroundError(network, average).per_image(given) for average in ("mask", "pie_compat"))
     for i in range(4):
         one, other, out = given.inputs[i], edits[i], ~inside[i, 0]
         assert ours["mse_outside"][i] == pytest.approx(1000 * (one - other)[:, out].square().mean().item(), rel=1e-4)
@@ -445,11 +452,11 @@ def test_background_is_over_the_mask_or_as_pie_bench_has_it(weights):
     assert (pie["psnr_outside"] > ours["psnr_outside"]).all()  # black pixels inside count as right
     everything = replace(given.requests[0], mask=lambda: torch.ones(1, 64, 64))
     whole = replace(given, requests=[everything, *given.requests[1:]])
-    facts = {name: each.numpy() for name, each in BackgroundError(network).facts(whole).items()}
-    found = BackgroundError(network).figures(facts, Scope(whole.requests))
+    facts = {name: each.numpy() for name, each in BackgroundError(network).per_image(whole).items()}
+    found = BackgroundError(network).aggregate(facts, MetricContext(whole.requests))
     assert found["has_outside"].value == 0.75  # a mask over everything says nothing of the background
     assert found["psnr_outside"].value == pytest.approx(ours["psnr_outside"][1:].mean().item())
-    same = BackgroundError(network).facts(batch(benchmark))
+    same = BackgroundError(network).per_image(batch(benchmark))
     assert same["ssim_outside"].tolist() == pytest.approx([1] * 4)
     assert same["lpips_outside"].tolist() == [0] * 4
     with pytest.raises(ValueError, match=r"average = 'pie' is none of mask, pie_compat"):
@@ -459,20 +466,20 @@ def test_background_is_over_the_mask_or_as_pie_bench_has_it(weights):
 def test_structure_distance_is_that_of_self_similarities(weights):
     network = StillLifeTokens(weights, "cpu")
     one, other = pictures(2), pictures(2, 1)
-    found = StructureDistance(network).facts(pair(one, other))["dino_structure"]
+    found = StructureDistance(network).per_image(pair(one, other))["dino_structure"]
     expected = []
     for a, b in zip(one, other, strict=True):
         first, second = (torch.nn.functional.normalize(network.tokens(x[None])[0]) for x in (a, b))
         expected.append(1000 * torch.nn.functional.mse_loss(second @ second.T, first @ first.T).item())
     assert found.tolist() == pytest.approx(expected, rel=1e-4)
-    assert StructureDistance(network).facts(pair(one, one))["dino_structure"].tolist() == [0, 0]
+    assert StructureDistance(network).per_image(pair(one, one))["dino_structure"].tolist() == [0, 0]
     seen = []
-    fake = SimpleNamespace(hash="x", knows="anything", tokens=lambda x: seen.append(x.max()) or x.flatten(2))
-    StructureDistance(fake, "pie_compat").facts(pair(one, other))
+    fake = SimpleNamespace(hash="x", domain="anything", tokens=lambda x: seen.append(x.max()) or x.flatten(2))
+    StructureDistance(fake, "pie_compat").per_image(pair(one, other))
     assert seen[0] > 200  # the published code's range, kept for comparison
 
 
 def test_a_distance_to_a_set_needs_a_set(weights):
     metric = SetDistance(Fid(), StillLifeExtractor(weights, device="cpu"))
     asks = [EditRequest("a", lambda: None, "b")]
-    assert metric.missing(Batch(asks, pictures(1), pictures(1), None)) == "no reference pictures"
+    assert metric.undefined_reason(Batch(asks, pictures(1), pictures(1), None)) == "no reference pictures"

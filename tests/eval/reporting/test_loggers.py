@@ -160,7 +160,7 @@ class FakeRun:
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """A module that notes what it is told."""
+    """A module that metadata what it is told."""
     fake = ModuleType("wandb")
     fake.runs, fake.key, fake.run, fake.url, fake.ended = [], True, None, "http://127.0.0.1:1", 0
     fake.Settings = fake.Image = lambda *args, **settings: SimpleNamespace(args=args, **settings)

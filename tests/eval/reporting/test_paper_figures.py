@@ -9,7 +9,7 @@ from helpers import CONF, call, composed, names, said
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from diffedit.stages.pipeline import staged
+from diffedit.stages.pipeline import build_pipeline
 from eval.reporting.curves import curves
 from eval.reporting.tables import methods, points, published
 from scripts.plot import plotted
@@ -62,7 +62,7 @@ def test_the_command_line_wins_over_an_overlay(experiment):
         assert name.endswith(f"experiment={experiment},steps=4")
         assert (cfg.steps, cfg.backbone.path) == (4, "weights/stilllife")
         assert len(instantiate(cfg.benchmark, _convert_="all")) == 12
-        staged(cfg)
+        build_pipeline(cfg)
 
 
 def test_the_command_line_wins_over_a_table_and_a_figure():
@@ -115,7 +115,7 @@ def test_a_name_keeps_what_is_swept_beside_what_a_device_wants(experiment):
 
 
 def test_a_long_name_keeps_the_experiment():
-    name = slug("benchmark.limit=100,editor.mask.extremes.q=0.97,editor.mask.smooth=1.5,experiment=coco_tradeoff," * 3)
+    name = slug("benchmark.limit=100,editor.mask.extremes.q=0.97,editor.mask.blur=1.5,experiment=coco_tradeoff," * 3)
     assert name.startswith("experiment=coco_tradeoff,")
     assert len(name) < 201
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 class Fake:
     """Two numbers of each picture, each picture for itself; counts what it was asked."""
 
-    name, resize, range, knows = "fake", "none", (0.0, 255.0), "anything"
+    name, resize, range, domain = "fake", "none", (0.0, 255.0), "anything"
 
     def __init__(self, hash="one"):
         self.hash, self.batches = hash, []
@@ -43,7 +43,7 @@ class Fake:
 
 
 class Pictures:
-    """Random pictures by number, as items; notes which were loaded."""
+    """Random pictures by number, as items; metadata which were loaded."""
 
     def __init__(self):
         self.loaded = []

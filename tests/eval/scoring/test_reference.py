@@ -40,7 +40,7 @@ STILLLIFE = StillLifeExtractor(device="cpu")  # the weights that come along
 class Fake:
     """Four numbers of each picture, each picture for itself; counts them."""
 
-    name, hash, resize, range, knows = "fake", "fake", "none", (0.0, 255.0), "anything"
+    name, hash, resize, range, domain = "fake", "fake", "none", (0.0, 255.0), "anything"
 
     def __init__(self):
         self.seen = 0
@@ -74,7 +74,7 @@ def classes(tmp_path):
     for i in range(3):
         random_picture(tmp_path / f"real/dog/{i}.PNG", 10 + i)
     random_picture(tmp_path / "real/dog/more/0.bmp", 13)
-    (tmp_path / "real/dog/notes.txt").write_text("no picture")
+    (tmp_path / "real/dog/metadata.txt").write_text("no picture")
     return tmp_path / "real"
 
 
@@ -178,7 +178,7 @@ def test_a_flat_folder_has_no_classes(classes):
 @pytest.mark.parametrize("name", ["empty", "absent"])
 def test_a_folder_without_pictures_is_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty/notes.txt").write_text("no picture")
+    (tmp_path / "empty/metadata.txt").write_text("no picture")
     with pytest.raises(FileNotFoundError, match=f"folder = {tmp_path / name}: no pictures there"):
         next(folder_pictures(tmp_path / name, load))
 
@@ -272,7 +272,7 @@ def test_a_reference_that_is_not_there_is_named(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/there/fake\.safetensors: no statistics by fake; scripts"):
         replace(absent, folder=tmp_path / "there")(Fake(), 20)
-    assert "reference= names statistics" in References(object(), "none", 8, ("",), tmp_path).missing()
+    assert "reference= names statistics" in References(object(), "none", 8, ("",), tmp_path).undefined_reason()
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
@@ -337,7 +337,7 @@ SCENES = "eval.stilllife.benchmarks.StillLifeScenes"
 CLASSES = "eval.stilllife.benchmarks.StillLifeClasses"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def networks(tmp_path_factory):
     """Two extractors with random weights, and a tiny backbone."""
     folder = tmp_path_factory.mktemp("networks")
@@ -351,16 +351,16 @@ def made(root, benchmark, settings, backbone):
     """A run that copies its inputs."""
     run = RunDirectory(root, {"ratios": [1.0], "benchmark": settings, "seed": 0}, benchmark.version)
     asks = {ask.id: ask for ask in run.pending(benchmark.requests(64))}
-    levels = backbone.levels(2)
-    walks = [(ask.id, Copy()(ask, [1.0], levels, RequestNoise(0, ask.id))) for ask in asks.values()]
-    for outcome in Engine(backbone, BatchSizes(), progress=False).run(walks):
+    schedule = backbone.schedule(2)
+    programs = [(ask.id, Copy()(ask, [1.0], schedule, RequestNoise(0, ask.id))) for ask in asks.values()]
+    for outcome in Engine(backbone, BatchSizes(), progress=False).run(programs):
         assert outcome.error is None, outcome.error
         run.save(asks[outcome.id], outcome)
     run.close()
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def runs(networks, tmp_path_factory):
     """A run of eight scenes, one of six, and one of twelve classes."""
     folder = tmp_path_factory.mktemp("runs")

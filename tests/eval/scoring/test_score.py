@@ -26,10 +26,10 @@ from eval.metrics.functional.frechet import Fid
 from eval.metrics.ground_truth import CounterfactualError, MaskIou
 from eval.metrics.lpips import Lpips
 from eval.metrics.set_distance import SetDistance
-from eval.reporting.collect import NotComparableError, collect, comparable, figures, write_run
+from eval.reporting.collect import NotComparableError, collect, comparable, read_scores_of, write_run
 from eval.reporting.curves import curves, save
 from eval.reporting.tables import terminal, wide
-from eval.scoring.finished_run import Gallery, IncompleteRunError
+from eval.scoring.finished_run import FinishedRun, IncompleteRunError
 from eval.scoring.finished_run import load as load_picture
 from eval.scoring.score import Settings, find, name_of, per_image, score, source_of
 from eval.stilllife.benchmarks import StillLifeScenes
@@ -42,7 +42,7 @@ BENCHMARK = {"_target_": "eval.stilllife.benchmarks.StillLifeScenes", "size": 8}
 EDITORS = {"diffedit": DiffEdit(), "copy": Copy(), "round_trip": RoundTrip(), "oracle": Oracle()}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def made(tmp_path_factory):
     """(runs of four editors by name, metrics) with random weights."""
     folder = tmp_path_factory.mktemp("scored")
@@ -52,9 +52,9 @@ def made(tmp_path_factory):
         config = {"ratios": [0.5, 1.0], "benchmark": BENCHMARK, "seed": 0}
         run = RunDirectory(folder / "runs/stilllife_scenes/tiny" / name / "default", config, StillLifeScenes.version)
         asks = {ask.id: ask for ask in run.pending(StillLifeScenes(size=8).requests(64))}
-        levels = backbone.levels(4)
-        walks = [(ask.id, editor(ask, [0.5, 1.0], levels, RequestNoise(0, ask.id))) for ask in asks.values()]
-        for outcome in Engine(backbone, BatchSizes(), progress=False).run(walks):
+        schedule = backbone.schedule(4)
+        programs = [(ask.id, editor(ask, [0.5, 1.0], schedule, RequestNoise(0, ask.id))) for ask in asks.values()]
+        for outcome in Engine(backbone, BatchSizes(), progress=False).run(programs):
             assert outcome.error is None, outcome.error
             run.save(asks[outcome.id], outcome)
         run.close()
@@ -118,7 +118,7 @@ def test_the_unedited_inputs_stand_in_every_table(runs):
 def test_figures_are_those_of_the_pictures_on_disk(runs):
     """LPIPS by hand, from the files."""
     metrics, (root,) = runs[1], [root for root in runs[0] if root.parts[-2] == "diffedit"]
-    gallery = Gallery(root)
+    gallery = FinishedRun(root)
     distance = metrics["lpips"].distance
     values = []
     for batches in gallery.batches(3):
@@ -137,7 +137,7 @@ def test_figures_are_those_of_the_pictures_on_disk(runs):
 class Blur:
     """A network without weights, of pictures of any side."""
 
-    hash, heads, smallest, knows = "blur", None, 8, "anything"
+    hash, heads, smallest, domain = "blur", None, 8, "anything"
 
     def layers(self, images):
         return [images, F.avg_pool2d(images, 4)]
@@ -150,9 +150,11 @@ def test_pictures_may_be_measured_at_another_side(runs):
     some = {"lpips": Lpips(Blur()), "mask_iou": metrics["mask_iou"], "counterfactual": CounterfactualError(Blur())}
     for each in roots:
         score(each, some, settings(cache))
-    before = own_figures(root)
+    before = own_read_scores_of(root)
     assert score(root, some, settings(cache, side=64)) == []  # their own
-    assert set(figures(root, list(some)).made_by.str.rpartition("-")[2]) == {"side64"}  # so that 64 never meets 512
+    assert set(read_scores_of(root, list(some)).made_by.str.rpartition("-")[2]) == {
+        "side64"
+    }  # so that 64 never meets 512
     assert score(root, some, settings(cache, side=32)) == list(some)
     assert score(root, some, settings(cache, side=32)) == []
     by_hand = []
@@ -163,19 +165,19 @@ def test_pictures_may_be_measured_at_another_side(runs):
             for x in (request.image(), edit)
         ]
         by_hand.append(some["lpips"].distance(*both).item())
-    assert own_figures(root)[1.0, "lpips"] == pytest.approx(np.mean(by_hand), rel=1e-5)
-    assert own_figures(root)[1.0, "lpips"] != pytest.approx(before[1.0, "lpips"], rel=1e-3)
-    assert own_figures(root)[1.0, "mask_iou"] == pytest.approx(before[1.0, "mask_iou"], abs=0.1)
+    assert own_read_scores_of(root)[1.0, "lpips"] == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert own_read_scores_of(root)[1.0, "lpips"] != pytest.approx(before[1.0, "lpips"], rel=1e-3)
+    assert own_read_scores_of(root)[1.0, "mask_iou"] == pytest.approx(before[1.0, "mask_iou"], abs=0.1)
     with pytest.raises(NotComparableError, match="lpips was measured in different ways"):
         comparable(collect(roots, ["lpips"]))
     assert score(root, some, settings(cache)) == list(some)
-    assert own_figures(root) == before
+    assert own_read_scores_of(root) == before
     with pytest.raises(ValueError, match="side = 0: pixels are wanted"):
         settings(cache, side=0)
 
 
 def test_a_setting_that_came_later_and_is_not_used_makes_no_other_set(runs):
-    gallery = Gallery(runs[0][0])
+    gallery = FinishedRun(runs[0][0])
     name = name_of(gallery)
     gallery.config["benchmark"]["range"] = None
     assert name_of(gallery) == name
@@ -185,10 +187,10 @@ def test_a_setting_that_came_later_and_is_not_used_makes_no_other_set(runs):
 
 def test_features_are_of_the_side_that_is_measured(runs):
     root = next(root for root in runs[0] if root.parts[-2] == "diffedit")
-    native, small = (Gallery(root, side=side).items("edits", 1.0)[0] for side in (None, 32))
+    native, small = (FinishedRun(root, side=side).items("edits", 1.0)[0] for side in (None, 32))
     assert (native.load().shape, small.load().shape) == ((3, 64, 64), (3, 32, 32))
     assert small.key == f"{native.key}-32"
-    native, small = (Gallery(root, side=side).items("inputs", None)[0] for side in (None, 32))
+    native, small = (FinishedRun(root, side=side).items("inputs", None)[0] for side in (None, 32))
     assert (native.load().shape, small.load().shape) == ((3, 64, 64), (3, 32, 32))
     assert small.key != native.key
 
@@ -207,22 +209,22 @@ def test_nothing_is_scored_twice_and_a_changed_edit_is_scored_again(runs):
     edit = root / said["edits"][0]["file"]
     Image.new("RGB", (64, 64), "red").save(edit)
     with pytest.raises(OSError, match=f"{edit.name}: truncated or changed after the run wrote it"):
-        Gallery(root).load_edit(said["edits"][0])
+        FinishedRun(root).load_edit(said["edits"][0])
     said["edits"][0]["sha256"] = hashlib.sha256(edit.read_bytes()).hexdigest()
     record.write_text(json.dumps(said))
     assert score(root, metrics, settings(cache, 50)) == list(metrics)
 
 
-def own_figures(root):
+def own_read_scores_of(root):
     """The values of a run by (ratio, metric)."""
-    own = figures(root)
+    own = read_scores_of(root)
     return own[own.run != ""].set_index(["ratio", "metric"]).value.to_dict()
 
 
 def test_other_resamples_and_a_new_metric_touch_no_picture(runs, monkeypatch):
     roots, metrics, cache = runs
     root = next(each for each in roots if each.parts[-2] == "diffedit")
-    before = own_figures(root)
+    before = own_read_scores_of(root)
 
     def refuse(*args):
         raise AssertionError("a picture was opened")
@@ -230,7 +232,7 @@ def test_other_resamples_and_a_new_metric_touch_no_picture(runs, monkeypatch):
     monkeypatch.setattr("eval.scoring.finished_run.load", refuse)
     monkeypatch.setattr("eval.stilllife.network.StillLifeFeatures.forward", refuse)
     assert score(root, metrics, settings(cache, 77)) == list(metrics)
-    assert before == pytest.approx(own_figures(root))
+    assert before == pytest.approx(own_read_scores_of(root))
     fid2 = {"fid2": SetDistance(Fid(), metrics["fid"].extractor, 12)}
     monkeypatch.undo()
     monkeypatch.setattr("eval.scoring.finished_run.load", refuse)
@@ -270,7 +272,7 @@ def test_another_mask_of_the_method_is_another_score(runs):
 
 def test_runs_of_other_requests_have_another_set(made, tmp_path):
     """Also where the benchmark's config is the same: a table may have been edited in between."""
-    gallery = Gallery(find(str(made[0] / "*/*/copy/*"))[0])
+    gallery = FinishedRun(find(str(made[0] / "*/*/copy/*"))[0])
     before = name_of(gallery), source_of(gallery)
     gallery.requests[0] = replace(gallery.requests[0], origin="another picture")
     assert name_of(gallery) != before[0]
@@ -356,9 +358,9 @@ def test_a_run_of_another_version_and_no_run_are_refused(runs, tmp_path):
     config = (root / "config.yaml").read_text()
     (root / "config.yaml").write_text(config.replace("benchmark_version: '1'", "benchmark_version: '0'"))
     with pytest.raises(ValueError, match="version 0 of its benchmark, which now has 1"):
-        Gallery(root)
+        FinishedRun(root)
     with pytest.raises(FileNotFoundError, match=r"no config\.yaml"):
-        Gallery(tmp_path)
+        FinishedRun(tmp_path)
     with pytest.raises(FileNotFoundError, match="no run directory there"):
         find(str(tmp_path / "nothing/*"))
 
@@ -463,10 +465,10 @@ def test_any_benchmark_is_scored_by_what_it_allows(made, tmp_path, tiny, count):
     _, metrics, cache = made
     root = tmp_path / "folder/tiny/diffedit/default"
     config = {"ratios": [0.5], "benchmark": {"_target_": "test_score.Folder", "count": count}, "seed": 0}
-    run, levels = RunDirectory(root, config, "1"), tiny.levels(2)
+    run, schedule = RunDirectory(root, config, "1"), tiny.schedule(2)
     asks = list(run.pending(Folder(count).requests(tiny.resolution)))
     for outcome in Engine(tiny, BatchSizes(), progress=False).run(
-        (ask.id, DiffEdit()(ask, [0.5], levels, RequestNoise(0, ask.id))) for ask in asks
+        (ask.id, DiffEdit()(ask, [0.5], schedule, RequestNoise(0, ask.id))) for ask in asks
     ):
         assert outcome.error is None
         run.save(next(ask for ask in asks if ask.id == outcome.id), outcome)
@@ -483,6 +485,6 @@ def test_any_benchmark_is_scored_by_what_it_allows(made, tmp_path, tiny, count):
 
 
 def test_the_oracle_needs_a_counterfactual(analytic):
-    walk = Oracle()(EditRequest("a", lambda: None, "pear"), [0.5], analytic.levels(4), RequestNoise(0, "a"))
+    program = Oracle()(EditRequest("a", lambda: None, "pear"), [0.5], analytic.schedule(4), RequestNoise(0, "a"))
     with pytest.raises(ValueError, match="request a: the benchmark knows no counterfactual"):
-        next(walk)
+        next(program)

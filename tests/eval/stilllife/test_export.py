@@ -51,7 +51,7 @@ def written(folder, export):
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def imagenet(tmp_path_factory):
     """A query for each class in each split: in folders, with ten training pictures of each class; and flat."""
     folder = tmp_path_factory.mktemp("imagenet")
@@ -59,7 +59,7 @@ def imagenet(tmp_path_factory):
     return {name: written(folder / name, export) for name, export in exports.items()}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def coco(tmp_path_factory):
     """Eight edits of each attribute."""
     return written(tmp_path_factory.mktemp("coco"), CocoFiles(StillLifeScenes(32)))
@@ -149,7 +149,7 @@ def test_the_order_of_numbers_and_candidates_does_not_tell_the_true_picture(coco
 
 
 def test_the_reference_of_the_entries_is_the_exact_answers(coco):
-    direct = [request.counterfactual() for request in StillLifeScenes(32).requests(64)]
+    direct = [request.true_edit() for request in StillLifeScenes(32).requests(64)]
     found = [picture for _, picture in loaded(bison(coco)).reference(99, 64)]
     assert all(torch.equal(one, other) for one, other in zip(found, direct, strict=True))
 
@@ -165,7 +165,7 @@ def test_a_limit_takes_the_same_ids_in_the_same_order(imagenet, coco):
 # --------------------------------------------------------------------------------------------------------------- runs
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def backbone():
     """In one thread: two that have to share a core spend nearly all their time waiting for each other."""
     threads = torch.get_num_threads()
@@ -176,14 +176,14 @@ def backbone():
 
 def edited(root, backbone, overrides, editor="diffedit", steps=8):
     """A run by the trained weights: its directory, as score.py reads it."""
-    cheap = ["editor.mask.noises=2"] if editor == "diffedit" else []
+    cheap = ["editor.mask.num_noises=2"] if editor == "diffedit" else []
     cfg = composed(f"editor={editor}", *cheap, *overrides)
     config = {"ratios": RATIOS, "benchmark": OmegaConf.to_container(cfg.benchmark, resolve=True), "seed": 0}
     made, method = (instantiate(cfg[key], _convert_="all") for key in ("benchmark", "editor"))
-    run, levels = RunDirectory(root, config, made.version), backbone.levels(steps)
+    run, schedule = RunDirectory(root, config, made.version), backbone.schedule(steps)
     asks = {ask.id: ask for ask in run.pending(made.requests(64))}
-    walks = [(ask.id, method(ask, RATIOS, levels, RequestNoise(0, ask.id))) for ask in asks.values()]
-    for outcome in Engine(backbone, BatchSizes(4, 2, 4, 4), progress=False).run(walks):
+    programs = [(ask.id, method(ask, RATIOS, schedule, RequestNoise(0, ask.id))) for ask in asks.values()]
+    for outcome in Engine(backbone, BatchSizes(4, 2, 4, 4), progress=False).run(programs):
         assert outcome.error is None, outcome.error
         run.save(asks[outcome.id], outcome)
     run.close()
@@ -196,7 +196,7 @@ def hashes(root):
     return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(context="module")
 def runs(tmp_path_factory, backbone, imagenet):
     """DiffEdit on the twelve test queries: without files, from folders, and on a part of them, flat."""
     folder = tmp_path_factory.mktemp("runs")
@@ -251,8 +251,8 @@ def test_figures_are_the_same(runs, imagenet, tmp_path):
     index = str(imagenet["folders"] / "imagenet_class_index.json")
     metrics = {
         "lpips": Lpips(load(WEIGHTS, "cpu", "anything")),
-        "clip_score": ClipScore(OpenClip(device="cpu", knows="anything")),
-        "csfid": SetDistance(Csfid(), StillLifeExtractor(WEIGHTS, device="cpu", knows="anything")),
+        "clip_score": ClipScore(OpenClip(device="cpu", domain="anything")),
+        "csfid": SetDistance(Csfid(), StillLifeExtractor(WEIGHTS, device="cpu", domain="anything")),
     }
     classes = {"direct": None, "folders": index}
     tables, figures, verdicts = {}, {}, {}
@@ -286,7 +286,7 @@ def test_the_commands_from_end_to_end(tmp_path):
     assert done.returncode == 0, said(done)
     assert f"{tmp_path}/files/imagenet: 40 files" in done.stdout
     files = bison(tmp_path / "files/coco", "benchmark.mask_from=changed_words")
-    settings = ["steps=8", f"ratios={RATIOS}", f"runs={tmp_path}/runs", "editor.mask.noises=2", "name=x"]
+    settings = ["steps=8", f"ratios={RATIOS}", f"runs={tmp_path}/runs", "editor.mask.num_noises=2", "name=x"]
     settings += ["engine.batch.predict=4"]
     for benchmark in (["benchmark.size=3"], files):
         done = call("run.py", *settings, *benchmark)

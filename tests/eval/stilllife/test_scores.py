@@ -27,8 +27,8 @@ PER_CLASS = 4
 WEIGHTS = "weights/stilllife_features"
 
 
-@pytest.fixture(scope="module")
-def figures(tmp_path_factory):
+@pytest.fixture(context="module")
+def aggregate(tmp_path_factory):
     """Figures by (editor, ratio, metric), with their intervals."""
     folder = tmp_path_factory.mktemp("known")
     backbone = StableDiffusion("weights/stilllife", device="cpu")
@@ -37,9 +37,9 @@ def figures(tmp_path_factory):
         config = {"ratios": RATIOS, "benchmark": {"_target_": target, "per_class": PER_CLASS}, "seed": 0}
         run = RunDirectory(folder / "classes/stilllife" / name / "default", config, StillLifeClasses.version)
         asks = {ask.id: ask for ask in run.pending(StillLifeClasses(per_class=PER_CLASS).requests(64))}
-        levels = backbone.levels(10)
-        walks = [(ask.id, editor(ask, RATIOS, levels, RequestNoise(0, ask.id))) for ask in asks.values()]
-        for outcome in Engine(backbone, BatchSizes(64, 16, 16, 8), progress=False).run(walks):
+        schedule = backbone.schedule(10)
+        programs = [(ask.id, editor(ask, RATIOS, schedule, RequestNoise(0, ask.id))) for ask in asks.values()]
+        for outcome in Engine(backbone, BatchSizes(64, 16, 16, 8), progress=False).run(programs):
             assert outcome.error is None, outcome.error
             run.save(asks[outcome.id], outcome)
         run.close()
@@ -82,7 +82,7 @@ def test_the_oracle_is_at_the_floor_and_the_copy_far_from_it_by_class(figures):
 
 def test_every_metric_ranks_the_oracle_best_and_the_copy_as_designed(figures):
     for metric in ("accuracy", "clip_score", "csfid", "cf_lpips", "cf_psnr"):
-        sign = -1 if figures["oracle", 0.3, metric].better == "lower" else 1
+        sign = -1 if figures["oracle", 0.3, metric].higher_is_better == "lower" else 1
         best = sign * figures["oracle", 0.3, metric].value
         others = [sign * figures["diffedit", ratio, metric].value for ratio in RATIOS]
         assert best >= max(others), metric

@@ -117,7 +117,7 @@ def test_the_pixel_model_trains_and_loads_as_a_backbone_and_in_diffusers(tmp_pat
     assert backbone.resolution == 64
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "export")
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
-    level, x = backbone.levels(10)[5], torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    level, x = backbone.schedule(10)[5], torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         said, velocity = backbone.predict(x, [level], [None]), pipeline.unet(x, int(level.label)).sample
     assert torch.allclose(level.alpha * said.eps - level.sigma * said.x0, velocity, atol=1e-4)

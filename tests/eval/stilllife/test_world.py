@@ -89,8 +89,8 @@ def difference(one, other):
 
 
 def test_an_edit_changes_its_own_place_only():
-    """A counterfactual differs where the changed thing is, before or after, or its shadow. Half-transparent edges of
-    fruit let a few levels (at most 8 of 255) of what is behind them through."""
+    """A true_edit differs where the changed thing is, before or after, or its shadow. Half-transparent edges of
+    fruit let a few schedule (at most 8 of 255) of what is behind them through."""
     for seed in range(60):
         scene = sample(seed)
         before = render(scene)
