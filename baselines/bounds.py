@@ -38,7 +38,7 @@ class Copy(Bound):
     ) -> Program[EditResult]:
         """Without a query."""
         yield from NO_QUERIES
-        return everywhere(request.image(), ratios, schedule)
+        return same_at_every_ratio(request.image(), ratios, schedule)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RoundTrip(Bound):
         """Encode and decode."""
         latent = yield Encode(request.image())
         image = yield Decode(latent)
-        return everywhere(image[0], ratios, schedule)
+        return same_at_every_ratio(image[0], ratios, schedule)
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Oracle(Bound):
         yield from NO_QUERIES
         if request.true_edit is None:
             raise ValueError(f"request {request.id}: the benchmark knows no true edit, so there is no oracle")
-        return everywhere(request.true_edit(), ratios, schedule)
+        return same_at_every_ratio(request.true_edit(), ratios, schedule)
 
 
-def everywhere(image: Tensor, ratios: Sequence[float], schedule: Schedule) -> EditResult:
+def same_at_every_ratio(image: Tensor, ratios: Sequence[float], schedule: Schedule) -> EditResult:
     """The same picture (3, H, W) at every ratio."""
     return EditResult(
         [Edit(Variant(ratio), level, image) for ratio, level in zip(ratios, schedule.start_levels(ratios), strict=True)]

@@ -31,12 +31,12 @@ def read_scheduler(path: str, find: dict[str, Any]) -> DDIMScheduler:
     return DDIMScheduler.from_config({key: value for key, value in config.items() if key in known})
 
 
-def read_tokenizer(path: str, text_config: Any, find: dict[str, Any]) -> CLIPTokenizer:
+def read_tokenizer(path: str, text_config: Any, find: dict[str, Any], part: str = "tokenizer") -> CLIPTokenizer:
     """The tokenizer; a missing file would give an empty vocabulary without a word, so its size is checked."""
-    tokenizer = CLIPTokenizer.from_pretrained(path, subfolder="tokenizer", **find)
+    tokenizer = CLIPTokenizer.from_pretrained(path, subfolder=part, **find)
     if len(tokenizer) != text_config.vocab_size:
         raise OSError(
-            f"{path}/tokenizer has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}: "
+            f"{path}/{part} has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}: "
             "vocab.json, merges.txt or tokenizer.json missing?"
         )
     tokenizer.model_max_length = min(tokenizer.model_max_length, text_config.max_position_embeddings)

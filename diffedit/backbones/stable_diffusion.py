@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffedit.backbones.base import BaseBackbone, read_output
 from diffedit.backbones.loading import find_folder, floating, load_network, pick_device, read_scheduler, read_tokenizer
@@ -61,28 +61,40 @@ class StableDiffusion(BaseBackbone):
         self.device = torch.device(pick_device() if device == "auto" else device)
         self.dtype, self.vae_dtype = floating(dtype), floating(vae_dtype)
         self.long_prompts = long_prompts
-        find = {"revision": revision}
-        weights = find | {"variant": variant, "use_safetensors": True}
-        self.scheduler = read_scheduler(path, find)
-        self.unet = load_network(UNet2DConditionModel, path, "unet", self.dtype, weights).to(self.device)
-        self.vae = load_network(AutoencoderKL, path, "vae", self.vae_dtype, weights).to(self.device)
-        self.text_encoder = load_network(CLIPTextModel, path, "text_encoder", self.dtype, weights).to(self.device)
-        self.tokenizer = read_tokenizer(path, self.text_encoder.config, find)
+        self.hub = {"revision": revision}
+        self.weights = self.hub | {"variant": variant, "use_safetensors": True}
+        self.scheduler = read_scheduler(path, self.hub)
+        self.unet = self.load(UNet2DConditionModel, path, "unet", self.dtype)
+        self.vae = self.load(AutoencoderKL, path, "vae", self.vae_dtype)
+        self.load_text_encoders(path)
+        self.resolution = self.check_sizes(path, resolution)
 
+        self.memory_format = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[
+            memory_format
+        ]
+        self.unet = self.unet.to(memory_format=self.memory_format)
+        self.denoiser = torch.compile(self.unet, mode=compile) if compile else self.unet
+
+    def load(self, kind: Any, path: str, part: str, dtype: torch.dtype) -> Any:
+        """One network of the folder, on the device."""
+        return load_network(kind, path, part, dtype, self.weights).to(self.device)
+
+    def load_text_encoders(self, path: str) -> None:
+        """What `embed` needs; a family with other text encoders overrides both."""
+        self.text_encoder = self.load(CLIPTextModel, path, "text_encoder", self.dtype)
+        self.tokenizer = read_tokenizer(path, self.text_encoder.config, self.hub)
+
+    def check_sizes(self, path: str, resolution: int | None) -> int:
+        """The side of the images; a ValueError where the networks do not take it, or do not fit each other."""
         channels, taken = self.vae.config.latent_channels, self.unet.config.in_channels
         if taken != channels:
             raise ValueError(f"{path}: the UNet takes {taken} channels, latents have {channels} (an inpainting model?)")
-        self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.resolution = resolution or self.unet.config.sample_size * self.factor
-        grain = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        if self.resolution % grain:
-            raise ValueError(f"backbone.resolution = {self.resolution} is not a multiple of {grain}, as {path} needs")
-
-        self.memory_format = getattr(
-            torch, f"{memory_format}_format" if memory_format == "contiguous" else memory_format
-        )
-        self.unet = self.unet.to(memory_format=self.memory_format)
-        self.denoiser = torch.compile(self.unet, mode=compile) if compile else self.unet
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        resolution = resolution or self.unet.config.sample_size * factor
+        grain = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if resolution % grain:
+            raise ValueError(f"backbone.resolution = {resolution} is not a multiple of {grain}, as {path} needs")
+        return resolution
 
     @cached_property
     def fingerprint(self) -> str:
@@ -127,42 +139,47 @@ class StableDiffusion(BaseBackbone):
             z = F.conv2d(z, *(each.float() for each in self.vae.post_quant_conv.parameters()))
         return functional_call(self.decoder, {name: each.float() for name, each in own}, (z,)) * 0.5 + 0.5
 
-    def embed(self, texts: Sequence[str]) -> list[Float[Tensor, "tokens width"]]:
-        """Last hidden states of the text encoder, one a text, padded to its limit.
+    def embed(self, texts: Sequence[str]) -> list[Any]:
+        """Last hidden states of the text encoder, one a text, (tokens, width), padded to its limit.
 
         Raises:
             ValueError: a text of more tokens than the encoder takes, unless `long_prompts` is "truncate".
         """
         for text in texts:
             self.check_length(text)
-        limit = self.tokenizer.model_max_length
-        tokens = self.tokenizer(list(texts), padding="max_length", max_length=limit, truncation=True)
+        return list(self.encode_texts(self.tokenizer, self.text_encoder, texts)[0])
+
+    def encode_texts(self, tokenizer: CLIPTokenizer, encoder: nn.Module, texts: Sequence[str], **options: Any) -> Any:
+        """What a text encoder of transformers gives for some texts; `options` are its own."""
+        tokens = tokenizer(list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True)
         ids = torch.tensor(tokens.input_ids, device=self.device)
-        attend = None
-        if getattr(self.text_encoder.config, "use_attention_mask", False):
-            attend = torch.tensor(tokens.attention_mask, device=self.device)
-        return list(self.text_encoder(ids, attention_mask=attend)[0])
+        attended = None
+        if encoder.config.to_dict().get("use_attention_mask"):  # Stable Diffusion's own encoders do not say
+            attended = torch.tensor(tokens.attention_mask, device=self.device)
+        return encoder(ids, attention_mask=attended, **options)
 
     def check_length(self, text: str) -> None:
-        """Refuse a text that is too long, or say that its end will be cut."""
+        """Refuse a text that is too long, or warn that its end will be cut."""
         limit, count = self.tokenizer.model_max_length, len(self.tokenizer(text, verbose=False).input_ids)
         if count <= limit:
             return
-        said = f"the prompt has {count} tokens, start and end included, and the text encoder takes {limit}: {text!r}"
+        fault = f"the prompt has {count} tokens, start and end included, and the text encoder takes {limit}: {text!r}"
         if self.long_prompts == "error":
-            raise ValueError(f"{said} (shorten it, or set backbone.long_prompts=truncate)")
-        log.warning("%s; the last %d are cut", said, count - limit)
+            raise ValueError(f"{fault} (shorten it, or set backbone.long_prompts=truncate)")
+        log.warning("%s; the last %d are cut", fault, count - limit)
 
-    def predict(
-        self, x: Float[Tensor, "b c h w"], levels: Sequence[Level], conds: Sequence[Float[Tensor, "tokens width"]]
-    ) -> Prediction:
+    def predict(self, x: Float[Tensor, "b c h w"], levels: Sequence[Level], conds: Sequence[Any]) -> Prediction:
         """One pass of the UNet; its output read as the scheduler's prediction type says."""
         timesteps = torch.tensor([level.timestep for level in levels], device=self.device)
         inputs = x.to(self.dtype, memory_format=self.memory_format)
-        raw = self.denoiser(inputs, timesteps, encoder_hidden_states=torch.stack(list(conds))).sample
+        raw = self.denoiser(inputs, timesteps, **self.condition(conds)).sample
         out = raw.to(torch.float32, copy=True)  # CUDA graphs write the next answer over this one
         alpha, sigma = (self.column([level[k] for level in levels]) for k in (0, 1))
         return read_output(self.scheduler.config.prediction_type, x, out, alpha, sigma)
+
+    def condition(self, conds: Sequence[Any]) -> dict[str, Any]:
+        """What the UNet takes beside latents and timesteps, of conditions that `embed` gave."""
+        return {"encoder_hidden_states": torch.stack(list(conds))}
 
     def column(self, values: list[float]) -> Float[Tensor, "b 1 1 1"]:
         """One number a row, ready to multiply latents."""

@@ -1,10 +1,50 @@
-"""Checks of settings."""
+"""Checks of settings: types and ranges by pydantic, names of before, values that are not finite."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial, wraps
+from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 import torch
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def settings(cls: type[T] | None = None, /, *, kw_only: bool = False) -> Any:
+    """A frozen dataclass whose fields are checked against their annotations when it is made.
+
+    Ranges are written as `Annotated[float, Gt(0), Le(1)]`, choices as `Literal[...]`; what depends on several fields is
+    checked in `__post_init__`. A list may be given for a tuple, as yaml has no tuples.
+
+    Raises:
+        ValueError: at construction; the message names class, field, value, and what is allowed.
+    """
+    if cls is None:
+        return partial(settings, kw_only=kw_only)
+    checked = dataclass(frozen=True, kw_only=kw_only, config=ConfigDict(arbitrary_types_allowed=True))(cls)
+    construct = checked.__init__
+
+    @wraps(construct)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            construct(self, *args, **kwargs)
+        except ValidationError as error:
+            raise ValueError("; ".join(describe_fault(cls.__name__, fault) for fault in error.errors())) from error
+
+    checked.__init__ = __init__
+    return checked
+
+
+def describe_fault(name: str, fault: Mapping[str, Any]) -> str:
+    """One fault that pydantic found, in a line; what `__post_init__` raised says it all by itself."""
+    if fault["type"] == "value_error" and len(fault["loc"]) == 0:
+        return str(fault["ctx"]["error"])
+    field = ".".join(map(str, fault["loc"]))
+    return f"{name}: {field} = {fault['input']!r}: {fault['msg'].replace('Input should', 'it should')}"
 
 
 def check_choices(settings: Any) -> None:
@@ -26,3 +66,36 @@ def check_finite(x: Tensor, what: str) -> Tensor:
     if not torch.isfinite(x).all():
         raise FloatingPointError(f"{what} is not finite (NaN or infinity): try a wider dtype")
     return x
+
+
+# Settings and groups that have another name now, by command: refused with the new one, for one release.
+RENAMED = {
+    "run": {
+        "editor.inversion_label": "editor.inversion_timestep",
+        "editor.mask.noises": "editor.mask.num_noises",
+        "editor.mask.strength": "editor.mask.noise_strength",
+        "editor.mask.extremes": "editor.mask.outliers",
+        "editor/mask/extremes": "editor/mask/outliers",
+        "editor.mask.smooth": "editor.mask.blur",
+        "editor.mask.cover": "editor.mask.downsample",
+        "engine.window": "engine.max_live",
+        "engine.texts": "engine.embedding_cache",
+        "engine.batch.call": "engine.batch.custom",
+        "benchmark.sampler": "benchmark.text_to_image",
+        "benchmark.draw_missing": "benchmark.generate_missing",
+    },
+    "score": {"run": "runs", "show": "columns", "side": "resolution"},
+    "plot": {"run": "runs", "at": "match_at", "ours": "method"},
+    "reference_stats": {"side": "resolution"},
+    "train_stilllife": {"part": "training"},
+}
+RENAMED["edit"] = RENAMED["check_benchmark"] = RENAMED["run"]
+
+
+def refuse_renamed(command: str, overrides: Sequence[str]) -> None:
+    """End a command whose overrides use a name of before; the message has the new one."""
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        for old, new in RENAMED.get(command, {}).items():
+            if key == old or key.startswith(f"{old}."):
+                sys.exit(f"{key} is called {new}{key.removeprefix(old)} now")

@@ -21,29 +21,29 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
-import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
-from PIL import Image
-from torch import Tensor
 
 from diffedit.engine.queries import Outcome
+from diffedit.io.files import Writer, file_name, sweep, write
+from diffedit.io.images import png_bytes
 from diffedit.io.tables import table_bytes
 from diffedit.runs.environment import environment
-from diffedit.io.files import Writer, sweep, write
+from diffedit.runs.migrate import FORMAT, migrate_config, migrate_record
 from diffedit.types import Edit, EditRequest, EditResult, Variant
 
 log = logging.getLogger(__name__)
 
 # Settings that change how a run goes and not what comes out; everything else is compared on resume.
 RUNTIME_KEYS = (
-    *("on_error", "runs", "name", "is_bound"),
+    *("on_error", "runs", "name", "is_bound", "strength_name"),
     *("engine.max_live", "engine.embedding_cache", "engine.threads", "engine.progress"),
 )
+
+
 class ConfigChangedError(ValueError):
     """The directory holds a run with other settings."""
 
@@ -56,17 +56,24 @@ class RunDirectory:
         config: the resolved config, plain containers.
         benchmark_version: compared like a setting.
         is_bound: whether the editor is a floor or ceiling, for tables.
+        strength_name: what the editor calls its strengths (`ratios` in the config).
 
     Raises:
         ConfigChangedError: the directory was begun with other settings; the message names them.
     """
 
     def __init__(
-        self, root: Path, config: Mapping[str, Any], benchmark_version: str = "", is_bound: bool = False
+        self,
+        root: Path,
+        config: Mapping[str, Any],
+        benchmark_version: str = "",
+        is_bound: bool = False,
+        strength_name: str = "ratio",
     ) -> None:
         self.root = root
-        self.config = dict(config) | {"benchmark_version": benchmark_version, "is_bound": is_bound}
-        self.variants = [Variant(ratio) for ratio in config["ratios"]]
+        self.config = dict(config) | {"benchmark_version": benchmark_version, "format": FORMAT}
+        self.config |= {"is_bound": is_bound, "strength_name": strength_name}
+        self.variants = [Variant(strength, strength_name) for strength in config["ratios"]]
         self.root.mkdir(parents=True, exist_ok=True)
         sweep(self.root)
         self.check_config()
@@ -81,7 +88,8 @@ class RunDirectory:
             write(surroundings, json.dumps(environment(), indent=1).encode())
             write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
             return
-        lines = changed_settings(OmegaConf.to_container(OmegaConf.load(path)), self.config, RUNTIME_KEYS)
+        before = migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
+        lines = changed_settings(before, self.config, RUNTIME_KEYS)
         if lines:
             raise ConfigChangedError(
                 f"{self.root} holds a run with other settings (before -> now):\n  " + "\n  ".join(lines) + "\n"
@@ -114,7 +122,7 @@ class RunDirectory:
     def record(self, request: str) -> dict[str, Any] | None:
         """What is known of a request, or None."""
         path = self.path("records", request, "json")
-        return json.loads(path.read_bytes()) if path.exists() else None
+        return migrate_record(json.loads(path.read_bytes())) if path.exists() else None
 
     def whole(self, record: Mapping[str, Any]) -> bool:
         """Whether every file of a record is still there."""

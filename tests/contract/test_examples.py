@@ -1,0 +1,124 @@
+"""What is added from outside the tree: one file of at most 40 lines and one yaml, through `--include`."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from helpers import ROOT, call, said
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+from diffedit.command import include_packages
+from diffedit.testing import TinyPipeline
+
+EXAMPLES = ROOT / "examples"
+ADDED = sorted(EXAMPLES.glob("add_*.py"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _included():
+    """Examples can be imported as `--include examples` makes them importable."""
+    sys.path.insert(0, str(EXAMPLES))
+    yield
+    sys.path.remove(str(EXAMPLES))
+
+
+@pytest.mark.parametrize("path", ADDED, ids=lambda path: path.stem)
+def test_one_short_file_and_one_yaml(path):
+    assert len(path.read_text().splitlines()) <= 40
+    yamls = [each for each in (EXAMPLES / "conf").rglob("*.yaml") if f"_target_: {path.stem}." in each.read_text()]
+    assert len(yamls) == 1
+
+
+def test_a_method_and_a_bound_run_are_scored_and_stand_in_the_table(tmp_path):
+    editors = "editor=negative_prompt,mean_colour"
+    size = ["benchmark=stilllife_scenes", "benchmark.size=2", "steps=4", "ratios=[0.5,1.0]", f"runs={tmp_path}/runs"]
+    done = call("run.py", "--include", EXAMPLES, "--multirun", editors, *size)
+    assert done.returncode == 0, said(done)
+    scored = [f"runs={tmp_path}/runs/*/*/*/*", f"cache={tmp_path}/cache", f"out={tmp_path}/scores.csv"]
+    done = call("score.py", "--include", EXAMPLES, *scored, "metric=[lpips,clip_score]")
+    assert done.returncode == 0, said(done)
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert table[table.is_bound].editor.unique().tolist() == ["mean_colour"]
+    assert said(done).index("mean_colour") < said(done).index("negative_prompt")  # bounds come first
+
+
+def test_a_method_of_ones_own_gives_the_picture_back_where_the_texts_are_equal():
+    from add_method import NegativePromptInversion
+
+    from diffedit.backbones.analytic import AnalyticBackbone
+    from diffedit.engine.queries import run_alone
+    from diffedit.sampling.noise import RequestNoise
+    from diffedit.types import EditRequest
+
+    backbone = AnalyticBackbone(dtype="float64")
+    image = backbone.decode(backbone.means[0, :1])[0]
+    schedule = backbone.schedule(200)
+    for target, least, most in (("apple", 0, 0.02), ("pear", 0.05, 1)):
+        request = EditRequest("a", lambda: image, target, "apple")
+        program = NegativePromptInversion(5.0)(request, [0.8], schedule, RequestNoise(0, "a"))
+        assert least <= (run_alone(program, backbone).edits[0].image - image).abs().mean() <= most
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory):
+    """A tiny pipeline in the layout of Stable Diffusion XL, random weights."""
+    folder, tiny = tmp_path_factory.mktemp("sdxl"), TinyPipeline()
+    torch.manual_seed(0)
+    tokenizer, tokenizer_2 = (tiny.tokenizer(folder / name) for name in ("tokenizer", "tokenizer_2"))
+    settings = tiny.text_encoder(len(tokenizer)).config.to_dict() | {"hidden_size": 24, "num_attention_heads": 2}
+    unet = UNet2DConditionModel(
+        **dict(tiny.unet().config) | {
+            "cross_attention_dim": 16 + 24,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 6 * 8 + 16,
+        }
+    )  # fmt: skip
+    pipeline = StableDiffusionXLPipeline(
+        tiny.vae(),
+        tiny.text_encoder(len(tokenizer)),
+        CLIPTextModelWithProjection(CLIPTextConfig(**settings)),
+        tokenizer,
+        tokenizer_2,
+        unet,
+        tiny.ddim(),
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder, pipeline
+
+
+def test_a_family_of_backbones_agrees_with_diffusers(sdxl):
+    """Conditions and one estimate, as their pipeline makes them."""
+    from add_backbone import StableDiffusionXL
+
+    folder, pipeline = sdxl
+    backbone = StableDiffusionXL(str(folder), device="cpu")
+    assert backbone.fingerprint
+    conds = backbone.embed(["a cat", ""])
+    states, _, pooled, _ = pipeline.encode_prompt("a cat", device="cpu", do_classifier_free_guidance=False)
+    torch.testing.assert_close(conds[0][0], states[0])
+    torch.testing.assert_close(conds[0][1], pooled[0])
+    schedule, x = backbone.schedule(10), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = backbone.predict(x, [schedule[5]] * 2, conds).eps[0]
+        side = backbone.resolution
+        added = {"text_embeds": pooled, "time_ids": torch.tensor([[side, side, 0, 0, side, side]])}
+        theirs = pipeline.unet(x[:1], schedule[5].timestep, states, added_cond_kwargs=added).sample[0]
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_a_folder_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["run.py", "--include", "nowhere", "editor=copy"])
+    with pytest.raises(SystemExit, match="nowhere: no such folder"):
+        include_packages()
+
+
+def test_names_of_before_are_refused_with_the_new_ones():
+    command = [sys.executable, str(ROOT / "scripts/run.py"), "editor.mask.noises=4"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "editor.mask.noises is called editor.mask.num_noises now" in done.stderr
