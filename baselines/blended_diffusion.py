@@ -7,15 +7,17 @@ reached; the official code puts it back one step too noisy. Several samples and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import replace
+from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from diffedit.mask import GivenMask, MaskedEditor
+from diffedit.io.checks import settings
+from diffedit.mask import GivenMask, MaskedEditor, MaskFinder
 from diffedit.sampling.ddim import add_noise, ddim_step, decode_edits
 from diffedit.types import (
     Backbone,
@@ -63,7 +65,7 @@ class Guided(NamedTuple):
     draws: Float[Tensor, "views numbers"]
 
 
-@dataclass(frozen=True)
+@settings
 class BlendedDiffusion(MaskedEditor):
     """CLIP-guided editing under the request's own mask, for backbones whose latents are pixels.
 
@@ -76,16 +78,14 @@ class BlendedDiffusion(MaskedEditor):
     """
 
     clip: TextImage
-    mask: GivenMask = GivenMask()
+    mask: MaskFinder = GivenMask()
     weight: float = 1000.0
     range_weight: float = 50.0
-    augmentations: int = 8
+    augmentations: Annotated[int, Ge(1)] = 8
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask, GivenMask):
             raise ValueError(f"BlendedDiffusion infers no mask: editor/mask is given or oracle, not {self.mask}")
-        if self.augmentations < 1:
-            raise ValueError(f"editor.augmentations = {self.augmentations}: at least one view is wanted")
 
     def __call__(
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
@@ -107,7 +107,7 @@ class BlendedDiffusion(MaskedEditor):
             if i in starts:
                 x = torch.cat([x, add_noise(x0, noise.randn_like(x0, "start"), schedule[i])])
             draws = self.draws(noise, i)
-            rows = [Guided(each, schedule[i], cond, text, mask.latent[0], draws) for each in x]
+            rows = [Guided(latent, schedule[i], cond, text, mask.latent[0], draws) for latent in x]
             answers = yield CustomBatch(self.guide, rows, evaluations=1, edits=tuple(order[: len(x)]))
             clean, eps, push = (torch.stack(part) for part in zip(*answers, strict=True))
             x = ddim_step(
@@ -138,8 +138,8 @@ class BlendedDiffusion(MaskedEditor):
         mask, text = (torch.stack([row[k] for row in rows]).to(x.device) for k in (4, 3))
         sigma = x.new_tensor([row.level.sigma for row in rows])[:, None, None, None]
         prediction = backbone.predict(x, [row.level for row in rows], [row.cond for row in rows])
-        seen = torch.where(mask, prediction.x0 * sigma + x * (1 - sigma), 0)
-        views = augmented(F.adaptive_avg_pool2d(seen, self.clip.side), torch.stack([row.draws for row in rows]))
+        shown = torch.where(mask, prediction.x0 * sigma + x * (1 - sigma), 0)
+        views = augment(F.adaptive_avg_pool2d(shown, self.clip.side), torch.stack([row.draws for row in rows]))
         embedded = self.clip.images((views.flatten(0, 1) + 1) / 2).unflatten(0, views.shape[:2])
         distance = spherical(embedded, text[:, None].to(embedded)).mean(1)
         excess = (prediction.x0 - prediction.x0.clamp(-1, 1)).square().mean((1, 2, 3))
@@ -155,7 +155,7 @@ def spherical(one: Float[Tensor, "... width"], other: Float[Tensor, "... width"]
     return 2 * torch.arcsin(half).square()
 
 
-def augmented(images: Float[Tensor, "b 3 s s"], draws: Float[Tensor, "b _ numbers"]) -> Float[Tensor, "b views 3 s s"]:
+def augment(images: Float[Tensor, "b 3 s s"], draws: Float[Tensor, "b _ numbers"]) -> Float[Tensor, "b views 3 s s"]:
     """Each image as it is, and warped.
 
     An affine map (15 degrees, a tenth of the side), then a perspective, each in 7 of 10 views, in one resampling.

@@ -7,22 +7,21 @@ samples with a ranking.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from diffedit.io.checks import check_choices
-from diffedit.mask import GivenMask, MaskedEditor, dilate
+from diffedit.io.checks import settings
+from diffedit.mask import GivenMask, MaskedEditor, MaskFinder, dilate
 from diffedit.sampling.ddim import Latents, Trajectory, add_noise, ddim_sample, decode_edits
 from diffedit.types import EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 LatentMask = Bool[Tensor, "1 1 h w"]
 
 
-@dataclass(frozen=True)
+@settings
 class Shrinking:
     """Progressive mask shrinking (paper, §3.4): a thin mask begins dilated, and shrinks to itself on the way down.
 
@@ -35,13 +34,10 @@ class Shrinking:
             of shares that sum to 1.
     """
 
-    kernels: Sequence[int] = (1,)
-    shares: Literal["even", "official"] | Sequence[float] = "even"
+    kernels: tuple[int, ...] = (1,)
+    shares: Literal["even", "official"] | tuple[float, ...] = "even"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernels", tuple(self.kernels))
-        if not isinstance(self.shares, str):
-            object.__setattr__(self, "shares", tuple(self.shares))
         if not self.kernels or any(k < 1 or k % 2 == 0 for k in self.kernels):
             raise ValueError(
                 f"editor.shrink.kernels = {list(self.kernels)}: odd sizes are wanted, such as [7, 5, 3, 1]"
@@ -54,7 +50,7 @@ class Shrinking:
                 "that sum to 1"
             )
 
-    def of(self, step: int, steps: int) -> int:
+    def kernel_at(self, step: int, steps: int) -> int:
         """Which kernel the step has, counted from 0, of so many steps."""
         n = len(self.kernels)
         match self.shares:
@@ -70,7 +66,7 @@ class Shrinking:
         return [dilate(mask, k // 2) for k in self.kernels]
 
 
-@dataclass(frozen=True)
+@settings
 class BlendedLatent(MaskedEditor):
     """Editing under the request's own mask.
 
@@ -87,7 +83,7 @@ class BlendedLatent(MaskedEditor):
         guidance: classifier-free guidance.
     """
 
-    mask: GivenMask = GivenMask()
+    mask: MaskFinder = GivenMask()
     shrink: Shrinking = Shrinking()
     start: Literal["noised", "pure", "noised_below_one"] = "noised_below_one"
     blend: Literal["after", "before"] = "after"
@@ -97,7 +93,6 @@ class BlendedLatent(MaskedEditor):
     guidance: float = 7.5
 
     def __post_init__(self) -> None:
-        check_choices(self)
         if not isinstance(self.mask, GivenMask):
             raise ValueError(
                 f"Blended Latent Diffusion infers no mask: editor/mask is given or oracle, not {self.mask}"
@@ -110,10 +105,10 @@ class BlendedLatent(MaskedEditor):
     ) -> Program[EditResult]:
         """The ratios share their noises: an edit at one ratio does not depend on which others are asked for."""
         starts = schedule.start_levels(ratios)
-        found = yield Encode(request.image(), spread=self.encode == "sample")
-        x0 = found[:1]
+        encoded = yield Encode(request.image(), spread=self.encode == "sample")
+        x0 = encoded[:1]
         if self.encode == "sample":
-            x0 = x0 + found[1:] * noise.randn_like(x0, "encode")
+            x0 = x0 + encoded[1:] * noise.randn_like(x0, "encode")
         target, empty = yield Embed((request.target, ""))
         mask = yield from self.mask.find(request, x0, target, empty, schedule, noise)
 
@@ -121,13 +116,13 @@ class BlendedLatent(MaskedEditor):
         put_back = self.put_back(sorted(starts, reverse=True), masks, source)
         begin = {i: self.begin(x0, i, schedule, noise) for i in starts}
         if self.blend == "before":
-            begin = {i: torch.where(masks[self.shrink.of(0, i)], x, source(i)) for i, x in begin.items()}
+            begin = {i: torch.where(masks[self.shrink.kernel_at(0, i)], x, source(i)) for i, x in begin.items()}
         edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, put_back)
         edits = yield from decode_edits(edited, ratios, starts)
         return EditResult(edits, mask.latent, pixel_mask=mask.pixel_mask, metadata=mask.metadata())
 
     def begin(self, x0: Tensor, top: int, schedule: Schedule, noise: Noise) -> Tensor:
-        """The latent that the program from this level starts with."""
+        """The latent that the edit from this level starts with."""
         start = noise.randn_like(x0, "start")
         pure = self.start == "pure" or (self.start == "noised_below_one" and top == len(schedule) - 1)
         return start if pure else add_noise(x0, start, schedule[top])
@@ -145,14 +140,14 @@ class BlendedLatent(MaskedEditor):
     def put_back(
         self, order: Sequence[int], masks: Sequence[LatentMask], source: Trajectory
     ) -> Callable[[Latents, int], Latents]:
-        """The blend of programs from the levels `order`, the highest first; each shrinks the mask over its own steps."""
+        """The blend of edits from the levels `order`, the highest first; each shrinks the mask over its own steps."""
         ahead = self.blend == "before"
 
         def blend(x: Latents, i: int) -> Latents:
             if i == 0 and ahead:
                 return x
             step = [top - i if ahead else top - i - 1 for top in order[: len(x)]]
-            rows = [masks[self.shrink.of(done, top)] for done, top in zip(step, order, strict=False)]
+            rows = [masks[self.shrink.kernel_at(done, top)] for done, top in zip(step, order, strict=False)]
             return torch.where(torch.cat(rows), x, source(i))
 
         return blend

@@ -4,10 +4,10 @@ They take every ratio, and give the same picture at each.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
+from diffedit.io.checks import settings
 from diffedit.types import (
     NO_QUERIES,
     BaseEditor,
@@ -29,7 +29,7 @@ class Bound(BaseEditor):
     is_bound = True
 
 
-@dataclass(frozen=True)
+@settings
 class Copy(Bound):
     """The input, returned: no change and no edit."""
 
@@ -41,7 +41,7 @@ class Copy(Bound):
         return same_at_every_ratio(request.image(), ratios, schedule)
 
 
-@dataclass(frozen=True)
+@settings
 class RoundTrip(Bound):
     """The autoencoder's reconstruction of the input: what any method on its latents loses before it begins."""
 
@@ -54,7 +54,7 @@ class RoundTrip(Bound):
         return same_at_every_ratio(image[0], ratios, schedule)
 
 
-@dataclass(frozen=True)
+@settings
 class Oracle(Bound):
     """The true edit (counterfactual), where the benchmark knows it."""
 

@@ -1,14 +1,13 @@
 """Encode-Decode: DDIM inversion and guided decoding of the whole picture. DiffEdit without its mask (paper, §4)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from diffedit.io.checks import check_choices
+from diffedit.io.checks import settings
 from diffedit.sampling.ddim import InversionTimestep, ddim_invert, ddim_sample, decode_edits
 from diffedit.types import BaseEditor, EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 
-@dataclass(frozen=True)
+@settings
 class EncodeDecode(BaseEditor):
     """The ablation without a mask.
 
@@ -19,9 +18,6 @@ class EncodeDecode(BaseEditor):
 
     guidance: float = 7.5
     inversion_timestep: InversionTimestep = "destination"
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     def __call__(
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise

@@ -1,17 +1,19 @@
 """SDEdit (Meng et al., ICLR 2022): noise the picture to level r, denoise it under the target text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
+from annotated_types import Ge, Le
 from torch import Tensor
 
-from diffedit.mask import Everywhere, GivenMask, MaskedEditor
+from diffedit.io.checks import settings
+from diffedit.mask import Everywhere, GivenMask, MaskedEditor, MaskFinder
 from diffedit.sampling.ddim import add_noise, blend_outside, ddim_sample, decode_edits, noising_trajectory
 from diffedit.types import EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 
-@dataclass(frozen=True)
+@settings
 class SDEdit(MaskedEditor):
     """The stochastic baseline.
 
@@ -23,16 +25,14 @@ class SDEdit(MaskedEditor):
         repeats: K of the official code: noise and denoise this many times, each from the last result.
     """
 
-    mask: Everywhere | GivenMask = Everywhere()
+    mask: MaskFinder = Everywhere()
     guidance: float = 7.5
-    eta: float = 0.0
-    repeats: int = 1
+    eta: Annotated[float, Ge(0), Le(1)] = 0.0
+    repeats: Annotated[int, Ge(1)] = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask, Everywhere | GivenMask):
             raise ValueError(f"SDEdit infers no mask: editor/mask is everywhere or given, not {self.mask}")
-        if not 0 <= self.eta <= 1 or self.repeats < 1:
-            raise ValueError(f"{self}: eta is in [0, 1], repeats at least 1")
 
     def __call__(
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise

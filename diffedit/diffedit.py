@@ -1,12 +1,11 @@
 """DiffEdit (Couairon et al., ICLR 2023): infer a mask, encode the picture, decode it under the mask."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
-from diffedit.io.checks import check_choices
+from diffedit.io.checks import settings
 from diffedit.mask import ContrastMask, MaskedEditor, MaskFinder
 from diffedit.sampling.ddim import (
     InversionTimestep,
@@ -20,7 +19,7 @@ from diffedit.sampling.ddim import (
 from diffedit.types import Cond, EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 
-@dataclass(frozen=True)
+@settings
 class DiffEdit(MaskedEditor):
     """Text-driven editing under a mask inferred by contrasting two texts (§3.2).
 
@@ -39,9 +38,6 @@ class DiffEdit(MaskedEditor):
     inversion_timestep: InversionTimestep = "destination"
     reference: Literal["auto", "source", "empty"] = "auto"
     guidance: float = 7.5
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     def __call__(
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise

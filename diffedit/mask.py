@@ -6,17 +6,17 @@ map is kept: `ContrastMask.binarise` makes another mask of it without the model.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from diffedit.io.checks import check_choices, check_finite
+from diffedit.io.checks import check_finite, settings
 from diffedit.sampling.ddim import add_noise
 from diffedit.types import NO_QUERIES, BaseEditor, Cond, EditRequest, Noise, Predict, Program, Schedule
 
@@ -83,7 +83,7 @@ class Outliers(Protocol):
         """The values that become 0 and 1."""
 
 
-@dataclass(frozen=True)
+@settings
 class MeanClamp:
     """Clamp at `factor` times the map's own mean and divide by that.
 
@@ -91,18 +91,14 @@ class MeanClamp:
     implementations, except that diffusers takes the mean over the whole batch.
     """
 
-    factor: float = 3.0
-
-    def __post_init__(self) -> None:
-        if not self.factor > 0:
-            raise ValueError(f"outliers.factor = {self.factor} is not positive")
+    factor: Annotated[float, Gt(0)] = 3.0
 
     def bounds(self, contrast: Map) -> tuple[float, float]:
         """0 and factor * mean."""
         return 0.0, self.factor * contrast.mean().item()
 
 
-@dataclass(frozen=True)
+@settings
 class Quantile:
     """Clamp at the q-quantile and divide by it; with `sides` both, clamp to the quantiles 1 - q and q.
 
@@ -111,13 +107,8 @@ class Quantile:
     0.58, `MeanClamp` 0.44; fruit alone 0.55 and 0.52).
     """
 
-    q: float = 0.95
+    q: Annotated[float, Gt(0.5), Le(1)] = 0.95
     sides: Literal["upper", "both"] = "upper"
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        if not 0.5 < self.q <= 1:
-            raise ValueError(f"outliers.q = {self.q} is outside (0.5, 1]")
 
     def bounds(self, contrast: Map) -> tuple[float, float]:
         """0, or the lower quantile, and the upper one."""
@@ -126,7 +117,7 @@ class Quantile:
         return low.item() if self.sides == "both" or flat else 0.0, high.item()
 
 
-@dataclass(frozen=True)
+@settings
 class KeepOutliers:
     """Keep every value; rescale between the smallest and the largest."""
 
@@ -154,22 +145,18 @@ class Threshold(Protocol):
         """The threshold, in [0, 1]."""
 
 
-@dataclass(frozen=True)
+@settings
 class Fixed:
     """The same threshold for every picture; the paper takes 0.5."""
 
-    value: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.value < 1:
-            raise ValueError(f"threshold.value = {self.value} is outside [0, 1): maps are rescaled to [0, 1]")
+    value: Annotated[float, Ge(0), Lt(1)] = 0.5  # maps are rescaled to [0, 1]
 
     def value_for(self, rescaled: Map) -> float:
         """The value itself."""
         return self.value
 
 
-@dataclass(frozen=True)
+@settings
 class Otsu:
     """Otsu's threshold of each map: the split with the largest variance between its two sides."""
 
@@ -188,7 +175,7 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
+@settings
 class ContrastMask:
     """DiffEdit's own mask (§3.2, step 1): where the noise estimates under target and reference text disagree.
 
@@ -202,21 +189,16 @@ class ContrastMask:
         dilate: the mask grows by this many latent pixels in every direction (a square), after the threshold.
     """
 
-    num_noises: int = 10
-    noise_strength: float = 0.5
+    num_noises: Annotated[int, Ge(1)] = 10
+    noise_strength: Annotated[float, Gt(0), Le(1)] = 0.5
     reduction: Literal["mean_abs", "l2"] = "mean_abs"
     outliers: Outliers = Quantile()
     threshold: Threshold = Fixed()
-    blur: float = 0.0
-    dilate: int = 0
+    blur: Annotated[float, Ge(0)] = 0.0
+    dilate: Annotated[int, Ge(0)] = 0
 
     inputs: ClassVar = frozenset()
     has_mask: ClassVar = True
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        if self.num_noises < 1 or self.blur < 0 or self.dilate < 0 or not 0 < self.noise_strength <= 1:
-            raise ValueError(f"{self}: num_noises is at least 1, noise_strength in (0, 1], blur and dilate at least 0")
 
     def find(
         self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, schedule: Schedule, noise: Noise
@@ -243,30 +225,25 @@ class ContrastMask:
 Downsample = Literal["area", "any", "nearest", "corner"]
 
 
-@dataclass(frozen=True)
+@settings
 class GivenMask:
     """The request's own mask, reduced to the latent grid.
 
     Pixels of 0.5 and more are edited (a soft edge is cut there). A latent place covers a block of pixels:
 
     Attributes:
-        downsample: `area` edits it when more than half of its pixels are edited, `any` when a single one is, `nearest` when
-            the one at its centre is (Pillow's NEAREST, the official code of Blended Latent Diffusion), `corner` when
-            its upper left one is (PyTorch's nearest: diffusers).
+        downsample: `area` edits it when more than half of its pixels are edited, `any` when a single one is, `nearest`
+            when the one at its centre is (Pillow's NEAREST, the official code of Blended Latent Diffusion), `corner`
+            when its upper left one is (PyTorch's nearest: diffusers).
         dilate: growth in latent pixels, as in `ContrastMask`.
         which: the mask `given` with the request, or the `oracle`: where the perfect edit differs from the picture.
     """
 
     downsample: Downsample = "area"
-    dilate: int = 0
+    dilate: Annotated[int, Ge(0)] = 0
     which: Literal["given", "oracle"] = "given"
 
     has_mask: ClassVar = True
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        if self.dilate < 0:
-            raise ValueError(f"{self}: dilate is at least 0")
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -289,7 +266,7 @@ class GivenMask:
         return Mask(latent.to(x0.device), pixel_mask=pixels)
 
 
-@dataclass(frozen=True)
+@settings
 class Everywhere:
     """No mask: the whole picture may change."""
 

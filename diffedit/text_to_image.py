@@ -1,19 +1,21 @@
-"""Pictures from texts, by the schedule, program and engine of the edits: the input of benchmarks of generated images."""
+"""Pictures from texts, by the schedule and engine of the edits: the input of benchmarks of generated images."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from hydra.utils import instantiate
 from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.io.checks import settings
 from diffedit.io.files import resolve_path
 from diffedit.sampling.ddim import ddim_sample, decode_edits
 from diffedit.sampling.noise import RequestNoise
@@ -29,7 +31,7 @@ def sample(text: str, like: Tensor, schedule: Schedule, noise: Noise, guidance: 
     return EditResult((yield from decode_edits(latents, [1.0], [top])))
 
 
-@dataclass(frozen=True)
+@settings
 class TextToImage:
     """Bootstrap one picture a text. The model is loaded when it is first needed.
 
@@ -42,10 +44,10 @@ class TextToImage:
     """
 
     backbone: Mapping[str, Any]
-    steps: int = 25
+    steps: Annotated[int, Ge(1)] = 25
     guidance: float = 5.0
     seed: int = 0
-    batch: int = 64
+    batch: Annotated[int, Ge(1)] = 64
 
     @cached_property
     def fingerprint(self) -> str:

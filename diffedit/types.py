@@ -267,7 +267,7 @@ class BaseEditor:
 
 @runtime_checkable
 class Benchmark(Protocol):
-    """A source of edit requests with unique ids, in a fixed order. `eval.benchmarks.base` has the usual declarations."""
+    """A source of edit requests with unique ids, in a fixed order. `BaseBenchmark` has what most declare."""
 
     version: str  # changes whenever the requests would
     domain: str | None  # what its pictures are of, where some networks know nothing else

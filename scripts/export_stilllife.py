@@ -5,18 +5,11 @@ benchmark=stilllife_scenes. Kill it and start it again: it ends with the same fi
 """
 
 import argparse
-import json
-from dataclasses import asdict
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
-from diffedit.io.files import sweep, write
-from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
-from eval.stilllife.export import CocoFiles, ImageNetFiles
+from eval.stilllife.export import write_export
 
 EXAMPLE = "example: python scripts/export_stilllife.py stilllife_files --per-class 2 --scenes 24 --train 480"
-MARK = "export_stilllife.json"  # what the folder is to hold
 
 
 def main() -> None:
@@ -31,32 +24,12 @@ def main() -> None:
     for name in ("per_class", "train", "scenes"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')}: at least 1 is wanted")
-    exports = {
-        "imagenet": ImageNetFiles(args.per_class, args.train, args.flat),
-        "coco": CocoFiles(StillLifeScenes(args.scenes)),
-    }
-    said = {name: asdict(export) for name, export in exports.items()}
-    said |= {"versions": [StillLifeClasses.version, StillLifeScenes.version]}
-    if fault := claim(args.folder, json.dumps(said, indent=1)):
-        parser.error(fault)
-    for name, export in exports.items():
-        for path, content in tqdm(export, desc=name, unit="file"):
-            write(args.folder / name / path, content)
-        print(f"{args.folder / name}: {len(export)} files")
-
-
-def claim(folder: Path, said: str) -> str | None:
-    """Note in a folder what it is to hold; or why it cannot."""
-    mark = folder / MARK
-    if mark.is_file() and mark.read_bytes() == said.encode():
-        sweep(folder)
-        return None
-    if mark.is_file():
-        return f"{folder} holds another export ({MARK} there has its settings): delete it, or name another folder"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        return f"{folder} holds something else: name another folder"
-    write(mark, said.encode())
-    return None
+    try:
+        counts = write_export(args.folder, args.per_class, args.train, args.scenes, args.flat)
+    except FileExistsError as error:
+        parser.error(str(error))
+    for folder, count in counts.items():
+        print(f"{folder}: {count} files")
 
 
 if __name__ == "__main__":

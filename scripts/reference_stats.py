@@ -11,8 +11,8 @@ from tqdm.auto import tqdm
 
 from diffedit.io.files import write
 from diffedit.io.images import ImageFile
-from eval.scoring.features import pixels
 from eval.scoring.reference import HasReference, Real, folder_pictures, measured
+from eval.stilllife.train.exam import pixels
 
 log = logging.getLogger("reference_stats")
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.backbones.base import PixelBackbone
-from diffedit.sampling.noise import generator
+from diffedit.sampling.noise import make_generator
 from diffedit.sampling.schedule import NoiseSchedule, scaled_linear
 from diffedit.types import Level, Prediction
 
@@ -44,7 +44,7 @@ class AnalyticBackbone(PixelBackbone):
     means: Float[Tensor, "classes modes 3 H W"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        side, draw = self.resolution, generator(self.seed, "analytic", "means")
+        side, draw = self.resolution, make_generator(self.seed, "analytic", "means")
         shape = (len(self.classes), self.modes, 3, side, side)
         background = (torch.rand((1, *shape[1:]), generator=draw) * 2 - 1).expand(shape)
         objects = torch.rand((*shape[:3], 1, 1), generator=draw) * 2 - 1
@@ -72,9 +72,9 @@ class AnalyticBackbone(PixelBackbone):
         Raises:
             ValueError: a text that names no class.
         """
-        return [self.named(text) for text in texts]
+        return [self.class_weights(text) for text in texts]
 
-    def named(self, text: str) -> Float[Tensor, " classes"]:
+    def class_weights(self, text: str) -> Float[Tensor, " classes"]:
         """The log-weights of one text."""
         words = text.lower().replace(",", " ").split()
         named = torch.tensor([not text or name in words for name in self.classes])
@@ -86,10 +86,12 @@ class AnalyticBackbone(PixelBackbone):
         self, x: Float[Tensor, "b 3 H W"], levels: Sequence[Level], conds: Sequence[Float[Tensor, " classes"]]
     ) -> Prediction:
         """The exact E[eps | x] and E[x0 | x]."""
-        rows = [self.expected(*each) for each in zip(x, levels, conds, strict=True)]
+        rows = [self.predict_one(*row) for row in zip(x, levels, conds, strict=True)]
         return Prediction(*(torch.stack(part) for part in zip(*rows, strict=True)))
 
-    def expected(self, x: Float[Tensor, "3 H W"], level: Level, cond: Float[Tensor, " classes"]) -> tuple[Tensor, ...]:
+    def predict_one(
+        self, x: Float[Tensor, "3 H W"], level: Level, cond: Float[Tensor, " classes"]
+    ) -> tuple[Tensor, ...]:
         """(E[x0 | x], E[eps | x]) of one latent."""
         alpha, sigma, _ = level
         variance = (alpha * self.std) ** 2 + sigma**2

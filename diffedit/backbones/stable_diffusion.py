@@ -115,8 +115,8 @@ class StableDiffusion(BaseBackbone):
     def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
         """Its mode and its standard deviation, both scaled."""
         pixels = (images * 2 - 1).to(self.device, self.vae_dtype)
-        found = self.vae.encode(pixels).latent_dist
-        mode, std = (part.float() * self.vae.config.scaling_factor for part in (found.mode(), found.std))
+        posterior = self.vae.encode(pixels).latent_dist
+        mode, std = (part.float() * self.vae.config.scaling_factor for part in (posterior.mode(), posterior.std))
         return mode, std
 
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
@@ -133,11 +133,13 @@ class StableDiffusion(BaseBackbone):
         self, latents: Float[Tensor, "b c h w"], weights: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "b 3 H W"]:
         """What `decode` returns, not clipped, in float32, and differentiable; by other weights of the decoder."""
-        own = self.decoder.named_parameters() if weights is None else weights.items()
+        weights = dict(self.decoder.named_parameters()) if weights is None else weights
         z = latents.float() / self.vae.config.scaling_factor
         if self.vae.post_quant_conv is not None:
-            z = F.conv2d(z, *(each.float() for each in self.vae.post_quant_conv.parameters()))
-        return functional_call(self.decoder, {name: each.float() for name, each in own}, (z,)) * 0.5 + 0.5
+            z = F.conv2d(z, *(weight.float() for weight in self.vae.post_quant_conv.parameters()))
+        return (
+            functional_call(self.decoder, {name: weight.float() for name, weight in weights.items()}, (z,)) * 0.5 + 0.5
+        )
 
     def embed(self, texts: Sequence[str]) -> list[Any]:
         """Last hidden states of the text encoder, one a text, (tokens, width), padded to its limit.

@@ -1,13 +1,14 @@
 """Continuous batching: many programs, one network call at a time, always of the same size.
 
 The engine keeps a window of live programs and the queries they wait on. Each kind of query has its own constant batch
-size; a call is filled from the oldest programs first, whatever level, prompt or request its rows belong to, and only the
-tail of the work is padded. Because the shape of a call never changes, a row's answer does not depend on its neighbours,
-as long as the libraries below treat every place in a batch alike. They do where places divide evenly among SIMD lanes
-and threads (on a CPU: powers of two of both), so the first call of each kind is made twice, its rows shifted by one.
+size; a call is filled from the oldest programs first, whatever level, prompt or request its rows belong to, and only
+the tail of the work is padded. Because the shape of a call never changes, a row's answer does not depend on its
+neighbours, as long as the libraries below treat every place in a batch alike. They do where places divide evenly among
+SIMD lanes and threads (on a CPU: powers of two of both), so the first call of each kind is made twice, its rows shifted
+by one.
 
-A window of sum(size - 1) + 1 programs is enough to never pad before the requests run out: every live program waits on at
-least one row, so by the pigeonhole principle some kind has a full batch. (Equal texts share one row: only an `Embed`
+A window of sum(size - 1) + 1 programs is enough to never pad before the requests run out: every live program waits on
+at least one row, so by the pigeonhole principle some kind has a full batch. (Equal texts share one row: only an `Embed`
 call may be padded earlier.) Memory is bounded by the window, not by the number of requests.
 """
 
@@ -17,12 +18,14 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from tqdm.auto import tqdm
 
 from diffedit.engine.queries import Kind, Outcome, Row, call_network, evaluations, gather, kind_of, run_custom, split
+from diffedit.io.checks import settings
 from diffedit.types import Backbone, Cond, Custom, Decode, EditResult, Embed, Encode, Predict, Program, Query
 
 log = logging.getLogger(__name__)
@@ -30,44 +33,42 @@ log = logging.getLogger(__name__)
 KINDS = (Encode, Embed, Predict, Decode)  # in the order a program passes through them
 
 
-@dataclass(frozen=True)
+Rows = Annotated[int, Ge(1)]
+
+
+@settings
 class BatchSizes:
     """Rows in each network call: what fits the device. Results are equal to the bit only at equal sizes."""
 
-    predict: int = 16
-    encode: int = 4
-    decode: int = 4
-    embed: int = 8
-    custom: int = 4
+    predict: Rows = 16
+    encode: Rows = 4
+    decode: Rows = 4
+    embed: Rows = 8
+    custom: Rows = 4
 
-    def __post_init__(self) -> None:
-        for kind, size in vars(self).items():
-            if size < 1:
-                raise ValueError(f"engine.batch.{kind} = {size}: a batch has at least one row")
-
-    def of(self, kind: Kind) -> int:
+    def size_of(self, kind: Kind) -> int:
         """The size for this kind of query."""
-        return getattr(self, label(kind))
+        return getattr(self, name_kind(kind))
 
 
-def label(kind: Kind) -> str:
+def name_kind(kind: Kind) -> str:
     """Which batch size a kind goes by."""
     return kind.__name__.lower() if isinstance(kind, type) else "custom"
 
 
-def same(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
     """Whether two answers are equal to the bit, NaN equal to itself; a float is a measurement (seconds)."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one.nan_to_num(), other.nan_to_num())
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(equal, one, other))
     return isinstance(one, float) or one == other
 
 
 @dataclass(eq=False)
-class _Live:
+class LiveProgram:
     """A program under way, and the query it waits on: its rows, the answers so far, the rows still to ask."""
 
     id: str
@@ -129,13 +130,13 @@ class Engine:
             total: how many there are, for the bar.
             edits: how many edits each makes, for the bar.
         """
-        pool = _Pool(self)
+        pool = Pool(self)
         source, more = iter(programs), True
         often = 0.1 if sys.stderr.isatty() else 10  # a log file wants a line now and then
         with tqdm(total=total * edits or None, unit="edit", disable=not self.progress, mininterval=often) as bar:
             while True:
                 kind = pool.full()
-                if kind is None and more and len(pool.live) < self.max_live:
+                if kind is None and more and len(pool.running) < self.max_live:
                     entry = next(source, None)
                     more = entry is not None
                     ended = pool.admit(*entry) if entry else []
@@ -149,79 +150,80 @@ class Engine:
                 yield from sorted(ended, key=lambda outcome: outcome.error is not None)
 
 
-class _Pool:
+class Pool:
     """The live programs of one `Engine.run`, oldest first."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.backbone = engine, engine.backbone
-        self.live: list[_Live] = []
+        self.running: list[LiveProgram] = []
         self.evaluations = 0
         self.began = self.mark = time.perf_counter()
 
     def rate(self) -> str:
         return f"{self.evaluations / (time.perf_counter() - self.began):.1f} evaluations/s"
 
-    def oldest(self, kind: Kind) -> list[tuple[_Live, int]]:
+    def oldest(self, kind: Kind) -> list[tuple[LiveProgram, int]]:
         """The rows of the next call of this kind: (program, row) pairs; repeated texts do not count twice."""
-        size, seen, taken = self.engine.batch.of(kind), set(), []
-        for each in self.live:
-            if kind_of(each.query) == kind:
-                for i in each.todo:
-                    key = each.rows[i] if kind is Embed else (id(each), i)
-                    if key in seen or len(seen) < size:
-                        seen.add(key)
-                        taken.append((each, i))
+        size = self.engine.batch.size_of(kind)
+        keys, taken = set(), []
+        for live in self.running:
+            if kind_of(live.query) == kind:
+                for i in live.todo:
+                    key = live.rows[i] if kind is Embed else (id(live), i)
+                    if key in keys or len(keys) < size:
+                        keys.add(key)
+                        taken.append((live, i))
         return taken
 
     def full(self) -> Kind | None:
         """The kind with a full batch that is nearest to a program's end."""
         count: Counter[Kind] = Counter()
         texts = set()
-        for each in self.live:
-            if type(each.query) is Embed:
-                texts.update(each.rows[i] for i in each.todo)
+        for live in self.running:
+            if type(live.query) is Embed:
+                texts.update(live.rows[i] for i in live.todo)
             else:
-                count[kind_of(each.query)] += len(each.todo)
+                count[kind_of(live.query)] += len(live.todo)
         count[Embed] = len(texts)
         order = [*(k for k in count if k not in KINDS), *reversed(KINDS)]
-        return next((k for k in order if count[k] >= self.engine.batch.of(k)), None)
+        return next((k for k in order if count[k] >= self.engine.batch.size_of(k)), None)
 
     def waiting(self) -> Kind | None:
-        """The kind farthest from a program's end that any program waits on, so that the last programs meet in one batch."""
-        asked = [kind_of(each.query) for each in self.live]
-        return next((k for k in (*KINDS, *asked) if k in asked), None)
+        """The kind farthest from a program's end that any waits on, so that the last programs meet in one batch."""
+        waited = [kind_of(live.query) for live in self.running]
+        return next((k for k in (*KINDS, *waited) if k in waited), None)
 
     def admit(self, name: str, program: Program[EditResult]) -> list[Outcome]:
-        each = _Live(name, program)
-        self.live.append(each)
-        return self.advance(each)
+        live = LiveProgram(name, program)
+        self.running.append(live)
+        return self.advance(live)
 
-    def run_custom(self, kind: Kind, taken: list[tuple[_Live, int]]) -> list[Outcome]:
+    def call(self, kind: Kind, taken: list[tuple[LiveProgram, int]]) -> list[Outcome]:
         """One network call for these rows, padded to the constant size; the programs it completes move on."""
-        batch = [each.rows[i] for each, i in taken]
+        batch = [live.rows[i] for live, i in taken]
         if kind is Embed:
             batch = list(dict.fromkeys(batch))
-        padded = batch + [batch[-1]] * (self.engine.batch.of(kind) - len(batch))
-        programs = list({id(each): each for each, _ in taken}.values())
+        padded = batch + [batch[-1]] * (self.engine.batch.size_of(kind) - len(batch))
+        programs = list({id(live): live for live, _ in taken}.values())
         try:
             answers = call_network(self.backbone, kind, padded)
         except torch.OutOfMemoryError as error:
-            raise RuntimeError(f"out of memory: lower engine.batch.{label(kind)} ({len(padded)})") from error
+            raise RuntimeError(f"out of memory: lower engine.batch.{name_kind(kind)} ({len(padded)})") from error
         except Exception as error:
             if len(programs) == 1:
                 return self.end(programs[0], None, error)
             # Whose row is bad? Ask again, one program at a time: the size stays, so the good ones get the same answers.
-            alone = [[(each, i) for each, i in taken if each is one] for one in programs]
+            alone = [[(live, i) for live, i in taken if live is one] for one in programs]
             return [ended for part in alone for ended in self.call(kind, part)]
         self.check_places(kind, padded, answers)
         self.share_time(taken)
         if kind is Embed:
             self.remember(zip(batch, answers, strict=False))
-            answers = [answers[batch.index(each.rows[i])] for each, i in taken]
-        for (each, i), answer in zip(taken, answers, strict=False):
-            each.take(i, answer)
-            self.evaluations += evaluations(each.query)
-        return [ended for each in programs if not each.todo for ended in self.advance(each)]
+            answers = [answers[batch.index(live.rows[i])] for live, i in taken]
+        for (live, i), answer in zip(taken, answers, strict=False):
+            live.take(i, answer)
+            self.evaluations += evaluations(live.query)
+        return [ended for live in programs if not live.todo for ended in self.advance(live)]
 
     def check_places(self, kind: Kind, padded: list[Row], answers: list[Any]) -> None:
         """Warn, once a kind, where the answer to a row depends on its place in the batch."""
@@ -230,19 +232,19 @@ class _Pool:
         self.engine.checked.add(kind)
         try:
             shifted = call_network(self.backbone, kind, padded[-1:] + padded[:-1])
-            alike = same(answers, shifted[1:] + shifted[:1])
+            alike = equal(answers, shifted[1:] + shifted[:1])
         except Exception as error:
-            log.warning("%s: could not check that places in a batch are alike: %s", label(kind), error)
+            log.warning("%s: could not check that places in a batch are alike: %s", name_kind(kind), error)
             return
         if not alike:
             log.warning(
                 "%s: the last bits of an answer depend on the row's place in a batch of %d (%d threads), so results "
                 "differ in them between runs of other order or neighbours; take a power of two for engine.batch.%s, "
                 "and on a CPU for OMP_NUM_THREADS",
-                label(kind),
+                name_kind(kind),
                 len(padded),
                 torch.get_num_threads(),
-                label(kind),
+                name_kind(kind),
             )
 
     def remember(self, embedded: Iterable[tuple[Row, Cond]]) -> None:
@@ -250,53 +252,53 @@ class _Pool:
         while len(self.engine.embedded) > self.engine.embedding_cache:
             self.engine.embedded.popitem(last=False)
 
-    def share_time(self, taken: list[tuple[_Live, int]]) -> None:
+    def share_time(self, taken: list[tuple[LiveProgram, int]]) -> None:
         """The wall time since the last call, in equal parts to the rows of this one."""
         now = time.perf_counter()
-        for each, _ in taken:
-            each.seconds += (now - self.mark) / len(taken)
+        for live, _ in taken:
+            live.seconds += (now - self.mark) / len(taken)
         self.mark = now
 
     @torch.no_grad()
-    def advance(self, each: _Live) -> list[Outcome]:
-        """Send a program the answers it waited for; the time that it takes itself, `Custom`s included, is its own."""
-        began, ended = time.perf_counter(), self.move(each)
+    def advance(self, live: LiveProgram) -> list[Outcome]:
+        """Send a program the answers it waited for; what it spends itself, `Custom` included, is its own time."""
+        began, ended = time.perf_counter(), self.move(live)
         spent = time.perf_counter() - began
-        each.seconds, self.mark = each.seconds + spent, self.mark + spent
-        return self.end(each, *ended) if ended else []
+        live.seconds, self.mark = live.seconds + spent, self.mark + spent
+        return self.end(live, *ended) if ended else []
 
-    def move(self, each: _Live) -> tuple[EditResult | None, Exception | None] | None:
+    def move(self, live: LiveProgram) -> tuple[EditResult | None, Exception | None] | None:
         """On to the next query that a batch has to answer (None), or to the end: (result, error)."""
         try:
-            answer = None if each.query is None else gather(each.query, each.answers)
+            answer = None if live.query is None else gather(live.query, live.answers)
             while True:
-                query = each.program.send(answer)
+                query = live.program.send(answer)
                 if isinstance(query, Custom):
                     answer = run_custom(query, self.backbone)
                     continue
-                each.wait(query)
+                live.wait(query)
                 if isinstance(query, Embed):
-                    self.recall(each)
-                if each.todo:
+                    self.recall(live)
+                if live.todo:
                     return None
-                answer = gather(query, each.answers)
+                answer = gather(query, live.answers)
         except StopIteration as stop:
             return stop.value, None
         except Exception as error:
             return None, error
 
-    def recall(self, each: _Live) -> None:
+    def recall(self, live: LiveProgram) -> None:
         """Answer the texts that were embedded before."""
-        for i in list(each.todo):
-            (text,) = each.rows[i]
+        for i in list(live.todo):
+            (text,) = live.rows[i]
             if text in self.engine.embedded:
                 self.engine.embedded.move_to_end(text)
-                each.take(i, self.engine.embedded[text])
+                live.take(i, self.engine.embedded[text])
 
-    def end(self, each: _Live, result: EditResult | None, error: Exception | None) -> list[Outcome]:
+    def end(self, live: LiveProgram, result: EditResult | None, error: Exception | None) -> list[Outcome]:
         try:
-            each.program.close()
+            live.program.close()
         except Exception as failure:  # its own clean-up went wrong: its own error
             result, error = None, error or failure
-        self.live.remove(each)
-        return [Outcome(each.id, result, error, each.evaluations, each.seconds)]
+        self.running.remove(live)
+        return [Outcome(live.id, result, error, live.evaluations, live.seconds)]

@@ -1,4 +1,4 @@
-"""Pictures are opened in threads ahead of the programs that ask for them, so that the engine does not wait for a file."""
+"""Pictures are opened in threads ahead of the programs that call them, so that the engine waits for no file."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator

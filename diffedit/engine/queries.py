@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
 
 
 def kind_of(query: Query) -> Kind:
-    """With which others this query can be asked."""
+    """What the query is batched by."""
     return query.fn if isinstance(query, CustomBatch) else type(query)
 
 
@@ -92,8 +92,9 @@ def encode(backbone: Backbone, images: Tensor, spread: Sequence[bool]) -> list[T
 
 def stack(tensors: Sequence[Tensor]) -> Tensor:
     """One batch; a TypeError for mixed dtypes, which `torch.stack` would silently make one."""
-    if len({each.dtype for each in tensors}) > 1:
-        raise TypeError(f"a batch of mixed dtypes: {', '.join(sorted({str(each.dtype) for each in tensors}))}")
+    dtypes = sorted({str(tensor.dtype) for tensor in tensors})
+    if len(dtypes) > 1:
+        raise TypeError(f"a batch of mixed dtypes: {', '.join(dtypes)}")
     return torch.stack(list(tensors))
 
 
@@ -207,7 +208,7 @@ def split_answer(answer: Any, queries: Sequence[Query]) -> list[Any]:
             return list(answer.split([len(query.latents) for query in queries]))
         case Predict():
             counts = [len(query.x) for query in queries]
-            return [Prediction(*each) for each in zip(*(part.split(counts) for part in answer), strict=True)]
+            return [Prediction(*parts) for parts in zip(*(part.split(counts) for part in answer), strict=True)]
         case CustomBatch():
             rest = iter(answer)
             return [[next(rest) for _ in query.rows] for query in queries]

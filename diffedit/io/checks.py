@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import partial, wraps
 from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
@@ -33,17 +34,20 @@ def settings(cls: type[T] | None = None, /, *, kw_only: bool = False) -> Any:
         try:
             construct(self, *args, **kwargs)
         except ValidationError as error:
-            raise ValueError("; ".join(describe_fault(cls.__name__, fault) for fault in error.errors())) from error
+            names = [field.name for field in fields(checked) if field.init]
+            lines = dict.fromkeys(describe_fault(cls.__name__, names, fault) for fault in error.errors())
+            raise ValueError("; ".join(lines)) from None
 
     checked.__init__ = __init__
     return checked
 
 
-def describe_fault(name: str, fault: Mapping[str, Any]) -> str:
+def describe_fault(name: str, names: Sequence[str], fault: Mapping[str, Any]) -> str:
     """One fault that pydantic found, in a line; what `__post_init__` raised says it all by itself."""
-    if fault["type"] == "value_error" and len(fault["loc"]) == 0:
-        return str(fault["ctx"]["error"])
-    field = ".".join(map(str, fault["loc"]))
+    if not fault["loc"]:
+        return str(fault.get("ctx", {}).get("error", fault["msg"]))
+    field = fault["loc"][0]
+    field = names[field] if isinstance(field, int) else field  # given by its place
     return f"{name}: {field} = {fault['input']!r}: {fault['msg'].replace('Input should', 'it should')}"
 
 

@@ -2,11 +2,11 @@
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,22 @@ warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
 
 # A mask whose aspect ratio is further than this from its picture's belongs to another picture, or to a crop of it.
 ASPECT_TOLERANCE = 0.10
+
+Load = Callable[[], Float[Tensor, "c H W"]]
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """What loads a picture or a mask from a file, when called. What is drawn in memory is a plain callable instead."""
+
+    path: Path | None  # of the file; None where a loader of something drawn is wrapped
+
+    def __call__(self) -> Float[Tensor, "c H W"]: ...
+
+
+def get_path(load: Load | None) -> Path | None:
+    """The file that a request's picture or mask is loaded from; None for what is drawn, and for no mask."""
+    return load.path if isinstance(load, Loader) else None
 
 
 @dataclass(frozen=True)
@@ -40,39 +56,38 @@ class Resize:
     def __post_init__(self) -> None:
         check_choices(self)
 
-    def __call__(self, picture: Image.Image, side: int) -> Image.Image:
-        """The picture at side x side."""
+    def __call__(self, picture: Image.Image, resolution: int) -> Image.Image:
         width, height = picture.size
         resample = Image.Resampling[self.filter.upper()]
         if self.policy == "squash":
-            return picture.resize((side, side), resample)
-        # The longer side is truncated and the crop's corner rounded, as torchvision does.
-        size = (side, side * height // width) if width <= height else (side * width // height, side)
-        left, top = (round((length - side) / 2) for length in size)
-        return picture.resize(size, resample).crop((left, top, left + side, top + side))
+            return picture.resize((resolution, resolution), resample)
+        # The longer side is truncated and the crop's corner rounded, as torchvision does: equal to the bit, without the
+        # second or more that importing it takes.
+        size = tuple(resolution * length // min(width, height) for length in (width, height))
+        left, top = (round((length - resolution) / 2) for length in size)
+        return picture.resize(size, resample).crop((left, top, left + resolution, top + resolution))
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture on disk, loaded when called: (3, side, side) in [0, 1].
+    """A picture on disk, loaded when called: (3, resolution, resolution) in [0, 1].
 
     EXIF orientation is applied, ICC profiles are ignored, transparency is laid over white, grey and CMYK become RGB,
     16 bits become 8. Truncated files, and modes without a defined range, are an OSError that names the file.
     """
 
     path: Path
-    side: int
+    resolution: int
     resize: Resize = Resize()
 
-    def __call__(self) -> Float[Tensor, "3 side side"]:
-        """Load it."""
+    def __call__(self) -> Float[Tensor, "3 resolution resolution"]:
         with open_image(self.path) as picture:
-            return to_tensor(self.resize(to_rgb(picture), self.side))
+            return to_tensor(self.resize(to_rgb(picture), self.resolution))
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A mask on disk, loaded when called: (1, side, side) in [0, 1], white = edit.
+    """A mask on disk, loaded when called: (1, resolution, resolution) in [0, 1], white = edit.
 
     Only luminance counts, never alpha. A mask of another size is first stretched to its picture's, then goes through
     the same resize, so it stays where it was drawn; one whose aspect ratio is more than 10 % off is a ValueError.
@@ -80,11 +95,10 @@ class MaskFile:
 
     path: Path
     picture: Path
-    side: int
+    resolution: int
     resize: Resize = Resize()
 
-    def __call__(self) -> Float[Tensor, "1 side side"]:
-        """Load it."""
+    def __call__(self) -> Float[Tensor, "1 resolution resolution"]:
         with open_image(self.picture) as picture:
             size = picture.size
         with open_image(self.path) as mask:
@@ -97,7 +111,7 @@ class MaskFile:
             grey = to_eight_bits(mask).convert("RGB").convert("L")
             if grey.size != size:
                 grey = grey.resize(size, Image.Resampling.BILINEAR)
-            return to_tensor(self.resize(grey, self.side))
+            return to_tensor(self.resize(grey, self.resolution))
 
 
 @contextmanager
@@ -150,36 +164,34 @@ def to_tensor(picture: Image.Image) -> Float[Tensor, "c h w"]:
     return torch.from_numpy(values.reshape(picture.height, picture.width, -1)).permute(2, 0, 1).contiguous()
 
 
-def resize_to(picture: Float[Tensor, "c h w"], side: int) -> Float[Tensor, "c side side"]:
-    """A picture at another side: bicubic and antialiased; a mask by its nearest pixels."""
-    if picture.shape[-1] == side:
+def resize_to(picture: Float[Tensor, "c h w"], resolution: int) -> Float[Tensor, "c resolution resolution"]:
+    """A picture at another resolution: bicubic and antialiased; a mask by its nearest pixels."""
+    if picture.shape[-1] == resolution:
         return picture
-    how = {"mode": "nearest-exact"} if len(picture) == 1 else {"mode": "bicubic", "antialias": True}
-    return torch.nn.functional.interpolate(picture[None], (side, side), **how)[0].clamp(0, 1)
+    settings = {"mode": "nearest-exact"} if len(picture) == 1 else {"mode": "bicubic", "antialias": True}
+    return torch.nn.functional.interpolate(picture[None], (resolution, resolution), **settings)[0].clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class Resized:
-    """A loader whose picture is brought to another side."""
+    """A loader whose picture is brought to another resolution."""
 
-    load: Any
-    side: int
+    load: Load
+    resolution: int
 
     @property
     def path(self) -> Path | None:
-        """Of the file that it loads, where there is one."""
-        return getattr(self.load, "path", None)
+        return get_path(self.load)
 
-    def __call__(self) -> Float[Tensor, "c side side"]:
-        """Load it."""
-        return resize_to(self.load(), self.side)
+    def __call__(self) -> Float[Tensor, "c resolution resolution"]:
+        return resize_to(self.load(), self.resolution)
 
 
-def at_side(request: EditRequest, side: int) -> EditRequest:
-    """A request whose pictures and masks are brought to this side."""
-    names = ("image", "mask", "true_mask", "counterfactual")
+def with_resolution(request: EditRequest, resolution: int) -> EditRequest:
+    """A request whose pictures and masks are brought to this resolution."""
+    names = ("image", "mask", "true_mask", "true_edit")
     loads = {name: load for name in names if (load := getattr(request, name)) is not None}
-    return replace(request, **{name: Resized(load, side) for name, load in loads.items()})
+    return replace(request, **{name: Resized(load, resolution) for name, load in loads.items()})
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -1,8 +1,11 @@
 """Tables as files."""
 
 import io
+from pathlib import Path
 
 import pandas as pd
+
+from diffedit.io.files import write
 
 
 def table_bytes(table: pd.DataFrame) -> bytes:
@@ -10,3 +13,8 @@ def table_bytes(table: pd.DataFrame) -> bytes:
     data = io.BytesIO()
     table.to_parquet(data, index=False)
     return data.getvalue()
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a Parquet file so that it is either whole or absent."""
+    write(path, table_bytes(table))

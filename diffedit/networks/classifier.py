@@ -2,23 +2,21 @@
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from diffedit.io.checks import check_choices
 from diffedit.io.files import resolve_path
-from diffedit.networks import Domain, pick_device, prepare_all
-from diffedit.networks.weights import CONFIG, TENSORS, digest, folder, pretrained
+from diffedit.networks.base import FrozenExtractor, compute_range, pick_device
+from diffedit.networks.weights import CONFIG, TENSORS, find_checkpoint, hash_files, load_pretrained
 
-PREPARATION, VERSION = "preprocessor_config.json", "1"
+PREPARATION = "preprocessor_config.json"
+VERSION = "1"
 FILTERS = {2: InterpolationMode.BILINEAR, 3: InterpolationMode.BICUBIC}  # PIL's numbers
 
 
@@ -40,12 +38,20 @@ class Preparation(NamedTuple):
     std: tuple[float, ...]
 
     def __str__(self) -> str:
-        size, crop = (" x ".join(map(str, each or ())) for each in (self.size, self.crop))
+        size, crop = (" x ".join(map(str, sides or ())) for sides in (self.size, self.crop))
         return f"{self.filter.value} {size}, antialiased, in uint8{crop and f', centre {crop}'}"
 
 
+class Classifier(NamedTuple):
+    """A network of transformers, how pictures come to it, and a name for each of its logits."""
+
+    network: Any
+    preparation: Preparation
+    labels: tuple[str, ...]
+
+
 @dataclass(frozen=True)
-class ImageNetClassifier:
+class ImageNetClassifier(FrozenExtractor):
     """Pictures to logits, by any image classifier of transformers.
 
     Attributes:
@@ -61,107 +67,75 @@ class ImageNetClassifier:
     classes: str | None = None
     crop: Literal["none", "center"] = "none"
     device: str = "auto"
-    domain: ClassVar[Domain] = "anything"
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        loaded(self)  # a missing file stops before any work
 
     @property
     def name(self) -> str:
-        """For people."""
         return f"logits of {self.model}"
-
-    @property
-    def hash(self) -> str:
-        """Names weights and preparation."""
-        return loaded(self).hash
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Name of the class of each logit."""
-        return loaded(self).labels
+        return self.network.labels
 
     @property
     def resize(self) -> str:
         """How a picture comes to the network's size."""
-        return str(loaded(self).preparation)
+        return str(self.network.preparation)
 
     @property
     def range(self) -> tuple[float, float]:
         """The lowest value of black pictures and the highest of white ones."""
-        _, _, _, mean, std = loaded(self).preparation
-        pairs = list(zip(mean, std, strict=True))
-        return min(-m / s for m, s in pairs), max((1 - m) / s for m, s in pairs)
+        return compute_range(self.network.preparation.mean, self.network.preparation.std)
 
     def prepare(self, picture: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 h w"]:
         """Resized, cut and normalised, on the CPU."""
-        size, crop, interpolation, mean, std = loaded(self).preparation
+        size, crop, interpolation, mean, std = self.network.preparation
         picture = V.resize(picture.contiguous(), list(size), interpolation, antialias=True)
         picture = picture if crop is None else V.center_crop(picture, list(crop))
         return V.normalize(picture / 255, list(mean), list(std))
 
-    @torch.no_grad()
-    def features(self, prepared: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes"]:
-        """The logits, on the CPU again; of a distilled network the mean of its two heads."""
-        return loaded(self).network(prepared.to(pick_device(self.device))).logits.float().cpu()
+    def forward(self, prepared: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes"]:
+        """The logits; of a distilled network the mean of its two heads."""
+        return self.network.network(prepared).logits
 
-    def __call__(self, pictures: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b classes"]:
-        """Logits of pictures."""
-        return self.features(prepare_all(self, pictures))
-
-
-class Loaded(NamedTuple):
-    """What the files of a classifier say.
-
-    Attributes:
-        network: on its device.
-        preparation: of pictures.
-        labels: a name for each logit.
-        hash: of network and preparation.
-    """
-
-    network: Any
-    preparation: Preparation
-    labels: tuple[str, ...]
-    hash: str
+    def load(self) -> tuple[Classifier, str]:
+        """What the files of the checkpoint and of the classes say."""
+        path = find_checkpoint(self.model, [CONFIG, TENSORS, PREPARATION], "networks.classifier.model")
+        network = load_pretrained(AutoModelForImageClassification.from_pretrained, path)
+        preparation = read_preparation(path, self.crop)
+        labels = tuple(network.config.id2label[i] for i in range(network.config.num_labels))
+        if self.classes is not None:
+            labels = read_labels(resolve_path(self.classes), len(labels))
+        settings = "logits", str(preparation), preparation.mean, preparation.std, VERSION
+        digest = hash_files([path / CONFIG, path / TENSORS], settings)
+        return Classifier(network.to(pick_device(self.device)), preparation, labels), digest
 
 
-@lru_cache(2)
-def loaded(classifier: ImageNetClassifier) -> Loaded:
-    """All that its files say; a FileNotFoundError where one is missing."""
-    files = [CONFIG, TENSORS, PREPARATION]
-    path = folder(classifier.model, files, "networks.classifier.model")
-    network = pretrained(AutoModelForImageClassification.from_pretrained, path).to(pick_device(classifier.device))
-    preparation = preparation_of(path, classifier.crop)
-    labels = tuple(network.config.id2label[i] for i in range(network.config.num_labels))
-    if classifier.classes is not None:
-        labels = named(resolve_path(classifier.classes), len(labels))
-    told = "logits", str(preparation), preparation.mean, preparation.std, VERSION
-    return Loaded(network, preparation, labels, digest([path / CONFIG, path / TENSORS], told))
-
-
-def preparation_of(path: Path, crop: str) -> Preparation:
-    """What preprocessor_config.json says; a ValueError where it says something that is not known here."""
-    said = AutoImageProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    plain = said.do_resize and said.do_normalize and said.do_rescale and abs(255 * said.rescale_factor - 1) < 1e-6
-    if not plain or said.resample not in FILTERS or getattr(said, "crop_pct", None) is not None:
+def read_preparation(path: Path, crop: str) -> Preparation:
+    """What preprocessor_config.json says; a ValueError where it wants more than is done here."""
+    processor = AutoImageProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    steps = processor.do_resize and processor.do_normalize and processor.do_rescale
+    is_plain = steps and abs(255 * processor.rescale_factor - 1) < 1e-6
+    if not is_plain or processor.resample not in FILTERS or getattr(processor, "crop_pct", None) is not None:
         raise ValueError(f"{path / PREPARATION}: more than resize, crop and normalisation")
-    size, cut = sides(said.size), sides(said.crop_size) if said.do_center_crop else None
+    size = get_sides(processor.size)
+    cut = get_sides(processor.crop_size) if processor.do_center_crop else None
     if crop == "none":
         size, cut = cut or size, None
         size = size * 2 if len(size) == 1 else size
     elif cut is None:
         raise ValueError(f"networks.classifier.crop = center: {path / PREPARATION} cuts nothing: take none")
-    return Preparation(size, cut, FILTERS[said.resample], tuple(said.image_mean), tuple(said.image_std))
+    return Preparation(
+        size, cut, FILTERS[processor.resample], tuple(processor.image_mean), tuple(processor.image_std)
+    )
 
 
-def sides(size: Any) -> tuple[int, ...]:
+def get_sides(size: Any) -> tuple[int, ...]:
     """Height and width, or the shorter side alone."""
     return (size.shortest_edge,) if size.shortest_edge else (size.height, size.width)
 
 
-def named(file: Path, count: int) -> tuple[str, ...]:
+def read_labels(file: Path, count: int) -> tuple[str, ...]:
     """The names of classes that a file lists; a ValueError where they are not so many, or one comes twice."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; put it there, or name another in networks.classifier.classes")

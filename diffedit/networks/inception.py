@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-from diffedit.io.checks import check_choices
-from diffedit.networks import Domain, pick_device, prepare_all
-from diffedit.networks.weights import checkpoints, digest, found, tensors
+from diffedit.networks.base import FrozenExtractor, pick_device
+from diffedit.networks.weights import find_file, get_hub_folder, hash_files, read_tensors
 
-SIDE, WIDTH, VERSION = 299, 2048, "1"
+SIDE = 299
+WIDTH = 2048
+VERSION = "1"
 SCRIPT = "inception-2015-12-05.pt"  # as clean-fid downloads it, from NVIDIA
 STATES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
 BLOCKS = (
@@ -34,35 +35,35 @@ Picture = UInt8[Tensor, "3 H W"]
 Prepared = Float[Tensor, "3 299 299"]
 
 
-def clean(picture: Picture) -> Prepared:
+def resize_clean(picture: Picture) -> Prepared:
     """PIL's bicubic filter in float32, a channel at a time, as clean-fid resizes."""
-    from cleanfid.resize import build_resizer  # only who asks for it needs clean-fid
+    from cleanfid.resize import build_resizer  # needed for this policy alone
 
     resized = torch.from_numpy(build_resizer("clean")(picture.permute(1, 2, 0).numpy()))
     return ((resized - 128) / 128).permute(2, 0, 1).contiguous()
 
 
-def legacy_pytorch(picture: Picture) -> Prepared:
+def resize_pytorch(picture: Picture) -> Prepared:
     """Bilinear without antialiasing between centres of pixels, as pytorch-fid and FlexIT resize."""
     resized = F.interpolate(picture[None].contiguous() / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
     return 2 * resized[0] - 1
 
 
-def legacy_tensorflow(picture: Picture) -> Prepared:
+def resize_tensorflow(picture: Picture) -> Prepared:
     """Bilinear without antialiasing between corners of pixels, as TensorFlow 1 and torch-fidelity resize."""
     resized = interpolate_bilinear_2d_like_tensorflow1x(picture[None].float(), (SIDE, SIDE), align_corners=False)
     return (resized[0] - 128) / 128
 
 
 PREPARE: dict[str, Callable[[Picture], Prepared]] = {
-    "clean": clean,
-    "legacy_pytorch": legacy_pytorch,
-    "legacy_tensorflow": legacy_tensorflow,
+    "clean": resize_clean,
+    "legacy_pytorch": resize_pytorch,
+    "legacy_tensorflow": resize_tensorflow,
 }
 
 
 @dataclass(frozen=True)
-class Inception:
+class Inception(FrozenExtractor):
     """Pictures to the 2048 pooled activations (pool3) of FID-Inception.
 
     Attributes:
@@ -78,16 +79,6 @@ class Inception:
     resize: Literal["clean", "legacy_pytorch", "legacy_tensorflow"] = "clean"
     device: str = "auto"
     name: ClassVar[str] = "inception-pool3"
-    domain: ClassVar[Domain] = "anything"
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        loaded(self)  # a missing file stops before any work
-
-    @property
-    def hash(self) -> str:
-        """Names weights, layer and preparation."""
-        return loaded(self)[1]
 
     @property
     def range(self) -> tuple[float, float]:
@@ -98,28 +89,20 @@ class Inception:
         """Resized and normalised, on the CPU."""
         return PREPARE[self.resize](picture)
 
-    @torch.no_grad()
-    def features(self, prepared: Float[Tensor, "b 3 299 299"]) -> Float[Tensor, "b 2048"]:
-        """The network, on the CPU again."""
-        return loaded(self)[0](prepared.to(pick_device(self.device))).reshape(len(prepared), WIDTH).float().cpu()
+    def forward(self, prepared: Float[Tensor, "b 3 299 299"]) -> Float[Tensor, "b 2048"]:
+        return self.network(prepared).reshape(len(prepared), WIDTH)
 
-    def __call__(self, pictures: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b 2048"]:
-        """Features of pictures."""
-        return self.features(prepare_all(self, pictures))
-
-
-@lru_cache(8)  # of names: the networks are kept below, one for all policies
-def loaded(inception: Inception) -> tuple[nn.Module, str]:
-    """(blocks up to pool3, hash); a FileNotFoundError where there are no weights, a ValueError for other files."""
-    places = [checkpoints() / name for name in (SCRIPT, *STATES)] + [Path(tempfile.gettempdir()) / SCRIPT]
-    file = found(inception.weights, places, "networks.fid.weights (csfid, kid)")
-    return blocks(file, inception.device), digest([file], (inception.name, inception.resize, VERSION))
+    def load(self) -> tuple[nn.Module, str]:
+        """The blocks up to pool3, one network for all policies of resizing."""
+        candidates = [get_hub_folder() / name for name in (SCRIPT, *STATES)] + [Path(tempfile.gettempdir()) / SCRIPT]
+        file = find_file(self.weights, candidates, "networks.fid.weights (csfid, kid)")
+        return load_blocks(file, self.device), hash_files([file], (self.name, self.resize, VERSION))
 
 
 @lru_cache(2)
-def blocks(file: Path, device: str) -> nn.Module:
-    """The network up to pool3, on its device."""
-    network = (scripted(file) if is_script(file) else stated(file)).to(pick_device(device)).eval()
+def load_blocks(file: Path, device: str) -> nn.Module:
+    """The network up to pool3, on its device; a ValueError for other files."""
+    network = (read_script(file) if is_script(file) else read_state(file)).to(pick_device(device)).eval()
     for parameter in network.parameters():  # TorchScript has no requires_grad_ of its own
         parameter.requires_grad_(False)
     return network
@@ -133,7 +116,7 @@ def is_script(file: Path) -> bool:
         return any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist())
 
 
-def scripted(file: Path) -> nn.Module:
+def read_script(file: Path) -> nn.Module:
     """The blocks of NVIDIA's file, without the resize before them and the classifier after them."""
     try:
         with warnings.catch_warnings():
@@ -143,10 +126,10 @@ def scripted(file: Path) -> nn.Module:
         raise ValueError(f"{file}: not NVIDIA's FID-Inception: {error}") from error
 
 
-def stated(file: Path) -> nn.Module:
-    """The blocks of pytorch-fid's file; torch-fidelity has them, and stays quiet about its own resize."""
+def read_state(file: Path) -> nn.Module:
+    """The blocks of pytorch-fid's file, in torch-fidelity's network."""
     copy = io.BytesIO()  # torch-fidelity would run code of the file; there is none in this
-    torch.save(tensors(file), copy)
+    torch.save(read_tensors(file), copy)
     copy.seek(0)
     try:
         with torch.random.fork_rng([]):  # its weights are drawn before they are read

@@ -126,8 +126,9 @@ class RunDirectory:
 
     def whole(self, record: Mapping[str, Any]) -> bool:
         """Whether every file of a record is still there."""
-        files = [each["file"] for each in [*record["edits"], *record.get("samples", ())]]
-        files += [each["mask"] for each in record.get("samples", ()) if each["mask"]]
+        samples = record.get("samples", ())
+        files = [edit["file"] for edit in [*record["edits"], *samples]]
+        files += [sample["mask"] for sample in samples if sample["mask"]]
         files += [record[key] for key in ("mask", "map") if record[key]]
         return all((self.root / file).is_file() for file in files)
 
@@ -251,8 +252,8 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], but: S
     """`key: before -> after` for each dotted key that changed, but for the keys in `but` and all below them."""
     old, new = flatten(before), flatten(after)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
-    seen = [key for key in changed if not any(f"{key}.".startswith(f"{name}.") for name in but)]
-    return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in seen]
+    compared = [key for key in changed if not any(f"{key}.".startswith(f"{name}.") for name in but)]
+    return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in compared]
 
 
 def changed_request(record: Mapping[str, Any], request: EditRequest) -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-def generator(seed: int, request: str, purpose: str) -> torch.Generator:
+def make_generator(seed: int, request: str, purpose: str) -> torch.Generator:
     """A CPU generator of its own for this purpose of this request."""
     key = hashlib.sha256(f"{seed}\0{request}\0{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
@@ -25,6 +25,6 @@ class RequestNoise:
 
         The first k of n samples are those of a call that asks for k.
         """
-        own = generator(self.seed, self.request, purpose)
-        draws = [torch.randn(x.shape[1:], generator=own) for _ in range(count)]
+        source = make_generator(self.seed, self.request, purpose)
+        draws = [torch.randn(x.shape[1:], generator=source) for _ in range(count)]
         return torch.stack(draws).to(x)

@@ -88,7 +88,7 @@ class NoiseSchedule:
 def ratio_list(value: Any) -> list[float]:
     """The setting `ratios` as a list; a ValueError for a single number or anything else."""
     try:
-        return [float(each) for each in value]
+        return [float(ratio) for ratio in value]
     except (TypeError, ValueError):
         raise ValueError(f"ratios = {value}: a list of numbers is wanted, such as ratios=[0.3,0.5]") from None
 

@@ -7,19 +7,20 @@ pixels where it was given so, else the one on the latent grid, enlarged.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import splu
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffedit.io.checks import check_finite
+from diffedit.io.checks import check_finite, settings
 from diffedit.types import NO_QUERIES, Backbone, Custom, CustomBatch, EditRequest, EditResult, Encode, Program
 
 Picture = Float[Tensor, "3 H W"]
@@ -76,7 +77,7 @@ def with_images(
     return replace(result, edits=edits, metadata=dict(result.metadata) | cost)
 
 
-@dataclass(frozen=True)
+@settings
 class NoReconstruction:
     """No reconstruction: the decoder's picture as it is."""
 
@@ -89,7 +90,7 @@ class NoReconstruction:
         return result
 
 
-@dataclass(frozen=True)
+@settings
 class PixelPaste:
     """The source's own pixels outside the mask: no error there, and a seam where the edit does not fit."""
 
@@ -99,12 +100,13 @@ class PixelPaste:
     def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
         """Without a query."""
         yield from NO_QUERIES
-        began, source, mask = time.perf_counter(), request.image(), require_mask(request, result)
+        began = time.perf_counter()
+        source, mask = request.image(), require_mask(request, result)
         images = [torch.where(mask, edit.image.cpu(), source) for edit in result.edits]
         return with_images(request, result, images, 0, time.perf_counter() - began)
 
 
-@dataclass(frozen=True)
+@settings
 class Poisson:
     """The edit's gradients inside the mask, the source outside (Pérez et al., SIGGRAPH 2003, eq. 7).
 
@@ -118,7 +120,8 @@ class Poisson:
     def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
         """Without a query."""
         yield from NO_QUERIES
-        began, source, mask = time.perf_counter(), request.image(), require_mask(request, result)
+        began = time.perf_counter()
+        source, mask = request.image(), require_mask(request, result)
         system = PoissonSystem(mask)
         images = [system.clone(edit.image.cpu(), source).clamp(0, 1) for edit in result.edits]
         return with_images(request, result, images, 0, time.perf_counter() - began)
@@ -175,7 +178,7 @@ class PoissonSystem:
         return sums
 
 
-@dataclass(frozen=True)
+@settings
 class AdamFit:
     """What decoder and latents are fitted to: the edit inside the mask, the source outside.
 
@@ -187,24 +190,22 @@ class AdamFit:
         background: weight of the outside.
     """
 
-    steps: int = 75
-    rate: float = 1e-4
-    background: float = 100.0
+    steps: Annotated[int, Ge(1)] = 75
+    rate: Annotated[float, Gt(0)] = 1e-4
+    background: Annotated[float, Ge(0)] = 100.0
 
     needs_mask: ClassVar = True
     needs_decoder: ClassVar = True
 
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.rate <= 0 or self.background < 0:
-            raise ValueError(f"{self}: steps is at least 1, rate above 0, background at least 0")
-
     def targets(self, request: EditRequest, result: EditResult) -> Program[list[FitTarget]]:
         """Each edit with the latent that it encodes to, as the official code has it."""
-        source, mask, found = request.image(), require_mask(request, result), []
+        source, mask = request.image(), require_mask(request, result)
+        targets = []
         for edit in result.edits:
             latent = yield Encode(edit.image.cpu())
-            found.append(FitTarget(latent, *(each.to(latent.device) for each in (edit.image, source, mask))))
-        return found
+            pictures = (picture.to(latent.device) for picture in (edit.image, source, mask))
+            targets.append(FitTarget(latent, *pictures))
+        return targets
 
     def loss(self, out: Float[Tensor, "b 3 H W"], targets: Sequence[FitTarget]) -> Float[Tensor, ""]:
         """Summed over the pictures, so that each has its own gradient; (2 d)^2 is the square on [-1, 1]."""
@@ -216,7 +217,14 @@ class AdamFit:
         )
 
 
-@dataclass(frozen=True)
+def find_decoder(backbone: Backbone) -> nn.Module:
+    """The decoder of a backbone; a ValueError where it has none to be trained."""
+    if backbone.decoder is None:
+        raise ValueError(f"{type(backbone).__name__} has no decoder to fit: take reconstruct=pixel_paste or poisson")
+    return backbone.decoder
+
+
+@settings
 class DecoderWeights(AdamFit):
     """Trains a copy of the decoder on each picture (Blended Latent Diffusion, §3.3), which is thrown away afterwards.
 
@@ -226,7 +234,8 @@ class DecoderWeights(AdamFit):
     def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
         """One `Custom` a picture."""
         targets = yield from self.targets(request, result)
-        began, images = time.perf_counter(), []
+        began = time.perf_counter()
+        images = []
         for target in targets:
             image = yield Custom(lambda backbone, target=target: self.fit(backbone, target))
             images.append(image)
@@ -234,8 +243,8 @@ class DecoderWeights(AdamFit):
 
     def fit(self, backbone: Backbone, target: FitTarget) -> Picture:
         """The picture by the fitted copy."""
-        own = backbone.decoder.named_parameters()
-        weights = {name: each.detach().float().clone().requires_grad_() for name, each in own}
+        parameters = find_decoder(backbone).named_parameters()
+        weights = {name: weight.detach().float().clone().requires_grad_() for name, weight in parameters}
         optimiser = torch.optim.Adam(weights.values(), lr=self.rate)
         for _ in range(self.steps):
             optimiser.zero_grad()
@@ -245,11 +254,11 @@ class DecoderWeights(AdamFit):
             return backbone.render(target.latent, weights)[0].clamp(0, 1)
 
 
-@dataclass(frozen=True)
+@settings
 class Latents(AdamFit):
     """Optimises the latent of each picture. Rate 0.1 in the official code, 1e-4 in the paper."""
 
-    rate: float = 0.1
+    rate: Annotated[float, Gt(0)] = 0.1
 
     def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
         """One `CustomBatch` for the pictures of a request; many requests are fitted in one batch."""

@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from hydra.utils import instantiate
 from torch import Tensor
 
 from diffedit.engine.queries import run_together
-from diffedit.stages.background import NoReconstruction, Reconstruct, mask_in_pixels
+from diffedit.io.checks import settings
+from diffedit.stages.background import NoReconstruction, Reconstruct, find_decoder, mask_in_pixels
 from diffedit.stages.rank import KeepFirst, Rank
 from diffedit.types import (
     Backbone,
@@ -38,7 +40,7 @@ class SampleNoise:
         return self.noise.randn_like(x, f"{purpose}, sample {self.sample}" if self.sample else purpose, count)
 
 
-@dataclass(frozen=True)
+@settings
 class EditPipeline:
     """An editor with stages around it.
 
@@ -52,11 +54,7 @@ class EditPipeline:
     editor: Editor
     reconstruct: Reconstruct = NoReconstruction()
     rank: Rank = KeepFirst()
-    samples: int = 1
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples = {self.samples}: at least one is wanted")
+    samples: Annotated[int, Ge(1)] = 1
 
     def check(self, backbone: Backbone) -> None:
         """Refuse, before any work, stages that this editor or this backbone cannot serve."""
@@ -65,9 +63,8 @@ class EditPipeline:
             raise ValueError(f"reconstruct needs a mask, and {name} has none: reconstruct=none, or editor/mask=given")
         if self.samples > 1 and self.rank.needs_mask and not self.editor.has_mask:
             raise ValueError(f"rank.region=mask needs a mask, and {name} has none: rank.region=whole")
-        if self.reconstruct.needs_decoder and backbone.decoder is None:
-            name = type(backbone).__name__
-            raise ValueError(f"{name} has no decoder to fit: take reconstruct=pixel_paste or poisson")
+        if self.reconstruct.needs_decoder:
+            find_decoder(backbone)
 
     @property
     def networks(self) -> dict[str, str]:
@@ -82,8 +79,8 @@ class EditPipeline:
         image = request.image()
         request = replace(request, image=lambda: image)
         noises = [SampleNoise(noise, k) for k in range(self.samples)]
-        results = yield from run_together([self.sample(request, ratios, schedule, each) for each in noises])
-        return results[0] if self.samples == 1 else (yield from self.best(request, results))
+        results = yield from run_together([self.sample(request, ratios, schedule, one) for one in noises])
+        return results[0] if self.samples == 1 else (yield from self.mark_best(request, results))
 
     def sample(
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
@@ -92,10 +89,10 @@ class EditPipeline:
         result = yield from self.editor(request, ratios, schedule, noise)
         return (yield from self.reconstruct(request, result))
 
-    def best(self, request: EditRequest, results: list[EditResult]) -> Program[EditResult]:
+    def mark_best(self, request: EditRequest, results: list[EditResult]) -> Program[EditResult]:
         """The best sample of each ratio; all of them, with their scores, as `samples`."""
-        pixels = [mask_in_pixels(result) for result in results]
-        masks = None if any(each is None for each in pixels) else torch.stack(pixels)
+        pixel_masks = [mask_in_pixels(result) for result in results]
+        masks = None if any(mask is None for mask in pixel_masks) else torch.stack(pixel_masks)
         scored = [list(result.edits) for result in results]
         for i in range(len(results[0].edits)):
             images = torch.stack([result.edits[i].image.cpu() for result in results])

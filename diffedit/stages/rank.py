@@ -1,14 +1,13 @@
 """Which of several samples is the best."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from diffedit.io.checks import check_choices
+from diffedit.io.checks import settings
 from diffedit.networks.clip import OpenClip
 from diffedit.types import EditRequest, Network
 
@@ -26,7 +25,7 @@ class Rank(Protocol):
         """A score for each, higher is better."""
 
 
-@dataclass(frozen=True)
+@settings
 class KeepFirst:
     """No ranking: the first sample is the one."""
 
@@ -40,7 +39,7 @@ class KeepFirst:
         return [-float(k) for k in range(len(images))]
 
 
-@dataclass(frozen=True)
+@settings
 class ClipRank:
     """Ranks samples by the cosine of picture and target text (Blended Latent Diffusion, §3.5).
 
@@ -51,9 +50,6 @@ class ClipRank:
 
     clip: OpenClip
     region: Literal["mask", "whole"] = "mask"
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     @property
     def networks(self) -> tuple[Network, ...]:

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from diffedit.io.checks import check_choices
 from diffedit.io.images import ImageFile, Resize, open_image, to_tensor
 from diffedit.types import EditRequest
+from eval.benchmarks.base import FileBenchmark
 from eval.benchmarks.coco_annotations import (
     Captions,
     Entry,
@@ -24,11 +24,10 @@ from eval.benchmarks.coco_annotations import (
     Instances,
     Picture,
     Triple,
-    changed,
+    changed_share,
+    rasterize_union,
     read_bison,
-    union,
 )
-from eval.benchmarks.subset import subset
 
 
 @dataclass(frozen=True)
@@ -37,21 +36,21 @@ class CocoFile:
 
     folder: Path
     picture: Picture
-    side: int
+    resolution: int
     resize: Resize = Resize()
 
     @property
     def path(self) -> Path:
         """Where it lies; where it should, if under neither name."""
-        path, other = self.folder / self.picture.file, self.folder / f"{self.picture.id:012d}.jpg"
-        return other if other.is_file() and not path.is_file() else path
+        path = self.folder / self.picture.file
+        alternative = self.folder / f"{self.picture.id:012d}.jpg"
+        return alternative if alternative.is_file() and not path.is_file() else path
 
-    def __call__(self) -> Float[Tensor, "3 side side"]:
-        """Load it."""
-        return ImageFile(self.found(), self.side, self.resize)()
+    def __call__(self) -> Float[Tensor, "3 resolution resolution"]:
+        return ImageFile(self.find_file(), self.resolution, self.resize)()
 
-    def found(self) -> Path:
-        """Its path; a FileNotFoundError with both names where there is none."""
+    def find_file(self) -> Path:
+        """Its path; a FileNotFoundError with both names where there is no file."""
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path}: no such file, nor {self.picture.id:012d}.jpg beside it")
         return self.path
@@ -59,7 +58,7 @@ class CocoFile:
 
 @dataclass(frozen=True)
 class CocoMask:
-    """The union of instances, rasterised when called: (1, side, side) in [0, 1], white = edit.
+    """The union of instances, drawn when called: (1, resolution, resolution) in [0, 1], white = edit.
 
     Attributes:
         annotation: the instances file, for messages.
@@ -78,19 +77,20 @@ class CocoMask:
         """Of the picture: the only file that it opens."""
         return self.picture.path
 
-    def __call__(self) -> Float[Tensor, "1 side side"]:
-        """Rasterise it."""
-        path = self.picture.found()
+    def __call__(self) -> Float[Tensor, "1 resolution resolution"]:
+        path = self.picture.find_file()
         with open_image(path) as picture:
             if picture.size != self.size:
-                real, told = (f"{width} x {height}" for width, height in (picture.size, self.size))
-                raise ValueError(f"{path}: {real}, but {self.annotation} has it as {told}: use COCO's own picture")
-        pixels = Image.fromarray(union(self.annotation, self.instances, self.size) * 255)
-        return to_tensor(self.picture.resize(pixels, self.picture.side))
+                actual, annotated = (f"{width} x {height}" for width, height in (picture.size, self.size))
+                raise ValueError(
+                    f"{path}: {actual}, but {self.annotation} has it as {annotated}: use COCO's own picture"
+                )
+        pixels = Image.fromarray(rasterize_union(self.annotation, self.instances, self.size) * 255)
+        return to_tensor(self.picture.resize(pixels, self.picture.resolution))
 
 
 @dataclass(frozen=True)
-class CocoBison:
+class CocoBison(FileBenchmark):
     """The edits of BISON's annotation, in its order or, limited, in that of the permutation.
 
     The words of a text are what is between blanks and punctuation, in lower case; `it's` and `black-and-white` are one
@@ -110,12 +110,8 @@ class CocoBison:
         max_changed: takes only the edits whose share of changed words, from source to query, is at most this; 0.25 is
             the paper's subset; None takes all.
         mask_from: `changed_words` gives a mask where the source names a category of COCO in words that the query has
-            not: all the picture's instances of such categories. The words are its name or plural, the longest
-            at their place (a teddy bear is no bear). The other edits, and all with `none`, have no mask.
-        limit: how many edits, after the filter, the first of a seeded permutation; None takes all.
-        range: (first, last + 1) of that permutation, instead of a limit.
-        seed: of the permutation and of seeded sources.
-        resize: how pictures and masks become squares of the backbone's resolution.
+            not: all the picture's instances of such categories. The words are its name or plural, the longest where
+            several fit (a teddy bear is no bear). The other edits, and all with `none`, have no mask.
     """
 
     bison: str
@@ -125,17 +121,15 @@ class CocoBison:
     source: Literal["closest", "first", "seeded"] = "closest"
     max_changed: float | None = None
     mask_from: Literal["none", "changed_words"] = "none"
-    limit: int | None = None
-    range: tuple[int, int] | list[int] | None = None
-    seed: int = 0
-    resize: Resize = Resize()
     entries: list[Entry] = field(init=False, repr=False, compare=False)
     triples: list[Triple] = field(init=False, repr=False, compare=False)
 
     version = "2"  # masks of irregular plurals
+    path_keys = frozenset({"bison", "captions", "images", "instances"})
+    has_reference = True
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         if self.max_changed is not None and not 0 <= self.max_changed <= 1:
             raise ValueError(f"benchmark.max_changed = {self.max_changed}: a share of words from 0 to 1 is wanted")
         if self.mask_from != "none" and self.instances is None:
@@ -145,23 +139,22 @@ class CocoBison:
         object.__setattr__(self, "entries", read_bison(self.bison))
         captions = Captions.read(self.captions)
         captions.check(self.entries)
-        object.__setattr__(self, "triples", self.chosen(captions))
+        object.__setattr__(self, "triples", self.choose_triples(captions))
         if self.mask_from != "none":
-            _ = self.annotated  # a bad file is refused now
+            _ = self.annotations  # a bad file is refused now
 
-    def chosen(self, captions: Captions) -> list[Triple]:
+    def choose_triples(self, captions: Captions) -> list[Triple]:
         """The edits that are left after filter and limit."""
-        entries, triples = {str(entry.id): entry for entry in self.entries}, {}
+        entries = {str(entry.id): entry for entry in self.entries}
         if self.max_changed is None:
-            names = subset(entries, self.limit, self.seed, self.range)
-            return [captions.triple(entries[name], self.source, self.seed) for name in names]
-        for name, entry in entries.items():
-            triple = captions.triple(entry, self.source, self.seed)
-            if changed(triple.source, triple.query) <= self.max_changed:
-                triples[name] = triple
-        if not triples:
+            return [captions.make_triple(entries[name], self.source, self.seed) for name in self.choose(entries)]
+        triples = {name: captions.make_triple(entry, self.source, self.seed) for name, entry in entries.items()}
+        close = [
+            name for name, triple in triples.items() if changed_share(triple.source, triple.query) <= self.max_changed
+        ]
+        if not close:
             raise ValueError(f"benchmark.max_changed = {self.max_changed}: none of {len(entries)} edits changes so few")
-        return [triples[name] for name in subset(triples, self.limit, self.seed, self.range)]
+        return [triples[name] for name in self.choose(close)]
 
     def __len__(self) -> int:
         return len(self.triples)
@@ -169,28 +162,29 @@ class CocoBison:
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """One for each triple."""
         for entry, source, query in self.triples:
-            picture, mask, origin = self.file(entry.other, resolution), None, entry.other.file
+            picture = self.make_loader(entry.input, resolution)
+            mask, origin = None, entry.input.file
             if self.mask_from != "none":
-                gone = self.annotated.removed(entry.other.id, source, query)
-                if gone:
-                    mask = CocoMask(self.annotated.path, gone, self.annotated.sizes[entry.other.id], picture)
-                    origin += f" mask {' '.join(str(each.id) for each in gone)}"
+                instances = self.annotations.find_removed(entry.input.id, source, query)
+                if instances:
+                    mask = CocoMask(self.annotations.path, instances, self.annotations.sizes[entry.input.id], picture)
+                    origin += f" mask {' '.join(str(instance.id) for instance in instances)}"
             yield EditRequest(str(entry.id), picture, query, source, mask, origin=origin)
 
-    def file(self, picture: Picture, resolution: int) -> CocoFile:
-        """One of the pictures."""
+    def make_loader(self, picture: Picture, resolution: int) -> CocoFile:
+        """Of one of the pictures."""
         return CocoFile(Path(self.images).expanduser(), picture, resolution, self.resize)
 
     @cached_property
-    def annotated(self) -> Instances:
+    def annotations(self) -> Instances:
         """The instances of the pictures to edit, for masks."""
-        return Instances.read(self.instances or "", {triple.entry.other.id for triple in self.triples})
+        return Instances.read(self.instances or "", {triple.entry.input.id for triple in self.triples})
 
-    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 resolution resolution"]]]:
         """("", picture): the true pictures of the queries, each once, then those of the annotation's other entries.
 
         These are the pictures that the queries describe. There may be fewer than `size` of them.
         """
-        true = dict.fromkeys(entry.true for entry in [*(triple.entry for triple in self.triples), *self.entries])
-        for picture in list(true)[:size]:
-            yield "", self.file(picture, resolution)()
+        entries = [*(triple.entry for triple in self.triples), *self.entries]
+        for picture in list(dict.fromkeys(entry.true for entry in entries))[:size]:
+            yield "", self.make_loader(picture, resolution)()

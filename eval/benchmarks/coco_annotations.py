@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 from numpy import ndarray
 from pycocotools import mask as rle
 
-from eval.benchmarks.subset import draw, read_json
+from eval.benchmarks.files import read_json
+from eval.benchmarks.subset import draw
 
 WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
@@ -24,12 +25,12 @@ class Picture(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry of BISON: `true` is what the caption describes, `other` the picture to edit."""
+    """An entry of BISON: `true` is the picture that the caption describes, `input` the one to edit."""
 
     id: int
     caption: int
     true: Picture
-    other: Picture
+    input: Picture
 
 
 class Triple(NamedTuple):
@@ -55,8 +56,8 @@ def read_bison(path: str | Path) -> list[Entry]:
     for i, row in enumerate(rows):
         try:
             name, true = row["bison_id"], row["true_image_id"]
-            pictures = {each["image_id"]: each["image_filename"] for each in row["image_candidates"]}
-            entry = Entry(name, row["caption_id"], *(Picture(*each) for each in by_truth(pictures, true)))
+            files = {candidate["image_id"]: candidate["image_filename"] for candidate in row["image_candidates"]}
+            entry = Entry(name, row["caption_id"], *order_candidates(files, true))
         except KeyError as error:
             raise ValueError(f"{path}: data[{i}]: no {error}") from error
         except (TypeError, ValueError) as error:
@@ -67,19 +68,19 @@ def read_bison(path: str | Path) -> list[Entry]:
     return list(entries.values())
 
 
-def by_truth(pictures: dict[int, str], true: int) -> list[tuple[int, str]]:
-    """The true candidate, then the other."""
-    if len(pictures) != 2 or true not in pictures:
-        raise ValueError(f"true_image_id {true} and another are wanted as image_candidates, not {list(pictures)}")
-    return sorted(pictures.items(), key=lambda each: each[0] != true)
+def order_candidates(files: dict[int, str], true: int) -> list[Picture]:
+    """The true candidate, then the other one."""
+    if len(files) != 2 or true not in files:
+        raise ValueError(f"true_image_id {true} and another are wanted as image_candidates, not {list(files)}")
+    return sorted((Picture(*item) for item in files.items()), key=lambda picture: picture.id != true)
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """What is between blanks and punctuation, in lower case; `it's` and `black-and-white` are one word each."""
     return WORD.findall(text.lower())
 
 
-def distance(one: Sequence[str], other: Sequence[str]) -> int:
+def word_edit_distance(one: Sequence[str], other: Sequence[str]) -> int:
     """How many words have to be inserted, deleted or replaced to make one text the other.
 
     Myers' algorithm in Hyyrö's form: a column of the table of distances is two integers, the bits of which say where
@@ -87,25 +88,25 @@ def distance(one: Sequence[str], other: Sequence[str]) -> int:
     """
     if not one:
         return len(other)
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for i, word in enumerate(one):
-        places[word] = places.get(word, 0) | 1 << i
-    full, last, found = (1 << len(one)) - 1, 1 << len(one) - 1, len(one)
-    rises, falls = full, 0
+        positions[word] = positions.get(word, 0) | 1 << i
+    full, last = (1 << len(one)) - 1, 1 << len(one) - 1
+    rises, falls, distance = full, 0, len(one)
     for word in other:
-        same = places.get(word, 0)
+        same = positions.get(word, 0)
         diagonal = (((same & rises) + rises) ^ rises) | same | falls
         right_rises, right_falls = falls | ~(diagonal | rises), rises & diagonal
-        found += bool(right_rises & last) - bool(right_falls & last)
+        distance += bool(right_rises & last) - bool(right_falls & last)
         right_rises, right_falls = right_rises << 1 | 1, right_falls << 1
         rises, falls = (right_falls | ~(diagonal | right_rises)) & full, right_rises & diagonal & full
-    return found
+    return distance
 
 
-def changed(source: str, query: str) -> float:
+def changed_share(source: str, query: str) -> float:
     """The share of changed words: the word edit distance over the words of the longer text."""
-    one, other = words(source), words(query)
-    return distance(one, other) / max(len(one), len(other), 1)
+    one, other = split_words(source), split_words(query)
+    return word_edit_distance(one, other) / max(len(one), len(other), 1)
 
 
 @dataclass(frozen=True)
@@ -116,18 +117,18 @@ class Captions:
         path: for messages.
         text: by caption id; white space is single blanks.
         image: image id by caption id.
-        of: caption ids by image id, ascending.
+        by_image: caption ids by image id, ascending.
     """
 
     path: str
     text: dict[int, str] = field(default_factory=dict)
     image: dict[int, int] = field(default_factory=dict)
-    of: dict[int, list[int]] = field(default_factory=dict)
+    by_image: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: str) -> "Captions":
         """Index the file; empty captions are left out."""
-        table, found = read_json("benchmark.captions", path), cls(path)
+        table, captions = read_json("benchmark.captions", path), cls(path)
         rows = table.get("annotations") if isinstance(table, dict) else None
         if not isinstance(rows, list):
             raise ValueError(f"{path}: an object with a list `annotations` is wanted, COCO's captions_val2014.json")
@@ -136,14 +137,15 @@ class Captions:
                 name, image, text = row["id"], row["image_id"], " ".join(row["caption"].split())
             except (KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path}: annotations[{i}]: id, image_id and caption are wanted, not {row}") from error
-            if name in found.text:
+            if name in captions.text:
                 raise ValueError(f"{path}: annotations[{i}]: the caption id {name} is there twice")
             if text:
-                found.text[name], found.image[name] = text, image
-                found.of.setdefault(image, []).append(name)
-        for names in found.of.values():
+                captions.text[name] = text
+                captions.image[name] = image
+                captions.by_image.setdefault(image, []).append(name)
+        for names in captions.by_image.values():
             names.sort()
-        return found
+        return captions
 
     def check(self, entries: Sequence[Entry]) -> None:
         """A ValueError where the captions are not those of the entries; it names the first one."""
@@ -154,7 +156,7 @@ class Captions:
                 entry.caption not in self.text and f"no caption {entry.caption}, its query",
                 self.image.get(entry.caption, entry.true.id) != entry.true.id
                 and f"caption {entry.caption}, its query, is of another image than {entry.true.id}",
-                entry.other.id not in self.of and f"no caption of image {entry.other.id}, the one to edit",
+                entry.input.id not in self.by_image and f"no caption of image {entry.input.id}, the one to edit",
             )
             if fault
         ]
@@ -166,16 +168,16 @@ class Captions:
                 "BISON's annotation of COCO val2014 needs captions_val2014.json"
             )
 
-    def triple(self, entry: Entry, source: str, seed: int) -> Triple:
+    def make_triple(self, entry: Entry, source: str, seed: int) -> Triple:
         """The entry's texts; which caption is the source is `CocoBison.source`."""
-        names = self.of[entry.other.id]
+        names = self.by_image[entry.input.id]
         if source == "closest":
-            query = words(self.text[entry.caption])
-            name = min(names, key=lambda each: (distance(query, words(self.text[each])), each))
+            query = split_words(self.text[entry.caption])
+            name = min(names, key=lambda name: (word_edit_distance(query, split_words(self.text[name])), name))
         elif source == "first":
             name = names[0]
         else:
-            name = min(names, key=lambda each: draw(seed, "source", entry.id, each))
+            name = min(names, key=lambda name: draw(seed, "source", entry.id, name))
         return Triple(entry, self.text[name], self.text[entry.caption])
 
 
@@ -194,13 +196,13 @@ class Instances:
     Attributes:
         path: for messages.
         sizes: (width, height) by image id.
-        of: instances by image id.
-        forms: the category that so many words name.
+        by_image: instances by image id.
+        forms: the category that some words name.
     """
 
     path: str
     sizes: dict[int, tuple[int, int]]
-    of: dict[int, list[Instance]]
+    by_image: dict[int, list[Instance]]
     forms: dict[tuple[str, ...], str]
 
     @classmethod
@@ -209,49 +211,49 @@ class Instances:
         table, images = read_json("benchmark.instances", path), set(images)
         try:
             names = {row["id"]: row["name"] for row in table["categories"]}
-            found = cls(path, {}, {}, {form: name for name in names.values() for form in forms(name)})
+            instances = cls(path, {}, {}, {form: name for name in names.values() for form in word_forms(name)})
             for row in table["images"]:
                 if row["id"] in images:
-                    found.sizes[row["id"]] = row["width"], row["height"]
+                    instances.sizes[row["id"]] = row["width"], row["height"]
             for row in table["annotations"]:
                 if row["image_id"] in images:
                     instance = Instance(row["id"], names[row["category_id"]], row["segmentation"])
-                    found.of.setdefault(row["image_id"], []).append(instance)
+                    instances.by_image.setdefault(row["image_id"], []).append(instance)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"benchmark.instances = {path}: {error} is missing or not as in COCO's instances_val2014.json"
             ) from error
-        if unknown := set(found.of) - set(found.sizes):
+        if unknown := set(instances.by_image) - set(instances.sizes):
             raise ValueError(
                 f"benchmark.instances = {path}: image {min(unknown)} has annotations, but is not in images"
             )
-        return found
+        return instances
 
-    def named(self, text: str) -> dict[tuple[str, ...], str]:
-        """The categories that a text names, by the words that do; of two at a place the one of more words."""
-        given, found, i = words(text), {}, 0
+    def find_categories(self, text: str) -> dict[tuple[str, ...], str]:
+        """The categories that a text names, by the words that do; where several fit, the one of most words."""
+        words, categories, i = split_words(text), {}, 0
         longest = max(map(len, self.forms), default=0)
-        while i < len(given):
-            tries = (tuple(given[i : i + k]) for k in range(min(longest, len(given) - i), 0, -1))
-            form = next((each for each in tries if each in self.forms), None)
+        while i < len(words):
+            tries = (tuple(words[i : i + k]) for k in range(min(longest, len(words) - i), 0, -1))
+            form = next((form for form in tries if form in self.forms), None)
             if form:
-                found[form] = self.forms[form]
+                categories[form] = self.forms[form]
             i += len(form or "_")
-        return found
+        return categories
 
-    def removed(self, image: int, source: str, query: str) -> list[Instance]:
+    def find_removed(self, image: int, source: str, query: str) -> list[Instance]:
         """The image's instances of the categories that the source names in words that the query has not."""
-        kept = self.named(query)
-        gone = {name for form, name in self.named(source).items() if form not in kept}
-        return [each for each in self.of.get(image, ()) if each.category in gone]
+        kept = self.find_categories(query)
+        removed = {name for form, name in self.find_categories(source).items() if form not in kept}
+        return [instance for instance in self.by_image.get(image, ()) if instance.category in removed]
 
 
 PLURALS = {"person": "people", "knife": "knives", "mouse": "mice"}  # of COCO's categories, the irregular ones
 
 
-def forms(category: str) -> Iterable[tuple[str, ...]]:
+def word_forms(category: str) -> Iterable[tuple[str, ...]]:
     """The words of a category's name, and of its plurals: -s, or -es after s, x, z, ch and sh, and an irregular one."""
-    name = words(category)
+    name = split_words(category)
     yield tuple(name)
     ending = "es" if name[-1].endswith(("s", "x", "z", "ch", "sh")) else "s"
     yield (*name[:-1], name[-1] + ending)
@@ -259,7 +261,7 @@ def forms(category: str) -> Iterable[tuple[str, ...]]:
         yield (*name[:-1], PLURALS[name[-1]])
 
 
-def rasterised(path: str, instance: Instance, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
+def rasterize(path: str, instance: Instance, size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
     """An instance's pixels as 0 and 1, as pycocotools' annToMask gives them.
 
     Args:
@@ -270,22 +272,27 @@ def rasterised(path: str, instance: Instance, size: tuple[int, int]) -> UInt8[nd
     Raises:
         ValueError: it is none of these, or runs of another size; the message names the annotation.
     """
-    (width, height), given = size, instance.segmentation
+    width, height = size
+    segmentation = instance.segmentation
     where = f"{path}: annotation {instance.id}: segmentation"
-    if isinstance(given, dict):
-        counts = given.get("counts")
-        if list(given.get("size", ())) != [height, width]:
-            raise ValueError(f"{where}: runs of size {given.get('size')} for a picture of {[height, width]}, [h, w]")
+    if isinstance(segmentation, dict):
+        counts = segmentation.get("counts")
+        if list(segmentation.get("size", ())) != [height, width]:
+            raise ValueError(
+                f"{where}: runs of size {segmentation.get('size')} for a picture of {[height, width]}, [h, w]"
+            )
         if isinstance(counts, list) and (sum(counts) != height * width or min(counts) < 0):
             raise ValueError(f"{where}: the runs are of {sum(counts)} pixels, the picture has {height * width}")
     try:
-        if isinstance(given, list):
-            return rle.decode(rle.merge(rle.frPyObjects(given, height, width)))
-        return rle.decode(rle.frPyObjects(given, height, width) if isinstance(given["counts"], list) else given)
+        if isinstance(segmentation, list):
+            return rle.decode(rle.merge(rle.frPyObjects(segmentation, height, width)))
+        return rle.decode(
+            rle.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
+        )
     except Exception as error:  # pycocotools raises whatever Cython and NumPy do
         raise ValueError(f"{where}: not polygons nor runs that pycocotools knows ({error})") from error
 
 
-def union(path: str, instances: Sequence[Instance], size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
+def rasterize_union(path: str, instances: Sequence[Instance], size: tuple[int, int]) -> UInt8[ndarray, "h w"]:
     """The pixels of any of them."""
-    return np.maximum.reduce([rasterised(path, each, size) for each in instances])
+    return np.maximum.reduce([rasterize(path, instance, size) for instance in instances])

@@ -1,22 +1,22 @@
 """Your own pictures: a table of edits beside a folder of images."""
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diffedit.io.images import ImageFile, MaskFile, Resize
+from diffedit.io.images import ImageFile, MaskFile
 from diffedit.types import EditRequest
-from eval.benchmarks.subset import subset
+from eval.benchmarks.base import FileBenchmark
+from eval.benchmarks.files import read_csv, read_text
 
+KEY = "benchmark.path"
 REQUIRED, OPTIONAL = ("image", "target"), ("source", "mask", "id")
 
 
 @dataclass(frozen=True)
-class FolderBenchmark:
+class FolderBenchmark(FileBenchmark):
     """Edits listed in a CSV (with a header) or JSONL file.
 
     Columns: `image` and `target`; `source`, `mask` and `id` where you have them. Paths are relative to `images`. An id
@@ -27,26 +27,18 @@ class FolderBenchmark:
     Attributes:
         path: the table.
         images: folder of the images and masks; the table's own folder by default.
-        limit: how many edits, the first of a seeded permutation; None takes all in the table's order.
-        range: (first, last + 1) of that permutation, instead of a limit.
-        seed: of that permutation.
-        resize: how pictures become square.
     """
 
     path: str
     images: str | None = None
-    limit: int | None = None
-    range: tuple[int, int] | list[int] | None = None
-    seed: int = 0
-    resize: Resize = Resize()
     rows: list[dict[str, str]] = field(init=False, repr=False, compare=False)
 
-    version = "1"
+    path_keys = frozenset({"images"})  # not `path`: it tells runs of several tables apart
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         rows = {row["id"]: row for row in read_table(Path(self.path).expanduser())}
-        chosen = subset(rows, self.limit, self.seed, self.range)
-        object.__setattr__(self, "rows", [rows[name] for name in chosen])
+        object.__setattr__(self, "rows", [rows[name] for name in self.choose(rows)])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,71 +66,52 @@ def read_table(path: Path) -> list[dict[str, str]]:
         ValueError: a missing or unknown column, an empty required cell, an id twice, a line that is not JSON; the
             message names the file, the line and what to do.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"benchmark.path = {path}: no such file (a CSV or JSONL table of edits)")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error}); save the table as UTF-8") from error
-    lines = json_lines(path, text) if path.suffix == ".jsonl" else csv_lines(path, text)
-    rows = [complete(path, number, row) for number, row in lines]
+    lines = read_jsonl(path) if path.suffix == ".jsonl" else read_csv(KEY, path, check_columns)
+    rows = [complete_row(f"{KEY} = {path}, line {number}", row) for number, row in lines]
     if not rows:
-        raise ValueError(f"{path}: the table has no rows")
+        raise ValueError(f"{KEY} = {path}: the table has no rows")
     first: dict[str, int] = {}
     for number, row in enumerate(rows, 1):
         if row["id"] in first:
-            raise ValueError(f"{path}: rows {first[row['id']]} and {number} have the same id {row['id']!r}")
+            raise ValueError(f"{KEY} = {path}: rows {first[row['id']]} and {number} have the same id {row['id']!r}")
         first[row["id"]] = number
     return rows
 
 
-def csv_lines(path: Path, text: str) -> Iterator[tuple[int, dict]]:
-    """(line number, row) of a CSV."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        check_columns(path, 1, reader.fieldnames or [])
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError(f"{path}, line {reader.line_num}: not as many cells as the header has columns")
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
-
-
-def json_lines(path: Path, text: str) -> Iterator[tuple[int, dict]]:
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
     """(line number, row) of a JSONL file; blank lines are passed over."""
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_text(KEY, path).split("\n"), 1):
         if not line.strip():
             continue
+        where = f"{KEY} = {path}, line {number}"
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+            raise ValueError(f"{where}: not JSON ({error})") from error
         if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: a JSON object is wanted, such as {{'image': ..., 'target': ...}}")
-        check_columns(path, number, row)
+            raise ValueError(f"{where}: a JSON object is wanted, such as {{'image': ..., 'target': ...}}")
+        check_columns(where, list(row))
         yield number, row
 
 
-def check_columns(path: Path, number: int, columns) -> None:
+def check_columns(where: str, columns: Sequence[str]) -> None:
     """Refuse a missing column, and an unknown one: it may be a misspelt optional one."""
-    columns = list(columns)
     twice = sorted({name for name in columns if columns.count(name) > 1})
     missing = [name for name in REQUIRED if name not in columns]
     unknown = [name for name in columns if name not in REQUIRED + OPTIONAL]
     if missing or unknown or twice:
         faults = (("no", missing), ("unknown", unknown), ("more than one", twice))
-        said = [f"{word} {', '.join(map(repr, names))}" for word, names in faults if names]
-        known = f"{', '.join(REQUIRED)} and, where you have them, {', '.join(OPTIONAL)}"
-        raise ValueError(f"{path}, line {number}: columns: {'; '.join(said)}. Known are {known}")
+        listed = [f"{fault} {', '.join(map(repr, names))}" for fault, names in faults if names]
+        allowed = f"{', '.join(REQUIRED)} and, where you have them, {', '.join(OPTIONAL)}"
+        raise ValueError(f"{where}: columns: {'; '.join(listed)}. Known are {allowed}")
 
 
-def complete(path: Path, number: int, row: dict) -> dict[str, str]:
+def complete_row(where: str, row: dict) -> dict[str, str]:
     """One row with every column, stripped, and an id."""
     full = {name: "" if row.get(name) is None else str(row[name]).strip() for name in REQUIRED + OPTIONAL}
     for name in REQUIRED:
         if not full[name]:
-            raise ValueError(f"{path}, line {number}: the cell {name!r} is empty")
+            raise ValueError(f"{where}: the cell {name!r} is empty")
     key = json.dumps([full[name] for name in ("image", "source", "target", "mask")])
     full["id"] = full["id"] or f"{Path(full['image']).stem}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     return full

@@ -27,12 +27,12 @@ class Grammar:
     slots: Mapping[str, Sequence[Any]]  # of texts: a yaml makes a bool of `no`, which is refused below
 
     def __post_init__(self) -> None:
-        named = fields_of(self.template)
-        lacking, idle = sorted(named - set(self.slots)), [name for name in self.slots if name not in named]
+        fields = parse_fields(self.template)
+        lacking, idle = sorted(fields - set(self.slots)), [name for name in self.slots if name not in fields]
         if lacking or idle:
             faults = (("no slot for", lacking), ("no place for the slot", idle))
-            said = "; ".join(f"{word} {', '.join(map(repr, names))}" for word, names in faults if names)
-            raise ValueError(f"benchmark.grammar.template = {self.template!r}: {said} of benchmark.grammar.slots")
+            listed = "; ".join(f"{fault} {', '.join(map(repr, names))}" for fault, names in faults if names)
+            raise ValueError(f"benchmark.grammar.template = {self.template!r}: {listed} of benchmark.grammar.slots")
         for name, values in self.slots.items():
             check_values(f"benchmark.grammar.slots.{name}", values)
         if not self.variable:
@@ -40,8 +40,9 @@ class Grammar:
         first: dict[str, Mapping[str, str]] = {}
         for values in self.combinations():
             if (other := first.setdefault(self.prompt(values), values)) is not values:
-                said = f"{other} and {values} give the same prompt"
-                raise ValueError(f"benchmark.grammar.slots: {said} {self.prompt(values)!r}")
+                raise ValueError(
+                    f"benchmark.grammar.slots: {other} and {values} give the same prompt {self.prompt(values)!r}"
+                )
 
     def __len__(self) -> int:
         return prod(map(len, self.slots.values()))
@@ -57,23 +58,23 @@ class Grammar:
 
     def prompt(self, values: Mapping[str, str]) -> str:
         """The sentence of one combination."""
-        return plain(self.template.format_map(values))
+        return join_words(self.template.format_map(values))
 
 
-def plain(text: str) -> str:
-    """With single blanks for all white space, and none around."""
+def join_words(text: str) -> str:
+    """The text with single blanks for all white space, and none around."""
     return " ".join(text.split())
 
 
-def fields_of(template: str) -> set[str]:
+def parse_fields(template: str) -> set[str]:
     """The names in a template's braces."""
     try:
-        found = [each for each in Formatter().parse(template) if each[1] is not None]
+        fields = [field for field in Formatter().parse(template) if field[1] is not None]
     except ValueError as error:
         raise ValueError(f"benchmark.grammar.template = {template!r}: {error}") from error
-    if odd := [name for _, name, form, conversion in found if form or conversion]:
+    if odd := [name for _, name, form, conversion in fields if form or conversion]:
         raise ValueError(f"benchmark.grammar.template = {template!r}: {odd[0]!r}: the name alone belongs in its braces")
-    return {name for _, name, _, _ in found}
+    return {name for _, name, _, _ in fields}
 
 
 def check_values(key: str, values: Any) -> None:
@@ -83,6 +84,6 @@ def check_values(key: str, values: Any) -> None:
     for value in values:
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"{key}: the value {value!r} is blank or no text (quote it in the yaml)")
-    same = [plain(value) for value in values]
-    if twice := sorted({value for value in same if same.count(value) > 1}):
+    texts = [join_words(value) for value in values]
+    if twice := sorted({text for text in texts if texts.count(text) > 1}):
         raise ValueError(f"{key}: {', '.join(map(repr, twice))} is there more than once")

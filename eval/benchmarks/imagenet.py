@@ -8,14 +8,16 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Literal
 
-from diffedit.io.checks import check_choices
 from diffedit.io.images import ImageFile, Resize
 from diffedit.types import EditRequest
-from eval.benchmarks.imagenet_classes import Classes, ImageClass, csv_rows, read_truth, siblings
-from eval.benchmarks.subset import draw, subset
+from eval.benchmarks.base import FileBenchmark
+from eval.benchmarks.files import read_csv
+from eval.benchmarks.imagenet_classes import Classes, ImageClass, check_columns, read_siblings, read_truth
+from eval.benchmarks.subset import draw
 
 log = logging.getLogger("imagenet")
 
+KEY = "benchmark.queries"
 Layout = Literal["auto", "flat", "folders"]
 # FlexIT wrote its table with pandas, whose index column has no name.
 COLUMNS = {"": "'' (the first, unnamed: the query's id)"} | {
@@ -36,7 +38,7 @@ class Query:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Queries:
+class ImageNetBenchmark(FileBenchmark):
     """What the two benchmarks share: queries, and where their pictures lie.
 
     Attributes:
@@ -47,9 +49,6 @@ class Queries:
         layout: `folders` is <wnid>/<picture>, `flat` all pictures in one folder; `auto` looks.
         truth: classes of the validation pictures: the devkit's ILSVRC2012_validation_ground_truth.txt (meta.mat beside
             it) or Kaggle's LOC_val_solution.csv.
-        limit: so many queries, the first of a seeded permutation; None takes all.
-        range: (first, last + 1) of that permutation, instead of a limit.
-        seed: of the permutation, and of all other draws.
         resize: how pictures become square; FlexIT's by default.
     """
 
@@ -58,44 +57,49 @@ class Queries:
     prompt: str = "{class}"
     layout: Layout = "auto"
     truth: str | None = None
-    limit: int | None = None
-    range: tuple[int, int] | list[int] | None = None
-    seed: int = 0
     resize: Resize = Resize("crop", "bilinear")
-    asked: list[Query] = field(init=False, repr=False, compare=False)
-    folders: bool = field(init=False, repr=False, compare=False)
+    entries: list[Query] = field(init=False, repr=False, compare=False)
+    in_folders: bool = field(init=False, repr=False, compare=False)
 
-    version = "1"
+    path_keys = frozenset({"images", "classes", "truth"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_prompt(self.prompt)
+        classes = Classes(Path(self.classes).expanduser())
+        object.__setattr__(self, "in_folders", has_class_folders(self.images, self.layout, classes))
+        queries = {query.id: query for query in self.read_queries(classes)}
+        object.__setattr__(self, "entries", [queries[name] for name in self.choose(queries)])
+
+    def read_queries(self, classes: Classes) -> list[Query]:
+        """All of them, with unique ids."""
+        raise NotImplementedError
 
     def __len__(self) -> int:
-        return len(self.asked)
-
-    def files(self) -> Iterator[tuple[str, Path]]:
-        """(id, path) of every picture that is wanted, there or not."""
-        root = Path(self.images).expanduser()
-        for query in self.asked:
-            yield query.id, root / query.source / query.name if self.folders else root / query.name
+        return len(self.entries)
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """No source text, so that a mask is contrasted against the empty one, as in the paper."""
-        for query, (_, path) in zip(self.asked, self.files(), strict=True):
+        root = Path(self.images).expanduser()
+        for query in self.entries:
+            picture = root / (query.source if self.in_folders else "") / query.name
             yield EditRequest(
                 id=query.id,
-                image=ImageFile(path, resolution, self.resize),
-                target=prompted(self.prompt, query.target),
+                image=ImageFile(picture, resolution, self.resize),
+                target=format_prompt(self.prompt, query.target),
                 origin=f"{query.source}/{query.name}",
                 label=query.target.wnid,
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNet(Queries):
+class ImageNet(ImageNetBenchmark):
     """FlexIT's queries: every one of 273 classes is the target of 4 pictures in each split.
 
     The label of a request is the wnid of its target. All files but the pictures are checked at once; a picture that is
     not there fails its own request. Where `truth` is given, the table's classes are checked against it.
 
-    Attributes, beside those of `Queries`:
+    Attributes:
         queries: FlexIT's queries.csv: an unnamed column of ids, path (<wnid>/<picture>), source_id and target_id
             (numbers of the class index, or wnids), is_test. Its names of classes are not read: they are not unique.
         split: `test` or `dev` queries.
@@ -104,26 +108,24 @@ class ImageNet(Queries):
     queries: str
     split: Literal["test", "dev"] = "test"
 
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_prompt(self.prompt)
-        classes = Classes(Path(self.classes).expanduser())
-        truth = read_truth(Path(self.truth).expanduser(), classes) if self.truth else None
-        found = read_queries(Path(self.queries).expanduser(), classes, self.split, truth)
-        object.__setattr__(self, "asked", chosen(found, self.limit, self.seed, self.range))
-        object.__setattr__(self, "folders", in_folders(self.images, self.layout, classes))
+    path_keys = ImageNetBenchmark.path_keys | {"queries"}
+
+    def read_queries(self, classes: Classes) -> list[Query]:
+        """Those of the table."""
+        truth = read_truth(Path(self.truth).expanduser(), classes) if self.truth else {}
+        return read_table(Path(self.queries).expanduser(), classes, self.split, truth)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNetPairs(Queries):
+class ImageNetPairs(ImageNetBenchmark):
     """Queries like FlexIT's, without its table: every class with a WordNet sibling is the target `per_class` times.
 
     The siblings take turns as the source, in an order that a hash of the seed and the names gives; so do the pictures
     of each. Only pictures that are there are asked for, and one may be asked to become several classes. A class whose
-    siblings have too few pictures is a target less often, which is said in the log. A flat folder needs `truth`, to
-    know the classes of its pictures; folders may be of other pictures than the validation set's.
+    siblings have too few pictures is a target less often; a warning counts such classes. A flat folder needs `truth`,
+    to know the classes of its pictures; folders may be of other pictures than the validation set's.
 
-    Attributes, beside those of `Queries`:
+    Attributes:
         hierarchy: lines "parent child" of wnids: WordNet's is-a relation (ImageNet's wordnet.is_a.txt, or
             class_hierarchy.txt of BREEDS).
         per_class: requests for each target class.
@@ -132,28 +134,30 @@ class ImageNetPairs(Queries):
     hierarchy: str
     per_class: int = 4
 
-    def __post_init__(self) -> None:
-        check_choices(self)
-        check_prompt(self.prompt)
+    path_keys = ImageNetBenchmark.path_keys | {"hierarchy"}
+
+    def read_queries(self, classes: Classes) -> list[Query]:
+        """Those of the pictures that are there."""
         if self.per_class < 1:
             raise ValueError(f"benchmark.per_class = {self.per_class}: at least 1 is wanted")
-        classes = Classes(Path(self.classes).expanduser())
-        related = siblings(Path(self.hierarchy).expanduser(), classes)
-        folders, root = in_folders(self.images, self.layout, classes), Path(self.images).expanduser()
-        if not folders and self.truth is None:
+        siblings = read_siblings(Path(self.hierarchy).expanduser(), classes)
+        root = Path(self.images).expanduser()
+        if self.in_folders:
+            pictures = {wnid: list_pictures(root / wnid) for wnid in classes.by_wnid}
+        elif self.truth is not None:
+            pictures = group_by_class(list_pictures(root), read_truth(Path(self.truth).expanduser(), classes))
+        else:
             raise ValueError(
-                f"benchmark.images = {root}: no folders named by wnid there, so the classes of the pictures are to be "
-                "told: benchmark.truth=ILSVRC2012_validation_ground_truth.txt or LOC_val_solution.csv"
+                f"benchmark.images = {root}: no folders named by wnid there, so the classes of the pictures have to be "
+                "given: benchmark.truth=ILSVRC2012_validation_ground_truth.txt or LOC_val_solution.csv"
             )
-        pictures = folder_names(root, classes) if folders else flat_names(root, self.truth, classes)
-        found = draw_pairs(related, pictures, classes, self.per_class, self.seed)
-        if not found:
+        queries = draw_pairs(siblings, pictures, classes, self.per_class, self.seed)
+        if not queries:
             raise FileNotFoundError(f"benchmark.images = {root}: no pictures of a class with a sibling there")
-        object.__setattr__(self, "asked", chosen(found, self.limit, self.seed, self.range))
-        object.__setattr__(self, "folders", folders)
+        return queries
 
 
-def read_queries(path: Path, classes: Classes, split: str, truth: Mapping[str, str] | None) -> list[Query]:
+def read_table(path: Path, classes: Classes, split: str, truth: Mapping[str, str]) -> list[Query]:
     """The queries of a split, in the order of the table; both splits are checked.
 
     Raises:
@@ -161,66 +165,60 @@ def read_queries(path: Path, classes: Classes, split: str, truth: Mapping[str, s
         ValueError: a column is missing, a cell is none of what it may be, an id occurs twice in a split, the split is
             empty.
     """
-    found, first = [], {}
-    for line, row in csv_rows("benchmark.queries", path, COLUMNS):
-        place = f"benchmark.queries = {path}, line {line}"
-        query = read_query(place, row, classes)
+    queries, first = [], {}
+    for line, row in read_csv(KEY, path, partial(check_columns, COLUMNS)):
+        where = f"{KEY} = {path}, line {line}"
+        query = read_query(where, row, classes)
         if (row["is_test"], query.id) in first:
-            raise ValueError(f"{place}: the id {query.id!r} is on line {first[row['is_test'], query.id]} already")
+            raise ValueError(f"{where}: the id {query.id!r} is on line {first[row['is_test'], query.id]} already")
         first[row["is_test"], query.id] = line
-        known = (truth or {}).get(Path(query.name).stem, query.source)
-        if known != query.source:
-            raise ValueError(f"{place}: {query.name} is of {query.source} here, of {known} in benchmark.truth")
+        source = truth.get(Path(query.name).stem, query.source)
+        if source != query.source:
+            raise ValueError(f"{where}: {query.name} is of {query.source} here, of {source} in benchmark.truth")
         if row["is_test"] not in SPLITS:
-            raise ValueError(f"{place}: is_test = {row['is_test']!r} is neither True nor False")
+            raise ValueError(f"{where}: is_test = {row['is_test']!r} is neither True nor False")
         if SPLITS[row["is_test"]] == split:
-            found.append(query)
-    if not found:
-        raise ValueError(f"benchmark.queries = {path}: no queries of benchmark.split = {split} there")
-    return found
+            queries.append(query)
+    if not queries:
+        raise ValueError(f"{KEY} = {path}: no queries of benchmark.split = {split} there")
+    return queries
 
 
-def read_query(place: str, row: Mapping[str, str], classes: Classes) -> Query:
+def read_query(where: str, row: Mapping[str, str], classes: Classes) -> Query:
     """One line of the table."""
     source, target = (classes.find(row[name]) for name in ("source_id", "target_id"))
     if source is None or target is None:
         name = "target_id" if source else "source_id"
-        raise ValueError(f"{place}: {name} = {row[name]!r} is no class of {classes.path}, by wnid or number")
+        raise ValueError(f"{where}: {name} = {row[name]!r} is no class of {classes.path}, by wnid or number")
     *parents, name = row["path"].split("/")
     if not row[""] or not name:
-        raise ValueError(f"{place}: the query's id or its path is empty")
-    # The folder in the path says the class once more: a class index in another order is found out here.
+        raise ValueError(f"{where}: the query's id or its path is empty")
+    # The folder in the path says the class once more: a class index in another order is noticed here.
     if parents and parents[-1] != source.wnid:
         raise ValueError(
-            f"{place}: path = {row['path']!r}, but source_id = {row['source_id']} is {source.wnid} in {classes.path}; "
+            f"{where}: path = {row['path']!r}, but source_id = {row['source_id']} is {source.wnid} in {classes.path}; "
             "is that the class index in the order of the wnids?"
         )
     return Query(row[""], source.wnid, name, target)
-
-
-def chosen(found: list[Query], limit: int | None, seed: int, range: Sequence[int] | None) -> list[Query]:
-    """All of them, or some."""
-    by_id = {query.id: query for query in found}
-    return [by_id[name] for name in subset(by_id, limit, seed, range)]
 
 
 def check_prompt(prompt: str) -> None:
     """Refuse a template that does not work, or that does not name the class."""
     one, other = ImageClass("n00000000", 0, "a"), ImageClass("n00000001", 1, "b")
     try:
-        works = prompted(prompt, one) != prompted(prompt, other)
+        works = format_prompt(prompt, one) != format_prompt(prompt, other)
     except (LookupError, ValueError, AttributeError):
         works = False
     if not works:
         raise ValueError(f"benchmark.prompt = {prompt!r}: a text with {{class}}, {{wnid}} or {{number}} is wanted")
 
 
-def prompted(prompt: str, target: ImageClass) -> str:
+def format_prompt(prompt: str, target: ImageClass) -> str:
     """The target text."""
     return prompt.format(**{"class": target.name, "wnid": target.wnid, "number": target.number})
 
 
-def in_folders(images: str, layout: Layout, classes: Classes) -> bool:
+def has_class_folders(images: str, layout: Layout, classes: Classes) -> bool:
     """Whether pictures lie in folders named by wnid."""
     root = Path(images).expanduser()
     if not root.is_dir():
@@ -228,32 +226,27 @@ def in_folders(images: str, layout: Layout, classes: Classes) -> bool:
     return layout == "folders" or (layout == "auto" and any((root / wnid).is_dir() for wnid in classes.by_wnid))
 
 
-def names_in(folder: Path) -> list[str]:
-    """The pictures in a folder, by name."""
+def list_pictures(folder: Path) -> list[str]:
+    """The pictures in a folder, by name; none where there is no folder."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     return [name for name in names if Path(name).suffix.lower() in ENDINGS]
 
 
-def folder_names(root: Path, classes: Classes) -> dict[str, list[str]]:
-    """The pictures of each class, where each has a folder."""
-    return {wnid: names_in(root / wnid) for wnid in classes.by_wnid}
-
-
-def flat_names(root: Path, truth: str, classes: Classes) -> dict[str, list[str]]:
-    """The pictures of each class, all in one folder; those of which the truth says nothing are passed over."""
-    told, found = read_truth(Path(truth).expanduser(), classes), {}
-    for name in names_in(root):
-        if wnid := told.get(Path(name).stem):
-            found.setdefault(wnid, []).append(name)
-    return found
+def group_by_class(names: Sequence[str], truth: Mapping[str, str]) -> dict[str, list[str]]:
+    """The pictures of each class; those of which the truth says nothing are passed over."""
+    pictures: dict[str, list[str]] = {}
+    for name in names:
+        if wnid := truth.get(Path(name).stem):
+            pictures.setdefault(wnid, []).append(name)
+    return pictures
 
 
 def draw_pairs(
-    related: Mapping[str, list[str]], pictures: Mapping[str, list[str]], classes: Classes, per_class: int, seed: int
+    siblings: Mapping[str, list[str]], pictures: Mapping[str, list[str]], classes: Classes, per_class: int, seed: int
 ) -> list[Query]:
-    """`per_class` queries for each class of `related`, in the order of the classes."""
-    found, few = [], 0
-    for target, sources in related.items():
+    """`per_class` queries for each class that has siblings, in the order of the classes."""
+    queries, few = [], 0
+    for target, sources in siblings.items():
         order = sorted(sources, key=partial(draw, seed, target))
         piles = (sorted(pictures.get(source, []), key=partial(draw, seed, target, source)) for source in order)
         pairs = (
@@ -262,7 +255,7 @@ def draw_pairs(
         taken = list(islice(pairs, per_class))
         few += len(taken) < per_class
         # The name's ending stays: two pictures of a class may differ in it alone.
-        found += [Query(f"{target}-{source}-{name}", source, name, classes.by_wnid[target]) for source, name in taken]
+        queries += [Query(f"{target}-{source}-{name}", source, name, classes.by_wnid[target]) for source, name in taken]
     if few:
         log.warning("%d classes have too few pictures of siblings for per_class = %d", few, per_class)
-    return found
+    return queries

@@ -4,46 +4,25 @@ A class is its wnid. Names are not: `crane` is a bird and a machine, `maillot` o
 `Cardigan` a dog.
 """
 
-import csv
-import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from scipy.io import loadmat
 
-from eval.benchmarks.subset import read_json, read_text
+from eval.benchmarks.files import read_csv, read_json, read_text
 
 WNID = re.compile(r"n\d{8}")
 FORMATS = '{"0": ["n01440764", "tench"], ...} as JSON, or lines "n01440764 tench, Tinca tinca"'
 
 
-def csv_rows(key: str, path: Path, wanted: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, row) of a CSV with at least the columns wanted.
-
-    Args:
-        key: the setting that names the file.
-        path: the file.
-        wanted: columns, each with how messages call it.
-
-    Raises:
-        ValueError: a column is missing, a row is too short or too long, the text is not CSV.
-    """
-    reader = csv.DictReader(io.StringIO(read_text(key, path), newline=""), strict=True)
-    try:
-        found = reader.fieldnames or []
-        missing = [said for name, said in wanted.items() if name not in found]
-        if missing:
-            raise ValueError(
-                f"{key} = {path}, line 1: no column {', '.join(missing)}; wanted are {', '.join(wanted.values())}"
-            )
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError(f"{key} = {path}, line {reader.line_num}: not as many cells as the header has columns")
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise ValueError(f"{key} = {path}, line {reader.reader.line_num}: not CSV ({error})") from error
+def check_columns(wanted: Mapping[str, str], where: str, columns: Sequence[str]) -> None:
+    """Refuse a table that lacks a column; `wanted` says what messages call each."""
+    missing = [title for name, title in wanted.items() if name not in columns]
+    if missing:
+        raise ValueError(f"{where}: no column {', '.join(missing)}; wanted are {', '.join(wanted.values())}")
 
 
 @dataclass(frozen=True)
@@ -77,11 +56,11 @@ class Classes:
         self.path = path
         self.by_wnid: dict[str, ImageClass] = {}
         self.by_number: dict[int, ImageClass] = {}
-        found = json_index(path) if path.suffix == ".json" else text_index(path)
-        for each in sorted(found, key=lambda each: each.number):
-            if each.wnid in self.by_wnid or each.number in self.by_number:
-                raise ValueError(f"benchmark.classes = {path}: {each.wnid} or number {each.number} occurs twice")
-            self.by_wnid[each.wnid] = self.by_number[each.number] = each
+        index = read_json_index(path) if path.suffix == ".json" else read_text_index(path)
+        for entry in sorted(index, key=lambda entry: entry.number):
+            if entry.wnid in self.by_wnid or entry.number in self.by_number:
+                raise ValueError(f"benchmark.classes = {path}: {entry.wnid} or number {entry.number} occurs twice")
+            self.by_wnid[entry.wnid] = self.by_number[entry.number] = entry
         if not self.by_wnid:
             raise ValueError(f"benchmark.classes = {path}: no classes there; wanted: {FORMATS}")
 
@@ -90,28 +69,28 @@ class Classes:
         return self.by_number.get(int(key)) if key.isascii() and key.isdigit() else self.by_wnid.get(key)
 
 
-def json_index(path: Path) -> Iterator[ImageClass]:
+def read_json_index(path: Path) -> Iterator[ImageClass]:
     """The classes of {"number": [wnid, name]}."""
-    told = read_json("benchmark.classes", path)
+    index = read_json("benchmark.classes", path)
     try:
-        for number, (wnid, name) in told.items():
-            yield image_class(wnid, int(number), name)
+        for number, (wnid, name) in index.items():
+            yield make_class(wnid, int(number), name)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"benchmark.classes = {path}: not a class index ({error}); wanted: {FORMATS}") from error
 
 
-def text_index(path: Path) -> Iterator[ImageClass]:
-    """The classes of lines "wnid name, name"; Kaggle's file is also about with " : " between the two."""
+def read_text_index(path: Path) -> Iterator[ImageClass]:
+    """The classes of lines "wnid name, name"; Kaggle's file also exists with " : " between the two."""
     lines = [line.strip() for line in read_text("benchmark.classes", path).splitlines() if line.strip()]
     for number, line in enumerate(lines):
         wnid, _, names = line.partition(" ")
         try:
-            yield image_class(wnid, number, names.strip().removeprefix(":"))
+            yield make_class(wnid, number, names.strip().removeprefix(":"))
         except ValueError as error:
             raise ValueError(f"benchmark.classes = {path}: {line!r}: {error}; wanted: {FORMATS}") from error
 
 
-def image_class(wnid: str, number: int, names: str) -> ImageClass:
+def make_class(wnid: str, number: int, names: str) -> ImageClass:
     """A class by its first name, checked."""
     name = names.split(",")[0].replace("_", " ").strip()
     if not WNID.fullmatch(wnid) or not name:
@@ -119,7 +98,7 @@ def image_class(wnid: str, number: int, names: str) -> ImageClass:
     return ImageClass(wnid, number, name)
 
 
-def siblings(path: Path, classes: Classes) -> dict[str, list[str]]:
+def read_siblings(path: Path, classes: Classes) -> dict[str, list[str]]:
     """For each class, by number, the classes that share a parent with it; none for a class that has no sibling.
 
     Args:
@@ -141,10 +120,10 @@ def siblings(path: Path, classes: Classes) -> dict[str, list[str]]:
     for family in children.values():
         for wnid in family:
             related.setdefault(wnid, set()).update(family - {wnid})
-    found = {wnid: sorted(related[wnid]) for wnid in classes.by_wnid if related.get(wnid)}
-    if not found:
+    siblings = {wnid: sorted(related[wnid]) for wnid in classes.by_wnid if related.get(wnid)}
+    if not siblings:
         raise ValueError(f"benchmark.hierarchy = {path}: no two classes of {classes.path} share a parent there")
-    return found
+    return siblings
 
 
 def read_truth(path: Path, classes: Classes) -> dict[str, str]:
@@ -160,18 +139,18 @@ def read_truth(path: Path, classes: Classes) -> dict[str, str]:
         ValueError: it has another format, or names an unknown class.
     """
     if path.suffix == ".csv":
-        wanted = {name: repr(name) for name in ("ImageId", "PredictionString")}
-        rows = csv_rows("benchmark.truth", path, wanted)
-        told = {row["ImageId"]: row["PredictionString"].partition(" ")[0] for _, row in rows}
+        check = partial(check_columns, {name: repr(name) for name in ("ImageId", "PredictionString")})
+        rows = read_csv("benchmark.truth", path, check)
+        truth = {row["ImageId"]: row["PredictionString"].partition(" ")[0] for _, row in rows}
     else:
-        told = devkit_truth(path)
-    for picture, wnid in told.items():
+        truth = read_devkit_truth(path)
+    for picture, wnid in truth.items():
         if wnid not in classes.by_wnid:
             raise ValueError(f"benchmark.truth = {path}: {picture} is of {wnid!r}, a class not in {classes.path}")
-    return told
+    return truth
 
 
-def devkit_truth(path: Path) -> dict[str, str]:
+def read_devkit_truth(path: Path) -> dict[str, str]:
     """As `read_truth`, of the devkit's text of one number a line."""
     lines = read_text("benchmark.truth", path).split()
     meta = path.with_name("meta.mat")
@@ -186,9 +165,9 @@ def devkit_truth(path: Path) -> dict[str, str]:
         }
     except (KeyError, ValueError, TypeError, NotImplementedError) as error:
         raise ValueError(f"{meta}: not the devkit's meta.mat ({error})") from error
-    told = {}
+    truth = {}
     for i, number in enumerate(lines, 1):
         if number not in wnids:
             raise ValueError(f"benchmark.truth = {path}, line {i}: {number!r} is no ILSVRC2012_ID of {meta.name}")
-        told[f"ILSVRC2012_val_{i:08d}"] = wnids[number]
-    return told
+        truth[f"ILSVRC2012_val_{i:08d}"] = wnids[number]
+    return truth

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from diffedit.io.images import ImageFile, Resize, open_image, to_tensor
 from diffedit.types import EditRequest
-from eval.benchmarks.subset import read_json, subset
+from eval.benchmarks.base import FileBenchmark
+from eval.benchmarks.files import read_json
 
-SIDE = 512
+RESOLUTION = 512
+PIXELS = RESOLUTION * RESOLUTION
 TEXTS = ("image_path", "original_prompt", "editing_prompt", "editing_type_id")
 
 
@@ -36,11 +38,14 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class PieMask:
-    """An entry's mask, loaded when called: (1, side, side) in [0, 1], white = edit, through its picture's resize."""
+    """An entry's mask, drawn when called: (1, resolution, resolution) in [0, 1], white = edit.
+
+    It goes through its picture's resize.
+    """
 
     runs: list[int]
     picture: Path
-    side: int
+    resolution: int
     resize: Resize = Resize()
 
     @property
@@ -48,18 +53,17 @@ class PieMask:
         """Of the picture: the only file that it opens."""
         return self.picture
 
-    def __call__(self) -> Float[Tensor, "1 side side"]:
-        """Decode it."""
+    def __call__(self) -> Float[Tensor, "1 resolution resolution"]:
         with open_image(self.picture) as picture:
             width, height = picture.size
         if width != height:  # of another size but square, it is the same crop: the whole
             raise ValueError(f"{self.picture}: {width} x {height}, but PIE-Bench's masks are for square pictures")
-        mask = Image.fromarray(decode(self.runs).astype(np.uint8) * 255)
-        return to_tensor(self.resize(mask, self.side))
+        mask = Image.fromarray(decode_runs(self.runs).astype(np.uint8) * 255)
+        return to_tensor(self.resize(mask, self.resolution))
 
 
 @dataclass(frozen=True)
-class PieBench:
+class PieBench(FileBenchmark):
     """The edits of a mapping_file.json.
 
     The source text is the original prompt, the target the editing prompt, both without the brackets that mark words;
@@ -70,27 +74,18 @@ class PieBench:
         path: folder with the table and `annotation_images`.
         mapping: the table's file in it.
         edit_types: which of the ids "0" to "9" to take; None takes all.
-        limit: how many of them, the first of a seeded permutation; None takes all in the table's order.
-        range: (first, last + 1) of that permutation, instead of a limit.
-        seed: of that permutation.
-        resize: how pictures and masks become squares of the backbone's resolution.
     """
 
     path: str
     mapping: str = "mapping_file.json"
     edit_types: list[str | int] | None = None
-    limit: int | None = None
-    range: tuple[int, int] | list[int] | None = None
-    seed: int = 0
-    resize: Resize = Resize()
     entries: dict[str, Entry] = field(init=False, repr=False, compare=False)
 
-    version = "1"
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         table = read_mapping(Path(self.path).expanduser() / self.mapping)
-        chosen = subset(of_types(table, self.edit_types), self.limit, self.seed, self.range)
-        object.__setattr__(self, "entries", {name: table[name] for name in chosen})
+        names = self.choose(select_types(table, self.edit_types))
+        object.__setattr__(self, "entries", {name: table[name] for name in names})
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -111,21 +106,21 @@ class PieBench:
             )
 
 
-def decode(runs: Sequence[int]) -> Bool[ndarray, "512 512"]:
+def decode_runs(runs: Sequence[int]) -> Bool[ndarray, "512 512"]:
     """The mask of (start, length) runs over the pixels row by row; a run may go on in the next row.
 
     The frame, one pixel wide, is always part of it, as in the published code.
     """
-    mask = np.zeros(SIDE * SIDE, dtype=bool)
+    mask = np.zeros(PIXELS, dtype=bool)
     for start, length in zip(runs[::2], runs[1::2], strict=True):
         mask[start : start + length] = True
-    mask = mask.reshape(SIDE, SIDE)
+    mask = mask.reshape(RESOLUTION, RESOLUTION)
     mask[[0, -1]] = True
     mask[:, [0, -1]] = True
     return mask
 
 
-def plain(prompt: str) -> str:
+def strip_brackets(prompt: str) -> str:
     """A prompt without the brackets around the words that change, and with single spaces."""
     return " ".join(prompt.replace("[", "").replace("]", "").split())
 
@@ -140,11 +135,11 @@ def read_mapping(path: Path) -> dict[str, Entry]:
     table = read_json("benchmark.path/mapping", path)
     if not isinstance(table, dict) or not table:
         raise ValueError(f"{path}: an object of entries is wanted, {{'000000000000': {{'image_path': ...}}, ...}}")
-    return {name: checked(f"{path}, entry {name!r}", entry) for name, entry in table.items()}
+    return {name: read_entry(f"{path}, entry {name!r}", entry) for name, entry in table.items()}
 
 
-def checked(where: str, entry: Any) -> Entry:
-    """One entry with all that is needed."""
+def read_entry(where: str, entry: Any) -> Entry:
+    """One entry of the table, checked."""
     if not isinstance(entry, dict):
         raise ValueError(f"{where}: an object with {', '.join(TEXTS)} and mask is wanted")
     missing = [key for key in (*TEXTS, "mask") if key not in entry]
@@ -152,31 +147,34 @@ def checked(where: str, entry: Any) -> Entry:
         raise ValueError(
             f"{where}: no {', '.join(map(repr, missing))}; the table of PIE-Bench (mapping_file.json of v1) is wanted"
         )
-    image, source, target, kind = (str(entry[key]) for key in TEXTS)
-    if not image.strip() or not plain(target):
-        raise ValueError(f"{where}: {'image_path' if plain(target) else 'editing_prompt'} is empty")
-    return Entry(image.strip(), plain(source), plain(target), kind, checked_runs(where, entry["mask"]))
+    image, source, target, edit_type = (str(entry[key]) for key in TEXTS)
+    image, source, target = image.strip(), strip_brackets(source), strip_brackets(target)
+    if not image or not target:
+        raise ValueError(f"{where}: {'image_path' if target else 'editing_prompt'} is empty")
+    check_runs(where, entry["mask"])
+    return Entry(image, source, target, edit_type, entry["mask"])
 
 
-def checked_runs(where: str, runs: Any) -> list[int]:
-    """A mask's runs: pairs of whole numbers within the picture."""
+def check_runs(where: str, runs: Any) -> None:
+    """Refuse a mask whose runs are not pairs of whole numbers within the picture."""
     if not isinstance(runs, list) or not all(type(number) is int for number in runs):
         raise ValueError(f"{where}: mask: a flat list of whole numbers is wanted: start, length, start, length, ...")
     if len(runs) % 2:
         raise ValueError(f"{where}: mask: {len(runs)} numbers, but they come in pairs of start and length")
     for start, length in zip(runs[::2], runs[1::2], strict=True):
-        if start < 0 or length < 0 or start + length > SIDE * SIDE:
+        if start < 0 or length < 0 or start + length > PIXELS:
             raise ValueError(
-                f"{where}: mask: the run of {length} pixels from {start} leaves the {SIDE * SIDE} of {SIDE} x {SIDE}"
+                f"{where}: mask: the run of {length} pixels from {start} leaves the {PIXELS} "
+                f"of {RESOLUTION} x {RESOLUTION}"
             )
-    return runs
 
 
-def of_types(table: Mapping[str, Entry], types: Sequence[str | int] | None) -> list[str]:
+def select_types(table: Mapping[str, Entry], types: Sequence[str | int] | None) -> list[str]:
     """The keys of the entries of these types, in the table's order."""
     if types is None:
         return list(table)
-    wanted, known = {str(each) for each in types}, {entry.type for entry in table.values()}
+    wanted = {str(edit_type) for edit_type in types}
+    known = {entry.type for entry in table.values()}
     if not wanted or wanted - known:
         raise ValueError(
             f"benchmark.edit_types = {list(types)}: {', '.join(sorted(wanted - known)) or 'none given'}; "

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.networks import Extractor, out_of_domain
+from diffedit.networks import Extractor
 from eval.scoring.batch import Batch
-from eval.scoring.metric import means
+from eval.scoring.metric import Metric, find_lack
 
 
 @runtime_checkable
@@ -20,51 +20,67 @@ class Classifier(Extractor, Protocol):
     labels: Sequence[str]
 
 
-class EditAccuracy:
+@runtime_checkable
+class JudgingTruth(Protocol):
+    """A ground truth that knows what a classifier should see in the edit, where no class is asked for."""
+
+    def judged_by(self, labels: Sequence[str]) -> bool:
+        """Whether a classifier with these labels can tell."""
+
+    def judge(self, logits: Float[Tensor, " classes"], labels: Sequence[str]) -> tuple[float, float]:
+        """(whether what was asked for is seen, share of everything else that is kept)."""
+
+
+class EditAccuracy(Metric):
     """Whether the classifier sees what was asked for.
 
     `accuracy`: where the benchmark has target classes, its best guess among them is the target (FlexIT: the largest
-    logit of the benchmark's target classes). On Still Life without classes: it sees the new value of the changed
-    attribute (for fruit: the new kind, and the replaced kind no more), and `kept` is the share of the other attributes
-    in which it sees what the input holds.
+    logit of the benchmark's target classes). Elsewhere the ground truth judges: on Still Life, whether the new value of
+    the changed attribute is seen (for fruit: the new kind, and the replaced kind no more), and `kept` is the share of
+    the other attributes in which the classifier sees what the input holds.
 
     Args:
         classifier: gives logits.
     """
 
-    higher_is_better: ClassVar = {"accuracy": "higher", "kept": "higher"}
+    version: ClassVar = "accuracy-3"
+    higher_is_better: ClassVar = {"accuracy": True, "kept": True}
     input_kind: ClassVar = "features"
-    aggregate = staticmethod(means)
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
+        self.networks = (classifier,)
 
-    def fingerprint(self) -> str:
-        """The weights, and the names of the classes."""
-        labels = hashlib.sha256(repr(tuple(self.classifier.labels)).encode()).hexdigest()[:8]
-        return f"accuracy-3-{self.classifier.hash}-{labels}"
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return (hashlib.sha256(repr(tuple(self.classifier.labels)).encode()).hexdigest()[:8],)
 
     def undefined_reason(self, batch: Batch) -> str | None:
-        """Needs target classes, or to know which attribute was asked for."""
-        if all(request.label for request in batch.requests):
-            return out_of_domain(self.classifier, batch.truths) or self.nameless(batch)
-        if not batch.truths:
-            return "the benchmark has no target classes"
-        known = all(truth.judged_by(self.classifier.labels) for truth in batch.truths)
-        return None if known else "the classifier knows no Still Life; networks=stilllife has one that does"
+        """Needs target classes that the classifier has, or a ground truth that judges it."""
+        unlabelled = find_lack(batch, "label")
+        if unlabelled is None:
+            return super().undefined_reason(batch) or self.find_nameless(batch)
+        truths = [truth for truth in batch.ground_truths if isinstance(truth, JudgingTruth)]
+        if not truths:
+            return unlabelled
+        judged = all(truth.judged_by(self.classifier.labels) for truth in truths)
+        return None if judged else "the classifier knows no Still Life; networks=stilllife has one that does"
 
     def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """0 or 1, and a share."""
         logits = batch.features(self.classifier, "edits")
-        found = {}
-        if batch.truths:
-            rows = [truth.judge(row, self.classifier.labels) for truth, row in zip(batch.truths, logits, strict=True)]
-            found = {name: torch.tensor([row[k] for row in rows]) for k, name in enumerate(("accuracy", "kept"))}
-        if all(request.label for request in batch.requests):  # Still Life's own verdict gives way to FlexIT's
-            found["accuracy"] = self.restricted(logits, [request.label for request in batch.requests])
-        return found
+        targets = [request.label for request in batch.requests]
+        values = {}
+        if truths := [truth for truth in batch.ground_truths if isinstance(truth, JudgingTruth)]:
+            pairs = [truth.judge(row, self.classifier.labels) for truth, row in zip(truths, logits, strict=True)]
+            values = {"accuracy": torch.tensor([right for right, _ in pairs])}
+            values["kept"] = torch.tensor([kept for _, kept in pairs])
+        if all(targets):  # the ground truth's verdict gives way to FlexIT's
+            values["accuracy"] = self.guess_among(logits, targets)
+        return values
 
-    def nameless(self, batch: Batch) -> str | None:
+    def find_nameless(self, batch: Batch) -> str | None:
         """Which target class the classifier does not have."""
         lacking = sorted({request.label for request in batch.requests} - set(self.classifier.labels))
         if not lacking:
@@ -75,7 +91,7 @@ class EditAccuracy:
             "names them as the benchmark does"
         )
 
-    def restricted(self, logits: Float[Tensor, "b classes"], targets: Sequence[str]) -> Float[Tensor, " b"]:
+    def guess_among(self, logits: Float[Tensor, "b classes"], targets: Sequence[str]) -> Float[Tensor, " b"]:
         """Whether the largest logit among the target classes of the set is that of the image's target."""
         columns = {name: i for i, name in enumerate(self.classifier.labels)}
         classes = sorted(set(targets))

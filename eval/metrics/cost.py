@@ -7,35 +7,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eval.scoring.batch import Batch
-from eval.scoring.metric import means
+from eval.scoring.metric import Metric
 
 
-class Cost:
+class Cost(Metric):
     """What one sample took, as the records say: seconds of wall time and evaluations of the denoiser.
 
-    The seconds are of all ratios of the run together, the evaluations of this one and what it shares with the others.
+    The seconds are of all variants of the run together, the evaluations of this one and what it shares with the others.
     """
 
-    higher_is_better: ClassVar = {"seconds": "lower", "evaluations": "lower"}
-    input_kind: ClassVar = "pictures"
-    aggregate = staticmethod(means)
-
-    def fingerprint(self) -> str:
-        """Nothing to set."""
-        return "cost-1"
-
-    def undefined_reason(self, batch: Batch) -> str | None:
-        """Every run has it; what was not edited has none."""
-        return None if batch.records else "nothing was edited"
+    version: ClassVar = "cost-1"
+    higher_is_better: ClassVar = {"seconds": False, "evaluations": False}
+    needs: ClassVar = ("record",)
 
     def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """Two numbers a request, each divided by its samples."""
-        own = [next(e for e in record["edits"] if e["ratio"] == batch.ratio) for record in batch.records]
-        asked = [
-            record["shared_evaluations"] + edit["evaluations"] for record, edit in zip(batch.records, own, strict=True)
-        ]
-        count = torch.tensor(
-            [max(1, sum(e["ratio"] == batch.ratio for e in record.get("samples", ()))) for record in batch.records]
-        )
-        seconds = torch.tensor([record["seconds"] for record in batch.records])
-        return {"seconds": seconds / count, "evaluations": torch.tensor(asked) / count}
+        variant = str(batch.variant)
+        seconds, evaluations, samples = [], [], []
+        for record in batch.records:
+            edit = next(edit for edit in record["edits"] if edit["variant"] == variant)
+            seconds.append(record["seconds"])
+            evaluations.append(record["shared_evaluations"] + edit["evaluations"])
+            samples.append(max(1, sum(sample["variant"] == variant for sample in record.get("samples", ()))))
+        count = torch.tensor(samples)
+        return {"seconds": torch.tensor(seconds) / count, "evaluations": torch.tensor(evaluations) / count}

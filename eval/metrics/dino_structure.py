@@ -1,29 +1,21 @@
 """Structure distance: whether the parts of a picture are still alike as they were (Tumanyan et al., 2022)."""
 
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diffedit.io.cache import BatchCache
 from diffedit.io.checks import check_literal
-from diffedit.networks import Domain, out_of_domain
+from diffedit.networks import Tokens
 from eval.scoring.batch import Batch
-from eval.scoring.metric import means
+from eval.scoring.metric import Metric
+
+SCALES = {"unit": 1.0, "pie_compat": 255.0}
 
 
-@runtime_checkable
-class Tokens(Protocol):
-    """A network that describes places of a picture: keys of a ViT's attention, or features on a grid."""
-
-    hash: str
-    domain: Domain
-
-    def tokens(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b t d"]:
-        """One vector a place; values are taken as they come."""
-
-
-class StructureDistance:
+class StructureDistance(Metric):
     """Mean squared difference of the cosine self-similarities of input and edit.
 
     With the keys of DINO's last layer this is Splice's and PIE-Bench's structure distance (times 1,000 here, as tables
@@ -35,32 +27,25 @@ class StructureDistance:
             against what the network was trained on.
     """
 
-    higher_is_better: ClassVar = {"dino_structure": "lower"}
-    input_kind: ClassVar = "pictures"
-    aggregate = staticmethod(means)
+    version: ClassVar = "structure-1"
+    higher_is_better: ClassVar = {"dino_structure": False}
 
     def __init__(self, network: Tokens, values: Literal["unit", "pie_compat"] = "unit") -> None:
-        check_literal("metric.dino_structure.values", values, ("unit", "pie_compat"))
-        self.network, self.scale = network, {"unit": 1.0, "pie_compat": 255.0}[values]
-        self.last: tuple[Tensor, Tensor] | None = None
-
-    def fingerprint(self) -> str:
-        """The weights and the range."""
-        return f"structure-1-{self.network.hash}-{self.scale:g}"
-
-    def undefined_reason(self, batch: Batch) -> str | None:
-        """As far as the network knows such pictures."""
-        return out_of_domain(self.network, batch.truths)
+        check_literal("metric.dino_structure.values", values, tuple(SCALES))
+        self.network = network
+        self.scale = SCALES[values]
+        self.networks = (network,)
+        self.settings = (f"{self.scale:g}",)
+        self.inputs = BatchCache(5e8)  # the inputs come again with every variant
 
     def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One distance an image."""
-        if self.last is None or self.last[0] is not batch.inputs:  # the inputs come again with every ratio
-            self.last = batch.inputs, self.similarity(batch.inputs)
-        difference = self.last[1] - self.similarity(batch.edits)
+        before = self.inputs.get("similarity", batch.inputs, lambda: self.similarity(batch.inputs))
+        difference = before - self.similarity(batch.edits)
         return {"dino_structure": 1000 * difference.square().mean((1, 2)).cpu()}
 
     def similarity(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b t t"]:
         """Cosines of all pairs of places."""
-        images = images if self.scale == 1 else images * self.scale  # the same object is known again
+        images = images if self.scale == 1 else images * self.scale  # networks recognise the same object
         tokens = F.normalize(self.network.tokens(images), dim=2)
         return tokens @ tokens.transpose(1, 2)

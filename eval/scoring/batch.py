@@ -1,6 +1,6 @@
-"""Some requests of a run and their edits: what a metric is given."""
+"""Some requests of a run and what was made of their pictures: what a metric is given."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from diffedit.networks import prepare_all
-from diffedit.types import EditRequest
-from eval.scoring.features import pixels
+from diffedit.types import UNEDITED, EditRequest, Variant
+from eval.scoring.features import Encoder, to_uint8
 from eval.scoring.reference import References
 
 Role = Literal["edits", "inputs", "targets", "sources"]  # what features are of; the last two are texts
@@ -18,17 +18,16 @@ Role = Literal["edits", "inputs", "targets", "sources"]  # what features are of;
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """b requests and their edits at one ratio.
+    """b requests and one variant of their pictures.
 
     Attributes:
         requests: what was asked.
         inputs: the pictures before, in [0, 1]; None where a metric reads features alone.
         edits: the pictures after.
         masks: the masks that the method used, at image resolution; None where it has none.
-        truths: what Still Life knows of each request.
-        benchmark: where they come from.
-        records: what the run says of each request.
-        ratio: of the edits.
+        domain: what the benchmark's pictures are of; None for anything.
+        records: what the run says of each request; none where nothing was edited.
+        variant: what the edits are.
         samples: loads all samples of each request, and 1 for the best one, 0 for the others; None where each request
             has one edit.
         kept: gives features that are kept; None where they are computed on the spot.
@@ -39,41 +38,38 @@ class Batch:
     inputs: Float[Tensor, "b 3 H W"] | None
     edits: Float[Tensor, "b 3 H W"] | None
     masks: Float[Tensor, "b 1 H W"] | None
-    truths: list[Any] | None = None
-    benchmark: Any = None
-    records: list[Mapping[str, Any]] = field(default_factory=list)
-    ratio: float = 0.0
+    domain: str | None = None
+    records: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    variant: Variant = UNEDITED
     samples: Callable[[], tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]] | None = None
-    kept: Callable[[Any, Role], Float[Tensor, "b d"]] | None = None
+    kept: Callable[[Encoder, Role], Float[Tensor, "b d"]] | None = None
     references: References | None = None
 
-    def features(self, extractor: Any, of: Role) -> Float[Tensor, "b d"]:
-        """What an extractor says of the edits, the inputs, or the texts."""
+    @property
+    def ground_truths(self) -> list[Any]:
+        """What the benchmark knows of each edit; none where it does not know it of all."""
+        truths = [request.ground_truth for request in self.requests]
+        return [] if None in truths else truths
+
+    def given_masks(self) -> Bool[Tensor, "b 1 H W"]:
+        """The requests' own masks, in pixels."""
+        return torch.stack([request.mask() for request in self.requests]) >= 0.5
+
+    def true_masks(self) -> Bool[Tensor, "b 1 H W"]:
+        """Where the true edit differs, in pixels, as far as that is known; else the given mask."""
+        return torch.stack([(request.true_mask or request.mask)() for request in self.requests]) > 0.5
+
+    def all_samples(self) -> tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]:
+        """All samples and which is the best; the edit alone where there is one."""
+        if self.samples is None:
+            return self.edits[:, None], torch.ones(len(self.edits), 1)
+        return self.samples()
+
+    def features(self, encoder: Encoder, role: Role) -> Float[Tensor, "b d"]:
+        """Features of the edits, the inputs, or the texts."""
         if self.kept is not None:
-            return self.kept(extractor, of)
-        if of in ("edits", "inputs"):
-            return extractor.features(prepare_all(extractor, pixels(self.edits if of == "edits" else self.inputs)))
-        texts = [request.target if of == "targets" else request.source for request in self.requests]
-        return extractor.features(torch.stack([extractor.prepare(text) for text in texts]))
-
-
-def given_masks(batch: Batch) -> Bool[Tensor, "b 1 H W"]:
-    """The requests' own masks, in pixels."""
-    return torch.stack([request.mask() for request in batch.requests]) >= 0.5
-
-
-def without_masks(batch: Batch) -> str | None:
-    """Which requests have no given mask; None where all have one."""
-    lacking = [request.id for request in batch.requests if request.mask is None]
-    if not lacking:
-        return None
-    if len(lacking) == len(batch.requests):
-        return "the benchmark has no given masks"
-    return f"{len(lacking)} requests of {len(batch.requests)} have no given mask: {', '.join(lacking[:5])}"
-
-
-def all_samples(batch: Batch) -> tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]:
-    """All samples and which is the best; the edit alone where there is one."""
-    if batch.samples is None:
-        return batch.edits[:, None], torch.ones(len(batch.edits), 1)
-    return batch.samples()
+            return self.kept(encoder, role)
+        if role in ("edits", "inputs"):
+            return encoder.features(prepare_all(encoder, to_uint8(self.edits if role == "edits" else self.inputs)))
+        texts = [request.target if role == "targets" else request.source for request in self.requests]
+        return encoder.features(torch.stack([encoder.prepare(text) for text in texts]))

@@ -1,9 +1,9 @@
-"""Error bars: one paired bootstrap over images serves every figure of every method.
+"""Error bars: one paired bootstrap over images serves every score of every method.
 
-Every figure is the mean of one number an image: its value there, or, for what only a set has (FID, CSFID, KID), its
-share in the figure, which is the figure plus the image's influence on it (the linearisation of the bootstrap; Efron,
-1982). So figures of all metrics, ratios and methods are resampled alike, and any of them can be compared at equal
-values of any other.
+Every score is the mean of one number an image: its value there, or, for what only a set has (FID, CSFID, KID), its
+pseudo-value, which is the score plus the image's influence on it (the linearisation of the bootstrap; Efron, 1982). So
+scores of all metrics, variants and methods are resampled alike, and any of them can be compared at equal values of any
+other.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,23 @@ class Interval(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A figure before its interval.
+    """A score before its interval.
 
     Attributes:
-        value: the figure; NaN where it is not defined.
-        images: each image's share, which the figure is the mean of; None where nothing is known of its error.
+        value: the score; NaN where it is not defined.
+        pseudo_values: one an image, of which the score is the mean; None where nothing is known of its error.
     """
 
     value: float
-    images: Float[ndarray, " n"] | None = None
+    pseudo_values: Float[ndarray, " n"] | None = None
+
+    def shift(self, by: float) -> "Estimate":
+        """The score plus a number."""
+        return Estimate(float(self.value + by), None if self.pseudo_values is None else self.pseudo_values + by)
+
+    def scale(self, factor: float) -> "Estimate":
+        """The score times a factor."""
+        return Estimate(self.value * factor, None if self.pseudo_values is None else self.pseudo_values * factor)
 
 
 def estimate_mean(values: Float[ndarray, " n"]) -> Estimate:
@@ -76,6 +84,11 @@ class Bootstrap:
     level: float = 0.95
     weights: Float[ndarray, "resamples n"] = field(init=False, repr=False)
 
+    @classmethod
+    def of_labels(cls, labels: Sequence[str], resamples: int = 1000, seed: int = 0) -> "Bootstrap":
+        """For a set of images: class by class where every image has one ("": none)."""
+        return cls(len(labels), list(labels) if all(labels) else None, resamples, seed)
+
     def __post_init__(self) -> None:
         random = np.random.default_rng(self.seed)
         weights = np.ones((self.resamples, self.n))
@@ -86,7 +99,7 @@ class Bootstrap:
         object.__setattr__(self, "weights", weights)
 
     def members(self) -> list[ndarray]:
-        """The places of the images of each group; groups of a single image are one, or they would have no spread."""
+        """Indices of the images of each group; groups of a single image are one, or they would have no spread."""
         if self.groups is None:
             return [np.arange(self.n)]
         _, group, sizes = np.unique(self.groups, return_inverse=True, return_counts=True)
@@ -97,17 +110,17 @@ class Bootstrap:
         """The mean of each resample."""
         return np.tensordot(self.weights, values, 1) / self.n
 
-    def interval(self, samples: Float[ndarray, " resamples"]) -> tuple[float, float]:
-        """The percentile interval of some resampled values."""
+    def percentiles(self, values: Float[ndarray, " resamples"]) -> tuple[float, float]:
+        """The percentile interval of one value a resample."""
         tail = (1 - self.level) / 2
-        low, high = np.quantile(samples, (tail, 1 - tail))
+        low, high = np.quantile(values, (tail, 1 - tail))
         return float(low), float(high)
 
-    def figure(self, shares: Estimate) -> Interval:
-        """The figure with its interval; none for one image."""
-        if shares.images is None or self.n < 2:
-            return Interval(shares.value)
-        return Interval(shares.value, *self.interval(self.means(shares.images)))
+    def interval(self, estimate: Estimate) -> Interval:
+        """A score with its interval; none for one image."""
+        if estimate.pseudo_values is None or self.n < 2:
+            return Interval(estimate.value)
+        return Interval(estimate.value, *self.percentiles(self.means(estimate.pseudo_values)))
 
 
 class MatchedDifference(NamedTuple):
@@ -115,66 +128,72 @@ class MatchedDifference(NamedTuple):
 
     Attributes:
         at: that value of the matched metric.
-        ours: the compared metric of the first method there; NaN where its ratios do not reach from below to above.
-        theirs: of the second.
+        first: the compared metric of the first method there; NaN where its strengths do not reach from below to above.
+        second: of the second.
         difference: first minus second, with its interval over the resamples; no interval where more resamples than the
             interval leaves out do not reach the value.
-        share: of resamples in which both methods reach it.
+        reached: share of resamples in which both methods reach it.
         p: two-sided, of no difference: twice the smaller share of resamples on one side of 0; NaN without an interval.
     """
 
     at: float
-    ours: float
-    theirs: float
+    first: float
+    second: float
     difference: Interval
-    share: float
+    reached: float
     p: float
 
 
-def crossing(matched: Float[ndarray, "b ratios"], other: Float[ndarray, "b ratios"], at: float) -> Float[ndarray, " b"]:
-    """The other metric where the matched one first reaches `at` as the ratio grows, linear in between.
+def interpolate_at(
+    matched: Float[ndarray, "b strengths"], compared: Float[ndarray, "b strengths"], at: float
+) -> Float[ndarray, " b"]:
+    """The compared metric where the matched one first reaches `at` as the strength grows, linear in between.
 
-    NaN where it never does, and where the smallest ratio is beyond it already: what lies below is not known.
+    NaN where it never does, and where the smallest strength is beyond it already: what lies below is not known.
 
     Args:
-        matched: curves, by rising ratio, that rise on the whole.
-        other: at the same ratios.
+        matched: curves, by rising strength, that rise on the whole.
+        compared: at the same strengths.
         at: the value asked for.
     """
-    if matched[:, -1].mean() < matched[:, 0].mean():  # a metric that falls as the ratio grows, such as csfid
-        matched, at = -matched, -at
+    if matched[:, -1].mean() < matched[:, 0].mean():  # a metric that falls as the strength grows, such as csfid
+        matched = -matched
+        at = -at
     reached = matched >= at
-    k, rows = reached.argmax(1), np.arange(len(matched))
+    k = reached.argmax(1)
+    rows = np.arange(len(matched))
     bracketed = reached.any(1) & ((k > 0) | (matched[:, 0] == at))
     before = np.maximum(k - 1, 0)
     rise = matched[rows, k] - matched[rows, before]
-    share = np.where(rise > 0, (at - matched[rows, before]) / np.where(rise > 0, rise, 1), 0.0)
-    value = other[rows, before] + share * (other[rows, k] - other[rows, before])
+    fraction = np.where(rise > 0, (at - matched[rows, before]) / np.where(rise > 0, rise, 1), 0.0)
+    value = compared[rows, before] + fraction * (compared[rows, k] - compared[rows, before])
     return np.where(bracketed, value, np.nan)
 
 
-def compare(
-    ours: tuple[ndarray, ndarray], theirs: tuple[ndarray, ndarray], at: float, draws: Bootstrap
+def compare_at(
+    first: tuple[ndarray, ndarray], second: tuple[ndarray, ndarray], at: float, bootstrap: Bootstrap
 ) -> MatchedDifference:
     """A metric of two methods where another one has the same value for both, paired over images.
 
     Args:
-        ours: (matched, compared) metric of the first method: each image's share at each ratio, (n, ratios) each.
-        theirs: of the second; the same images.
+        first: (matched, compared) metric of the first method: each image's pseudo-value at each strength,
+            (n, strengths) each.
+        second: of the second; the same images.
         at: the value of the matched metric.
-        draws: the resamples.
+        bootstrap: the resamples.
     """
-    found = []
-    for matched, other in (ours, theirs):
-        value = crossing(matched.mean(0)[None], other.mean(0)[None], at)[0]
-        found.append((value, crossing(draws.means(matched), draws.means(other), at)))
-    (one, many), (two, others) = found
-    gap = many - others
-    seen = np.isfinite(gap)
-    low = high = p = NAN
-    if seen.mean() >= draws.level:
-        low, high = draws.interval(gap[seen])
-        p = min(1.0, 2 * (1 + min((gap[seen] <= 0).sum(), (gap[seen] >= 0).sum())) / (1 + seen.sum()))
-    return MatchedDifference(
-        at, float(one), float(two), Interval(float(one - two), low, high), float(seen.mean()), float(p)
+    (one, one_resampled), (other, other_resampled) = (
+        (
+            interpolate_at(matched.mean(0)[None], compared.mean(0)[None], at)[0],
+            interpolate_at(bootstrap.means(matched), bootstrap.means(compared), at),
+        )
+        for matched, compared in (first, second)
     )
+    gap = one_resampled - other_resampled
+    reached = np.isfinite(gap)
+    low = high = p = NAN
+    if reached.mean() >= bootstrap.level:
+        low, high = bootstrap.percentiles(gap[reached])
+        p = min(1.0, 2 * (1 + min((gap[reached] <= 0).sum(), (gap[reached] >= 0).sum())) / (1 + reached.sum()))
+    difference = Interval(float(one - other), low, high)
+    return MatchedDifference(at, float(one), float(other), difference, float(reached.mean()), float(p))

@@ -3,9 +3,8 @@
 import hashlib
 import itertools
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -20,9 +19,24 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffedit.io.files import write
+from diffedit.io.prefetch import prefetch
 
 T = TypeVar("T")
 AHEAD = 2  # batches that are decoded while the network works
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What features are taken by: of pictures (`diffedit.networks.Extractor`), or of texts."""
+
+    name: str
+    hash: str
+
+    def prepare(self, item: Any) -> Tensor:
+        """One item as the network takes it; called from worker threads."""
+
+    def features(self, prepared: Tensor) -> Float[Tensor, "b d"]:
+        """The network, without gradients; float32, on the CPU."""
 
 
 @runtime_checkable
@@ -65,72 +79,72 @@ class FeatureStore:
     batch: int = 64
     threads: int = 2
     shard: int = 2048
-    known: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict, init=False, repr=False)
+    indexes: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict, init=False, repr=False)
 
-    def read(self, extractor: Any, keys: Sequence[str]) -> Float[ndarray, "n d"]:
+    def read(self, extractor: Encoder, keys: Sequence[str]) -> Float[ndarray, "n d"]:
         """The features of these keys, float32; a KeyError where `fill` has not been asked for one."""
         index = self.index(extractor)
-        places: dict[Path, list[tuple[int, int]]] = {}
+        wanted: dict[Path, list[tuple[int, int]]] = {}
         for i, key in enumerate(keys):
             path, row = index[key]
-            places.setdefault(path, []).append((i, row))
-        found = None
-        for path, rows in places.items():
-            own = shard_features(path)
-            found = np.empty((len(keys), own.shape[1]), np.float32) if found is None else found
-            into, at = zip(*rows, strict=True)
-            found[list(into)] = own[list(at)]
-        return found
+            wanted.setdefault(path, []).append((i, row))
+        features = None
+        for path, pairs in wanted.items():
+            shard = read_shard_features(path)
+            if features is None:
+                features = np.empty((len(keys), shard.shape[1]), np.float32)
+            into, rows = zip(*pairs, strict=True)
+            features[list(into)] = shard[list(rows)]
+        return features
 
-    def index(self, extractor: Any) -> dict[str, tuple[Path, int]]:
-        """Where the features of each key lie."""
-        if extractor.hash not in self.known:
-            own: dict[str, tuple[Path, int]] = {}
+    def index(self, extractor: Encoder) -> dict[str, tuple[Path, int]]:
+        """Shard and row of each key."""
+        if extractor.hash not in self.indexes:
+            index: dict[str, tuple[Path, int]] = {}
             for path in sorted((self.root / extractor.hash).glob("*.parquet")):
-                own.update((key, (path, row)) for row, key in enumerate(shard_column(path, "key").to_pylist()))
-            self.known[extractor.hash] = own
-        return self.known[extractor.hash]
+                index.update((key, (path, row)) for row, key in enumerate(read_shard_column(path, "key").to_pylist()))
+            self.indexes[extractor.hash] = index
+        return self.indexes[extractor.hash]
 
-    def fill(self, extractor: Any, items: Iterable[Item]) -> int:
+    def fill(self, extractor: Encoder, items: Iterable[Item]) -> int:
         """Compute what is not there; returns how many. What was computed before an error is kept.
 
         Raises:
             ValueError: the features of an item are not finite; the message names it.
         """
         index = self.index(extractor)
-        todo = list({item.key: item for item in items if item.key not in index}.values())
-        if not todo:
+        missing = list({item.key: item for item in items if item.key not in index}.values())
+        if not missing:
             return 0
         keys, rows = [], []
         try:
-            with tqdm(total=len(todo), desc=extractor.name, unit="picture", leave=False) as bar:
-                for part, features in extracted(extractor, todo, self.batch, self.threads):
-                    check(extractor, part, features)
-                    keys, rows = keys + [item.key for item in part], [*rows, features.numpy()]
+            with tqdm(total=len(missing), desc=extractor.name, unit="picture", leave=False) as bar:
+                for part, features in extract_features(extractor, missing, self.batch, self.threads):
+                    check_features(extractor, part, features)
+                    keys += [item.key for item in part]
+                    rows.append(features.numpy())
                     bar.update(len(part))
                     if len(keys) >= self.shard:
-                        self.keep(extractor, keys, np.concatenate(rows))
+                        self.write_shard(extractor, keys, np.concatenate(rows))
                         keys, rows = [], []
         finally:
             if keys:
-                self.keep(extractor, keys, np.concatenate(rows))
-        return len(todo)
+                self.write_shard(extractor, keys, np.concatenate(rows))
+        return len(missing)
 
-    def keep(self, extractor: Any, keys: Sequence[str], features: Float[ndarray, "n d"]) -> None:
-        """Write a shard."""
-        width = features.shape[1]
-        column = pa.FixedSizeListArray.from_arrays(pa.array(features.astype(np.float32).ravel()), width)
+    def write_shard(self, extractor: Encoder, keys: Sequence[str], features: Float[ndarray, "n d"]) -> None:
+        """Add a file of these keys and features."""
+        column = pa.FixedSizeListArray.from_arrays(pa.array(features.astype(np.float32).ravel()), features.shape[1])
+        table = pa.table({"key": list(keys), "features": column})
         data = pa.BufferOutputStream()
-        pq.write_table(
-            pa.table({"key": list(keys), "features": column}), data, compression="none", write_page_checksum=True
-        )
-        told = hashlib.sha256("\n".join([*keys, str(os.getpid())]).encode()).hexdigest()[:16]
-        path = self.root / extractor.hash / f"{told}.parquet"
+        pq.write_table(table, data, compression="none", write_page_checksum=True)
+        name = hashlib.sha256("\n".join([*keys, str(os.getpid())]).encode()).hexdigest()[:16]
+        path = self.root / extractor.hash / f"{name}.parquet"
         write(path, data.getvalue().to_pybytes())
-        self.known[extractor.hash].update((key, (path, row)) for row, key in enumerate(keys))
+        self.indexes[extractor.hash].update((key, (path, row)) for row, key in enumerate(keys))
 
 
-def shard_column(path: Path, name: str) -> pa.Array:
+def read_shard_column(path: Path, name: str) -> pa.Array:
     """A column of a shard; an OSError that names it where it cannot be read."""
     try:
         return pq.read_table(path, columns=[name], page_checksum_verification=True)[name].combine_chunks()
@@ -138,66 +152,59 @@ def shard_column(path: Path, name: str) -> pa.Array:
         raise OSError(f"{path}: not a shard of features; delete it, it is computed again ({error})") from error
 
 
-def shard_features(path: Path) -> Float[ndarray, "n d"]:
+def read_shard_features(path: Path) -> Float[ndarray, "n d"]:
     """All features of a shard."""
-    column = shard_column(path, "features")
+    column = read_shard_column(path, "features")
     return column.flatten().to_numpy().reshape(len(column), -1)
 
 
 @torch.no_grad()
-def extracted(
-    extractor: Any, items: Iterable[Loadable], batch: int, threads: int
+def extract_features(
+    extractor: Encoder, items: Iterable[Loadable], batch: int, threads: int
 ) -> Iterator[tuple[list[Any], Float[Tensor, "b d"]]]:
-    """Features of items, batch by batch; the next batches are decoded while the network works."""
+    """(items, their features), batch by batch; the next batches are decoded while the network works."""
 
-    def prepare(item: Loadable) -> Tensor:
-        return extractor.prepare(item.load())
+    def prepare(item: Loadable) -> tuple[Loadable, Tensor]:
+        return item, extractor.prepare(item.load())
 
-    room = None  # one place for all batches: fresh memory for each costs page faults
-    under_way: deque[tuple[list[Any], list[Future]]] = deque()
+    buffer = None  # the same for all batches: fresh memory for each costs page faults
     with ThreadPoolExecutor(threads, "decoder") as pool:
-        parts = batched(items, batch)
-        for part in itertools.islice(parts, AHEAD):
-            under_way.append((part, [pool.submit(prepare, item) for item in part]))
-        try:
-            while under_way:
-                part, futures = under_way.popleft()
-                for later in itertools.islice(parts, 1):
-                    under_way.append((later, [pool.submit(prepare, item) for item in later]))
-                room = stacked(futures, batch, room)
-                yield part, extractor.features(room[: len(part)])
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for pairs in chunk(prefetch(items, prepare, AHEAD * batch, pool), batch):
+            part, buffer = stack_into(buffer, pairs, batch)
+            yield part, extractor.features(buffer[: len(part)])
 
 
-def stacked(futures: list[Future], batch: int, room: Tensor | None) -> Tensor:
-    """The results of some futures, which are forgotten, in the first rows of `room`, or of a new one that fits."""
-    rows = [future.result() for future in futures]
-    futures.clear()
-    if room is None or room.shape[1:] != rows[0].shape:
-        room = rows[0].new_empty((batch, *rows[0].shape))
-    torch.stack(rows, out=room[: len(rows)])
-    return room
+def stack_into(
+    buffer: Tensor | None, pairs: list[tuple[Loadable, Tensor]], batch: int
+) -> tuple[list[Loadable], Tensor]:
+    """(items, buffer): its first rows are what was prepared of them, which is forgotten; a new one where none fits."""
+    items = [item for item, _ in pairs]
+    rows = [row for _, row in pairs]
+    pairs.clear()
+    if buffer is None or buffer.shape[1:] != rows[0].shape:
+        buffer = rows[0].new_empty((batch, *rows[0].shape))
+    torch.stack(rows, out=buffer[: len(rows)])
+    return items, buffer
 
 
-def check(extractor: Any, items: Sequence[Loadable], features: Float[Tensor, "b d"]) -> None:
+def check_features(extractor: Encoder, items: Sequence[Loadable], features: Float[Tensor, "b d"]) -> None:
     """Refuse features that are not finite, by the names of their items."""
     bad = [item.name for item, row in zip(items, features, strict=True) if not row.isfinite().all()]
     if bad:
         raise ValueError(f"{extractor.name}: NaN or infinite features of {', '.join(bad[:10])}")
 
 
-def pixels(image: Float[Tensor, "... 3 H W"]) -> UInt8[Tensor, "... 3 H W"]:
+def to_uint8(image: Float[Tensor, "... 3 H W"]) -> UInt8[Tensor, "... 3 H W"]:
     """A picture in [0, 1] in its 255 levels: exact for one that came from 8 bits."""
     return (image * 255).round().to(torch.uint8)
 
 
-def content(picture: UInt8[Tensor, "3 H W"]) -> str:
+def hash_pixels(picture: UInt8[Tensor, "3 H W"]) -> str:
     """Names the pixels of a picture."""
     return hashlib.sha256(repr(tuple(picture.shape)).encode() + picture.numpy().tobytes()).hexdigest()
 
 
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def chunk(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of up to `size` items."""
     items = iter(items)
     while part := list(itertools.islice(items, size)):

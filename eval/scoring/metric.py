@@ -1,25 +1,43 @@
-"""Metrics: facts of every image, then figures of the whole set."""
+"""What a metric is: it measures values of each image, and makes scores of the whole set of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal
 
+import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from diffedit.types import EditRequest
+from diffedit.networks import out_of_domain
+from diffedit.types import EditRequest, Network
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Estimate, estimate_mean
-from eval.scoring.reference import References
+from eval.scoring.reference import Reference, References
+
+# What a metric may need of each request: (what one lacks, what is said where all lack it). `true_mask` is the given
+# mask where the benchmark knows no other.
+REQUEST_NEEDS = {
+    "source": ("source text", "the benchmark has no source texts"),
+    "label": ("target class", "the benchmark has no target classes"),
+    "mask": ("given mask", "the benchmark has no given masks"),
+    "true_mask": ("exact mask", "the benchmark has no exact masks"),
+    "true_edit": ("counterfactual", "the benchmark knows no counterfactuals"),
+}
+# What it may need of a run: (whether it is there, what is said where it is not).
+RUN_NEEDS = {
+    "method_mask": (lambda batch: batch.masks is not None, "the method has no mask"),
+    "record": (lambda batch: len(batch.records) > 0, "nothing was edited"),
+    "references": (lambda batch: batch.references is not None, "no reference pictures"),
+}
 
 
 @dataclass(frozen=True)
 class MetricContext:
-    """What the figures of a set may need beside its facts.
+    """What the scores of a set may need beside the values of its images.
 
     Attributes:
-        requests: in the order of the facts.
+        requests: in the order of the values.
         references: statistics of pictures that edits should look like.
     """
 
@@ -27,32 +45,69 @@ class MetricContext:
     references: References | None = None
 
 
-@runtime_checkable
-class Metric(Protocol):
-    """A measure of edits.
+class Metric:
+    """A measure of edits. One that takes means of what it measures has a `version`, `higher_is_better`, `per_image`.
 
     Attributes:
-        better: for each of its figures, whether `higher` or `lower` is better.
-        reads: `pictures`, which it is given some at a time; or `features` alone, which are kept, so that it is given
-            the whole set, without pictures.
+        version: the metric's name and the number of its code: another one is scored anew.
+        higher_is_better: for each of its scores, by name.
+        input_kind: `pictures`, which it is given some at a time; or `features` alone, which are kept, so that it is
+            given the whole set, without pictures.
+        needs: what it is not defined without, of `REQUEST_NEEDS` and `RUN_NEEDS`.
+        networks: that it asks, each with a `hash` and a `domain`.
+        settings: what else decides its values.
+        uses_reference: whether it compares features by its networks with statistics of real pictures.
     """
 
-    better: Mapping[str, str]
-    reads: Literal["pictures", "features"]
+    version: ClassVar[str]
+    higher_is_better: Mapping[str, bool]
+    input_kind: Literal["pictures", "features"] = "pictures"
+    needs: Sequence[str] = ()
+    networks: Sequence[Network] = ()
+    settings: Sequence[Any] = ()
+    uses_reference: bool = False
 
     def fingerprint(self) -> str:
-        """Names settings and weights: a figure is not computed again while they stay the same."""
+        """Names code, weights and settings: a value is not measured again while they stay the same."""
+        return "-".join([self.version, *(network.hash for network in self.networks), *map(str, self.settings)])
 
     def undefined_reason(self, batch: Batch) -> str | None:
         """Why this metric is not defined for such requests; None where it is."""
+        reasons = [find_lack(batch, need) for need in self.needs]
+        reasons += [out_of_domain(network, batch.domain) for network in self.networks]
+        return next(filter(None, reasons), None)
 
     def per_image(self, batch: Batch) -> dict[str, Float[Tensor, "b ..."]]:
-        """What is measured on each image; a single number each, or a vector for the whole set to be judged by."""
+        """What is measured on each image, by name: a number, or a vector for the whole set to be judged by."""
+        raise NotImplementedError
 
-    def aggregate(self, facts: Mapping[str, Float[ndarray, "n ..."]], context: MetricContext) -> dict[str, Estimate]:
-        """The figures of the set, by name, and each image's share in them."""
+    def aggregate(self, values: Mapping[str, Float[ndarray, "n ..."]], context: MetricContext) -> dict[str, Estimate]:
+        """The scores of the set, by name; the mean of each value, unless a metric has others."""
+        return {name: estimate_mean(column) for name, column in values.items()}
+
+    def class_table(self, values: Mapping[str, Float[ndarray, "n ..."]], context: MetricContext) -> pd.DataFrame | None:
+        """One row a class, where the metric is class by class."""
+        return None
+
+    def reference(self, context: MetricContext) -> Reference | None:
+        """The statistics of real pictures that it compares with."""
+        return None
+
+    def real_images(self, context: MetricContext) -> tuple[Mapping[str, Float[ndarray, "n ..."]] | None, str | None]:
+        """(values of as many real pictures as the set has, why there are none): the floor of a distance to a set."""
+        return None, None
 
 
-def means(facts: Mapping[str, Float[ndarray, " n"]], context: MetricContext) -> dict[str, Estimate]:
-    """The mean of every fact: the figures of a metric that measures each image for itself."""
-    return {name: estimate_mean(values) for name, values in facts.items()}
+def find_lack(batch: Batch, need: str) -> str | None:
+    """What is not there of a metric's needs; None where it is."""
+    if need in RUN_NEEDS:
+        is_there, sentence = RUN_NEEDS[need]
+        return None if is_there(batch) else sentence
+    noun, sentence = REQUEST_NEEDS[need]
+    fields = [need, "mask"] if need == "true_mask" else [need]
+    lacking = [request.id for request in batch.requests if not any(getattr(request, field) for field in fields)]
+    if not lacking:
+        return None
+    if len(lacking) == len(batch.requests):
+        return sentence
+    return f"{len(lacking)} requests of {len(batch.requests)} have no {noun}: {', '.join(lacking[:5])}"

@@ -1,6 +1,5 @@
 """What is measured on each image: in one pass over the pictures, or from kept features; and the table of it."""
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,100 +8,126 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy import ndarray
 from tqdm.auto import tqdm
 
-from diffedit.io.files import write
-from diffedit.io.tables import table_bytes
+from diffedit.io.tables import write_table
+from diffedit.types import UNEDITED, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Estimate
+from eval.scoring.files import iterate_scores, values_path
 from eval.scoring.finished_run import FinishedRun
 from eval.scoring.metric import Metric
 
-Facts = dict[float | None, dict[str, np.ndarray]]  # by ratio (None: of the unedited inputs) and name
-PSEUDO = "pseudo:"  # before a figure's name: each picture's share in it, where that is not what was measured on it
-WIDEST = 16  # numbers of a fact that is kept with the scores; longer ones are features, which the store keeps
+Values = dict[str, ndarray]  # of all images, by name
+PSEUDO = "pseudo:"  # before a score's name: each image's pseudo-value, where that is not what was measured on it
+WIDEST = 16  # numbers of a value that is kept with the scores; longer ones are features, which the store keeps
 
 
 @torch.no_grad()
 def measure(
-    gallery: FinishedRun, metrics: Mapping[str, Metric], size: int
-) -> tuple[dict[str, str | None], dict[str, Facts]]:
-    """(why a metric is not defined here, facts by metric, ratio and name), in one pass over the pictures."""
+    run: FinishedRun, metrics: Mapping[str, Metric], size: int
+) -> tuple[dict[str, str | None], dict[str, dict[Variant, Values]]]:
+    """(why a metric is not defined here, values by metric, variant and name), in one pass over the pictures."""
     reasons: dict[str, str | None] = dict.fromkeys(metrics)
     parts: dict[str, Any] = {name: defaultdict(lambda: defaultdict(list)) for name in metrics}
     if not metrics:
         return {}, {}
-    with tqdm(total=len(gallery.requests), desc=str(gallery.root), unit="picture", leave=False) as bar:
-        for batches in gallery.batches(size, copies=True):
-            for ratio, batch in batches.items():
+    with tqdm(total=len(run.requests), desc=str(run.root), unit="picture", leave=False) as bar:
+        for batches in run.batches(size, unedited=True):
+            for variant, batch in batches.items():
                 for name, metric in metrics.items():
                     reason = metric.undefined_reason(batch)
-                    if ratio is not None:
+                    if variant != UNEDITED:
                         reasons[name] = reasons[name] or reason
                     if reason or reasons[name]:
                         continue
-                    for fact, values in metric.per_image(batch).items():
-                        check(values, gallery.root, batch, fact)
-                        parts[name][ratio][fact].append(values.numpy())
+                    for key, column in metric.per_image(batch).items():
+                        check_values(column, run.root, batch, key)
+                        parts[name][variant][key].append(column.numpy())
             bar.update(len(batch.requests))
-    whole = {
-        name: {ratio: {fact: np.concatenate(each) for fact, each in found.items()} for ratio, found in by_ratio.items()}
-        for name, by_ratio in parts.items()
+    values = {
+        name: {
+            variant: {key: np.concatenate(columns) for key, columns in by_key.items()}
+            for variant, by_key in by_variant.items()
+        }
+        for name, by_variant in parts.items()
     }
-    return reasons, {name: {} if reasons[name] else found for name, found in whole.items()}
+    return reasons, {name: {} if reasons[name] else by_variant for name, by_variant in values.items()}
 
 
 @torch.no_grad()
-def kept_facts(
-    gallery: FinishedRun, metric: Metric, batches: Mapping[float | None, Batch]
-) -> Iterator[tuple[Any, dict]]:
-    """(ratio, facts) of a metric that reads features alone, a ratio at a time: they are kept, and may be many."""
-    for ratio, batch in batches.items():
-        values = metric.per_image(batch)
-        for fact, each in values.items():
-            check(each, gallery.root, batch, fact)
-        yield ratio, {fact: each.numpy() for fact, each in values.items()}
+def measure_features(
+    run: FinishedRun, metric: Metric, batches: Mapping[Variant, Batch]
+) -> Iterator[tuple[Variant, Values]]:
+    """(variant, values) of a metric that reads features alone, a variant at a time: they may be many numbers."""
+    for variant, batch in batches.items():
+        columns = metric.per_image(batch)
+        for key, column in columns.items():
+            check_values(column, run.root, batch, key)
+        yield variant, {key: column.numpy() for key, column in columns.items()}
 
 
-def check(values: torch.Tensor, root: Path, batch: Batch, fact: str) -> None:
+def check_values(values: torch.Tensor, root: Path, batch: Batch, key: str) -> None:
     """Refuse a NaN by the name of its request."""
     bad = [request.id for request, row in zip(batch.requests, values, strict=True) if row.isnan().any()]
     if bad:
-        raise ValueError(f"{root}: {fact} is NaN at ratio {batch.ratio:g} for {', '.join(bad[:10])}")
+        raise ValueError(f"{root}: {key} is NaN at {batch.variant} for {', '.join(bad[:10])}")
 
 
-def image_table(gallery: FinishedRun, facts: Facts, shares: Mapping[Any, Mapping[str, Estimate]], path: Path) -> None:
-    """One row per request and ratio (NaN: unedited): what was measured on an image, and its shares in figures."""
-    shared = {"id": [each.id for each in gallery.requests], "label": [each.label for each in gallery.requests]}
-    parts = [pd.DataFrame(shared | {"ratio": float("nan")})[:0]]
-    for ratio, found in facts.items():
-        columns = {name: list(each) if each.ndim > 1 else each for name, each in found.items()}
-        for name, each in shares[ratio].items():
-            if each.images is not None and not np.array_equal(each.images, found.get(name, ())):
-                columns[f"{PSEUDO}{name}"] = each.images
-        parts.append(pd.DataFrame(shared | {"ratio": float("nan") if ratio is None else ratio} | columns))
-    write_table(pd.concat(parts), path)
+def write_values(
+    path: Path, run: FinishedRun, values: Mapping[Variant, Values], scores: Mapping[Variant, Mapping[str, Estimate]]
+) -> None:
+    """One row per request and variant: what was measured on an image, and its pseudo-values of scores."""
+    shared = {
+        "id": [request.id for request in run.requests],
+        "label": [request.label for request in run.requests],
+    }
+    parts = [pd.DataFrame(shared | {"variant": ""})[:0]]
+    for variant, measured in values.items():
+        columns = {name: list(column) if column.ndim > 1 else column for name, column in measured.items()}
+        for name, (_, pseudo_values) in scores[variant].items():
+            if pseudo_values is not None and not np.array_equal(pseudo_values, measured.get(name, ())):
+                columns[f"{PSEUDO}{name}"] = pseudo_values
+        parts.append(pd.DataFrame(shared | {"variant": str(variant)} | columns))
+    write_table(path, pd.concat(parts))
 
 
-def slim(facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The facts that are kept with the scores."""
-    return {name: each for name, each in facts.items() if np.prod(each.shape[1:]) <= WIDEST}
+def drop_features(values: Mapping[str, ndarray]) -> Values:
+    """The values that are kept with the scores."""
+    return {name: column for name, column in values.items() if np.prod(column.shape[1:]) <= WIDEST}
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Whole or not at all."""
-    write(path, table_bytes(table))
-
-
-def read_facts(path: Path) -> Facts:
-    """The facts of an image table."""
-    found: Facts = {}
+def read_values(path: Path) -> dict[Variant, Values]:
+    """What was measured on each image, by variant and name, from the table of it."""
+    values = {}
     table = pd.read_parquet(path)
-    for ratio, part in table.groupby("ratio", dropna=False, sort=False):
-        kept = [name for name in part if name not in ("id", "label", "ratio") and not name.startswith(PSEUDO)]
-        columns = part[kept].dropna(axis=1, how="all")
-        values = {
+    for variant, part in table.groupby("variant", sort=False):
+        names = [name for name in part if name not in ("id", "label", "variant") and not name.startswith(PSEUDO)]
+        columns = part[names].dropna(axis=1, how="all")
+        values[Variant.parse(variant)] = {
             name: np.stack(column) if column.dtype == object else column.to_numpy() for name, column in columns.items()
         }
-        found[None if math.isnan(ratio) else ratio] = values
-    return found
+    return values
+
+
+def read_pseudo_values(root: Path, name: str) -> pd.DataFrame:
+    """Each image's pseudo-values in a score of a run.
+
+    Returns:
+        A row for each request (index: id, label), in order; a column for each strength.
+
+    Raises:
+        KeyError: no metric of this run has this score.
+    """
+    for metric, scores in iterate_scores(root):
+        if name in scores["higher_is_better"]:
+            table = pd.read_parquet(values_path(root, metric))
+            column = next((column for column in (f"{PSEUDO}{name}", name) if column in table), None)
+            if column:
+                table = table[table.variant != str(UNEDITED)]
+                table = table.assign(strength=[Variant.parse(text).strength for text in table.variant])
+                order = table[["id", "label"]].drop_duplicates()
+                pivoted = table.pivot(index=["id", "label"], columns="strength", values=column).sort_index(axis=1)
+                return pivoted.loc[pd.MultiIndex.from_frame(order)]
+    raise KeyError(f"{root}: nothing measured {name} on each image (scripts/score.py)")

@@ -1,14 +1,8 @@
-"""Scores of run directories: every metric once, kept beside the run; nothing is computed again that is there.
-
-scores/<metric>.json           figures, intervals, n, what they were made with; of the edits, of the unedited inputs
-                               (`copy`) and of as many real pictures (`real`: the floor of a distance to a set)
-scores/<metric>.parquet        a row per request and ratio: what was measured, and each image's share in the figures
-scores/<metric>_classes.parquet  a row per ratio and class, where the metric is class by class
-metrics.json, scores.parquet   all figures, one a row (`eval.reporting.collect`)
-"""
+"""Scores of run directories: every metric once, kept beside the run; nothing is computed again that is there."""
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from hydra.errors import HydraException
 
 from diffedit.io.files import resolve_path, write
+from diffedit.io.tables import write_table
 from diffedit.runs.directory import request_identity
 from diffedit.runs.environment import environment
+from diffedit.types import UNEDITED, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Bootstrap, Estimate
 from eval.scoring.features import FeatureStore
-from eval.scoring.finished_run import FinishedRun, stamp
+from eval.scoring.files import (
+    FORMAT,
+    explain_gaps,
+    is_outdated,
+    read_scores,
+    scores_path,
+    values_path,
+    write_run_scores,
+)
+from eval.scoring.finished_run import FinishedRun, stamp_files
 from eval.scoring.metric import Metric, MetricContext
-from eval.scoring.per_image import PSEUDO, image_table, kept_facts, measure, read_facts, slim, write_table
+from eval.scoring.per_image import Values, drop_features, measure, measure_features, read_values, write_values
 from eval.scoring.reference import References
+from eval.scoring.run_features import RunFeatures
+
+log = logging.getLogger("score")
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Settings:
         batch: images in a network call.
         threads: that decode.
         seed: of the bootstrap.
-        side: to which pictures are brought before they are measured; None measures them as they are.
+        resolution: to which pictures are brought before they are measured; None measures them as they are.
     """
 
     cache: Path
@@ -51,11 +60,11 @@ class Settings:
     batch: int = 64
     threads: int = 2
     seed: int = 0
-    side: int | None = None
+    resolution: int | None = None
 
     def __post_init__(self) -> None:
-        if self.side is not None and self.side < 1:
-            raise ValueError(f"side = {self.side}: pixels are wanted, or null for that of the edits")
+        if self.resolution is not None and self.resolution < 1:
+            raise ValueError(f"resolution = {self.resolution}: pixels are wanted, or null for that of the edits")
 
     @cached_property
     def store(self) -> FeatureStore:
@@ -73,6 +82,32 @@ class Settings:
         return digest.hexdigest()[:16]
 
 
+def find_runs(pattern: str) -> list[Path]:
+    """The run directories of a glob; a FileNotFoundError where there is none."""
+    roots = [Path(path) for path in sorted(glob(pattern)) if (Path(path) / "config.yaml").is_file()]
+    if not roots:
+        raise FileNotFoundError(f"runs = {pattern}: no run directory there; make one by scripts/run.py")
+    return roots
+
+
+def score_runs(roots: Sequence[Path], metrics: Mapping[str, Metric], settings: Settings) -> list[Path]:
+    """Score run after run; returns those that are scored: one that cannot be is named in the log, and left out."""
+    scored = []
+    for root in roots:
+        try:
+            fresh = score(root, metrics, settings)
+            if fresh or is_outdated(root):
+                write_run_scores(root)
+            scored.append(root)
+            log.info("%s: %s", root, ", ".join(fresh) or "all there")
+            for sentence in explain_gaps(root, list(metrics)):
+                log.info("  %s", sentence)
+        except (OSError, ValueError, KeyError, RuntimeError, HydraException) as error:  # Hydra's: the benchmark is gone
+            log.error("%s: not scored: %s", root, error)
+            log.debug("", exc_info=True)
+    return scored
+
+
 def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list[str]:
     """Score one run; returns the metrics that were computed now.
 
@@ -83,173 +118,166 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
 
     Raises:
         IncompleteRunError: the run misses edits.
-        ValueError: a fact is NaN, or the run is not what its benchmark asks for; the message names the request.
+        ValueError: a value is NaN, or the run is not what its benchmark asks for; the message names the request.
     """
-    gallery = FinishedRun(root, settings.store, settings.side)
-    gallery.check()
-    keys = {name: key(gallery, metric, settings) for name, metric in metrics.items()}
-    kept, drawn = {name: said(root, name) for name in metrics}, [settings.resamples, settings.seed]
-    fresh = {name for name in metrics if kept[name].get("key") != keys[name]}
-    todo = {name: metric for name, metric in metrics.items() if name in fresh or kept[name]["draws"] != drawn}
-    if not todo:
+    run = FinishedRun(root, settings.resolution)
+    run.check()
+    keys = {name: hash_inputs(run, metric, settings) for name, metric in metrics.items()}
+    past = {name: read_past_scores(root, name) for name in metrics}
+    draws = [settings.resamples, settings.seed]
+    to_measure = {name for name in metrics if past[name].get("key") != keys[name]}
+    to_score = {name: metrics[name] for name in metrics if name in to_measure or past[name]["draws"] != draws}
+    if not to_score:
         return []
-    context, batches, reasons = prepare_all(gallery, todo, settings)
-    draws = draws_for([request.label for request in gallery.requests], settings)
-    found, facts = measure(
-        gallery, {name: todo[name] for name in fresh if todo[name].input_kind == "pictures"}, settings.batch
-    )
-    for name, metric in todo.items():
+    context, batches, reasons = prepare(run, to_score, settings)
+    of_pictures = {
+        name: metric for name, metric in to_score.items() if name in to_measure and metric.input_kind == "pictures"
+    }
+    picture_reasons, values = measure(run, of_pictures, settings.batch)
+    reasons |= picture_reasons
+    bootstrap = Bootstrap.of_labels([request.label for request in run.requests], settings.resamples, settings.seed)
+    for name, metric in to_score.items():
         if metric.input_kind == "features":
-            measured = () if reasons[name] else kept_facts(gallery, metric, batches)
-        elif name in fresh:
-            measured, reasons[name] = facts[name].items(), found[name]
+            measured = () if reasons[name] else measure_features(run, metric, batches)
+        elif name in to_measure:
+            measured = values[name].items()
         else:
-            measured, reasons[name] = read_facts(path_of(root, name)).items(), kept[name]["undefined"]
-        told = {"key": keys[name], "draws": drawn, "undefined": reasons[name], "better": dict(metric.higher_is_better)}
-        write_scores(gallery, name, metric, measured, context, draws, told)
-    return list(todo)
+            measured = read_values(values_path(root, name)).items()
+            reasons[name] = past[name]["undefined"]
+        facts = {"format": FORMAT, "key": keys[name], "draws": draws, "undefined": reasons[name]}
+        write_scores(run, name, metric, measured, context, bootstrap, facts)
+    return list(to_score)
 
 
-def prepare_all(
-    gallery: FinishedRun, metrics: Mapping[str, Metric], settings: Settings
-) -> tuple[MetricContext, dict[float | None, Batch], dict[str, str | None]]:
-    """(context, batches without pictures, why a metric of features is not defined); a FileNotFoundError before any work.
+def prepare(
+    run: FinishedRun, metrics: Mapping[str, Metric], settings: Settings
+) -> tuple[MetricContext, dict[Variant, Batch], dict[str, str | None]]:
+    """(context, batches without pictures, why a metric of features is not defined), before any work.
 
-    That is raised where statistics are named by `reference`, and a metric that is defined has none among them.
+    Raises:
+        FileNotFoundError: statistics are named by `reference`, and a metric that is defined has none among them.
     """
-    labels = tuple(request.label for request in gallery.requests)
-    about = (gallery.benchmark, source_of(gallery), gallery.side, labels, settings.cache, settings.reference)
-    references = References(*about, settings.batch, settings.threads)
-    batches, reasons = gallery.whole(references), {}
+    references = References(
+        run.benchmark,
+        name_benchmark(run),
+        run.resolution,
+        tuple(request.label for request in run.requests),
+        settings.cache,
+        settings.reference,
+        settings.batch,
+        settings.threads,
+    )
+    batches = RunFeatures(run, settings.store).batches(references)
+    reasons: dict[str, str | None] = {}
     for name, metric in metrics.items():
         if metric.input_kind == "features":
-            reasons[name] = metric.undefined_reason(batches[gallery.ratios[0]])
-        if hasattr(metric, "reference") and not reasons[name] and references.folder:
-            references.file(metric.extractor)
-    return MetricContext(gallery.requests, references), batches, reasons
-
-
-def draws_for(labels: Sequence[str], settings: Settings) -> Bootstrap:
-    """The resamples of a set: class by class where it has classes."""
-    return Bootstrap(len(labels), list(labels) if all(labels) else None, settings.resamples, settings.seed)
+            reasons[name] = metric.undefined_reason(batches[run.variants[0]])
+        if metric.uses_reference and not reasons[name] and references.folder:
+            for network in metric.networks:
+                references.find_file(network)
+    return MetricContext(run.requests, references), batches, reasons
 
 
 def write_scores(
-    gallery: FinishedRun, name: str, metric: Metric, measured: Iterable[tuple[float | None, dict]], context: MetricContext,
-    draws: Bootstrap, told: dict[str, Any],
-) -> None:  # fmt: skip
-    """The figures of one metric, and what they are made of."""
-    facts, shares, classes = {}, {}, []
-    for ratio, found in measured:
-        facts[ratio], shares[ratio] = slim(found), metric.aggregate(found, context)
-        if ratio is not None and hasattr(metric, "table") and (table := metric.table(found, context)) is not None:
-            classes.append(table.assign(ratio=ratio))
-    real, absent = floor(metric, context) if facts else ({}, None)
-    told["rows"] = [row for ratio in facts if ratio is not None for row in rows(ratio, shares[ratio], draws)]
-    told["copy"] = rows(None, shares[None], draws) if None in facts else []
-    told |= {"real": rows(None, real, draws), "real_missing": absent}
-    told |= {
-        "made_by": made_by(metric, context, gallery) if facts else metric.fingerprint(),
-        "benchmark": name_of(gallery),
+    run: FinishedRun,
+    name: str,
+    metric: Metric,
+    measured: Iterable[tuple[Variant, Values]],
+    context: MetricContext,
+    bootstrap: Bootstrap,
+    facts: Mapping[str, Any],
+) -> None:
+    """The scores of one metric, and what they are made of."""
+    values, scores, class_tables = {}, {}, []
+    for variant, columns in measured:
+        values[variant] = drop_features(columns)
+        scores[variant] = metric.aggregate(columns, context)
+        if variant != UNEDITED and (table := metric.class_table(columns, context)) is not None:
+            class_tables.append(table.assign(variant=str(variant), strength=variant.strength))
+    real, real_missing = score_real_images(metric, context) if values else ({}, None)
+    rows = {variant: make_rows(variant, estimates, bootstrap) for variant, estimates in scores.items()}
+    facts = {
+        **facts,
+        "higher_is_better": dict(metric.higher_is_better),
+        "copy": rows.pop(UNEDITED, []),
+        "rows": [row for of_variant in rows.values() for row in of_variant],
+        "real": make_rows(UNEDITED, real, bootstrap),
+        "real_missing": real_missing,
+        "made_by": name_maker(metric, context, run) if values else metric.fingerprint(),
+        "benchmark": name_requests(run),
+        "version": run.benchmark.version,
+        "n": len(run.requests),
+        "environment": environment(),
     }
-    told |= {"version": gallery.benchmark.version, "n": len(gallery.requests), "environment": environment()}
-    path = path_of(gallery.root, name)
-    image_table(gallery, facts, shares, path)
-    if classes:
-        write_table(pd.concat(classes), path.with_name(f"{name}_classes.parquet"))
-    write(path.with_suffix(".json"), json.dumps(told, indent=1).encode())
+    path = values_path(run.root, name)
+    write_values(path, run, values, scores)
+    if class_tables:
+        write_table(path.with_name(f"{name}_classes.parquet"), pd.concat(class_tables))
+    write(scores_path(run.root, name), json.dumps(facts, indent=1).encode())
 
 
-def path_of(root: Path, name: str) -> Path:
-    """Where what a metric measured on each image lies."""
-    return root / "scores" / f"{name}.parquet"
-
-
-def rows(ratio: float | None, shares: Mapping[str, Estimate], draws: Bootstrap) -> list[dict[str, Any]]:
-    """Figures with their intervals; None for what is not defined."""
-    found = []
-    for name, each in shares.items():
-        numbers = draws.figure(each)._asdict()
+def make_rows(variant: Variant, scores: Mapping[str, Estimate], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Scores with their intervals; None for what is not defined."""
+    rows = []
+    for name, estimate in scores.items():
+        numbers = bootstrap.interval(estimate)._asdict()
         numbers = {key: None if math.isnan(number) else number for key, number in numbers.items()}
-        found.append({"ratio": ratio, "metric": name, **numbers, "n": draws.n})
-    return found
+        rows.append({"variant": str(variant), "metric": name, **numbers, "n": bootstrap.n})
+    return rows
 
 
-def floor(metric: Metric, context: MetricContext) -> tuple[dict[str, Estimate], str | None]:
-    """The figures of real pictures, for a distance to a set; or why there are none."""
-    if not hasattr(metric, "floor"):
-        return {}, None
-    found, reason = metric.floor(context)
-    return ({}, reason) if found is None else (metric.aggregate(found, context), None)
+def score_real_images(metric: Metric, context: MetricContext) -> tuple[Mapping[str, Estimate], str | None]:
+    """The scores of real pictures, for a distance to a set; or why there are none."""
+    values, reason = metric.real_images(context)
+    return ({}, reason) if values is None else (metric.aggregate(values, context), None)
 
 
-def made_by(metric: Metric, context: MetricContext, gallery: FinishedRun) -> str:
-    """Names what decides a figure beside the edits: network, settings, side, reference."""
-    found = f"{metric.fingerprint()}-side{gallery.side}"
-    if not hasattr(metric, "reference"):
-        return found
-    return f"{found}-{metric.reference(context).hash if context.references.folder else 'own'}"
-
-
-def source_of(gallery: FinishedRun) -> str:
-    """Names the benchmark with its settings, whatever it asks for."""
-    told = json.dumps([settings_of(gallery), gallery.benchmark.version], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
-
-
-def name_of(gallery: FinishedRun) -> str:
-    """Names the set of requests: the benchmark with its settings, and what it asks for."""
-    asked = [[request.id, request_identity(request), request.label] for request in gallery.requests]
-    told = json.dumps([settings_of(gallery), gallery.benchmark.version, asked], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
-
-
-def settings_of(gallery: FinishedRun) -> dict[str, Any]:
-    """Of the benchmark, as far as set: one that came later, and is not, makes no other set of requests."""
-    return {name: value for name, value in gallery.config["benchmark"].items() if value is not None}
-
-
-def key(gallery: FinishedRun, metric: Metric, settings: Settings) -> str:
-    """Names everything that decides the facts: metric, weights, reference, requests, and the content of the edits."""
-    told = [metric.fingerprint(), name_of(gallery), gallery.ratios, gallery.side]
-    told += [settings.reference_hash] if hasattr(metric, "reference") else []
-    told += [stamp(request) for request in gallery.requests]
-    told += [gallery.hashes(ratio) for ratio in gallery.ratios] + [gallery.others]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def said(root: Path, name: str) -> dict[str, Any]:
-    """What was written of a metric; nothing where it was not scored, or its files are damaged."""
-    path = path_of(root, name)
+def read_past_scores(root: Path, name: str) -> dict[str, Any]:
+    """What was written of a metric; empty where it was not scored, or its files are damaged."""
+    if not (values_path(root, name).is_file() and scores_path(root, name).is_file()):
+        return {}
     try:
-        return json.loads(path.with_suffix(".json").read_bytes()) if path.is_file() else {}
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_scores(scores_path(root, name))
+    except OSError:
         return {}
 
 
-# -------------------------------------------------------------------------------------------------------------- runs
+# ------------------------------------------------------------------------------------------------------------ identity
 
 
-def find(pattern: str) -> list[Path]:
-    """The run directories of a glob; a FileNotFoundError where there is none."""
-    roots = [Path(path) for path in sorted(glob(pattern)) if (Path(path) / "config.yaml").is_file()]
-    if not roots:
-        raise FileNotFoundError(f"runs = {pattern}: no run directory there; make one by scripts/run.py")
-    return roots
+def name_maker(metric: Metric, context: MetricContext, run: FinishedRun) -> str:
+    """Names what decides a score beside the edits: network, settings, resolution, reference."""
+    name = f"{metric.fingerprint()}-side{run.resolution}"
+    if not metric.uses_reference:
+        return name
+    return f"{name}-{metric.reference(context).hash if context.references.folder else 'own'}"
 
 
-def per_image(root: Path, figure: str) -> pd.DataFrame:
-    """Estimate in a figure of a run: a row for each request (index: id, label), in order, a column for each ratio.
+def name_benchmark(run: FinishedRun) -> str:
+    """Names the benchmark with its settings, whatever it asks for."""
+    return hash_json([pick_settings(run), run.benchmark.version])[:8]
 
-    Raises:
-        KeyError: no metric of this run has it.
-    """
-    for path in sorted((root / "scores").glob("*.json")):
-        if figure in json.loads(path.read_bytes()).get("better", ()):
-            whole = pd.read_parquet(path.with_suffix(".parquet")).dropna(subset="ratio")
-            column = next((name for name in (f"{PSEUDO}{figure}", figure) if name in whole), None)
-            if column:
-                order = whole[["id", "label"]].drop_duplicates()
-                table = whole.pivot(index=["id", "label"], columns="ratio", values=column).sort_index(axis=1)
-                return table.loc[pd.MultiIndex.from_frame(order)]
-    raise KeyError(f"{root}: nothing measured {figure} on each image (scripts/score.py)")
+
+def name_requests(run: FinishedRun) -> str:
+    """Names the set of requests: the benchmark with its settings, and what it asks for."""
+    asked = [[request.id, request_identity(request), request.label] for request in run.requests]
+    return hash_json([pick_settings(run), run.benchmark.version, asked])[:8]
+
+
+def pick_settings(run: FinishedRun) -> dict[str, Any]:
+    """Of the benchmark, as far as set: one that came later, and is not, makes no other set of requests."""
+    return {name: value for name, value in run.config["benchmark"].items() if value is not None}
+
+
+def hash_inputs(run: FinishedRun, metric: Metric, settings: Settings) -> str:
+    """Names everything that decides the values: metric, weights, reference, requests, and the content of the edits."""
+    identity = [metric.fingerprint(), name_requests(run), list(map(str, run.variants)), run.resolution]
+    identity += [settings.reference_hash] if metric.uses_reference else []
+    identity += [stamp_files(request) for request in run.requests]
+    identity += [run.hashes(variant) for variant in run.variants] + [run.other_hash]
+    return hash_json(identity)
+
+
+def hash_json(value: Any) -> str:
+    """Names a value of plain containers."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

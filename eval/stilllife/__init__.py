@@ -1,1 +1,1 @@
-"""Still Life: a rendered world in which every edit has an exact mask and an exact true_edit."""
+"""Still Life: a rendered world in which every edit has an exact mask and a true edit."""

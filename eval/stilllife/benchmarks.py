@@ -1,13 +1,15 @@
-"""Still Life as benchmarks: requests whose exact mask and exact true_edit are known."""
+"""Still Life as benchmarks: requests whose exact mask and true edit are known."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from itertools import cycle
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from numpy import ndarray
 from PIL import Image
 from scipy.ndimage import binary_dilation
 from skimage.morphology import skeletonize
@@ -16,10 +18,21 @@ from torch import Tensor
 from diffedit.io.checks import check_choices
 from diffedit.io.images import to_tensor
 from diffedit.types import EditRequest
-from eval.stilllife.render import SIDE, render
-from eval.stilllife.scene import ATTRIBUTES, CHOICES, FRUITS, SPLITS, Scene, change, generator, sample, siblings
+from eval.benchmarks.base import BaseBenchmark
+from eval.stilllife.render import RESOLUTION, render
+from eval.stilllife.scene import (
+    ATTRIBUTES,
+    CHOICES,
+    FRUITS,
+    SPLITS,
+    Scene,
+    change,
+    find_siblings,
+    generator,
+    sample,
+)
 
-# Schedule of 255 by which two renders differ where an edit changed something: soft edges alone stay below.
+# Levels of 255 by which two renders differ where an edit changed something: soft edges alone stay below.
 VISIBLE = 8
 
 
@@ -31,10 +44,10 @@ class GroundTruth:
     after: Scene
     attribute: str
 
-    def mask(self) -> np.ndarray:
-        """Where the two renders differ visibly, bool, (64, 64)."""
-        one, other = (render(scene).image.astype(int) for scene in (self.before, self.after))
-        return np.abs(one - other).max(2) > VISIBLE
+    def mask(self) -> Bool[ndarray, "64 64"]:
+        """Where the two renders differ visibly."""
+        before, after = (render(scene).image.astype(int) for scene in (self.before, self.after))
+        return np.abs(before - after).max(2) > VISIBLE
 
     def judged_by(self, labels: Sequence[str]) -> bool:
         """Whether a classifier with these labels can tell."""
@@ -57,8 +70,22 @@ class GroundTruth:
         return float(right[self.attribute]), sum(kept) / len(kept)
 
 
+class StillLifeBenchmark(BaseBenchmark):
+    """Requests that are rendered, with their `GroundTruth`."""
+
+    domain = "stilllife"
+    has_reference = True
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
+        """(id, ground truth) in the order of the requests."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class StillLifeScenes:
+class StillLifeScenes(StillLifeBenchmark):
     """Caption to caption with one phrase changed; mirrors COCO with BISON captions.
 
     The attributes take turns, so that each is changed equally often. Masks are given: exact.
@@ -77,10 +104,8 @@ class StillLifeScenes:
     two_kinds: float = 0.3
     first: int = 0
 
-    version = "1"
-
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         for name in self.attributes:
             if name not in ATTRIBUTES:
                 raise ValueError(f"benchmark.attributes: {name!r} is none of {', '.join(ATTRIBUTES)}")
@@ -88,34 +113,31 @@ class StillLifeScenes:
     def __len__(self) -> int:
         return self.size
 
-    def truths(self) -> Iterator[tuple[str, GroundTruth]]:
-        """(id, truth) in order."""
+    def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
+        """Each of a scene of its own."""
         for i in range(self.size):
             attribute = self.attributes[i % len(self.attributes)]
             scene = sample(SPLITS[self.split][self.first + i], self.two_kinds)
-            draw = generator(scene.seed, "edit")
-            place = int(draw.integers(len(scene.fruits)))
-            taken = scene.fruits if attribute == "fruits" else (getattr(scene, attribute),)
-            value = str(draw.choice([each for each in ATTRIBUTES[attribute] if each not in taken]))
-            yield f"{i:05d}-{attribute}", GroundTruth(scene, change(scene, attribute, value, place), attribute)
+            rng = generator(scene.seed, "edit")
+            index = int(rng.integers(len(scene.fruits)))
+            present = scene.fruits if attribute == "fruits" else (getattr(scene, attribute),)
+            value = str(rng.choice([value for value in ATTRIBUTES[attribute] if value not in present]))
+            yield f"{i:05d}-{attribute}", GroundTruth(scene, change(scene, attribute, value, index), attribute)
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """Source and target captions, and the exact mask."""
-        for name, truth in self.truths():
-            yield request(name, truth, resolution, truth.after.caption(), truth.before.caption())
+        for name, truth in self.ground_truths():
+            yield make_request(name, truth, resolution, truth.after.caption(), source=truth.before.caption())
 
-    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 resolution resolution"]]]:
         """("", picture) of the distribution that edits should look like: other scenes of the same kind."""
         start = SPLITS["validation"][len(SPLITS["validation"]) // 2]  # apart from the scenes that are edited
-        yield from (("", picture(sample(start + i, self.two_kinds), resolution)) for i in range(size))
+        yield from (("", draw_picture(sample(start + i, self.two_kinds), resolution)) for i in range(size))
 
 
 @dataclass(frozen=True)
-class StillLifeClasses:
-    """One kind of fruit to a look-alike; mirrors the FlexIT protocol on ImageNet.
-
-    Every kind is the target equally often, from each of its look-alikes in turn. The query is the kind's name alone,
-    and no source text is given, so the mask is contrasted against the empty text, as in the paper.
+class FruitBenchmark(StillLifeBenchmark):
+    """Edits of the fruit, equally many for each of 12 target kinds.
 
     Attributes:
         per_class: requests for each of the target kinds.
@@ -125,168 +147,137 @@ class StillLifeClasses:
     per_class: int = 16
     split: Literal["train", "validation", "test"] = "test"
 
-    version = "1"
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-
     def __len__(self) -> int:
         return self.per_class * len(FRUITS)
 
-    def truths(self) -> Iterator[tuple[str, GroundTruth]]:
-        """(id, truth), class by class."""
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 resolution resolution"]]]:
+        """(class, picture) for the statistics of each class, `size` pictures in all, of training seeds."""
+        for i in range(size):
+            target = tuple(FRUITS)[i % len(FRUITS)]
+            yield target, draw_picture(change(sample(i, two_kinds=0), "fruits", target), resolution)
+
+
+@dataclass(frozen=True)
+class StillLifeClasses(FruitBenchmark):
+    """One kind of fruit to a look-alike; mirrors the FlexIT protocol on ImageNet.
+
+    Every kind is the target equally often, from each of its look-alikes in turn. The query is the kind's name alone,
+    and no source text is given, so the mask is contrasted against the empty text, as in the paper.
+    """
+
+    def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
+        """Class by class."""
         start = SPLITS[self.split][len(SPLITS[self.split]) // 2]  # apart from the scenes of `StillLifeScenes`
         for c, target in enumerate(FRUITS):
+            siblings = find_siblings(target)
             for i in range(self.per_class):
-                scene = sample(start + c * 10_000 + i, two_kinds=0)
-                before = change(scene, "fruits", siblings(target)[i % len(siblings(target))])
+                before = change(sample(start + c * 10_000 + i, two_kinds=0), "fruits", siblings[i % len(siblings)])
                 yield f"{target}-{i:04d}", GroundTruth(before, change(before, "fruits", target), "fruits")
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The target kind's plural as the query."""
-        for name, truth in self.truths():
+        for name, truth in self.ground_truths():
             (target,) = truth.after.fruits
-            yield replace(request(name, truth, resolution, FRUITS[target], None), label=target)
-
-    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
-        """(class, picture) for the statistics of each class, `size` pictures in all, of training seeds."""
-        for i in range(size):
-            target = tuple(FRUITS)[i % len(FRUITS)]
-            yield target, picture(change(sample(i, two_kinds=0), "fruits", target), resolution)
+            yield make_request(name, truth, resolution, FRUITS[target], label=target)
 
 
 @dataclass(frozen=True)
-class StillLifeStrokes:
+class StillLifeStrokes(StillLifeClasses):
     """The edits of `StillLifeClasses` under thin strokes: masks thinner than the latent grid.
 
     A stroke is the centre line of the exact mask, 1, 2 or 3 pixels wide in turn, at the resolution of the renders. The
-    exact mask is the oracle's.
+    true mask is the exact one.
 
     Attributes:
-        per_class: requests for each of the target kinds.
         widths: in pixels.
-        split: of the seeds.
     """
 
     per_class: int = 6
     widths: tuple[int, ...] | list[int] = (1, 2, 3)
-    split: Literal["train", "validation", "test"] = "test"
-
-    version = "1"
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         if not self.widths or min(self.widths) < 1:
             raise ValueError(f"benchmark.widths = {list(self.widths)}: at least one width of at least 1 is wanted")
 
-    def __len__(self) -> int:
-        return self.per_class * len(FRUITS)
-
-    def named(self) -> Iterator[tuple[str, GroundTruth, int]]:
-        """(id, truth, width of the stroke) in order."""
-        for i, (name, truth) in enumerate(StillLifeClasses(self.per_class, self.split).truths()):
-            width = self.widths[i % len(self.widths)]
-            yield f"{name}-w{width}", truth, width
-
-    def truths(self) -> Iterator[tuple[str, GroundTruth]]:
-        """(id, truth) in order."""
-        yield from ((name, truth) for name, truth, _ in self.named())
+    def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
+        """Class by class; the id says the width of the stroke."""
+        for (name, truth), width in zip(super().ground_truths(), cycle(self.widths), strict=False):
+            yield f"{name}-w{width}", truth
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The target kind's plural as the query, the stroke as the mask."""
-        for name, truth, width in self.named():
-            (target,) = truth.after.fruits
-            thin = partial(stroke, truth, width, resolution)
-            yield replace(request(name, truth, resolution, FRUITS[target], None), label=target, mask=thin)
-
-    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
-        """As `StillLifeClasses`."""
-        yield from StillLifeClasses(self.per_class, self.split).reference(size, resolution)
+        for request, width in zip(super().requests(resolution), cycle(self.widths), strict=False):
+            yield replace(request, mask=partial(draw_stroke, request.ground_truth, width, resolution))
 
 
 @dataclass(frozen=True)
-class StillLifeRandomMasks:
+class StillLifeRandomMasks(FruitBenchmark):
     """A fruit wanted in some place: random scenes, random masks, a kind that is not there as the query.
 
     Mirrors the evaluation of Blended Latent Diffusion: random photographs and masks, ImageNet classes as prompts. A
     mask is an ellipse of 20 to 40 pixels in width and height, anywhere inside the frame. What stands there may have to
-    go, so there is no true_edit and no oracle.
-
-    Attributes:
-        per_class: requests for each of the target kinds.
-        split: of the seeds.
+    go, so there is no true edit and no true mask.
     """
 
     per_class: int = 4
-    split: Literal["train", "validation", "test"] = "test"
 
-    version = "1"
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-
-    def __len__(self) -> int:
-        return self.per_class * len(FRUITS)
-
-    def truths(self) -> Iterator[tuple[str, GroundTruth]]:
-        """(id, truth), class by class; the scene after is the scene before with the new kind beside the old one."""
+    def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
+        """Class by class; the scene after is the scene before with the new kind beside the old one."""
         start = SPLITS[self.split][3 * len(SPLITS[self.split]) // 4]  # apart from the scenes of the other benchmarks
         for c, target in enumerate(FRUITS):
             for i in range(self.per_class):
                 scene = sample(start + c * 10_000 + i, two_kinds=0)
                 if scene.fruits == (target,):
-                    scene = change(scene, "fruits", siblings(target)[0])
+                    scene = change(scene, "fruits", find_siblings(target)[0])
                 yield f"{target}-{i:04d}", GroundTruth(scene, replace(scene, fruits=(*scene.fruits, target)), "fruits")
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The target kind's plural as the query."""
-        for name, truth in self.truths():
+        for name, truth in self.ground_truths():
             target = truth.after.fruits[-1]
-            place, before = partial(ellipse, truth.before.seed, resolution), partial(picture, truth.before, resolution)
-            yield EditRequest(name, before, FRUITS[target], mask=place, label=target)
-
-    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
-        """As `StillLifeClasses`."""
-        yield from StillLifeClasses(self.per_class, self.split).reference(size, resolution)
+            image = partial(draw_picture, truth.before, resolution)
+            mask = partial(draw_ellipse, truth.before.seed, resolution)
+            yield EditRequest(name, image, FRUITS[target], mask=mask, label=target, ground_truth=truth)
 
 
-def ellipse(seed: int, resolution: int) -> Float[Tensor, "1 side side"]:
-    """A random mask."""
-    draw = generator(seed, "mask")
-    half = draw.uniform(10, 20, 2)
-    centre = draw.uniform(half, SIDE - half)
-    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
-    inside = ((y - centre[0]) / half[0]) ** 2 + ((x - centre[1]) / half[1]) ** 2 <= 1
-    return resize_mask(inside, resolution)
+def make_request(name: str, truth: GroundTruth, resolution: int, target: str, **fields: Any) -> EditRequest:
+    """A request with its true edit, and with its exact mask as the given and the true one."""
+    before, after = (partial(draw_picture, scene, resolution) for scene in (truth.before, truth.after))
+    mask = partial(draw_mask, truth, resolution)
+    return EditRequest(name, before, target, mask=mask, true_mask=mask, true_edit=after, ground_truth=truth, **fields)
 
 
-def request(name: str, truth: GroundTruth, resolution: int, target: str, source: str | None) -> EditRequest:
-    """A request with its exact mask, given and as the oracle's, and its true_edit."""
-    before, after = (partial(picture, scene, resolution) for scene in (truth.before, truth.after))
-    exact = partial(mask, truth, resolution)
-    return EditRequest(name, before, target, source, exact, exact, true_edit=after)
-
-
-def picture(scene: Scene, resolution: int) -> Float[Tensor, "3 side side"]:
+def draw_picture(scene: Scene, resolution: int) -> Float[Tensor, "3 resolution resolution"]:
     """The render at this resolution: 64 as it is, others resampled."""
     image = Image.fromarray(render(scene).image)
-    if resolution != SIDE:
+    if resolution != RESOLUTION:
         image = image.resize((resolution, resolution), Image.Resampling.BICUBIC)
     return to_tensor(image)
 
 
-def mask(truth: GroundTruth, resolution: int) -> Float[Tensor, "1 side side"]:
+def draw_mask(truth: GroundTruth, resolution: int) -> Float[Tensor, "1 resolution resolution"]:
     """The exact mask at this resolution."""
     return resize_mask(truth.mask(), resolution)
 
 
-def stroke(truth: GroundTruth, width: int, resolution: int) -> Float[Tensor, "1 side side"]:
+def draw_stroke(truth: GroundTruth, width: int, resolution: int) -> Float[Tensor, "1 resolution resolution"]:
     """The centre line of the exact mask, so many pixels wide."""
     line = skeletonize(truth.mask())
     return resize_mask(binary_dilation(line, np.ones((width, width))) if width > 1 else line, resolution)
 
 
-def resize_mask(exact: np.ndarray, resolution: int) -> Float[Tensor, "1 side side"]:
+def draw_ellipse(seed: int, resolution: int) -> Float[Tensor, "1 resolution resolution"]:
+    """A random mask."""
+    rng = generator(seed, "mask")
+    half = rng.uniform(10, 20, 2)
+    centre = rng.uniform(half, RESOLUTION - half)
+    y, x = np.mgrid[:RESOLUTION, :RESOLUTION] + 0.5
+    inside = ((y - centre[0]) / half[0]) ** 2 + ((x - centre[1]) / half[1]) ** 2 <= 1
+    return resize_mask(inside, resolution)
+
+
+def resize_mask(mask: Bool[ndarray, "64 64"], resolution: int) -> Float[Tensor, "1 resolution resolution"]:
     """A mask of the renders' size at this resolution."""
-    whole = torch.from_numpy(exact).float()[None, None]
-    return torch.nn.functional.interpolate(whole, (resolution, resolution), mode="nearest-exact")[0]
+    pixels = torch.from_numpy(mask).float()[None, None]
+    return torch.nn.functional.interpolate(pixels, (resolution, resolution), mode="nearest-exact")[0]

@@ -12,18 +12,19 @@ MIDDLE = CANVAS // 2
 LEAF, STEM = (64, 140, 54), (96, 66, 36)
 
 
-def points(shape: Callable[[float], tuple[float, float]], count: int = 48) -> list[tuple[float, float]]:
+def trace(shape: Callable[[float], tuple[float, float]], count: int = 48) -> list[tuple[float, float]]:
     """A closed curve around the middle of the canvas, by angle."""
     return [(MIDDLE + x, MIDDLE + y) for x, y in (shape(2 * pi * i / count) for i in range(count))]
 
 
-def shaded(outline: list[tuple[float, float]], colour: Colour, gloss: float = 0.55) -> Image.Image:
+def shade(outline: list[tuple[float, float]], colour: Colour, gloss: float = 0.55) -> Image.Image:
     """A solid body: brighter towards the light, darker away from it, with a highlight."""
     mask = Image.new("L", (CANVAS, CANVAS))
     ImageDraw.Draw(mask).polygon(outline, fill=255)
     xs, ys = zip(*outline, strict=True)
     u, v = (
-        (np.arange(CANVAS) - (min(side) + max(side)) / 2) / max((max(side) - min(side)) / 2, 1) for side in (xs, ys)
+        (np.arange(CANVAS) - (min(values) + max(values)) / 2) / max((max(values) - min(values)) / 2, 1)
+        for values in (xs, ys)
     )
     away = np.hypot(u[None, :] + 0.35, v[:, None] + 0.42)
     light = np.clip(1.18 - 0.36 * away**2, 0.42, 1.2)[..., None]
@@ -32,12 +33,14 @@ def shaded(outline: list[tuple[float, float]], colour: Colour, gloss: float = 0.
     return Image.fromarray(np.dstack([body, np.asarray(mask)]).round().astype(np.uint8))
 
 
-def blank() -> Image.Image:
+def make_canvas() -> Image.Image:
     """An empty canvas."""
     return Image.new("RGBA", (CANVAS, CANVAS))
 
 
-def leaf(draw: ImageDraw.ImageDraw, x: float, y: float, length: float, angle: float, colour: Colour = LEAF) -> None:
+def draw_leaf(
+    draw: ImageDraw.ImageDraw, x: float, y: float, length: float, angle: float, colour: Colour = LEAF
+) -> None:
     """A pointed leaf from (x, y), relative to the middle."""
     tip = (x + length * cos(angle), y + length * sin(angle))
     side = (-sin(angle) * length * 0.28, cos(angle) * length * 0.28)
@@ -46,14 +49,14 @@ def leaf(draw: ImageDraw.ImageDraw, x: float, y: float, length: float, angle: fl
     draw.polygon([(MIDDLE + px, MIDDLE + py) for px, py in around], fill=colour)
 
 
-def line(draw: ImageDraw.ImageDraw, start, end, colour: Colour, width: int) -> None:
+def draw_line(draw: ImageDraw.ImageDraw, start, end, colour: Colour, width: int) -> None:
     """A line, relative to the middle."""
     draw.line([(MIDDLE + x, MIDDLE + y) for x, y in (start, end)], fill=colour, width=width)
 
 
-def ball(radius: float, colour: Colour, x: float = 0, y: float = 0, gloss: float = 0.55) -> Image.Image:
+def paint_ball(radius: float, colour: Colour, x: float = 0, y: float = 0, gloss: float = 0.55) -> Image.Image:
     """A sphere."""
-    return shaded(points(lambda a: (x + radius * cos(a), y + radius * sin(a)), 32), colour, gloss)
+    return shade(trace(lambda a: (x + radius * cos(a), y + radius * sin(a)), 32), colour, gloss)
 
 
 def apple() -> Image.Image:
@@ -63,10 +66,10 @@ def apple() -> Image.Image:
         dent = 5 * max(0, 1 - abs(a - 1.5 * pi) / 0.5) + 3 * max(0, 1 - abs(a - 0.5 * pi) / 0.35)
         return (28 - dent) * cos(a), (26 - dent) * sin(a)
 
-    picture = shaded(points(outline), (208, 32, 38))
+    picture = shade(trace(outline), (208, 32, 38))
     draw = ImageDraw.Draw(picture)
-    line(draw, (0, -19), (3, -34), STEM, 5)
-    leaf(draw, 3, -29, 22, -0.35)
+    draw_line(draw, (0, -19), (3, -34), STEM, 5)
+    draw_leaf(draw, 3, -29, 22, -0.35)
     return picture
 
 
@@ -77,23 +80,23 @@ def pear() -> Image.Image:
         upper = max(0.0, -sin(a))
         return (26 - 13 * upper) * cos(a), 4 + (22 + 20 * upper**1.5) * sin(a)
 
-    picture = shaded(points(outline), (178, 196, 52), 0.45)
-    line(ImageDraw.Draw(picture), (0, -36), (5, -50), STEM, 5)
+    picture = shade(trace(outline), (178, 196, 52), 0.45)
+    draw_line(ImageDraw.Draw(picture), (0, -36), (5, -50), STEM, 5)
     return picture
 
 
 def plum() -> Image.Image:
     """Blue-violet, oval, with a groove."""
-    picture = shaded(points(lambda a: (23 * cos(a), 26 * sin(a))), (78, 44, 128), 0.4)
+    picture = shade(trace(lambda a: (23 * cos(a), 26 * sin(a))), (78, 44, 128), 0.4)
     draw = ImageDraw.Draw(picture)
     draw.arc((MIDDLE - 6, MIDDLE - 26, MIDDLE + 14, MIDDLE + 26), 95, 265, fill=(46, 24, 84), width=3)
-    line(draw, (0, -25), (1, -34), STEM, 4)
+    draw_line(draw, (0, -25), (1, -34), STEM, 4)
     return picture
 
 
 def orange() -> Image.Image:
     """A ball with a green navel and pores."""
-    picture = ball(27, (246, 138, 22), gloss=0.4)
+    picture = paint_ball(27, (246, 138, 22), gloss=0.4)
     draw = ImageDraw.Draw(picture)
     for i in range(14):
         x, y = 20 * cos(2.4 * i) * (i / 14) ** 0.5, 20 * sin(2.4 * i) * (i / 14) ** 0.5
@@ -109,12 +112,12 @@ def lemon() -> Image.Image:
         tip = max(0.0, abs(cos(a)) - 0.88) / 0.12
         return (26 + 10 * tip) * cos(a), 20 * sin(a)
 
-    return shaded(points(outline, 96), (250, 226, 44), 0.5).rotate(18, Image.Resampling.BICUBIC)
+    return shade(trace(outline, 96), (250, 226, 44), 0.5).rotate(18, Image.Resampling.BICUBIC)
 
 
 def watermelon() -> Image.Image:
     """A slice: rind, white, red flesh, seeds."""
-    picture = blank()
+    picture = make_canvas()
     draw = ImageDraw.Draw(picture)
     rings = [(40, (36, 116, 48)), (35, (224, 240, 200)), (31, (232, 54, 70))]
     for radius, colour in rings:
@@ -126,25 +129,25 @@ def watermelon() -> Image.Image:
 
 
 def grape() -> Image.Image:
-    """A bunch of green-white grapes would be lost on a green wall: these are deep violet, with a woody stem."""
-    picture = blank()
-    line(ImageDraw.Draw(picture), (0, -26), (4, -42), (118, 96, 48), 5)
+    """A bunch on a woody stem, deep violet: green ones would be lost on a green wall."""
+    picture = make_canvas()
+    draw_line(ImageDraw.Draw(picture), (0, -26), (4, -42), (118, 96, 48), 5)
     rows = [(-18, (-24, -8, 8, 24)), (-4, (-17, 0, 17)), (10, (-10, 8)), (23, (0,))]
     for y, xs in rows:
         for x in xs:
-            picture.alpha_composite(ball(11, (112, 40, 134), x, y, 0.6))
+            picture.alpha_composite(paint_ball(11, (112, 40, 134), x, y, 0.6))
     return picture
 
 
 def cherry() -> Image.Image:
     """A pair on long stems that meet."""
-    picture = blank()
+    picture = make_canvas()
     draw = ImageDraw.Draw(picture)
     for x in (-16, 16):
-        line(draw, (x, -2), (4, -46), (92, 128, 52), 4)
-    leaf(draw, 4, -44, 26, 0.25)
+        draw_line(draw, (x, -2), (4, -46), (92, 128, 52), 4)
+    draw_leaf(draw, 4, -44, 26, 0.25)
     for x, y in ((-17, 12), (17, 14)):
-        picture.alpha_composite(ball(17, (176, 12, 40), x, y, 0.7))
+        picture.alpha_composite(paint_ball(17, (176, 12, 40), x, y, 0.7))
     return picture
 
 
@@ -155,12 +158,12 @@ def strawberry() -> Image.Image:
         lower = max(0.0, sin(a))
         return (24 - 12 * lower**2) * cos(a), (20 + 13 * lower) * sin(a)
 
-    picture = shaded(points(outline), (226, 36, 52), 0.3)
+    picture = shade(trace(outline), (226, 36, 52), 0.3)
     draw = ImageDraw.Draw(picture)
     for x, y in [(-13, -6), (0, -8), (13, -6), (-7, 4), (7, 4), (0, 14), (-9, 14), (9, 13), (0, 24)]:
         draw.ellipse((MIDDLE + x - 1.8, MIDDLE + y - 2.6, MIDDLE + x + 1.8, MIDDLE + y + 2.6), fill=(255, 222, 130))
     for angle in (-2.9, -2.2, -pi / 2, -0.95, -0.25):
-        leaf(draw, 0, -15, 20, angle)
+        draw_leaf(draw, 0, -15, 20, angle)
     return picture
 
 
@@ -168,11 +171,11 @@ def banana() -> Image.Image:
     """A crescent with brown ends."""
     outer = [(44 * cos(a), 34 * sin(a) - 14) for a in np.linspace(0.12, pi - 0.12, 30)]
     inner = [(42 * cos(a), 13 * sin(a) - 14) for a in np.linspace(pi - 0.08, 0.08, 30)]
-    picture = shaded([(MIDDLE + x, MIDDLE + y) for x, y in outer + inner], (246, 208, 48), 0.25)
+    picture = shade([(MIDDLE + x, MIDDLE + y) for x, y in outer + inner], (246, 208, 48), 0.25)
     draw = ImageDraw.Draw(picture)
     draw.arc((MIDDLE - 40, MIDDLE - 40, MIDDLE + 40, MIDDLE + 13), 25, 155, fill=(206, 160, 28), width=3)
-    line(draw, (41, -8), (44, -18), (112, 84, 34), 8)
-    line(draw, (-42, -8), (-44, -13), (84, 62, 30), 6)
+    draw_line(draw, (41, -8), (44, -18), (112, 84, 34), 8)
+    draw_line(draw, (-42, -8), (-44, -13), (84, 62, 30), 6)
     return picture
 
 
@@ -183,12 +186,12 @@ def carrot() -> Image.Image:
         lower = (sin(a) + 1) / 2
         return (17 - 14 * lower**1.3) * cos(a), 2 + 38 * sin(a)
 
-    picture = shaded(points(outline), (240, 116, 24), 0.25)
+    picture = shade(trace(outline), (240, 116, 24), 0.25)
     draw = ImageDraw.Draw(picture)
     for y, half in ((-16, 8), (-2, 6), (12, 4)):
-        line(draw, (-half, y), (half - 4, y + 2), (198, 84, 12), 3)
+        draw_line(draw, (-half, y), (half - 4, y + 2), (198, 84, 12), 3)
     for angle in (-2.15, -1.85, -1.57, -1.25, -0.95):
-        leaf(draw, 0, -32, 27, angle, (72, 156, 56))
+        draw_leaf(draw, 0, -32, 27, angle, (72, 156, 56))
     return picture.rotate(-38, Image.Resampling.BICUBIC)
 
 
@@ -199,11 +202,11 @@ def eggplant() -> Image.Image:
         lower = (sin(a) + 1) / 2
         return (12 + 9 * lower) * cos(a), 4 + 36 * sin(a)
 
-    picture = shaded(points(outline), (70, 24, 86), 0.75)
+    picture = shade(trace(outline), (70, 24, 86), 0.75)
     draw = ImageDraw.Draw(picture)
-    line(draw, (0, -34), (4, -48), (76, 130, 58), 8)
+    draw_line(draw, (0, -34), (4, -48), (76, 130, 58), 8)
     for angle in (0.35, 1.1, pi / 2, 2.05, 2.8):
-        leaf(draw, 0, -35, 19, angle, (84, 148, 62))
+        draw_leaf(draw, 0, -35, 19, angle, (84, 148, 62))
     return picture.rotate(42, Image.Resampling.BICUBIC)
 
 

@@ -9,13 +9,14 @@ from PIL import Image, ImageDraw, ImageFilter
 from eval.stilllife.fruit import CANVAS, PAINT
 from eval.stilllife.scene import Scene, generator
 
-SIDE, SCALE = 64, 4
-FULL = SIDE * SCALE
+RESOLUTION = 64
+SCALE = 4
+FULL = RESOLUTION * SCALE  # pixels of a side while it is painted
 SPREAD = 64  # how far a table's pattern may be shifted
 
 WALL_COLOURS = {"gray": (160, 164, 172), "yellow": (240, 204, 116), "green": (136, 184, 140), "dark": (52, 48, 58)}
 SLOTS = ((-22, -38), (22, -38), (-44, 0), (44, 0), (0, 3))  # of the pile, back to front
-TAKEN = ((2, 3, 4), (0, 2, 3, 4), (1, 2, 3, 4), (0, 1, 2, 3, 4))  # which of them a layout takes
+LAYOUTS = ((2, 3, 4), (0, 2, 3, 4), (1, 2, 3, 4), (0, 1, 2, 3, 4))  # which slots are filled
 HEIGHT = {"banana": 0.5, "watermelon": 0.65, "lemon": 0.8}  # of the upper row, where a kind is flat
 TURNS = (-12, -8, -4, 0, 4, 8, 12)  # degrees
 SHADOW = {"bowl": (62, 58), "basket": (76, 56), "plate": (92, 22), "none": (80, 24)}  # (half width, below the pile)
@@ -37,10 +38,10 @@ class Rendering:
 
     def region(self, name: str) -> np.ndarray:
         """The share of each pixel that belongs to a thing, in [0, 1], (64, 64). All names together give 1."""
-        return (self.owner == self.names.index(name)).reshape(SIDE, SCALE, SIDE, SCALE).mean((1, 3))
+        return (self.owner == self.names.index(name)).reshape(RESOLUTION, SCALE, RESOLUTION, SCALE).mean((1, 3))
 
 
-@lru_cache(512)  # a picture is asked for by several metrics and ratios
+@lru_cache(512)  # several metrics and strengths ask for one picture
 def render(scene: Scene) -> Rendering:
     """Paint the scene."""
     layout = generator(scene.seed, "layout")
@@ -49,12 +50,12 @@ def render(scene: Scene) -> Rendering:
     light = layout.uniform(0.93, 1.05)
 
     page = Page()
-    page.put("wall", wall(scene))
-    page.put("table", table(scene, horizon), (0, horizon))
-    page.put(None, shadow(scene.vessel), (x - FULL // 2 + 8, y - FULL // 2 + SHADOW[scene.vessel][1]))
-    back, front = vessel(scene.vessel)
+    page.put("wall", paint_wall(scene))
+    page.put("table", paint_table(scene, horizon), (0, horizon))
+    page.put(None, paint_shadow(scene.vessel), (x - FULL // 2 + 8, y - FULL // 2 + SHADOW[scene.vessel][1]))
+    back, front = paint_vessel(scene.vessel)
     page.put("vessel", back, (x - FULL // 2, y - FULL // 2))
-    for kind, picture, corner in pile(scene, x, y):
+    for kind, picture, corner in arrange_pile(scene, x, y):
         page.put(kind, picture, corner)
     page.put("vessel", front, (x - FULL // 2, y - FULL // 2))
     return page.finish(light)
@@ -72,15 +73,15 @@ class Page:
         """Lay a picture over the page; its opaque part belongs to `name` (None: to what it lies on)."""
         if picture is None:
             return
-        left, top = (max(0, place) for place in corner)
-        right, bottom = (min(FULL, place + size) for place, size in zip(corner, picture.size, strict=True))
+        left, top = (max(0, start) for start in corner)
+        right, bottom = (min(FULL, start + size) for start, size in zip(corner, picture.size, strict=True))
         picture = picture.crop((left - corner[0], top - corner[1], right - corner[0], bottom - corner[1]))
         self.picture.alpha_composite(picture, (left, top))
         if name is not None:
             if name not in self.names:
                 self.names.append(name)
-            seen = np.asarray(picture.getchannel("A")) > 127
-            self.owner[top:bottom, left:right][seen] = self.names.index(name)
+            opaque = np.asarray(picture.getchannel("A")) > 127
+            self.owner[top:bottom, left:right][opaque] = self.names.index(name)
 
     def finish(self, light: float) -> Rendering:
         """Reduce to the final size."""
@@ -93,31 +94,32 @@ def to_image(colours: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(colours, 0, 255).round().astype(np.uint8)).convert("RGBA")
 
 
-def cut(colours: np.ndarray, mask: Image.Image) -> Image.Image:
+def cut_out(colours: np.ndarray, mask: Image.Image) -> Image.Image:
     """Colours where the mask is, nothing elsewhere."""
     picture = to_image(colours)
     picture.putalpha(mask)
     return picture
 
 
-def wall(scene: Scene) -> Image.Image:
+def paint_wall(scene: Scene) -> Image.Image:
     """A plain wall, darker towards the table."""
     tint = generator(scene.seed, "wall").uniform(-7, 7, 3)
     column = (np.array(WALL_COLOURS[scene.wall]) + tint) * np.linspace(1.06, 0.9, FULL)[:, None, None]
     return to_image(column).resize((FULL, FULL), Image.Resampling.NEAREST)
 
 
-def table(scene: Scene, horizon: int) -> Image.Image:
+def paint_table(scene: Scene, horizon: int) -> Image.Image:
     """The table top from the horizon down."""
-    draw = generator(scene.seed, "table")
-    shift, tint = int(draw.integers(SPREAD)), draw.uniform(-7, 7, 3).astype(np.float32)
-    top = pattern(scene.table)[: FULL - horizon, shift : shift + FULL]
+    rng = generator(scene.seed, "table")
+    shift = int(rng.integers(SPREAD))
+    tint = rng.uniform(-7, 7, 3).astype(np.float32)
+    top = paint_pattern(scene.table)[: FULL - horizon, shift : shift + FULL]
     depth = np.linspace(0.86, 1.04, FULL - horizon, dtype=np.float32)[:, None, None]
     return to_image((top + tint) * depth)
 
 
 @cache
-def pattern(kind: str) -> np.ndarray:
+def paint_pattern(kind: str) -> np.ndarray:
     """A table's surface, wider than needed: planks, plain cloth, stripes or checks."""
     rows, columns = np.mgrid[0:FULL, 0 : FULL + SPREAD]
     if kind == "wooden":
@@ -134,7 +136,7 @@ def pattern(kind: str) -> np.ndarray:
 
 
 @cache
-def shadow(kind: str) -> Image.Image:
+def paint_shadow(kind: str) -> Image.Image:
     """A soft dark patch on the table, around the middle of the canvas."""
     half = SHADOW[kind][0]
     picture = Image.new("RGBA", (FULL, FULL))
@@ -144,31 +146,34 @@ def shadow(kind: str) -> Image.Image:
 
 
 @cache
-def sprite(kind: str, turn: int) -> Image.Image:
+def paint_sprite(kind: str, turn: int) -> Image.Image:
     """A fruit, painted once, turned by so many degrees."""
     return PAINT[kind]().rotate(turn, Image.Resampling.BICUBIC)
 
 
-def pile(scene: Scene, x: int, y: int) -> list[tuple[str, Image.Image, tuple[int, int]]]:
-    """(kind, picture, corner) of every fruit, back to front. How many, where and how turned is the seed's alone."""
-    draw = generator(scene.seed, "pile")
-    slots, first = TAKEN[draw.integers(len(TAKEN))], int(draw.integers(2))
+def arrange_pile(scene: Scene, x: int, y: int) -> list[tuple[str, Image.Image, tuple[int, int]]]:
+    """(kind, picture, corner) of every fruit, back to front. The seed alone decides how many, where and how turned."""
+    rng = generator(scene.seed, "pile")
+    slots = LAYOUTS[rng.integers(len(LAYOUTS))]
+    first = int(rng.integers(2))
     fruits = []
     for order, slot in enumerate(slots):
-        (dx, dy), turn = draw.integers(-4, 5, 2), TURNS[draw.integers(len(TURNS))]
+        dx, dy = rng.integers(-4, 5, 2)
+        turn = TURNS[rng.integers(len(TURNS))]
         kind = scene.fruits[(order + first) % len(scene.fruits)]
         left = x + SLOTS[slot][0] + int(dx) - CANVAS // 2
         top = y + round(SLOTS[slot][1] * HEIGHT.get(kind, 1)) + int(dy) - CANVAS // 2 - 10
-        fruits.append((kind, sprite(kind, turn), (left, top)))
+        fruits.append((kind, paint_sprite(kind, turn), (left, top)))
     return fruits
 
 
 @cache
-def vessel(kind: str) -> tuple[Image.Image | None, Image.Image | None]:
+def paint_vessel(kind: str) -> tuple[Image.Image | None, Image.Image | None]:
     """(what is behind the fruit, what is before it), the pile's foot in the middle of the canvas."""
     if kind == "none":
         return None, None
-    back, x, y = Image.new("RGBA", (FULL, FULL)), FULL // 2, FULL // 2
+    back = Image.new("RGBA", (FULL, FULL))
+    x = y = FULL // 2
     draw = ImageDraw.Draw(back)
     if kind == "plate":
         draw.ellipse((x - 92, y - 8, x + 92, y + 36), fill=(206, 206, 214, 255))
@@ -177,12 +182,12 @@ def vessel(kind: str) -> tuple[Image.Image | None, Image.Image | None]:
         return back, None
     if kind == "bowl":
         draw.ellipse((x - 80, y - 18, x + 80, y + 18), fill=(168, 186, 200, 255))
-        return back, bowl(x, y)
+        return back, paint_bowl(x, y)
     draw.ellipse((x - 80, y - 14, x + 80, y + 16), fill=(96, 64, 30, 255))
-    return back, basket(x, y)
+    return back, paint_basket(x, y)
 
 
-def bowl(x: int, y: int) -> Image.Image:
+def paint_bowl(x: int, y: int) -> Image.Image:
     """The front of a pale bowl with a blue band."""
     mask = Image.new("L", (FULL, FULL))
     draw = ImageDraw.Draw(mask)
@@ -192,10 +197,10 @@ def bowl(x: int, y: int) -> Image.Image:
     light = np.clip(1.05 - 0.3 * (columns + 0.35) ** 2, 0.5, 1.05)[None, :, None]
     colour = np.tile(np.array((226, 236, 242)) * light, (FULL, 1, 1))
     colour[y + 14 : y + 24] = np.array((84, 128, 190)) * light
-    return cut(colour, mask)
+    return cut_out(colour, mask)
 
 
-def basket(x: int, y: int) -> Image.Image:
+def paint_basket(x: int, y: int) -> Image.Image:
     """The front of a wicker basket."""
     mask = Image.new("L", (FULL, FULL))
     ImageDraw.Draw(mask).polygon([(x - 82, y), (x + 82, y), (x + 68, y + 60), (x - 68, y + 60)], fill=255)
@@ -204,4 +209,4 @@ def basket(x: int, y: int) -> Image.Image:
     edge = ((rows - y) % 10 < 2) | ((columns - x) % 16 < 2)
     colour = np.where(over[..., None], (196, 148, 84), (160, 112, 56)) - 34 * edge[..., None]
     colour[y : y + 8] = (206, 160, 96)
-    return cut(colour, mask)
+    return cut_out(colour, mask)

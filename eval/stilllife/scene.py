@@ -64,8 +64,8 @@ class Scene:
     seed: int
 
     def __post_init__(self) -> None:
-        named = {"fruits": self.fruits, "vessel": (self.vessel,), "table": (self.table,), "wall": (self.wall,)}
-        for name, values in named.items():
+        values_of = {"fruits": self.fruits, "vessel": (self.vessel,), "table": (self.table,), "wall": (self.wall,)}
+        for name, values in values_of.items():
             for value in values:
                 if value not in ATTRIBUTES[name]:
                     raise ValueError(f"{name} {value!r} is none of {', '.join(ATTRIBUTES[name])}")
@@ -89,46 +89,45 @@ class Scene:
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """Randomness of its own for each purpose of a seed, so that no draw shifts another."""
+    """Random numbers for one purpose of a seed, so that no draw shifts another."""
     return np.random.default_rng([seed, *purpose.encode()])
 
 
 def sample(seed: int, two_kinds: float = 0.3) -> Scene:
     """A scene of this seed, all attributes uniform; two kinds of fruit with this probability."""
-    draw = generator(seed, "scene")
-    count = 2 if draw.random() < two_kinds else 1
-    fruits = tuple(str(kind) for kind in draw.choice(list(FRUITS), count, replace=False))
-    rest = {name: str(draw.choice(ATTRIBUTES[name])) for name in ("vessel", "table", "wall")}
-    return Scene(fruits, **rest, seed=seed)
+    rng = generator(seed, "scene")
+    count = 2 if rng.random() < two_kinds else 1
+    fruits = tuple(str(kind) for kind in rng.choice(list(FRUITS), count, replace=False))
+    return Scene(fruits, **{name: str(rng.choice(ATTRIBUTES[name])) for name in CHOICES}, seed=seed)
 
 
-def change(scene: Scene, attribute: str, value: str, place: int = 0) -> Scene:
-    """The scene with one attribute changed and the same seed: the exact true_edit of an edit.
+def change(scene: Scene, attribute: str, value: str, index: int = 0) -> Scene:
+    """The scene with one attribute changed and the same seed: the true edit.
 
     Args:
         scene: the input.
         attribute: `fruits`, `vessel`, `table` or `wall`.
-        value: its new value; for `fruits` the kind that takes the place of one there is.
-        place: which kind of two is changed.
+        value: its new value; for `fruits` the kind that replaces one of the scene's.
+        index: which kind of two is changed.
     """
     if attribute == "fruits":
-        fruits = tuple(value if i == place else kind for i, kind in enumerate(scene.fruits))
+        fruits = tuple(value if i == index else kind for i, kind in enumerate(scene.fruits))
         return replace(scene, fruits=fruits)
     return replace(scene, **{attribute: value})
 
 
-def siblings(kind: str) -> tuple[str, ...]:
+def find_siblings(kind: str) -> tuple[str, ...]:
     """The look-alikes of a fruit."""
-    return next(tuple(each for each in group if each != kind) for group in GROUPS if kind in group)
+    return next(tuple(sibling for sibling in group if sibling != kind) for group in GROUPS if kind in group)
 
 
 def changes(scene: Scene) -> Iterator[tuple[str, Scene]]:
-    """Every edit of one phrase: (attribute, true_edit)."""
+    """Every edit of one phrase: (attribute, the scene after it)."""
     for i, kind in enumerate(scene.fruits):
         for value in FRUITS:
             if value != kind and value not in scene.fruits:
                 yield "fruits", change(scene, "fruits", value, i)
-    for attribute in ("vessel", "table", "wall"):
+    for attribute in CHOICES:
         for value in ATTRIBUTES[attribute]:
             if value != getattr(scene, attribute):
                 yield attribute, change(scene, attribute, value)

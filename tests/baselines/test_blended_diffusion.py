@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from helpers import request, same
 
 from baselines import blended_diffusion
-from baselines.blended_diffusion import BlendedDiffusion, Guided, augmented, homographies, perspective, spherical
+from baselines.blended_diffusion import BlendedDiffusion, Guided, augment, homographies, perspective, spherical
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.backbones.pixel import PixelDiffusion
 from diffedit.engine.engine import BatchSizes, Engine
@@ -30,6 +30,7 @@ class Colours:
     """A CLIP of three numbers: the mean colour, and the colour that a text names."""
 
     side = 16
+    hash = "colours"
 
     def images(self, images):
         return torch.nn.functional.normalize(images.mean((2, 3)) + 0.1, dim=1)
@@ -61,7 +62,7 @@ def test_the_push_is_the_gradient_of_the_loss():
     def loss(x):
         said = model.predict(x[None], [level], [cond])
         seen = (said.x0 * level.sigma + x[None] * (1 - level.sigma)) * mask
-        views = augmented(torch.nn.functional.adaptive_avg_pool2d(seen, 16), draws[None])[0]
+        views = augment(torch.nn.functional.adaptive_avg_pool2d(seen, 16), draws[None])[0]
         distance = spherical(Colours().images((views + 1) / 2), text)
         excess = (said.x0 - said.x0.clamp(-1, 1)).square().mean()
         return 10.0 * distance.mean() + 5.0 * excess
@@ -115,7 +116,7 @@ def test_an_affine_view_is_torchvisions():
         torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0)), (40, 40)
     )
     draws = torch.tensor([[0.0, 1.0, 0.5, 0.5, 1.0, *[0.0] * 8], [0.0, 0.5, 1.0, 0.5, 1.0, *[0.0] * 8]])
-    views = augmented(image, draws[None])[0]
+    views = augment(image, draws[None])[0]
     assert torch.equal(views[0], image[0])
     bilinear = TF.InterpolationMode.BILINEAR
     turned = TF.affine(image[0], 15.0, [0, 0], 1.0, [0.0], interpolation=bilinear)

@@ -108,7 +108,7 @@ def test_ldm_blends_before_the_step_and_not_at_the_end(analytic):
 
 def test_ratio_is_one_minus_the_blending_start_percentage(analytic):
     """0.25 of 50 skips int(12.5) = 12 steps: 38 are left, which are those of r = 0.75."""
-    assert analytic.schedule(50).of(0.75) == 50 - int(50 * 0.25) == 38
+    assert analytic.schedule(50).level_of(0.75) == 50 - int(50 * 0.25) == 38
 
 
 def test_fixed_noise_is_sdedit_with_a_mask(analytic):
@@ -138,23 +138,23 @@ def test_a_ratio_does_not_depend_on_the_others(analytic, name):
 
 def test_each_kernel_has_a_quarter_of_the_steps():
     shrink = Shrinking((7, 5, 3, 1))
-    assert [shrink.of(i, 12) for i in range(12)] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
-    assert [shrink.of(i, 38) for i in range(38)] == [0] * 9 + [1] * 10 + [2] * 9 + [3] * 10
-    assert [shrink.of(i, 3) for i in range(3)] == [1, 2, 3]
-    assert shrink.of(0, 1) == 3
+    assert [shrink.kernel_at(i, 12) for i in range(12)] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert [shrink.kernel_at(i, 38) for i in range(38)] == [0] * 9 + [1] * 10 + [2] * 9 + [3] * 10
+    assert [shrink.kernel_at(i, 3) for i in range(3)] == [1, 2, 3]
+    assert shrink.kernel_at(0, 1) == 3
 
 
 def test_the_official_intervals_may_miss_the_last_mask():
     """i // (T // n + 1): of 38 steps the last 8 have the mask itself, of 12 none has."""
     shrink = Shrinking((7, 5, 3, 1), "official")
-    assert [shrink.of(i, 38) for i in range(38)] == [0] * 10 + [1] * 10 + [2] * 10 + [3] * 8
-    assert [shrink.of(i, 12) for i in range(12)] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [shrink.kernel_at(i, 38) for i in range(38)] == [0] * 10 + [1] * 10 + [2] * 10 + [3] * 8
+    assert [shrink.kernel_at(i, 12) for i in range(12)] == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_shares_by_config():
     shrink = Shrinking((5, 1), (0.2, 0.8))
-    assert [shrink.of(i, 10) for i in range(10)] == [0] * 2 + [1] * 8
-    assert [Shrinking((5, 1), (0.0, 1.0)).of(i, 10) for i in range(10)] == [1] * 10
+    assert [shrink.kernel_at(i, 10) for i in range(10)] == [0] * 2 + [1] * 8
+    assert [Shrinking((5, 1), (0.0, 1.0)).kernel_at(i, 10) for i in range(10)] == [1] * 10
 
 
 def test_the_mask_shrinks_on_the_way_down(analytic):
@@ -187,7 +187,7 @@ def test_a_mask_too_thin_for_the_grid_is_flagged_lost(tiny):
     assert found["area"].metadata == {"mask_area": 0.0, "mask_flag": "lost"}
     assert found["nearest"].metadata["mask_flag"] == "lost"  # the centre of the block is another line
     assert found["any"].metadata == {"mask_area": 8 / 64, "mask_flag": ""}
-    assert found["area"].pixels.sum() == 32
+    assert found["area"].pixel_mask.sum() == 32
 
 
 @pytest.mark.parametrize(("value", "flag"), [(0.0, "empty"), (1.0, "full"), (0.4, "empty"), (0.6, "full")])
@@ -220,9 +220,9 @@ def test_bad_settings_are_refused(make, said):
     ("overrides", "said"),
     [
         (["editor/mask=contrast"], "infers no mask"),
-        (["editor.noise=some"], "none of fresh, fixed"),
-        (["editor.mask.downsample=half"], "none of area, any, nearest, corner"),
-        (["editor.shrink.shares=odd"], "even, official"),
+        (["editor.noise=some"], "it should be 'fresh' or 'fixed'"),
+        (["editor.mask.downsample=half"], "it should be 'area', 'any', 'nearest' or 'corner'"),
+        (["editor.shrink.shares=odd"], "shares = 'odd'"),
     ],
 )
 def test_bad_configs_are_refused(overrides, said):

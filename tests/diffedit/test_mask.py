@@ -131,9 +131,9 @@ def test_a_grown_mask_grows_in_pixels_too(tiny):
     mask[0, 13:15, 13:15] = 1
     ask = request(tiny, mask=lambda: mask)
     plain, grown = (find(GivenMask("any", by), tiny, ask) for by in (0, 1))
-    assert torch.equal(plain.pixels, mask > 0)
-    assert grown.pixels.sum() == 12 * 12
-    assert torch.equal(grown.pixels, torch.nn.functional.interpolate(grown.latent.float(), (32, 32))[0] > 0)
+    assert torch.equal(plain.pixel_mask, mask > 0)
+    assert grown.pixel_mask.sum() == 12 * 12
+    assert torch.equal(grown.pixel_mask, torch.nn.functional.interpolate(grown.latent.float(), (32, 32))[0] > 0)
 
 
 @pytest.mark.parametrize("cover", ["nearest", "corner"])
@@ -171,7 +171,7 @@ def test_a_given_mask_is_used_and_grown(analytic):
 
 
 def test_bad_settings_are_refused():
-    for settings in ({"noises": 0}, {"smooth": -1.0}, {"dilate": -1}, {"strength": 50}):
+    for settings in ({"num_noises": 0}, {"blur": -1.0}, {"dilate": -1}, {"noise_strength": 50}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             ContrastMask(**settings)
     with pytest.raises(ValueError, match="dilate"):

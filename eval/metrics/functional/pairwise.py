@@ -1,15 +1,16 @@
 """Distances between two pictures."""
 
-from collections import OrderedDict
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from diffedit.io.cache import BatchCache
 from diffedit.networks import Perceptual
 
 Pictures = Float[Tensor, "b 3 H W"]
+
+ACTIVATIONS = BatchCache()  # several metrics, and every variant of a run, ask about the same pictures
 
 
 def psnr(one: Pictures, other: Pictures, region: Float[Tensor, "b 1 H W"] | None = None) -> Float[Tensor, " b"]:
@@ -21,34 +22,10 @@ def psnr(one: Pictures, other: Pictures, region: Float[Tensor, "b 1 H W"] | None
     return -10 * torch.log10(error.clamp(min=1e-10))
 
 
-class ActivationCache:
-    """Activations of the last few batches: several metrics, and every ratio, ask about the same pictures.
-
-    A batch is known again by being the same object, which must not be changed.
-
-    Args:
-        room: bytes to keep; what does not fit is computed again.
-    """
-
-    def __init__(self, room: float = 2e9) -> None:
-        self.room = room
-        self.past: OrderedDict[tuple[str, int], tuple[Pictures, list[Tensor]]] = OrderedDict()
-
-    @torch.no_grad()
-    def layers(self, network: Perceptual, images: Pictures) -> list[Tensor]:
-        """The activations of a network, of unit length over channels."""
-        key = (network.hash, id(images))
-        if key in self.past and self.past[key][0] is images:
-            self.past.move_to_end(key)
-            return self.past[key][1]
-        found = [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in network.layers(images)]
-        self.past[key] = images, found
-        while sum(x.nbytes for _, each in self.past.values() for x in each) > self.room and self.past:
-            self.past.popitem(last=False)
-        return found
-
-
-RECENT = ActivationCache()
+@torch.no_grad()
+def activate(network: Perceptual, images: Pictures) -> list[Tensor]:
+    """The activations of a network, of unit length over channels."""
+    return [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) for x in network.layers(images)]
 
 
 class PerceptualDistance:
@@ -82,8 +59,12 @@ class PerceptualDistance:
                 raise ValueError(f"LPIPS takes pictures in [0, 1]; these are in [{low:.3g}, {high:.3g}]")
             if min(images.shape[-2:]) < self.network.smallest:
                 raise ValueError(f"LPIPS on this network takes sides of {self.network.smallest} pixels or more")
-        pairs = list(zip(*(RECENT.layers(self.network, images) for images in (one, other)), strict=True))
+        pairs = list(zip(*map(self.activations, (one, other)), strict=True))
         heads = self.network.heads or [None] * len(pairs)
         squares = [(a - b) ** 2 for a, b in pairs]
         weighted = [x if head is None else x * head.view(1, -1, 1, 1) for x, head in zip(squares, heads, strict=True)]
         return [x.sum(1, keepdim=True).cpu() for x in weighted]
+
+    def activations(self, images: Pictures) -> list[Tensor]:
+        """Of the last few batches: kept."""
+        return ACTIVATIONS.get(self.network.hash, images, lambda: activate(self.network, images))

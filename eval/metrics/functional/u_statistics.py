@@ -19,7 +19,7 @@ ROWS = 1024  # of a kernel at a time
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairSums:
     """What the statistics need of a kernel over n images: O(n) numbers.
 
     Attributes:
@@ -33,7 +33,7 @@ class Pairs:
     square: float
 
     @classmethod
-    def of(cls, kernel: Kernel) -> "Pairs":
+    def of(cls, kernel: Kernel) -> "PairSums":
         """Of a whole kernel."""
         diagonal = np.diagonal(kernel)
         return cls(kernel.sum(1), diagonal, float((kernel**2).sum() - (diagonal**2).sum()))
@@ -71,7 +71,7 @@ class Pairs:
         return float(self.square / pairs - 2 * three / (pairs * (n - 2)) + four / (pairs * (n - 2) * (n - 3)))
 
 
-def narrowing(kernels: Sequence[Pairs]) -> float:
+def find_narrowing(kernels: Sequence[PairSums]) -> float:
     """By what to scale the influences of all classes, so that resampling them has the variance of the statistic.
 
     To first order alone it would count the second-order part of the variance twice: near 0, and for few images in many
@@ -92,23 +92,28 @@ def narrowing(kernels: Sequence[Pairs]) -> float:
     return float(np.sqrt(np.clip(max(true, least) / linear, 0.05, 1.0)))
 
 
-def shares(kernels: Sequence[Pairs], members: Sequence[ndarray]) -> tuple[Estimate, Estimate]:
-    """(mean over classes of the mean over all pairs, the same over pairs of different images), with their shares.
+def estimate_over_classes(kernels: Sequence[PairSums], members: Sequence[ndarray]) -> tuple[Estimate, Estimate]:
+    """(mean over classes of the mean over all pairs, the same over pairs of different images).
 
     Args:
         kernels: of each class.
-        members: places of each class's images in the set.
+        members: indices of each class's images in the set.
     """
-    total, classes, scale = sum(map(len, members)), len(kernels), narrowing(kernels)
-    images = np.zeros(total)
-    for pairs, places in zip(kernels, members, strict=True):
-        images[places] = total / (classes * len(places)) * scale * pairs.influence
-    biased, fair = (float(np.mean([getattr(pairs, of) for pairs in kernels])) for of in ("biased", "unbiased"))
-    return Estimate(biased, biased + images), Estimate(fair, fair + images) if np.isfinite(fair) else Estimate(fair)
+    total = sum(map(len, members))
+    scale = find_narrowing(kernels)
+    influence = np.zeros(total)
+    for pairs, indices in zip(kernels, members, strict=True):
+        influence[indices] = total / (len(kernels) * len(indices)) * scale * pairs.influence
+    biased = float(np.mean([pairs.biased for pairs in kernels]))
+    unbiased = float(np.mean([pairs.unbiased for pairs in kernels]))
+    spread = unbiased + influence if np.isfinite(unbiased) else None
+    return Estimate(biased, biased + influence), Estimate(unbiased, spread)
 
 
-def over_set(block: Callable[[slice], Float[ndarray, "b n"]], labels: Sequence[str]) -> tuple[Estimate, Estimate]:
-    """(mean over all pairs, the same over pairs of different images) of a whole set, with their shares.
+def estimate_over_set(
+    block: Callable[[slice], Float[ndarray, "b n"]], labels: Sequence[str]
+) -> tuple[Estimate, Estimate]:
+    """(mean over all pairs, the same over pairs of different images) of a whole set.
 
     A set with a fixed number of images of each class spreads less than one drawn at random, so that leaving out the
     pairs of an image with itself would take away too much: pairs within a class are averaged over different images and
@@ -119,36 +124,41 @@ def over_set(block: Callable[[slice], Float[ndarray, "b n"]], labels: Sequence[s
         block: some rows of the kernel; never all at once.
         labels: the class of each image, or "".
     """
-    places, n = strata(labels), len(labels)
-    sums, diagonal, square = np.empty((n, len(places))), np.empty(n), 0.0
+    members = find_strata(labels)
+    n = len(labels)
+    sums = np.empty((n, len(members)))
+    diagonal = np.empty(n)
+    square = 0.0
     for start in range(0, n, ROWS):
         rows = block(slice(start, start + ROWS))
         at = np.arange(start, start + len(rows))
         diagonal[at] = rows[np.arange(len(rows)), at]
         square += (rows**2).sum()
-        for c, own in enumerate(places):
-            sums[at, c] = rows[:, own].sum(1)
-    pairs = Pairs(sums.sum(1), diagonal, float(square - (diagonal**2).sum()))
-    if len(places) == 1:
-        return shares([pairs], places)
-    sizes, images, near = np.asarray([len(own) for own in places]), np.empty(n), pairs.rows / n
-    for c, own in enumerate(places):
-        sums[own, c] = (sums[own, c] - diagonal[own]) * sizes[c] / (sizes[c] - 1)
-        images[own] = 2 * (near[own] - near[own].mean())
+        for c, indices in enumerate(members):
+            sums[at, c] = rows[:, indices].sum(1)
+    pairs = PairSums(sums.sum(1), diagonal, float(square - (diagonal**2).sum()))
+    if len(members) == 1:
+        return estimate_over_classes([pairs], members)
+    influence = np.empty(n)
+    row_means = pairs.rows / n
+    for c, indices in enumerate(members):
+        size = len(indices)
+        sums[indices, c] = (sums[indices, c] - diagonal[indices]) * size / (size - 1)
+        influence[indices] = 2 * (row_means[indices] - row_means[indices].mean())
     value = float(sums.sum() / n**2)
-    return Estimate(pairs.biased, images + pairs.biased), Estimate(value, images + value)
+    return Estimate(pairs.biased, influence + pairs.biased), Estimate(value, influence + value)
 
 
-def strata(labels: Sequence[str]) -> list[ndarray]:
-    """The places of each class, where every image has one and every class has two images or more; else all in one."""
+def find_strata(labels: Sequence[str]) -> list[ndarray]:
+    """Indices of each class, where every image has one and every class has two images or more; else all in one."""
     names = np.asarray(labels)
-    places = [np.flatnonzero(names == name) for name in np.unique(names)]
-    if not all(labels) or min(map(len, places)) < 2:
+    members = [np.flatnonzero(names == name) for name in np.unique(names)]
+    if not all(labels) or min(map(len, members)) < 2:
         return [np.arange(len(names))]
-    return places
+    return members
 
 
-def within(scatters: Sequence[tuple[int, float]]) -> float:
+def sampling_error(scatters: Sequence[tuple[int, float]]) -> float:
     """The square of the error of a mean over classes, of (images, trace of covariance) of each class."""
     total = sum(count for count, _ in scatters)
     return float(sum(count * scatter for count, scatter in scatters) / total**2)

@@ -64,7 +64,7 @@ def test_equal_to_the_bit_whatever_stands_beside(backbone, alone, trial):
     chosen = draw.sample(range(12), draw.randint(2, 12))
     ratios = {i: draw.sample(RATIOS, draw.randint(1, 5)) for i in chosen}
     programs = [(str(i), walk_of(i, backbone, ratios[i])) for i in chosen]
-    outcomes = run(backbone, programs, max_live=draw.choice([None, 1, 2, 5, 30]), texts=draw.choice([1, 512]))
+    outcomes = run(backbone, programs, max_live=draw.choice([None, 1, 2, 5, 30]), embedding_cache=draw.choice([1, 512]))
     assert len(outcomes) == len(chosen)
     for i in chosen:
         assert same(outcomes[str(i)].result.edits, [edits[str(i), ratio] for ratio in ratios[i]])
@@ -238,7 +238,7 @@ def test_the_default_window_is_the_smallest_that_keeps_a_batch_full(analytic):
     assert Engine(analytic, BATCH).max_live == 7 + 1 + 3 + 1 + 3 + 1
     with pytest.raises(ValueError, match=r"engine.max_live = 0"):
         Engine(analytic, max_live=0)
-    with pytest.raises(ValueError, match=r"engine.batch.decode = 0"):
+    with pytest.raises(ValueError, match=r"BatchSizes: decode = 0"):
         BatchSizes(decode=0)
 
 

@@ -149,7 +149,7 @@ def test_pictures_that_are_opened_ahead_make_the_same_edits(analytic):
 
 
 @pytest.mark.parametrize(
-    ("editor", "reads"),
+    ("editor", "inputs"),
     [
         (DiffEdit(), {"image"}),
         (Copy(), {"image"}),
@@ -158,8 +158,8 @@ def test_pictures_that_are_opened_ahead_make_the_same_edits(analytic):
         (SDEdit(mask=GivenMask(which="oracle")), {"image", "true_mask"}),
     ],
 )
-def test_an_editor_says_what_it_reads(editor, reads):
-    assert EditPipeline(editor).reads() == reads
+def test_an_editor_declares_its_inputs(editor, inputs):
+    assert EditPipeline(editor).editor.inputs == inputs
 
 
 def test_a_thread_is_needed():

@@ -30,8 +30,9 @@ from transformers import (
     ViTModel,
 )
 
-from diffedit.networks import Extractor, Perceptual, prepare_all
 from diffedit.networks import lpips as ours
+from diffedit.networks import prepare_all
+from diffedit.networks.base import Extractor, Perceptual
 from diffedit.networks.classifier import ImageNetClassifier
 from diffedit.networks.dino import DinoKeys
 from diffedit.networks.inception import BLOCKS, SCRIPT, STATES, Inception

@@ -25,9 +25,9 @@ from diffedit.sampling.noise import RequestNoise
 from diffedit.runs.directory import ConfigChangedError, RunDirectory
 from diffedit.io.files import Writer
 from diffedit.io.files import file_name
-from diffedit.types import Edit, EditResult
+from diffedit.types import Edit, EditResult, Variant
 
-CONFIG = {"ratios": [0.5, 1.0], "seed": 0, "editor": {"guidance": 7.5}, "engine": {"window": None}, "on_error": "skip"}
+CONFIG = {"ratios": [0.5, 1.0], "seed": 0, "editor": {"guidance": 7.5}, "engine": {"max_live": None}, "on_error": "skip"}
 COUNT = 400
 
 
@@ -66,7 +66,7 @@ def test_the_layout_and_what_lies_in_it(tmp_path, analytic):
 
     assert table.equals(pd.read_parquet(run.root / "manifest.parquet").astype(table.dtypes))
     assert list(table.id) == ["a", "a", "b", "b"]
-    assert list(table.ratio) == [0.5, 1.0] * 2
+    assert list(table.strength) == [0.5, 1.0] * 2
     assert list(table.status) == ["done"] * 2 + ["failed"] * 2
     assert list(table.level[:2]) == [5, 10]
     assert list(table.evaluations[:2]) == [10, 20]
@@ -90,7 +90,7 @@ def test_resume_skips_what_is_done_and_tries_again_what_failed_or_lost_a_file(tm
 
 def test_other_settings_are_refused_by_name(tmp_path):
     RunDirectory(tmp_path, CONFIG, "1")
-    RunDirectory(tmp_path, CONFIG | {"on_error": "stop", "engine": {"window": 3}}, "1")
+    RunDirectory(tmp_path, CONFIG | {"on_error": "stop", "engine": {"max_live": 3}}, "1")
     changed = CONFIG | {"editor": {"guidance": 5.0, "start": "noise"}, "seed": 1}
     with pytest.raises(ConfigChangedError) as refused:
         RunDirectory(tmp_path, changed, "2")

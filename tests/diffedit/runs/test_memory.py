@@ -24,7 +24,7 @@ def programs():
         live[str(i)] = EditRequest(str(i), image, f"picture {i}", "a picture")
         yield str(i), editor(live[str(i)], [0.5, 1.0], schedule, RequestNoise(0, str(i)))
 
-engine = Engine(backbone, BatchSizes(predict=16, encode=4, decode=4, embed=8), texts=64, progress=False)
+engine = Engine(backbone, BatchSizes(predict=16, encode=4, decode=4, embed=8), embedding_cache=64, progress=False)
 process, sizes = psutil.Process(), []
 for outcome in engine.run(programs()):
     assert outcome.error is None, outcome.error

@@ -16,7 +16,7 @@ def schedule(steps):
     ("ratio", "steps", "level"), [(0.58, 50, 29), (0.1, 10, 1), (1, 50, 50), (1 / 49, 49, 1), (0.5, 5, 2), (0.7, 5, 4)]
 )
 def test_a_ratio_is_rounded_to_a_level(ratio, steps, level):
-    assert schedule(steps).of(ratio) == level
+    assert schedule(steps).level_of(ratio) == level
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ def test_a_ratio_is_rounded_to_a_level(ratio, steps, level):
 )
 def test_a_bad_ratio_is_refused_with_n_and_r(ratio, steps):
     with pytest.raises(ValueError, match=f"{ratio}.*N = {steps}"):
-        schedule(steps).of(ratio)
+        schedule(steps).level_of(ratio)
 
 
 def test_starts_keep_their_order_and_refuse_twins():
-    assert schedule(10).starts([0.9, 0.3]) == [9, 3]
+    assert schedule(10).start_levels([0.9, 0.3]) == [9, 3]
     with pytest.raises(ValueError, match=r"0\.31 and 0\.33 are both level 3 of N = 10"):
-        schedule(10).starts([0.31, 0.33])
+        schedule(10).start_levels([0.31, 0.33])
     with pytest.raises(ValueError, match="at least one"):
-        schedule(10).starts([])
+        schedule(10).start_levels([])
 
 
 def test_ratios_are_a_list():
@@ -47,7 +47,7 @@ def test_levels_go_from_clean_to_noisy_and_preserve_variance():
     assert len(all_levels) == 51
     assert schedule(50).steps == 50
     assert all_levels[0] == (1.0, 0.0, 0)
-    assert all(a.sigma < b.sigma and a.label <= b.timestep for a, b in itertools.pairwise(all_levels))
+    assert all(a.sigma < b.sigma and a.timestep <= b.timestep for a, b in itertools.pairwise(all_levels))
     assert all(each.alpha**2 + each.sigma**2 == pytest.approx(1) for each in all_levels)
 
 

@@ -13,7 +13,7 @@ from diffedit.engine.queries import run_alone
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.background import AdamFit, DecoderWeights, FitTarget, Latents, PixelPaste, Poisson, PoissonSystem
 from diffedit.stages.pipeline import EditPipeline
-from diffedit.types import Edit, EditRequest, EditResult
+from diffedit.types import Edit, EditRequest, EditResult, Variant
 from eval.stilllife.benchmarks import StillLifeScenes
 
 
@@ -34,7 +34,7 @@ def pictures(count, side=32, seed=0):
 
 def made(images, mask, source):
     """A request and the result of some editor, as a stage finds them."""
-    result = EditResult([Edit(0.1 * (i + 1), i + 1, image) for i, image in enumerate(images)], pixels=mask)
+    result = EditResult([Edit(Variant(0.1 * (i + 1)), i + 1, image) for i, image in enumerate(images)], pixel_mask=mask)
     return EditRequest("a", lambda: source, "pear"), result
 
 

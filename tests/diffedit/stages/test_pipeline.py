@@ -32,6 +32,9 @@ NOISE, RATIOS, BATCH = RequestNoise(0, "a"), (0.5, 1.0), BatchSizes(predict=8, e
 class Redness:
     """Ranks by the mean of the red channel."""
 
+    networks = ()
+    needs_mask = False
+
     def __call__(self, request, images, masks):
         return images[:, 0].mean((1, 2)).tolist()
 
@@ -183,9 +186,9 @@ def test_stages_that_cannot_be_are_refused_before_any_work(tiny, analytic):
 
 def test_the_weights_of_the_ranking_are_part_of_a_run():
     clip = OpenClip()
-    assert EditPipeline(BlendedLatent(), rank=ClipRank(clip), samples=2).weights() == {"rank": clip.hash}
-    assert EditPipeline(BlendedLatent(), rank=ClipRank(clip)).weights() == {}
-    assert EditPipeline(BlendedDiffusion(clip)).weights() == {"editor": clip.hash}
+    assert EditPipeline(BlendedLatent(), rank=ClipRank(clip), samples=2).networks == {"rank": clip.hash}
+    assert EditPipeline(BlendedLatent(), rank=ClipRank(clip)).networks == {}
+    assert EditPipeline(BlendedDiffusion(clip)).networks == {"editor": clip.hash}
 
 
 def test_samples_are_fitted_in_one_batch(tiny):
@@ -230,11 +233,11 @@ def test_all_samples_are_in_the_record_and_the_best_is_marked(tiny, tmp_path):
     table = directory.close()
     record = json.loads((tmp_path / "records/a.json").read_text())
     assert len(record["samples"]) == 6
-    files = {(each["ratio"], each["sample"]): each for each in record["samples"]}
+    files = {(each["variant"], each["sample"]): each for each in record["samples"]}
     for edit, said in zip(found.edits, record["edits"], strict=True):
         marked = [each["sample"] for each in record["samples"] if each["variant"] == str(edit.variant) and each["best"]]
         assert marked == [edit.sample] == [said["sample"]]
-        best = files[edit.variant.strength, edit.sample]
+        best = files[str(edit.variant), edit.sample]
         assert best["sha256"] == said["sha256"]
         assert (tmp_path / best["file"]).read_bytes() == (tmp_path / said["file"]).read_bytes()
         assert said["mask"] == best["mask"] == f"samples/{edit.sample}/masks/a.png"

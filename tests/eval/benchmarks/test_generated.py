@@ -21,8 +21,8 @@ from diffedit.text_to_image import TextToImage
 from eval.benchmarks.generated import Generated
 from eval.benchmarks.grammar import Grammar
 from eval.scoring.finished_run import FinishedRun
-from eval.scoring.reference import HasReference, References
-from eval.stilllife.generated import StillLifeGenerated, described
+from eval.scoring.reference import References
+from eval.stilllife.generated import StillLifeGenerated, parse_caption
 from eval.stilllife.scene import FRUITS, TABLES, VESSELS, WALLS, Scene, sample
 
 PETS = {"colour": ["red", "blue"], "pet": ["cat", "dog", "hen"], "place": ["at sea"]}
@@ -95,7 +95,7 @@ def test_the_prompts_of_still_life_are_captions():
 def test_a_caption_is_understood():
     for seed in range(200):
         scene = sample(seed)
-        assert replace(described(scene.caption()), seed=seed) == scene
+        assert replace(parse_caption(scene.caption()), seed=seed) == scene
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_caption_is_understood():
 )
 def test_what_is_no_caption_is_refused(text):
     with pytest.raises(ValueError, match=f"benchmark.grammar: '{text}' is no caption"):
-        described(text)
+        parse_caption(text)
 
 
 def test_white_space_becomes_single_blanks():
@@ -179,7 +179,7 @@ def test_requests_are_pinned():
     assert second.target.startswith(
         "An oil painting of a fuzzy panda wearing a cowboy hat and red shirt playing a guitar"
     )
-    assert (first.input, first.other) == ("136e98578008921f", "22bc112834d751c8-136e98578008921f")
+    assert (first.input_name, first.reference_name) == ("136e98578008921f", "22bc112834d751c8-136e98578008921f")
 
 
 def test_an_edit_depends_on_the_seed_and_its_own_prompt_alone():
@@ -272,7 +272,7 @@ def test_a_kill_in_the_middle_loses_nothing_that_is_drawn(tmp_path):
 
 def test_the_reference_is_what_the_model_makes_of_the_targets(tmp_path):
     benchmark = pets(tmp_path)
-    assert isinstance(benchmark, HasReference)
+    assert benchmark.has_reference
     pictures = list(benchmark.reference(100, 8))
     asks = list(benchmark.requests(8))
     assert len(pictures) == len(asks) == 6
@@ -333,7 +333,7 @@ def test_pictures_of_a_model_are_drawn_edited_and_seen_by_a_score(tiny_folder, t
     assert torch.equal(batch.inputs, batch.edits)
     assert len(torch.unique(batch.inputs, dim=0)) == 3
     assert len(list(gallery.benchmark.reference(9, 32))) == 3
-    (tmp_path / "cache" / benchmark.text_to_image.fingerprint / f"{benchmark.changes[1].input}.png").unlink()
+    (tmp_path / "cache" / benchmark.text_to_image.fingerprint / f"{benchmark.changes[1].input_name}.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"\.png: no such file, and benchmark\.generate_missing is false"):
         list(FinishedRun(tmp_path / "run").batches(4))
 

@@ -23,7 +23,7 @@ from diffedit.runs.directory import RunDirectory
 from diffedit.sampling.noise import RequestNoise
 from diffedit.types import Benchmark
 from eval.benchmarks.imagenet import ImageNet, ImageNetPairs
-from eval.benchmarks.imagenet_classes import Classes, siblings
+from eval.benchmarks.imagenet_classes import Classes, read_siblings
 
 # Two cranes, a name of two words, one with a hyphen and an apostrophe: numbers 0 to 4 in the order of the wnids.
 NAMES = {
@@ -121,7 +121,7 @@ def test_queries_of_a_split_in_either_layout(disk, images, classes):
     assert one.source is None
     assert one.mask is None
     assert three.origin == "n03590841/n03590841_jack-o'-lantern.JPEG"
-    found = dict(benchmark.files())
+    found = {request.id: request.image.path for request in (one, two, three)}
     assert list(found) == ["7", "3", "5"]
     assert found["7"].relative_to(disk / images).as_posix() == ROWS[0].split(",")[1][10 * (images == "flat") :]
     assert all(path.is_file() for path in found.values())
@@ -256,7 +256,7 @@ def test_the_ground_truth_checks_the_table(disk):
 
 
 def test_siblings_share_a_parent(disk):
-    found = siblings(disk / "is_a.txt", Classes(disk / "index.json"))
+    found = read_siblings(disk / "is_a.txt", Classes(disk / "index.json"))
     greyhound, cardigan, crane, lantern = (WNIDS[i] for i in (1, 2, 3, 4))
     assert found == {greyhound: [cardigan], cardigan: [greyhound], crane: [lantern], lantern: [crane]}
 
@@ -285,7 +285,7 @@ def test_pairs_take_turns_and_depend_on_nothing_but_seed_and_names(disk, caplog)
     assert {request.id for request in pairs(disk, seed=1).requests(8)} != {request.id for request in asked}
     assert {request.id for request in pairs(disk, per_class=2).requests(8)} < {request.id for request in asked}
     assert len(pairs(disk, limit=5)) == 5
-    assert [q.id for q in pairs(disk, range=[2, 5]).asked] == [q.id for q in pairs(disk, limit=5).asked][2:]
+    assert [q.id for q in pairs(disk, range=[2, 5]).entries] == [q.id for q in pairs(disk, limit=5).entries][2:]
     with caplog.at_level(logging.WARNING, "imagenet"):
         assert len(pairs(disk, per_class=9)) < 27
     assert "3 classes have too few pictures of siblings for per_class = 9" in caplog.text
@@ -381,10 +381,10 @@ def test_the_true_pictures_end_to_end(realset, tiny, tmp_path):
         assert len(benchmark) == 21
         table = edit(benchmark, tiny, tmp_path / split)
         assert list(table.status) == ["done"] * 21
-        for request, (_, path) in zip(benchmark.requests(32), benchmark.files(), strict=True):
+        for request in benchmark.requests(32):
             stored = np.asarray(Image.open(tmp_path / split / f"images/1/{request.id}.png"))
             assert np.array_equal(stored, (request.image() * 255).round().byte().permute(1, 2, 0).numpy())
-            assert path.is_file()
+            assert request.image.path.is_file()
 
 
 @pytest.mark.parametrize("hierarchy", ["hierarchy_modified", "hierarchy_wordnet"])
@@ -392,13 +392,13 @@ def test_true_hierarchies(realset, hierarchy):
     """Pairs of the pictures that are here; every one opens, those with an apostrophe too."""
     files = {key: value for key, value in true_files(realset).items() if key != "queries"}
     path = realset / "wordnet" / hierarchy / "class_hierarchy.txt"
-    found = siblings(path, Classes(Path(files["classes"])))
+    found = read_siblings(path, Classes(Path(files["classes"])))
     assert len(found) == {"hierarchy_modified": 699, "hierarchy_wordnet": 677}[hierarchy]
     benchmark = ImageNetPairs(**files, hierarchy=str(path), per_class=2)
     asked = list(benchmark.requests(32))
     assert len({request.id for request in asked}) == len(asked) > 300
     assert all(request.origin.split("/")[0] in found[request.label] for request in asked)
-    assert all(path.is_file() for _, path in benchmark.files())
+    assert all(request.image.path.is_file() for request in asked)
     quoted = [request for request in asked if "'" in request.origin]
     assert quoted
     assert all(request.image().shape == (3, 32, 32) for request in quoted)

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from diffedit.io.images import Resize
-from eval.benchmarks.pie_bench import PieBench, decode, plain
-from eval.benchmarks.subset import draw, read_json, subset
+from eval.benchmarks.files import read_json
+from eval.benchmarks.pie_bench import PieBench, decode_runs, strip_brackets
+from eval.benchmarks.subset import draw, take_subset
 
 ROW = 512
 TEXTS = {"original_prompt": "a [round] cake", "editing_prompt": "a [square] cake", "editing_type_id": "0"}
@@ -50,7 +51,7 @@ def test_an_entry_becomes_a_request(tmp_path):
     ],
 )
 def test_brackets_go_and_spaces_stay_single(prompt, said):
-    assert plain(prompt) == said
+    assert strip_brackets(prompt) == said
 
 
 def reference(runs):
@@ -65,7 +66,7 @@ def reference(runs):
 
 
 def test_a_run_wraps_over_the_end_of_its_row():
-    mask = decode([10 * ROW + 500, 20])
+    mask = decode_runs([10 * ROW + 500, 20])
     inner = np.zeros((ROW, ROW), bool)
     inner[10, 500:] = inner[11, :8] = True
     assert (mask[1:-1, 1:-1] == inner[1:-1, 1:-1]).all()
@@ -75,11 +76,11 @@ def test_a_run_wraps_over_the_end_of_its_row():
 
 
 def test_the_whole_picture_no_run_and_many_runs():
-    assert decode([0, ROW * ROW]).all()
-    assert decode([]).sum() == 4 * (ROW - 1)
+    assert decode_runs([0, ROW * ROW]).all()
+    assert decode_runs([]).sum() == 4 * (ROW - 1)
     runs = np.random.default_rng(0).integers(0, 2000, 200)
     runs[::2] *= 120
-    assert np.array_equal(decode(runs.tolist()), reference(runs.tolist()))
+    assert np.array_equal(decode_runs(runs.tolist()), reference(runs.tolist()))
 
 
 def test_the_mask_goes_through_the_resize_of_the_picture(tmp_path):
@@ -157,31 +158,31 @@ def test_a_subset_is_the_same_everywhere():
     """Pinned: no version of a library may change it."""
     ids = [f"{i:03d}" for i in range(100)]
     assert draw(0, "a")[:12] == "4a2978d91c01"
-    assert subset(ids, 5, 0) == ["090", "045", "048", "029", "008"]
-    assert subset(ids, None, 0) == ids
-    assert sorted(subset(ids, 1000, 3)) == ids
-    assert subset(ids[::-1], 7, 3) == subset(ids, 7, 3) == subset(ids, 50, 3)[:7]
+    assert take_subset(ids, 5, 0) == ["090", "045", "048", "029", "008"]
+    assert take_subset(ids, None, 0) == ids
+    assert sorted(take_subset(ids, 1000, 3)) == ids
+    assert take_subset(ids[::-1], 7, 3) == take_subset(ids, 7, 3) == take_subset(ids, 50, 3)[:7]
     with pytest.raises(ValueError, match=r"benchmark.limit = 0: at least 1"):
-        subset(ids, 0, 0)
+        take_subset(ids, 0, 0)
 
 
 def test_ranges_that_meet_are_the_whole():
     """And a limit is the first range."""
     ids = [f"{i:03d}" for i in range(100)]
-    parts = [subset(ids[::step], None, 2, [i, i + 30]) for i, step in ((0, 1), (30, -1), (60, 1), (90, -1))]
+    parts = [take_subset(ids[::step], None, 2, [i, i + 30]) for i, step in ((0, 1), (30, -1), (60, 1), (90, -1))]
     assert [len(part) for part in parts] == [30, 30, 30, 10]
-    assert [name for part in parts for name in part] == subset(ids, 100, 2)
-    assert subset(ids, 30, 2) == parts[0]
+    assert [name for part in parts for name in part] == take_subset(ids, 100, 2)
+    assert take_subset(ids, 30, 2) == parts[0]
     for wrong in ([100, 101], [-1, 5], [5, 5], [5], [1, 2, 3]):
         with pytest.raises(ValueError, match=r"benchmark.range = \[.*\]: \[first, last \+ 1\] is wanted.* of 100"):
-            subset(ids, None, 2, wrong)
+            take_subset(ids, None, 2, wrong)
     with pytest.raises(ValueError, match=r"benchmark.limit = 3 and benchmark.range = \[0, 3\]: one of them"):
-        subset(ids, 3, 2, [0, 3])
+        take_subset(ids, 3, 2, [0, 3])
 
 
 def test_a_subset_is_fair():
     """Each id comes first about equally often."""
-    first = [subset([str(i) for i in range(4)], 1, seed)[0] for seed in range(2000)]
+    first = [take_subset([str(i) for i in range(4)], 1, seed)[0] for seed in range(2000)]
     assert all(abs(first.count(str(i)) - 500) < 5 * (2000 * 3 / 16) ** 0.5 for i in range(4))
 
 
@@ -213,7 +214,7 @@ def test_the_variants_of_the_table(realset):
     assert (len(made), len(whole)) == (200, 186)
     for each in made.entries.values():
         if each.runs != [0, ROW * ROW]:
-            assert np.array_equal(decode(each.runs), reference(each.runs))
+            assert np.array_equal(decode_runs(each.runs), reference(each.runs))
     with pytest.raises(ValueError, match=r"mapping_file_ti2i_benchmark\.json, entry '0': no 'editing_type_id', 'mask'"):
         PieBench(str(realset / "pie_bench"), "mapping_file_ti2i_benchmark.json")
     with pytest.raises(ValueError, match=r"captions_val2014\.json: a git-LFS pointer of 133 bytes"):

@@ -15,13 +15,7 @@ from eval.reporting.tables import published, terminal
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Bootstrap, estimate_ratio
 from eval.scoring.metric import MetricContext
-from eval.stilllife.benchmarks import (
-    StillLifeClasses,
-    StillLifeRandomMasks,
-    StillLifeScenes,
-    StillLifeStrokes,
-    stroke,
-)
+from eval.stilllife.benchmarks import StillLifeClasses, StillLifeRandomMasks, StillLifeScenes, StillLifeStrokes, stroke
 from eval.stilllife.metrics import LocalPrecision
 from eval.stilllife.render import render
 

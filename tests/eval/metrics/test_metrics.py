@@ -18,7 +18,7 @@ from torchmetrics.multimodal.clip_score import CLIPScore
 from torchvision.transforms.functional import to_pil_image
 
 from diffedit.io.checks import check_literal
-from diffedit.networks import Extractor
+from diffedit.networks.base import Extractor
 from diffedit.networks.clip import OpenClip
 from diffedit.types import EditRequest
 from eval.metrics.accuracy import EditAccuracy
@@ -31,13 +31,13 @@ from eval.metrics.ground_truth import CounterfactualError, MaskIou
 from eval.metrics.lpips import Lpips
 from eval.metrics.set_distance import SetDistance
 from eval.scoring.batch import Batch
-from eval.scoring.features import pixels
 from eval.scoring.metric import MetricContext
 from eval.scoring.reference import read
 from eval.stilllife.benchmarks import GroundTruth, StillLifeClasses, StillLifeScenes
 from eval.stilllife.network import StillLifeExtractor, StillLifeFeatures, StillLifeTokens, load
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, Scene, change
 from eval.stilllife.train.clip import ClipPart
+from eval.stilllife.train.exam import pixels
 from eval.stilllife.train.features import FeaturesPart
 
 

@@ -16,8 +16,9 @@ from PIL import Image
 
 from diffedit.io.files import write
 from diffedit.io.images import ImageFile
-from eval.scoring.features import FeatureStore, Item, pixels
+from eval.scoring.features import FeatureStore, Item
 from eval.scoring.reference import Real, measured
+from eval.stilllife.train.exam import pixels
 
 ROOT = Path(__file__).parents[3]
 

@@ -25,12 +25,12 @@ from eval.metrics.functional.csfid import Csfid
 from eval.metrics.functional.frechet import Fid
 from eval.metrics.set_distance import SetDistance
 from eval.reporting.collect import NotComparableError, collect, comparable
-from eval.scoring.features import pixels
 from eval.scoring.finished_run import IncompleteRunError
 from eval.scoring.reference import Real, Reference, References, folder_pictures, measured, read
 from eval.scoring.score import Settings, score
 from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
 from eval.stilllife.network import StillLifeExtractor
+from eval.stilllife.train.exam import pixels
 from eval.stilllife.train.features import FeaturesPart
 
 ROOT = Path(__file__).parents[3]

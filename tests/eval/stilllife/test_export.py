@@ -20,7 +20,7 @@ from diffedit.io.files import write
 from diffedit.networks.clip import OpenClip
 from diffedit.runs.directory import RunDirectory
 from diffedit.sampling.noise import RequestNoise
-from eval.benchmarks.subset import subset
+from eval.benchmarks.subset import take_subset
 from eval.metrics.accuracy import EditAccuracy
 from eval.metrics.clip import ClipScore
 from eval.metrics.functional.csfid import Csfid
@@ -51,7 +51,7 @@ def written(folder, export):
     return folder
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def imagenet(tmp_path_factory):
     """A query for each class in each split: in folders, with ten training pictures of each class; and flat."""
     folder = tmp_path_factory.mktemp("imagenet")
@@ -59,7 +59,7 @@ def imagenet(tmp_path_factory):
     return {name: written(folder / name, export) for name, export in exports.items()}
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def coco(tmp_path_factory):
     """Eight edits of each attribute."""
     return written(tmp_path_factory.mktemp("coco"), CocoFiles(StillLifeScenes(32)))
@@ -99,7 +99,7 @@ def same_requests(read, direct, labels=str):
 def test_the_queries_are_the_requests(imagenet, layout, split, seeds):
     truth = f"benchmark.truth={imagenet[layout]}/LOC_val_solution.csv"
     made = loaded(flexit(imagenet[layout], f"benchmark.split={split}", truth))
-    assert (made.folders, len(made)) == (layout == "folders", 12)
+    assert (made.in_folders, len(made)) == (layout == "folders", 12)
     same_requests(made.requests(64), StillLifeClasses(1, seeds).requests(64), WNIDS.get)
     assert all((other.source, other.mask) == (None, None) for other in made.requests(64))
 
@@ -112,7 +112,7 @@ def test_the_table_is_in_flexits_form(imagenet):
     index = json.loads((imagenet["flat"] / "imagenet_class_index.json").read_text())
     assert [name for _, name in index.values()] == list(FRUITS.values())
     text = flexit(imagenet["flat"], f"benchmark.classes={imagenet['flat']}/LOC_synset_mapping.txt")
-    assert loaded(text).asked == loaded(flexit(imagenet["flat"])).asked
+    assert loaded(text).entries == loaded(flexit(imagenet["flat"])).entries
 
 
 def test_the_boxes_are_around_the_fruit(imagenet):
@@ -157,7 +157,7 @@ def test_the_reference_of_the_entries_is_the_exact_answers(coco):
 def test_a_limit_takes_the_same_ids_in_the_same_order(imagenet, coco):
     for overrides, direct in ((flexit(imagenet["flat"]), StillLifeClasses(1)), (bison(coco), StillLifeScenes(32))):
         asked = {request.id: request for request in direct.requests(64)}
-        wanted = [asked[name] for name in subset(asked, 5, 3)]
+        wanted = [asked[name] for name in take_subset(asked, 5, 3)]
         made = loaded([*overrides, "benchmark.limit=5", "benchmark.seed=3"])
         same_requests(made.requests(64), wanted, lambda label: WNIDS.get(label, ""))
 
@@ -165,7 +165,7 @@ def test_a_limit_takes_the_same_ids_in_the_same_order(imagenet, coco):
 # --------------------------------------------------------------------------------------------------------------- runs
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def backbone():
     """In one thread: two that have to share a core spend nearly all their time waiting for each other."""
     threads = torch.get_num_threads()
@@ -196,7 +196,7 @@ def hashes(root):
     return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory, backbone, imagenet):
     """DiffEdit on the twelve test queries: without files, from folders, and on a part of them, flat."""
     folder = tmp_path_factory.mktemp("runs")

@@ -8,18 +8,8 @@ from scipy.ndimage import binary_dilation
 
 from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
 from eval.stilllife.fruit import PAINT
-from eval.stilllife.render import TURNS, WALL_COLOURS, pattern, render, sprite, vessel
-from eval.stilllife.scene import (
-    ATTRIBUTES,
-    FRUITS,
-    GROUPS,
-    SPLITS,
-    Scene,
-    change,
-    changes,
-    sample,
-    siblings,
-)
+from eval.stilllife.render import TURNS, WALL_COLOURS, paint_pattern, paint_sprite, paint_vessel, render
+from eval.stilllife.scene import ATTRIBUTES, FRUITS, GROUPS, SPLITS, Scene, change, changes, find_siblings, sample
 
 PINNED = {
     0: "0242c677bfabb30a",
@@ -50,15 +40,15 @@ def test_every_attribute_can_be_painted():
     assert set(WALL_COLOURS) == set(ATTRIBUTES["wall"])
     assert len(FRUITS) >= 12
     assert {len(ATTRIBUTES[name]) for name in ("vessel", "table", "wall")} == {4}
-    patterns = [pattern(kind) for kind in ATTRIBUTES["table"]]
+    patterns = [paint_pattern(kind) for kind in ATTRIBUTES["table"]]
     assert all(np.abs(a - b).mean() > 10 for a, b in itertools.combinations(patterns, 2))
-    assert vessel("none") == (None, None)
+    assert paint_vessel("none") == (None, None)
 
 
 @pytest.mark.parametrize("kind", FRUITS)
 def test_no_fruit_is_clipped_at_its_canvas(kind):
     for turn in TURNS:
-        alpha = np.asarray(sprite(kind, turn))[..., 3]
+        alpha = np.asarray(paint_sprite(kind, turn))[..., 3]
         assert (alpha > 127).sum() > 1200, "it can be seen"
         assert max(alpha[0].max(), alpha[-1].max(), alpha[:, 0].max(), alpha[:, -1].max()) == 0
 
@@ -89,8 +79,8 @@ def difference(one, other):
 
 
 def test_an_edit_changes_its_own_place_only():
-    """A true_edit differs where the changed thing is, before or after, or its shadow. Half-transparent edges of
-    fruit let a few schedule (at most 8 of 255) of what is behind them through."""
+    """A true edit differs where the changed thing is, before or after, or its shadow. Half-transparent edges of
+    fruit let a few levels (at most 8 of 255) of what is behind them through."""
     for seed in range(60):
         scene = sample(seed)
         before = render(scene)
@@ -130,7 +120,7 @@ def test_an_edit_changes_one_phrase():
 
 def test_groups_hold_every_kind_once():
     assert sorted(itertools.chain(*GROUPS)) == sorted(FRUITS)
-    assert siblings("apple") == ("pear", "plum")
+    assert find_siblings("apple") == ("pear", "plum")
 
 
 def test_scenes_are_varied_and_splits_disjoint():
@@ -159,7 +149,7 @@ def test_bad_scenes_are_refused(settings, said):
 
 def test_the_scenes_benchmark():
     benchmark = StillLifeScenes(size=40)
-    truths, requests = dict(benchmark.truths()), list(benchmark.requests(64))
+    truths, requests = dict(benchmark.ground_truths()), list(benchmark.requests(64))
     assert [request.id for request in requests] == list(truths)
     assert Counter(truth.attribute for truth in truths.values()) == dict.fromkeys(ATTRIBUTES, 10)
     for request in requests:
@@ -171,21 +161,21 @@ def test_the_scenes_benchmark():
         outside = ~truth.mask()
         assert difference(truth.before, truth.after)[outside].max() <= 8
     assert next(StillLifeScenes(size=1).requests(32)).mask().shape == (1, 32, 32)
-    assert list(dict(StillLifeScenes(size=8).truths()).items()) == list(truths.items())[:8]
+    assert list(dict(StillLifeScenes(size=8).ground_truths()).items()) == list(truths.items())[:8]
 
 
 def test_the_classes_benchmark():
     benchmark = StillLifeClasses(per_class=4)
-    truths, requests = dict(benchmark.truths()), list(benchmark.requests(64))
+    truths, requests = dict(benchmark.ground_truths()), list(benchmark.requests(64))
     assert len(benchmark) == len(requests) == 48
     assert Counter(truth.after.fruits for truth in truths.values()) == {(kind,): 4 for kind in FRUITS}
     for request in requests:
         truth = truths[request.id]
         assert request.source is None
         assert request.target == FRUITS[truth.after.fruits[0]]
-        assert truth.before.fruits[0] in siblings(truth.after.fruits[0])
+        assert truth.before.fruits[0] in find_siblings(truth.after.fruits[0])
         assert truth.before.seed == truth.after.seed
-    scenes = {truth.before.seed for _, truth in StillLifeScenes().truths()}
+    scenes = {truth.before.seed for _, truth in StillLifeScenes().ground_truths()}
     assert not scenes & {truth.before.seed for truth in truths.values()}
 
 

@@ -1,0 +1,73 @@
+"""What a benchmark declares, and what those share that take a seeded part of a set, or read pictures from disk."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from diffedit.io.checks import check_choices
+from diffedit.io.images import Resize
+from diffedit.types import EditRequest
+from eval.benchmarks.subset import take_subset
+
+
+class BaseBenchmark:
+    """The usual declarations: pictures of anything, no paths among the settings, no reference pictures."""
+
+    version: str = "1"
+    domain: str | None = None
+    path_keys: Collection[str] = frozenset()
+    fingerprint: str = ""
+    has_reference: bool = False  # whether `reference` gives pictures
+
+    def requests(self, resolution: int) -> Iterator[EditRequest]:
+        """The requests, their images square at this resolution."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 resolution resolution"]]]:
+        """(label, picture) of the distribution that edits should look like, at most `size`; "" for no label."""
+        raise NotImplementedError(f"{type(self).__name__} has no reference pictures")
+
+    def read_only(self) -> "BaseBenchmark":
+        """The same requests by a benchmark that draws and downloads nothing."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetBenchmark(BaseBenchmark):
+    """Of whose requests a seeded part can be taken, the same on every machine (`eval.benchmarks.subset`).
+
+    Attributes:
+        limit: how many requests, the first of a seeded permutation; None takes all, in the benchmark's own order.
+        range: (first, last + 1) of that permutation, instead of a limit.
+        seed: of that permutation, and of whatever else the benchmark draws.
+    """
+
+    limit: int | None = None
+    range: tuple[int, int] | list[int] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+    def choose(self, ids: Iterable[str]) -> list[str]:
+        """The ids of the requests that are asked for."""
+        return take_subset(ids, self.limit, self.seed, self.range)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileBenchmark(SubsetBenchmark):
+    """Whose pictures are files.
+
+    Attributes:
+        domain: what they are pictures of, where that is known to networks that know nothing else: `stilllife` for the
+            files of scripts/export_stilllife.py.
+        resize: how pictures and masks become squares of the backbone's resolution.
+    """
+
+    domain: str | None = None
+    resize: Resize = Resize()

@@ -1,0 +1,105 @@
+"""Features of a finished run: of its edits, inputs and texts, kept by their content."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffedit.io.files import write
+from diffedit.types import UNEDITED, Variant
+from eval.scoring.batch import Batch, Role
+from eval.scoring.features import Encoder, FeatureStore, Item, hash_pixels, to_uint8
+from eval.scoring.finished_run import FinishedRun, stamp_files
+from eval.scoring.reference import References
+
+
+class RunFeatures:
+    """What metrics that read features alone are given of a run.
+
+    Args:
+        run: the run.
+        store: keeps features.
+    """
+
+    def __init__(self, run: FinishedRun, store: FeatureStore) -> None:
+        self.run, self.store = run, store
+        self.filled: set[tuple[str, Role]] = set()
+
+    def batches(self, references: References | None) -> dict[Variant, Batch]:
+        """All requests, without pictures: a batch for each variant, and the unedited inputs."""
+        run = self.run
+        shared = Batch(run.requests, None, None, None, run.benchmark.domain, references=references)
+        records = [run.records[request.id] for request in run.requests]
+        batches = {
+            variant: replace(shared, records=records, variant=variant, kept=partial(self.read, variant))
+            for variant in run.variants
+        }
+        return batches | {UNEDITED: replace(shared, kept=partial(self.read, UNEDITED))}
+
+    def read(self, variant: Variant, encoder: Encoder, role: Role) -> Float[Tensor, "n d"]:
+        """Features of all requests of one variant; the first call computes those of all variants."""
+        role = "inputs" if role == "edits" and variant == UNEDITED else role
+        if (encoder.hash, role) not in self.filled:
+            variants = self.run.variants if role == "edits" else [UNEDITED]
+            self.store.fill(encoder, [item for variant in variants for item in self.items(role, variant)])
+            self.filled.add((encoder.hash, role))
+        return torch.from_numpy(self.store.read(encoder, [item.key for item in self.items(role, variant)]))
+
+    def items(self, role: Role, variant: Variant) -> list[Item]:
+        """What to take features of, in the order of the requests."""
+        run = self.run
+        if role == "edits":
+            edits = [run.edit(request.id, variant) for request in run.requests]
+            return [
+                Item(
+                    self.name_edit(edit), str(run.root / edit["file"]), lambda edit=edit: to_uint8(run.load_edit(edit))
+                )
+                for edit in edits
+            ]
+        if role == "inputs":
+            return [
+                Item(
+                    self.input_hashes[request.id],
+                    f"input of {request.id}",
+                    lambda request=request: to_uint8(request.image()),
+                )
+                for request in run.requests
+            ]
+        texts = [(request.id, request.target if role == "targets" else request.source) for request in run.requests]
+        return [
+            Item(
+                hashlib.sha256(b"text:" + text.encode()).hexdigest(),
+                f"{role[:-1]} of {name}",
+                lambda text=text: text,
+            )
+            for name, text in texts
+        ]
+
+    def name_edit(self, edit: Mapping[str, Any]) -> str:
+        """Names an edit's picture as it is measured."""
+        run = self.run
+        return edit["sha256"] if run.resolution == run.edit_resolution else f"{edit['sha256']}-{run.resolution}"
+
+    @cached_property
+    def input_hashes(self) -> dict[str, str]:
+        """The hash of each input's pixels by id: computed once, and kept while its file stays the same."""
+        run = self.run
+        path = run.root / "scores" / "inputs.json"
+        asked = [run.config["benchmark"], run.resolution]
+        kept = json.loads(path.read_bytes()) if path.is_file() else {}
+        entries = kept.get("inputs", {}) if kept.get("asked") == asked else {}
+        stamps = {request.id: stamp_files(request) for request in run.requests}
+        changed = [request for request in run.requests if entries.get(request.id, [0, 0])[0] != stamps[request.id]]
+        with ThreadPoolExecutor(2, "decoder") as pool:
+            hashes = pool.map(lambda request: hash_pixels(to_uint8(request.image())), changed)
+            entries |= {request.id: [stamps[request.id], hash] for request, hash in zip(changed, hashes, strict=True)}
+        if changed:
+            write(path, json.dumps({"asked": asked, "inputs": entries}).encode())
+        return {name: hash for name, (_, hash) in entries.items()}
