@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -66,3 +67,43 @@ def composed(*overrides, name="run", backbone=True):
 
 def config(folder, **settings):
     return {"_target_": "diffedit.backbones.stable_diffusion.StableDiffusion", "path": str(folder), "device": "cpu"}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Requests whose pictures are noise; one of them is broken where asked."""
+
+    count: int = 3
+    broken: int | None = None
+    version = "1"
+    domain = None
+    path_keys = frozenset()
+    fingerprint = ""
+
+    def requests(self, resolution):
+        for i in range(self.count):
+            yield EditRequest(str(i), lambda i=i: self.load(i, resolution), "pear", "apple")
+
+    def load(self, i, resolution):
+        if i == self.broken:
+            raise OSError("broken")
+        return torch.rand(3, resolution, resolution, generator=torch.Generator().manual_seed(i))
+
+    def __len__(self):
+        return self.count
+
+
+def edit_small_run(root, count, batch=4):
+    """A whole small run on the exact model, as scripts/run.py does it; a process of its own can be given this."""
+    from diffedit.backbones.analytic import AnalyticBackbone
+    from diffedit.diffedit import DiffEdit
+    from diffedit.engine.engine import BatchSizes
+    from diffedit.mask import ContrastMask
+    from diffedit.runs.loop import RunSettings, run_benchmark
+    from diffedit.stages.pipeline import EditPipeline
+
+    torch.set_num_threads(1)
+    batches = BatchSizes(predict=batch, encode=1, decode=2, embed=1)
+    settings = RunSettings(ratios=(0.5, 1.0), steps=10, batch=batches, progress=False)
+    pipeline = EditPipeline(DiffEdit(mask=ContrastMask(num_noises=3)))
+    run_benchmark(Pictures(count), pipeline, AnalyticBackbone(), Path(root), settings)

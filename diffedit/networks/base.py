@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from diffedit.io.checks import check_choices
 from diffedit.types import Network
 
 ANYTHING = "anything"  # the domain of a network that may be asked about every picture
@@ -71,7 +70,7 @@ class Tokens(DomainNetwork, Protocol):
 
 
 class FrozenNetwork(ABC):
-    """A network that is never trained. A subclass is a frozen dataclass of settings that says how to `load`.
+    """A network that is never trained. A subclass has settings (`diffedit.io.checks.settings`) and says how to `load`.
 
     Equal settings share one network, and a missing file stops before any work.
 
@@ -84,7 +83,6 @@ class FrozenNetwork(ABC):
     domain: str = ANYTHING
 
     def __post_init__(self) -> None:
-        check_choices(self)
         load_once(self)
 
     @abstractmethod

@@ -1,7 +1,6 @@
 """A classifier of ImageNet: does the edit show the class that was asked for?"""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+from diffedit.io.checks import settings
 from diffedit.io.files import resolve_path
 from diffedit.networks.base import FrozenExtractor, compute_range, pick_device
 from diffedit.networks.weights import CONFIG, TENSORS, find_checkpoint, hash_files, load_pretrained
@@ -50,7 +50,7 @@ class Classifier(NamedTuple):
     labels: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@settings
 class ImageNetClassifier(FrozenExtractor):
     """Pictures to logits, by any image classifier of transformers.
 
@@ -106,8 +106,8 @@ class ImageNetClassifier(FrozenExtractor):
         labels = tuple(network.config.id2label[i] for i in range(network.config.num_labels))
         if self.classes is not None:
             labels = read_labels(resolve_path(self.classes), len(labels))
-        settings = "logits", str(preparation), preparation.mean, preparation.std, VERSION
-        digest = hash_files([path / CONFIG, path / TENSORS], settings)
+        identity = "logits", str(preparation), preparation.mean, preparation.std, VERSION
+        digest = hash_files([path / CONFIG, path / TENSORS], identity)
         return Classifier(network.to(pick_device(self.device)), preparation, labels), digest
 
 
@@ -125,9 +125,7 @@ def read_preparation(path: Path, crop: str) -> Preparation:
         size = size * 2 if len(size) == 1 else size
     elif cut is None:
         raise ValueError(f"networks.classifier.crop = center: {path / PREPARATION} cuts nothing: take none")
-    return Preparation(
-        size, cut, FILTERS[processor.resample], tuple(processor.image_mean), tuple(processor.image_std)
-    )
+    return Preparation(size, cut, FILTERS[processor.resample], tuple(processor.image_mean), tuple(processor.image_std))
 
 
 def get_sides(size: Any) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from diffedit.io.checks import settings
 from diffedit.io.files import resolve_path
 from diffedit.networks.base import FrozenExtractor, compute_range, pick_device
 
@@ -36,7 +37,7 @@ class Clip(NamedTuple):
     prepare: Callable[[Image.Image], Tensor]
 
 
-@dataclass(frozen=True)
+@settings
 class OpenClip(FrozenExtractor):
     """A model and its tokenizer, loaded once and shared by all who ask for the same; an extractor of embeddings.
 
@@ -121,9 +122,9 @@ class OpenClip(FrozenExtractor):
             ) from error
         towers = towers.eval().requires_grad_(False)
         # two networks of the same weights differ in what has none: QuickGELU, the number of heads
-        settings = [open_clip.get_model_preprocess_cfg(towers), tokenizer(["a bowl of two red apples"]).tolist()]
-        settings += [str(towers), [module.num_heads for module in towers.modules() if hasattr(module, "num_heads")]]
-        digest = hashlib.sha256(repr(settings).encode())
+        identity = [open_clip.get_model_preprocess_cfg(towers), tokenizer(["a bowl of two red apples"]).tolist()]
+        identity += [str(towers), [module.num_heads for module in towers.modules() if hasattr(module, "num_heads")]]
+        digest = hashlib.sha256(repr(identity).encode())
         for value in towers.state_dict().values():
             digest.update(value.cpu().numpy().tobytes())
         return Clip(towers, tokenizer, prepare), digest.hexdigest()[:16]

@@ -1,6 +1,5 @@
 """DINO's keys, which say what lies where in a picture and little of what it looks like (Splice, PIE-Bench)."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 from transformers import ViTModel
 
+from diffedit.io.checks import settings
 from diffedit.networks.base import FrozenNetwork, pick_device
 from diffedit.networks.weights import CONFIG, TENSORS, find_checkpoint, hash_files, load_pretrained
 
@@ -17,7 +17,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet
 VERSION = "1"
 
 
-@dataclass(frozen=True)
+@settings
 class DinoKeys(FrozenNetwork):
     """Pictures to the keys of one attention block, a vector for each patch.
 
@@ -56,6 +56,8 @@ class DinoKeys(FrozenNetwork):
         network = load_pretrained(partial(ViTModel.from_pretrained, add_pooling_layer=False), path)
         blocks, patch = network.config.num_hidden_layers, network.config.patch_size
         if not 0 <= self.layer < blocks or self.side % patch:
-            raise ValueError(f"networks.structure (dino): {self.model} has {blocks} blocks and patches of {patch}: {self}")
-        settings = self.name, self.layer, self.side, "bilinear, antialiased", MEAN, STD, VERSION
-        return network.to(pick_device(self.device)), hash_files([path / CONFIG, path / TENSORS], settings)
+            raise ValueError(
+                f"networks.structure (dino): {self.model} has {blocks} blocks and patches of {patch}: {self}"
+            )
+        identity = self.name, self.layer, self.side, "bilinear, antialiased", MEAN, STD, VERSION
+        return network.to(pick_device(self.device)), hash_files([path / CONFIG, path / TENSORS], identity)

@@ -5,7 +5,6 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
+from diffedit.io.checks import settings
 from diffedit.networks.base import FrozenExtractor, pick_device
 from diffedit.networks.weights import find_file, get_hub_folder, hash_files, read_tensors
 
@@ -62,7 +62,7 @@ PREPARE: dict[str, Callable[[Picture], Prepared]] = {
 }
 
 
-@dataclass(frozen=True)
+@settings
 class Inception(FrozenExtractor):
     """Pictures to the 2048 pooled activations (pool3) of FID-Inception.
 

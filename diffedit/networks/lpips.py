@@ -1,7 +1,6 @@
 """LPIPS (Zhang et al., 2018) with its learnt heads, for photographs."""
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from diffedit.io.checks import settings
 from diffedit.networks.base import FrozenNetwork, pick_device
 from diffedit.networks.weights import find_file, get_hub_folder, hash_files, read_tensors
 
@@ -22,7 +22,7 @@ SMALLEST = {"alex": 31, "vgg": 16, "squeeze": 17}
 VERSION = "1"
 
 
-@dataclass(frozen=True)
+@settings
 class Lpips(FrozenNetwork):
     """The layers that LPIPS compares, and a weight for each of their channels.
 

@@ -53,9 +53,9 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     return state
 
 
-def hash_files(files: Iterable[Path], settings: Any) -> str:
-    """16 hexadecimal digits that name the content of files, and the settings that decide what a network answers."""
-    digest = hashlib.sha256(repr(settings).encode())
+def hash_files(files: Iterable[Path], identity: Any) -> str:
+    """16 hexadecimal digits that name the content of files, and whatever else decides what a network answers."""
+    digest = hashlib.sha256(repr(identity).encode())
     for path in files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -3,33 +3,43 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffedit.io.images import to_pil
+from diffedit.types import EditRequest, EditResult
+from eval.scoring.finished_run import FinishedRun, read_picture
+
+Row = list[tuple[str, Image.Image]]  # captioned pictures
 
 TINT = np.array([255, 60, 40])
 GAP = 8
 
 
-def overlay(image: Tensor, mask: Tensor) -> Image.Image:
+def draw_overlay(image: Tensor, mask: Tensor) -> Image.Image:
     """The image (3, H, W) with its mask (1, 1, h, w) as a red tint, and the rest a little darker."""
-    picture = np.asarray(to_pil(image)).astype(float)
-    side = picture.shape[1], picture.shape[0]
-    inside = np.asarray(Image.fromarray(mask[0, 0].cpu().numpy()).convert("L").resize(side, Image.Resampling.NEAREST))
-    tinted = np.where(inside[..., None] > 0, picture * 0.5 + TINT * 0.5, picture * 0.8)
+    pixels = np.asarray(to_pil(image)).astype(float)
+    inside = np.asarray(to_mask_picture(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)) > 0
+    tinted = np.where(inside[..., None], pixels * 0.5 + TINT * 0.5, pixels * 0.8)
     return Image.fromarray(tinted.round().astype(np.uint8))
 
 
-def heat(contrast: Tensor, side: int) -> Image.Image:
+def to_mask_picture(mask: Tensor) -> Image.Image:
+    """A mask (1, 1, h, w) in black and white."""
+    return Image.fromarray(mask[0, 0].cpu().numpy()).convert("L")
+
+
+def draw_contrast_map(contrast_map: Tensor, resolution: int) -> Image.Image:
     """A contrast map (h, w) in grey, from its smallest value to its largest."""
-    values = contrast.cpu().numpy().astype(float)
+    values = contrast_map.cpu().numpy().astype(float)
     span = values.max() - values.min()
     grey = (values - values.min()) / span * 255 if span else np.zeros_like(values)
-    return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+    picture = Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
+    return picture.resize((resolution, resolution), Image.Resampling.NEAREST)
 
 
-def sheet(rows: Sequence[Sequence[tuple[str, Image.Image]]], title: str = "") -> Image.Image:
+def draw_sheet(rows: Sequence[Row], title: str = "") -> Image.Image:
     """Rows of captioned pictures, all scaled to the size of the first (at least 128 pixels wide)."""
     first = rows[0][0][1]
     scale = -(-128 // first.width) if first.width < 128 else 1
@@ -40,19 +50,92 @@ def sheet(rows: Sequence[Sequence[tuple[str, Image.Image]]], title: str = "") ->
     top = line + GAP if title else GAP
     page = Image.new("RGB", (GAP + columns * (width + GAP), top + len(rows) * (height + line + GAP)), "white")
     draw = ImageDraw.Draw(page)
-    draw.text((GAP, GAP // 2), fit(draw, title, page.width - 2 * GAP, font), "black", font)
+    draw.text((GAP, GAP // 2), shorten(draw, title, page.width - 2 * GAP, font), "black", font)
     for r, row in enumerate(rows):
         for c, (caption, picture) in enumerate(row):
             x, y = GAP + c * (width + GAP), top + r * (height + line + GAP)
             page.paste(picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (x, y + line))
-            draw.text((x, y), fit(draw, caption, width, font), "black", font)
+            draw.text((x, y), shorten(draw, caption, width, font), "black", font)
     return page
 
 
-def fit(draw: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+def shorten(draw: ImageDraw.ImageDraw, text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """The text, cut with an ellipsis to what fits."""
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(text + "…", font) > width:
         text = text[:-1]
     return text + "…"
+
+
+# ---------------------------------------------------------------------------------------------------------- of an edit
+
+
+def draw_result(request: EditRequest, result: EditResult) -> dict[str, Image.Image]:
+    """The pictures of one result, by name; `sheet` holds the others."""
+    image = request.image()
+    pictures, row = {}, [("input", to_pil(image))]
+    if result.contrast_map is not None:
+        pictures["map"] = draw_contrast_map(result.contrast_map, image.shape[-1])
+        row.append(("contrast map", pictures["map"]))
+    if result.mask is not None:
+        pictures["mask"] = to_mask_picture(result.mask).resize(image.shape[-2:], Image.Resampling.NEAREST)
+        pictures["overlay"] = draw_overlay(image, result.mask)
+        row.append((f"mask, {result.metadata['mask_area']:.0%}", pictures["overlay"]))
+    for edit in result.edits:
+        pictures[f"r{edit.variant.folder}"] = to_pil(edit.image)
+        row.append((str(edit.variant), pictures[f"r{edit.variant.folder}"]))
+    if request.true_edit is not None:
+        row.append(("true edit", to_pil(request.true_edit())))
+    rows = [row]
+    for k, sample in enumerate(result.samples):
+        rows.append([(f"sample {k}, {edit.variant}: {edit.score:.3f}", to_pil(edit.image)) for edit in sample.edits])
+        pictures |= {f"r{edit.variant.folder}_sample{k}": to_pil(edit.image) for edit in sample.edits}
+    title = f"{request.source} -> {request.target}" if request.source else request.target
+    return {**pictures, "sheet": draw_sheet(rows, title)}
+
+
+# ------------------------------------------------------------------------------------------------------------- of runs
+
+
+def draw_run_sheet(runs: Sequence[FinishedRun], count: int) -> Image.Image:
+    """What several runs of the same requests made of `count` of them: a row a request and run.
+
+    Raises:
+        ValueError: the runs have different requests.
+    """
+    ids = [request.id for request in runs[0].requests]
+    for run in runs:
+        if [request.id for request in run.requests] != ids:
+            raise ValueError(f"{run.root} has other requests than {runs[0].root}")
+    places = [run.root.resolve().parts[-2:] for run in runs]
+    editors = [editor for editor, _ in places]
+    methods = [editor if editors.count(editor) == 1 else f"{editor} {name}" for editor, name in places]
+    rows = [
+        make_run_row(run, run.requests[i], f"{method}: {ids[i]}")
+        for i in spread(len(ids), count)
+        for run, method in zip(runs, methods, strict=True)
+    ]
+    return draw_sheet(rows)
+
+
+def make_run_row(run: FinishedRun, request: EditRequest, caption: str) -> Row:
+    """What one run made of one request; the true edit where it is known."""
+    record, image = run.records[request.id], request.image()
+    empty = ("", Image.new("RGB", (1, 1), "white"))  # keeps the columns of several methods in line
+    row: Row = [(caption, to_pil(image)), empty, empty]
+    if record["map"]:
+        contrast_map = torch.from_numpy(np.load(run.root / record["map"]))
+        row[1] = ("contrast map", draw_contrast_map(contrast_map, image.shape[-1]))
+    if record["mask"]:
+        row[2] = ("mask", draw_overlay(image, read_picture(run.root / record["mask"])[None] > 0.5))
+    for variant in run.variants:
+        row.append((str(variant), to_pil(read_picture(run.root / run.edit(request.id, variant)["file"]))))
+    if request.true_edit is not None:
+        row.append((f"true edit: {request.target}", to_pil(request.true_edit())))
+    return row
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Indices of `count` of `total` things, spread evenly over all."""
+    return [i * total // count for i in range(min(count, total))]

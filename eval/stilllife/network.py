@@ -1,6 +1,5 @@
 """The feature network of Still Life: a small ResNet that names fruit, vessel, table and wall of a picture."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import ClassVar, Literal, NamedTuple
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffedit.io.cache import BatchCache
+from diffedit.io.checks import settings
 from diffedit.io.files import resolve_path
 from diffedit.networks import FrozenExtractor, FrozenNetwork, pick_device
 from eval.benchmarks.imagenet_classes import Classes
@@ -141,7 +141,7 @@ def load(path: str, device: str = "auto") -> StillLifeNetwork:
     return StillLifeNetwork(module, sha256(file.read_bytes()).hexdigest()[:16])
 
 
-@dataclass(frozen=True)
+@settings
 class StillLifeExtractor(FrozenExtractor):
     """The feature network as an extractor: of pooled features, or of the logits that it classifies by.
 
@@ -195,7 +195,7 @@ class StillLifeExtractor(FrozenExtractor):
         return network, f"{network.hash}-{self.output}"
 
 
-@dataclass(frozen=True)
+@settings
 class StillLifeTokens(FrozenNetwork):
     """Places of the third stage (16 x 16) as tokens: plays the keys of DINO in the structure distance.
 

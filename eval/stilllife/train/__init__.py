@@ -1,1 +1,1 @@
-"""Training of the Still Life networks, a module a part."""
+"""Training of the Still Life networks, a module a part, and the exam of what they learnt."""

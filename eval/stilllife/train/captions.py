@@ -10,22 +10,23 @@ from transformers import CLIPTokenizer
 
 from eval.stilllife.scene import ATTRIBUTES, FRUITS, Scene, sample
 
-START, END = "<|startoftext|>", "<|endoftext|>"
+START = "<|startoftext|>"
+END = "<|endoftext|>"
 LIMIT = 32  # tokens, start and end included; the longest caption has 20 words
 
 
-def shortened(scene: Scene, draw: np.random.Generator) -> str:
+def shorten_caption(scene: Scene, rng: np.random.Generator) -> str:
     """The caption, whole in half of the cases; else some of its phrases, so that short prompts work too."""
-    if draw.random() < 0.5:
+    if rng.random() < 0.5:
         return scene.caption()
     phrases = scene.phrases()
-    keep = [name for name in ATTRIBUTES if draw.random() < 0.6]
-    if not any(phrases[name] for name in keep):  # nothing, or only the vessel of fruit that lie on the table
-        keep = ["fruits"]
-    said = {name: phrases[name] if name in keep else "" for name in phrases}
-    what = " ".join(filter(None, [said["vessel"], said["fruits"]])).removesuffix(" of")
-    thing = " on ".join(filter(None, [what, said["table"]])) if what else said["table"] and f"on {said['table']}"
-    return ", ".join(filter(None, [thing, said["wall"]]))
+    kept = [name for name in ATTRIBUTES if rng.random() < 0.6]
+    if not any(phrases[name] for name in kept):  # nothing, or only the vessel of fruit that lie on the table
+        kept = ["fruits"]
+    words = {name: phrases[name] if name in kept else "" for name in phrases}
+    what = " ".join(filter(None, [words["vessel"], words["fruits"]])).removesuffix(" of")
+    thing = " on ".join(filter(None, [what, words["table"]])) if what else words["table"] and f"on {words['table']}"
+    return ", ".join(filter(None, [thing, words["wall"]]))
 
 
 def write_tokenizer(folder: Path, size: int = 600, captions: int = 4000) -> CLIPTokenizer:
@@ -42,18 +43,18 @@ def write_tokenizer(folder: Path, size: int = 600, captions: int = 4000) -> CLIP
     )
     texts = [sample(seed).caption() for seed in range(captions)] + [f"a {kind}" for kind in FRUITS]
     tokenizer.train_from_iterator(texts, trainer)
-    pairs = [tuple(each) for each in json.loads(tokenizer.to_str())["model"]["merges"]]
+    merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary(pairs)))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, pairs)]) + "\n")
+    (folder / "vocab.json").write_text(json.dumps(number_tokens(merges)))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n")
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LIMIT, **special}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LIMIT, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def vocabulary(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Tokens in an order of their own: the trainer numbers the letters in another order at each call.
+def number_tokens(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """The vocabulary, always in the same order: the trainer numbers the letters in another one at each call.
 
     Every letter is there, also as the end of a word, so that no text is unknown.
     """

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eval.reporting.contact_sheet import sheet
+from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.scene import SPLITS, Scene, changes, generator, sample
 from eval.stilllife.train.captions import LIMIT, shortened, write_tokenizer
 from eval.stilllife.train.features import disturbed, to_pil
@@ -91,7 +91,7 @@ class ClipPart:
                 if chosen and len(shown) < 24:
                     shown.append((f"{texts[chosen]} (is: {texts[0]})", to_pil(picture)))
         page = [shown[i : i + 6] for i in range(0, len(shown), 6)] or [[("none is wrong", Image.new("RGB", (64, 64)))]]
-        return {"right_of_16": float(np.mean(right)), "scale": self.module.logit_scale.exp().item()}, sheet(page)
+        return {"right_of_16": float(np.mean(right)), "scale": self.module.logit_scale.exp().item()}, draw_sheet(page)
 
     def export(self, folder: Path) -> None:
         """open_clip's layout (`local-dir:`), in half precision."""

@@ -14,7 +14,7 @@ from diffedit.io.images import to_pil
 from diffedit.text_to_image import TextToImage
 from eval.metrics.functional.frechet import between
 from eval.metrics.functional.pairwise import psnr
-from eval.reporting.contact_sheet import sheet
+from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.network import agreement, load
 from eval.stilllife.scene import SPLITS, Scene, sample
 from eval.stilllife.train.clip import rivals
@@ -82,7 +82,7 @@ def diffusion(
     figures = {name: good.float().mean().item() for name, good in by_name.items()}
     figures |= {"all_four": torch.stack(list(by_name.values())).all(0).float().mean().item()}
     shown = [(scene.caption(), to_pil(x)) for scene, x in zip(chosen[:24], images, strict=False)]
-    page = sheet([shown[i : i + 8] for i in range(0, len(shown), 8)])
+    page = draw_sheet([shown[i : i + 8] for i in range(0, len(shown), 8)])
     return figures | {"fid": fid, "fid_of_renders": floor}, page
 
 

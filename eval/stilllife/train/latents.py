@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from tqdm.auto import tqdm
 
 from diffedit.io.files import write
 from eval.stilllife.scene import SPLITS, Scene, sample
-from eval.stilllife.train.loop import Schedule, stack
+from eval.stilllife.train.loop import TrainingSchedule, render_scenes, sample_split
 
 SHARD = 2048  # pictures a file
 
 
-def fingerprint(module: nn.Module, scaling: float) -> str:
+def hash_weights(module: nn.Module, scaling: float) -> str:
     """Names weights and scaling: latents of another autoencoder are never taken for this one's."""
     digest = hashlib.sha256(str(scaling).encode())
     for name, value in sorted(module.state_dict().items()):
@@ -36,7 +37,8 @@ class Renders(Dataset):
         return len(self.shards)
 
     def __getitem__(self, i: int) -> tuple[int, Tensor]:
-        return self.shards[i].start, stack([sample(SPLITS["train"][k]) for k in self.shards[i]])
+        shard = self.shards[i]
+        return shard.start, render_scenes(sample_split("train", shard.start, len(shard)))
 
 
 class Latents:
@@ -67,17 +69,22 @@ class Latents:
             write(self.path(start, start + len(images)), data.getvalue())
         return torch.cat([torch.from_numpy(np.load(self.path(shard.start, shard.stop))) for shard in shards])
 
-    def batches(self, schedule: Schedule, begin: int) -> Iterator[tuple[Tensor, list[Scene]]]:
+    def batches(self, schedule: TrainingSchedule, begin: int) -> Iterator[tuple[Tensor, list[Scene]]]:
         """Batches from step `begin` on: each time through all pictures in another order."""
         latents = self.load()
         for step in range(begin, schedule.steps):
             first = step * schedule.batch
-            chosen = [self.place(schedule.seed, first + k) for k in range(schedule.batch)]
-            yield latents[chosen].float(), [sample(SPLITS["train"][i]) for i in chosen]
+            indices = [pick(schedule.seed, self.pictures, first + k) for k in range(schedule.batch)]
+            yield latents[indices].float(), [sample(SPLITS["train"][i]) for i in indices]
 
-    def place(self, seed: int, i: int) -> int:
-        """Which picture is the i-th that training sees."""
-        epoch, k = divmod(i, self.pictures)
-        if getattr(self, "epoch", None) != epoch:
-            self.epoch, self.order = epoch, np.random.default_rng([seed, epoch]).permutation(self.pictures)
-        return int(self.order[k])
+
+def pick(seed: int, pictures: int, i: int) -> int:
+    """Which of the pictures is the i-th that training sees."""
+    epoch, k = divmod(i, pictures)
+    return int(permute(seed, pictures, epoch)[k])
+
+
+@lru_cache(2)
+def permute(seed: int, pictures: int, epoch: int) -> np.ndarray:
+    """The order of the pictures in one epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(pictures)

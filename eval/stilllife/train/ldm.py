@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from eval.reporting.contact_sheet import sheet
+from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.scene import SPLITS, Scene, generator, sample
 from eval.stilllife.train.captions import LIMIT, shortened, write_tokenizer
 from eval.stilllife.train.latents import Latents, fingerprint
@@ -124,7 +124,7 @@ class LdmPart:
         pipeline.set_progress_bar_config(disable=True)
         images = pipeline(texts, latents=noise, num_inference_steps=25, guidance_scale=5.0).images
         rows = list(zip(texts, images, strict=True))
-        return {"loss": torch.stack(errors).mean().item()}, sheet([rows[i : i + 8] for i in range(0, len(rows), 8)])
+        return {"loss": torch.stack(errors).mean().item()}, draw_sheet([rows[i : i + 8] for i in range(0, len(rows), 8)])
 
     def export(self, folder: Path) -> None:
         """The Stable Diffusion layout, in half precision; the networks in training are left as they are."""

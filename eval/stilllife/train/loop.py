@@ -1,52 +1,36 @@
-"""One training loop for every part: exact resume, EMA, validation figures, a sheet of pictures."""
+"""One training loop for every part: exact resume, EMA, validation scores, a sheet of pictures."""
 
 import io
 import json
 import logging
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from diffedit.io.checks import settings
 from diffedit.io.files import write
 from eval.stilllife.render import render
 from eval.stilllife.scene import SPLITS, Scene, sample
 
-log = logging.getLogger("train")
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-@runtime_checkable
-class Part(Protocol):
-    """A network to train. `module` holds every weight that is trained."""
-
-    module: nn.Module
-
-    def batches(self, schedule: "Schedule", begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
-        """What `loss` takes, from step `begin` on; `out` may keep what is costly to make again."""
-
-    def loss(self, inputs: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
-        """The loss of one batch; all randomness from `draw`."""
-
-    def validate(self) -> tuple[dict[str, float], Image.Image]:
-        """Figures on the validation split, and pictures to look at; called with the averaged weights."""
-
-    def export(self, folder: Path) -> None:
-        """Write the averaged weights in their final layout."""
-
-
-@dataclass(frozen=True)
-class Schedule:
+@settings
+class TrainingSchedule:
     """How long and how fast.
 
     Attributes:
@@ -61,8 +45,8 @@ class Schedule:
         seed: of weights and batches.
     """
 
-    steps: int
-    batch: int
+    steps: Annotated[int, Ge(1)]
+    batch: Annotated[int, Ge(1)]
     rate: float
     warmup: int = 100
     decay: float = 0.999
@@ -79,44 +63,89 @@ class Schedule:
         return 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
 
 
-Choice = Callable[[Schedule, int], list[Scene]]
+SceneSampler = Callable[[TrainingSchedule, int], list[Scene]]
 """The scenes of a step."""
 
 
-def fresh(schedule: Schedule, step: int) -> list[Scene]:
+class Part(ABC):
+    """A network to train.
+
+    Attributes:
+        module: holds every weight that is trained.
+    """
+
+    module: nn.Module
+
+    def batches(self, schedule: TrainingSchedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
+        """What `loss` takes, from step `begin` on: new renders; `out` may keep what is costly to make again."""
+        return render_batches(schedule, begin)
+
+    @abstractmethod
+    def loss(self, inputs: Tensor, scenes: Sequence[Scene], rng: torch.Generator) -> Tensor:
+        """The loss of one batch; all randomness from `rng`."""
+
+    @abstractmethod
+    def validate(self) -> tuple[dict[str, float], Image.Image]:
+        """Scores on the validation split, and pictures to look at; called with the averaged weights."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write the averaged weights in their final layout."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def half_state(self) -> dict[str, Tensor]:
+        """The weights in half precision, and the counters, on the CPU."""
+        state = {name: value.detach().cpu().contiguous() for name, value in self.module.state_dict().items()}
+        return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def sample_split(split: str, first: int, count: int) -> list[Scene]:
+    """Scenes of `train`, `validation` or `test`, by their place in it."""
+    return [sample(seed) for seed in SPLITS[split][first : first + count]]
+
+
+def sample_step(schedule: TrainingSchedule, step: int) -> list[Scene]:
     """Scenes that no other step has."""
-    first = step * schedule.batch
-    return [sample(SPLITS["train"][first + k]) for k in range(schedule.batch)]
+    return sample_split("train", step * schedule.batch, schedule.batch)
 
 
-class Scenes(Dataset):
-    """Step by step, the scenes of a batch and their pictures; the same at every start, whatever the step begun at."""
+def render_scenes(scenes: Sequence[Scene]) -> Tensor:
+    """Their pictures, uint8 (b, 3, 64, 64)."""
+    return torch.from_numpy(np.stack([render(scene).image for scene in scenes])).permute(0, 3, 1, 2).contiguous()
 
-    def __init__(self, schedule: Schedule, begin: int, scenes: Choice) -> None:
-        self.schedule, self.begin, self.scenes = schedule, begin, scenes
+
+class Steps(Dataset):
+    """Step by step, the pictures of a batch and their scenes: the same whatever step is begun at."""
+
+    def __init__(self, schedule: TrainingSchedule, begin: int, sampler: SceneSampler) -> None:
+        self.schedule, self.begin, self.sampler = schedule, begin, sampler
 
     def __len__(self) -> int:
         return self.schedule.steps - self.begin
 
     def __getitem__(self, i: int) -> tuple[Tensor, list[Scene]]:
-        scenes = self.scenes(self.schedule, self.begin + i)
-        return stack(scenes), scenes
+        scenes = self.sampler(self.schedule, self.begin + i)
+        return render_scenes(scenes), scenes
 
 
-def stack(scenes: Sequence[Scene]) -> Tensor:
-    """Renders as a batch, uint8 (b, 3, 64, 64)."""
-    return torch.from_numpy(np.stack([render(scene).image for scene in scenes])).permute(0, 3, 1, 2).contiguous()
-
-
-def rendered(schedule: Schedule, begin: int, scenes: Choice = fresh) -> Iterator[tuple[Tensor, list[Scene]]]:
+def render_batches(
+    schedule: TrainingSchedule, begin: int, sampler: SceneSampler = sample_step
+) -> Iterator[tuple[Tensor, list[Scene]]]:
     """Pictures in [0, 1] from step `begin` on, rendered in the background."""
-    ahead = {"num_workers": schedule.workers, "prefetch_factor": 4} if schedule.workers else {}
-    loader = DataLoader(Scenes(schedule, begin, scenes), batch_size=None, **ahead)
-    for images, chosen in loader:
-        yield images.float() / 255, chosen
+    background = {"num_workers": schedule.workers, "prefetch_factor": 4} if schedule.workers else {}
+    for images, scenes in DataLoader(Steps(schedule, begin, sampler), batch_size=None, **background):
+        yield images.float() / 255, scenes
 
 
-def train(part: Part, schedule: Schedule, out: Path, device: torch.device, bfloat16: bool) -> None:
+def arrange(pictures: Sequence[T], columns: int = 8) -> list[Sequence[T]]:
+    """Rows of a sheet."""
+    return [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+
+
+def train(part: Part, schedule: TrainingSchedule, out: Path, device: torch.device, bfloat16: bool) -> None:
     """Train to the end, going on from `out/checkpoint.pt` where there is one; a finished training is left alone."""
     module = part.module.to(device).train()
     optimiser = torch.optim.AdamW(module.parameters(), lr=schedule.rate, betas=(0.9, 0.99), weight_decay=0.01)
@@ -130,9 +159,9 @@ def train(part: Part, schedule: Schedule, out: Path, device: torch.device, bfloa
         for step, (inputs, scenes) in enumerate(part.batches(schedule, begin, out), begin):
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate * schedule.factor(step)
-            draw = torch.Generator().manual_seed(schedule.seed * 10**9 + step)
+            rng = torch.Generator().manual_seed(schedule.seed * 10**9 + step)
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                loss = part.loss(inputs.to(device), scenes, draw)
+                loss = part.loss(inputs.to(device), scenes, rng)
             loss.backward()
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
             optimiser.step()
@@ -142,15 +171,15 @@ def train(part: Part, schedule: Schedule, out: Path, device: torch.device, bfloa
             bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
             last = step + 1 == schedule.steps
             if last or (step + 1) % schedule.validate == 0:
-                with averaged(module, ema):
+                with use_average(module, ema):
                     report(part, step + 1, out)
             if last or time.monotonic() - saved > 60 * schedule.minutes:
-                checkpoint(out, step + 1, module, optimiser, ema)
+                save_checkpoint(out, step + 1, module, optimiser, ema)
                 saved = time.monotonic()
 
 
 @contextmanager
-def averaged(module: nn.Module, ema: EMAModel) -> Iterator[None]:
+def use_average(module: nn.Module, ema: EMAModel) -> Iterator[None]:
     """The averaged weights while inside."""
     ema.store(module.parameters())
     ema.copy_to(module.parameters())
@@ -164,18 +193,18 @@ def averaged(module: nn.Module, ema: EMAModel) -> Iterator[None]:
 
 
 def report(part: Part, step: int, out: Path) -> None:
-    """Validate, note the figures, draw the sheet, export."""
-    figures, sheet = part.validate()
-    log.info("step %d: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    """Validate, write down the scores, draw the sheet, export."""
+    scores, sheet = part.validate()
+    log.info("step %d: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
     out.mkdir(parents=True, exist_ok=True)
     with (out / "figures.jsonl").open("a") as file:
-        file.write(json.dumps({"step": step, **figures}) + "\n")
+        file.write(json.dumps({"step": step, **scores}) + "\n")
     sheet.save(out / f"sheet_{step:06d}.png")
     part.export(out / "export")
 
 
-def checkpoint(out: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ema: EMAModel) -> None:
-    """Everything that going on needs, whole or not at all."""
+def save_checkpoint(out: Path, step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ema: EMAModel) -> None:
+    """Write everything that going on needs, whole or not at all."""
     states = {"step": step, "module": module.state_dict(), "optimiser": optimiser.state_dict(), "ema": ema.state_dict()}
     data = io.BytesIO()
     torch.save(states, data)

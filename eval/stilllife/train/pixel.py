@@ -1,22 +1,22 @@
 """The unconditional pixel-space diffusion model of Still Life: what Blended Diffusion is guided through."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from PIL import Image
 from torch import Tensor
 
+from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import sheet
-from eval.stilllife.scene import SPLITS, Scene, generator, sample
-from eval.stilllife.train.loop import Schedule, rendered, stack
+from eval.stilllife.scene import Scene, generator
+from eval.stilllife.train.loop import Part, arrange, render_scenes, sample_split
 
 
-class PixelPart:
+class PixelPart(Part):
     """Trains v-prediction on pixels in [-1, 1], with guided-diffusion's linear schedule.
 
     Not epsilon: where little of the picture is left, a small error of the noise is a large one of the predicted
@@ -45,33 +45,28 @@ class PixelPart:
         self.scheduler = DDPMScheduler(beta_schedule="linear", clip_sample=False, prediction_type="v_prediction")
         self.validation = validation
 
-    def batches(self, schedule: Schedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
-        """Fresh renders."""
-        return rendered(schedule, begin)
-
-    def loss(self, images: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
+    def loss(self, inputs: Tensor, scenes: Sequence[Scene], rng: torch.Generator) -> Tensor:
         """Squared error of the velocity at random times."""
-        x = images * 2 - 1
-        noise = torch.randn(x.shape, generator=draw).to(x)
-        times = torch.randint(0, 1000, (len(x),), generator=draw).to(x.device)
+        x = inputs * 2 - 1
+        noise = torch.randn(x.shape, generator=rng).to(x)
+        times = torch.randint(0, 1000, (len(x),), generator=rng).to(x.device)
         out = self.module(self.scheduler.add_noise(x, noise, times), times).sample
         return F.mse_loss(out.float(), self.scheduler.get_velocity(x, noise, times))
 
     def validate(self) -> tuple[dict[str, float], Image.Image]:
         """The loss on fixed scenes, times and noises; and 16 samples by 50 steps of DDIM."""
-        device, errors = next(self.module.parameters()).device, []
-        for i in range(0, self.validation, 64):
-            scenes = [sample(SPLITS["validation"][i + k]) for k in range(min(64, self.validation - i))]
-            images, draw = stack(scenes).float().to(device) / 255, torch.Generator().manual_seed(i)
-            errors.append(self.loss(images, scenes, draw))
-        x = torch.from_numpy(generator(0, "samples").standard_normal((16, 3, 64, 64))).float().to(device)
+        scenes, errors = sample_split("validation", 0, self.validation), []
+        for i in range(0, len(scenes), 64):
+            part = scenes[i : i + 64]
+            images = render_scenes(part).float().to(self.device) / 255
+            errors.append(self.loss(images, part, torch.Generator().manual_seed(i)))
+        x = torch.from_numpy(generator(0, "samples").standard_normal((16, 3, 64, 64))).float().to(self.device)
         ddim = DDIMScheduler.from_config(self.scheduler.config)
         ddim.set_timesteps(50)
         for time in ddim.timesteps:
             x = ddim.step(self.module(x, time).sample, time, x).prev_sample
-        values = ((x.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)
-        rows = [("", Image.fromarray(each)) for each in values]
-        return {"loss": torch.stack(errors).mean().item()}, sheet([rows[:8], rows[8:]])
+        pictures = [("", to_pil(image)) for image in (x.clamp(-1, 1) + 1) / 2]
+        return {"loss": torch.stack(errors).mean().item()}, sheet(arrange(pictures))
 
     def export(self, folder: Path) -> None:
         """The layout of diffusers' DDPMPipeline, in half precision."""

@@ -1,6 +1,6 @@
 """The autoencoder of Still Life: 64 x 64 pixels to 4 x 16 x 16 latents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,16 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from eval.stilllife.scene import SPLITS, Scene, sample
-from eval.stilllife.train.loop import Schedule, rendered, stack
+from eval.stilllife.scene import Scene
+from eval.stilllife.train.loop import Part, render_scenes, sample_split
 
 
-def slopes(x: Tensor) -> tuple[Tensor, Tensor]:
+def take_slopes(x: Tensor) -> tuple[Tensor, Tensor]:
     """Differences between neighbours, across and down."""
     return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
 
 
-class VaePart:
+class VaePart(Part):
     """Trains an AutoencoderKL with L1 on pixels, L1 on their slopes (edges), and a weak KL.
 
     Args:
@@ -47,24 +47,20 @@ class VaePart:
         )
         self.edges, self.kl, self.validation = edges, kl, validation
 
-    def batches(self, schedule: Schedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
-        """Fresh renders."""
-        return rendered(schedule, begin)
-
-    def loss(self, images: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
+    def loss(self, inputs: Tensor, scenes: Sequence[Scene], rng: torch.Generator) -> Tensor:
         """L1 + edges * L1 of the slopes + kl * KL."""
-        x = images * 2 - 1
+        x = inputs * 2 - 1
         posterior = self.module.encode(x).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=draw).to(posterior.mean)
+        noise = torch.randn(posterior.mean.shape, generator=rng).to(posterior.mean)
         out = self.module.decode(posterior.mean + posterior.std * noise).sample
-        edge = sum(F.l1_loss(a, b) for a, b in zip(slopes(out), slopes(x), strict=True))
+        edge = sum(F.l1_loss(a, b) for a, b in zip(take_slopes(out), take_slopes(x), strict=True))
         divergence = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         return F.l1_loss(out, x) + self.edges * edge + self.kl * divergence
 
-    def images(self, device: torch.device) -> Tensor:
-        """The validation pictures, in [-1, 1]."""
-        scenes = [sample(SPLITS["validation"][i]) for i in range(self.validation)]
-        return (stack(scenes).float() / 127.5 - 1).to(device)
+    def images(self) -> Tensor:
+        """The validation pictures, in [-1, 1], on the network's device."""
+        scenes = sample_split("validation", 0, self.validation)
+        return (render_scenes(scenes).float() / 127.5 - 1).to(self.device)
 
     def round_trip(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(latents, pictures) of the posterior's mode."""
@@ -73,9 +69,9 @@ class VaePart:
 
     def validate(self) -> tuple[dict[str, float], Image.Image]:
         """Mean PSNR over pictures in dB (of 8-bit values), and the latents' standard deviation."""
-        x = self.images(next(self.module.parameters()).device)
+        x = self.images()
         latents, out = self.round_trip(x)
-        bytes_in, bytes_out = (((each + 1) * 127.5).round() for each in (x, out))
+        bytes_in, bytes_out = (((images + 1) * 127.5).round() for images in (x, out))
         error = (bytes_in - bytes_out).square().mean((1, 2, 3)).clamp(min=1e-9)
         psnr = 10 * torch.log10(255**2 / error)
         rows = torch.stack([bytes_in[:12], bytes_out[:12]]).permute(0, 3, 1, 4, 2).reshape(128, -1, 3)
@@ -84,9 +80,8 @@ class VaePart:
 
     def export(self, folder: Path) -> None:
         """Diffusers' layout, in half precision, the scaling factor such that latents have unit variance."""
-        x = self.images(next(self.module.parameters()).device)
-        factor = 1 / self.round_trip(x)[0].std().item()
+        factor = 1 / self.round_trip(self.images())[0].std().item()
         # Set at construction: from_config forgets a value that was only registered.
         copy = AutoencoderKL.from_config(self.module.config, scaling_factor=round(factor, 4)).half()
-        copy.load_state_dict({name: weight.half() for name, weight in self.module.state_dict().items()})
+        copy.load_state_dict(self.half_state())
         copy.save_pretrained(folder)

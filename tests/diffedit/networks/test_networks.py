@@ -1,4 +1,4 @@
-"""The networks that measure, with random weights in the files' true formats, against the packages they come from."""
+"""The frozen networks, with random weights in the files' true formats, against the packages they come from."""
 
 import io
 import json
@@ -6,6 +6,7 @@ import pickle
 import tempfile
 import warnings
 from collections import OrderedDict
+from typing import ClassVar
 
 import huggingface_hub.constants
 import lpips
@@ -30,9 +31,9 @@ from transformers import (
     ViTModel,
 )
 
-from diffedit.networks import lpips as ours
-from diffedit.networks import prepare_all
-from diffedit.networks.base import Extractor, Perceptual
+from diffedit.io.checks import settings
+from diffedit.networks import Extractor, FrozenNetwork, Perceptual, Tokens, out_of_domain, prepare_all
+from diffedit.networks.base import load_once
 from diffedit.networks.classifier import ImageNetClassifier
 from diffedit.networks.dino import DinoKeys
 from diffedit.networks.inception import BLOCKS, SCRIPT, STATES, Inception
@@ -42,8 +43,8 @@ POLICIES = ("clean", "legacy_pytorch", "legacy_tensorflow")
 
 
 @pytest.fixture(autouse=True)
-def no_caches(tmp_path, monkeypatch):
-    """Nothing that lies on this machine is found, and the hub is not asked."""
+def _without_caches(tmp_path, monkeypatch):
+    """Weights that lie on this machine are not taken, and the hub is not called."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -59,7 +60,7 @@ class Evil:
         return print, ("code of the file has run",)
 
 
-class Scripted(nn.Module):
+class Script(nn.Module):
     """As NVIDIA's file: the blocks under `layers`, and more around them."""
 
     def __init__(self, blocks):
@@ -72,17 +73,17 @@ class Scripted(nn.Module):
 
 def architecture():
     """torch-fidelity's network with random weights that keep pictures apart."""
-    drawn = []
+    networks = []
 
-    class Drawn(FeatureExtractorInceptionV3):
+    class RandomInception(FeatureExtractorInceptionV3):
         def load_state_dict(self, state):
-            drawn.append(self)  # its constructor would load what it downloaded
+            networks.append(self)  # its constructor would load what it downloaded
 
     empty = io.BytesIO()
     torch.save({}, empty)
     empty.seek(0)
-    Drawn("random", ["2048"], empty)
-    for module in drawn[0].modules():
+    RandomInception("random", ["2048"], empty)
+    for module in networks[0].modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
         elif isinstance(module, nn.BatchNorm2d):
@@ -90,7 +91,7 @@ def architecture():
             module.running_var.uniform_(0.5, 1.5)
             module.weight.uniform_(0.5, 1.5)
             module.bias.normal_(0, 0.1)
-    return drawn[0]
+    return networks[0]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def inception_files(tmp_path_factory):
     torch.save(network.state_dict(), folder / STATES[1])
     blocks = nn.Sequential(OrderedDict((name, getattr(network, name)) for name in BLOCKS))
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
-        torch.jit.script(Scripted(blocks)).save(folder / SCRIPT)
+        torch.jit.script(Script(blocks)).save(folder / SCRIPT)
     return folder
 
 
@@ -144,14 +145,14 @@ def checkpoints(tmp_path_factory):
 @pytest.mark.parametrize(("side", "count", "calls"), [(64, 2, 3), (299, 1, 1)])
 def test_inception_equals_torchmetrics_from_either_file(inception_files, side, count, calls):
     images = pictures(count, side)
-    theirs = NoTrainInceptionV3("reference", ["2048"], str(inception_files / STATES[1]), antialias=False)(images)
+    expected = NoTrainInceptionV3("reference", ["2048"], str(inception_files / STATES[1]), antialias=False)(images)
     state = Inception(str(inception_files / STATES[1]), "legacy_tensorflow", "cpu")
     script = Inception(str(inception_files / SCRIPT), "legacy_tensorflow", "cpu")
-    assert torch.equal(state(images), theirs)
+    assert torch.equal(state(images), expected)
     for _ in range(calls):  # TorchScript is compiled anew in the first ones
-        assert torch.equal(script(images), theirs)
+        assert torch.equal(script(images), expected)
     if count > 1:
-        assert (theirs[0] - theirs[1]).norm() > 0.01 * theirs.norm()
+        assert (expected[0] - expected[1]).norm() > 0.01 * expected.norm()
 
 
 def test_inception_prepares_as_the_packages_do(inception_files):
@@ -164,11 +165,11 @@ def test_inception_prepares_as_the_packages_do(inception_files):
     by_hand = 2 * F.interpolate(images / 255, (299, 299), mode="bilinear", align_corners=False) - 1
     assert torch.equal(prepare_all(legacy, images), by_hand)
     blocks = FeatureExtractorInceptionV3("reference", ["2048"], str(inception_files / STATES[1]))
-    for settings, ready in ((clean, expected), (legacy, by_hand)):
+    for network, ready in ((clean, expected), (legacy, by_hand)):
         x = ready.contiguous()
         for name in BLOCKS:
             x = getattr(blocks, name)(x)
-        assert torch.equal(settings(images), x.flatten(1))
+        assert torch.equal(network(images), x.flatten(1))
 
 
 def test_inception_policies_differ(inception_files):
@@ -193,9 +194,7 @@ def test_inception_finds_its_file_and_says_where_it_looked(inception_files, tmp_
     script = Inception(device="cpu").hash
     folder.mkdir(parents=True)
     (folder / STATES[0]).symlink_to(inception_files / STATES[1])
-    from diffedit.networks.inception import loaded
-
-    loaded.cache_clear()
+    load_once.cache_clear()
     assert Inception(device="cpu").hash != script  # torch.hub's folder comes first
     with pytest.raises(FileNotFoundError, match=r"elsewhere\.pt"):
         Inception("elsewhere.pt")
@@ -242,14 +241,14 @@ def test_lpips_equals_both_packages(backbones, net):
             _LPIPS(net=net, pnet_rand=True),
         ]
     one, other = pictures(3, 40) / 255, pictures(3, 40, seed=1) / 255
-    got = distance(network, one, other)
-    assert got.min() > 0.01
+    value = distance(network, one, other)
+    assert value.min() > 0.01
     for package in packages:
         names = {name: name.split(".", 2 if name.startswith("slices.") else 1)[-1] for name in package.net.state_dict()}
-        package.net.load_state_dict({theirs: state[key] for theirs, key in names.items()})
+        package.net.load_state_dict({name: state[key] for name, key in names.items()})
         with torch.no_grad():
-            theirs = package(one, other, normalize=True).flatten()
-        torch.testing.assert_close(got, theirs, atol=1e-5, rtol=1e-5)
+            expected = package(one, other, normalize=True).flatten()
+        torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg", "squeeze"])
@@ -281,7 +280,7 @@ def test_lpips_is_quiet_and_draws_no_numbers(backbones, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(backbones))
     (backbones / "hub").mkdir()
     (backbones / "hub" / "checkpoints").symlink_to(backbones)
-    ours.loaded.cache_clear()
+    load_once.cache_clear()
     state = torch.get_rng_state()
     with warnings.catch_warnings(action="error"):
         network = Lpips(device="cpu")
@@ -300,21 +299,21 @@ def test_classifier_equals_transformers(checkpoints, name):
     images = pictures(3, 70)
     ready = prepare_all(network, images)
     with torch.no_grad():
-        theirs = kind.from_pretrained(checkpoints / name).eval()(ready).logits
+        expected = kind.from_pretrained(checkpoints / name).eval()(ready).logits
     assert ready.shape == (3, 3, 48, 48)
-    assert torch.equal(network(images), theirs)
+    assert torch.equal(network(images), expected)
     assert network.labels == tuple(f"class {i}" for i in range(5))
-    assert theirs.std(0).min() > 1e-3
+    assert expected.std(0).min() > 1e-3
 
 
 def test_classifier_prepares_as_the_checkpoint_says(checkpoints):
     whole, cut = (ImageNetClassifier(str(checkpoints / "deit"), crop=crop, device="cpu") for crop in ("none", "center"))
     processor = AutoImageProcessor.from_pretrained(checkpoints / "deit")
     image = pictures(1, 70)[0, :, :60]
-    theirs = processor(image, return_tensors="pt").pixel_values[0]
-    torch.testing.assert_close(cut.prepare(image), theirs, atol=1e-6, rtol=0)
-    theirs = processor(image, size={"height": 48, "width": 48}, do_center_crop=False, return_tensors="pt")
-    torch.testing.assert_close(whole.prepare(image), theirs.pixel_values[0], atol=1e-6, rtol=0)
+    expected = processor(image, return_tensors="pt").pixel_values[0]
+    torch.testing.assert_close(cut.prepare(image), expected, atol=1e-6, rtol=0)
+    expected = processor(image, size={"height": 48, "width": 48}, do_center_crop=False, return_tensors="pt")
+    torch.testing.assert_close(whole.prepare(image), expected.pixel_values[0], atol=1e-6, rtol=0)
     assert (whole.resize, cut.resize) == (
         "bicubic 48 x 48, antialiased, in uint8",
         "bicubic 54 x 54, antialiased, in uint8, centre 48 x 48",
@@ -346,8 +345,8 @@ def test_classifier_names_its_logits(checkpoints, tmp_path):
 def test_classifier_says_what_is_missing(checkpoints, tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         ImageNetClassifier()
-    for said in ("networks.classifier.model", "config.json", "model.safetensors", "facebook/deit-base-distilled"):
-        assert said in str(error.value)
+    for text in ("networks.classifier.model", "config.json", "model.safetensors", "facebook/deit-base-distilled"):
+        assert text in str(error.value)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_bytes((checkpoints / "vit" / "config.json").read_bytes())
     with pytest.raises(FileNotFoundError, match=r"networks\.classifier\.model.*half/model\.safetensors"):
@@ -391,15 +390,15 @@ def test_dino_gives_the_keys(checkpoints, layer, side):
     network = DinoKeys(str(checkpoints / "dino"), layer, side, "cpu")
     images = 255 * torch.rand(2, 3, 60, 70, generator=torch.Generator().manual_seed(0))
     model = ViTModel.from_pretrained(checkpoints / "dino").eval()
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     ready = (F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False) - mean) / std
     with torch.no_grad():
         states = model(ready, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states[layer]
         block = model.layers[layer]
         expected = block.attention.k_proj(block.layernorm_before(states))
-    got = network.tokens(images)
-    assert got.shape == (2, 1 + (side // 8) ** 2, 32)
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    tokens = network.tokens(images)
+    assert tokens.shape == (2, 1 + (side // 8) ** 2, 32)
+    torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
     assert network.domain == "anything"
 
 
@@ -433,24 +432,51 @@ def test_dino_refuses_what_it_cannot_do(checkpoints):
     assert len(hashes) == 3
 
 
-def test_each_is_what_its_protocol_asks_for(inception_files, backbones, checkpoints):
-    extractors = (
-        Inception(str(inception_files / SCRIPT), device="cpu"),
-        ImageNetClassifier(str(checkpoints / "deit"), device="cpu"),
+# What they share
+
+
+def test_networks_keep_their_protocols(inception_files, backbones, checkpoints):
+    networks = (
+        (Inception(str(inception_files / SCRIPT), device="cpu"), Extractor),
+        (ImageNetClassifier(str(checkpoints / "deit"), device="cpu"), Extractor),
+        (Lpips(weights=str(backbones / BACKBONES["alex"]), device="cpu"), Perceptual),
+        (DinoKeys(str(checkpoints / "dino"), 1, 48, "cpu"), Tokens),
     )
-    for network in extractors:
-        assert isinstance(network, Extractor)
-        assert not isinstance(network, Perceptual)
+    for network, protocol in networks:
+        assert [kind for kind in (Extractor, Perceptual, Tokens) if isinstance(network, kind)] == [protocol]
         assert len(network.hash) == 16
-    assert isinstance(Lpips(weights=str(backbones / BACKBONES["alex"]), device="cpu"), Perceptual)
 
 
-def test_misspelt_choices_are_refused(inception_files, backbones, checkpoints):
-    for network, field in (
-        (Inception(str(inception_files / SCRIPT), device="cpu"), "resize"),
-        (Lpips(weights=str(backbones / BACKBONES["alex"]), device="cpu"), "net"),
-        (ImageNetClassifier(str(checkpoints / "deit"), device="cpu"), "crop"),
-    ):
-        object.__setattr__(network, field, "lanczos")  # the tests' type checker would refuse it before we do
-        with pytest.raises(ValueError, match=f"{field} = 'lanczos' is none of"):
-            network.__post_init__()
+def test_misspelt_choices_are_refused():
+    for make, field in ((Inception, "resize"), (Lpips, "net"), (ImageNetClassifier, "crop")):
+        with pytest.raises(ValueError, match=f"{make.__name__}: {field} = 'lanczos': it should be"):
+            make(**{field: "lanczos"})
+
+
+@settings
+class Counted(FrozenNetwork):
+    """Notes how often it is loaded."""
+
+    size: int
+    device: str = "cpu"
+    domain: str = "cats"
+    loads: ClassVar = []
+
+    def load(self):
+        self.loads.append(self.size)
+        return nn.Linear(self.size, 1), f"linear-{self.size}"
+
+
+def test_equal_settings_share_one_network():
+    one, other = Counted(1), Counted(1)
+    assert one.network is other.network
+    assert (one.hash, Counted(2).hash) == ("linear-1", "linear-2")
+    assert Counted.loads == [1, 2]
+
+
+def test_a_network_is_asked_about_its_domain_alone(checkpoints):
+    assert out_of_domain(Counted(1), "cats") is None
+    for domain in (None, "dogs"):
+        assert out_of_domain(Counted(1), domain) == "the network knows only cats; networks=photographs takes others"
+    for domain in (None, "cats"):
+        assert out_of_domain(DinoKeys(str(checkpoints / "dino"), 1, 48, "cpu"), domain) is None

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import request
+from helpers import edit_small_run, request
 from PIL import Image
 
 from diffedit.engine.queries import Outcome
@@ -27,7 +27,13 @@ from diffedit.io.files import Writer
 from diffedit.io.files import file_name
 from diffedit.types import Edit, EditResult, Variant
 
-CONFIG = {"ratios": [0.5, 1.0], "seed": 0, "editor": {"guidance": 7.5}, "engine": {"max_live": None}, "on_error": "skip"}
+CONFIG = {
+    "ratios": [0.5, 1.0],
+    "seed": 0,
+    "editor": {"guidance": 7.5},
+    "engine": {"max_live": None},
+    "on_error": "skip",
+}
 COUNT = 400
 
 
@@ -194,20 +200,6 @@ def test_a_failed_write_is_not_lost():
 # ------------------------------------------------------------------------------------------------- kill and resume
 
 
-def edit_all(root, batch=4):
-    """A whole small run, as scripts/run.py does it."""
-    torch.set_num_threads(1)
-    backbone = AnalyticBackbone()
-    run = RunDirectory(Path(root), CONFIG)
-    schedule, asks = backbone.schedule(10), [request(backbone, f"r{i}", seed=i) for i in range(COUNT)]
-    editor = DiffEdit(mask=ContrastMask(num_noises=3))
-    pending = {ask.id: ask for ask in run.pending(asks)}
-    programs = ((ask.id, editor(ask, CONFIG["ratios"], schedule, RequestNoise(0, ask.id))) for ask in pending.values())
-    for done in Engine(backbone, BatchSizes(predict=batch, encode=1, decode=2, embed=1), progress=False).run(programs):
-        run.save(pending[done.id], done)
-    run.close()
-
-
 def contents(root):
     """Every file's bytes, but for times: `seconds` in the records, the manifest made of them, the environment."""
     found = {}
@@ -228,7 +220,7 @@ def test_killed_twenty_times_and_resumed_ends_with_the_same_bytes(tmp_path):
     )
 
     def start(root):
-        process = context.Process(target=edit_all, args=(str(root),))
+        process = context.Process(target=edit_small_run, args=(str(root), COUNT))
         process.start()
         return process
 

@@ -253,7 +253,7 @@ def test_sdedits_settings_do_something(analytic):
     assert not same(plain.edits, twice.edits)
     with pytest.raises(ValueError, match="eta = 2"):
         SDEdit(eta=2)
-    with pytest.raises(ValueError, match="repeats at least 1"):
+    with pytest.raises(ValueError, match="repeats = 0"):
         SDEdit(repeats=0)
 
 

@@ -279,5 +279,5 @@ def test_a_fit_that_diverges_is_an_error_by_name(tiny, stage):
 
 def test_bad_settings_are_refused():
     for settings in ({"steps": 0}, {"rate": 0.0}, {"background": -1.0}):
-        with pytest.raises(ValueError, match="steps is at least 1"):
+        with pytest.raises(ValueError, match=next(iter(settings))):
             DecoderWeights(**settings)

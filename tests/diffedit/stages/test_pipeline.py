@@ -310,7 +310,7 @@ def test_any_editor_with_a_mask_can_be_reconstructed(tiny):
             continue
         found = run(EditPipeline(editor, PixelPaste(), samples=2), tiny, ask)
         for sample in found.samples:
-            outside = ~(sample.pixels if sample.pixels is not None else big(sample.mask))
+            outside = ~(sample.pixel_mask if sample.pixel_mask is not None else big(sample.mask))
             for edit in sample.edits:
                 assert torch.equal(edit.image[:, outside[0]], ask.image()[:, outside[0]])
     with pytest.raises(ValueError, match="reconstruct needs a mask"):

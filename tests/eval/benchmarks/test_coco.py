@@ -391,7 +391,7 @@ def test_the_order_of_the_real_candidates_and_the_published_predictions(realset,
     known = {entry.id: entry for entry in entries}
     assert len(subset) == 6_578
     for entry in subset:  # the annotation of others says the same
-        assert (entry.true, entry.input) == (known[entry.id].true, known[entry.id].other)
+        assert (entry.true, entry.input) == (known[entry.id].true, known[entry.id].input)
 
 
 @pytest.fixture

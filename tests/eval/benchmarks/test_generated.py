@@ -18,6 +18,7 @@ from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.runs.directory import RunDirectory
 from diffedit.sampling.noise import RequestNoise
 from diffedit.text_to_image import TextToImage
+from diffedit.types import Variant
 from eval.benchmarks.generated import Generated
 from eval.benchmarks.grammar import Grammar
 from eval.scoring.finished_run import FinishedRun
@@ -217,13 +218,16 @@ def test_slots_that_cannot_be_changed_are_refused(edits, said):
         pets("none", edits=edits)
 
 
-def test_metrics_are_told_what_a_caption_says():
-    benchmark = StillLifeGenerated(Painter(), grammar("stilllife"), limit=40)
-    told = dict(benchmark.truths())
-    assert list(told) == [each.id for each in benchmark.changes]
-    for each in benchmark.changes:
-        assert told[each.id].attribute == slot(each)
-        assert (told[each.id].before.caption(), told[each.id].after.caption()) == (each.source, each.target)
+def test_metrics_know_what_a_caption_says(tmp_path):
+    benchmark = StillLifeGenerated(Painter(), grammar("stilllife"), cache=str(tmp_path), limit=40)
+    assert (benchmark.domain, imagen().domain) == ("stilllife", None)
+    truths = dict(benchmark.ground_truths())
+    assert {request.id: request.ground_truth for request in benchmark.requests(8)} == truths
+    assert list(truths) == [change.id for change in benchmark.changes]
+    for change in benchmark.changes:
+        truth = truths[change.id]
+        assert truth.attribute == slot(change)
+        assert (truth.before.caption(), truth.after.caption()) == (change.source, change.target)
     of_pets = Grammar("a {colour} {pet} {place}", PETS)
     with pytest.raises(ValueError, match=r"benchmark\.grammar: 'a red cat at sea' is no caption"):
         StillLifeGenerated(Painter(), of_pets)
@@ -291,7 +295,8 @@ def test_a_part_of_the_reference_is_of_the_permutations_first(tmp_path):
 
 
 def test_a_picture_that_is_not_there_is_named_where_nothing_may_be_drawn(tmp_path):
-    benchmark = pets(tmp_path, generate_missing=False)
+    benchmark = pets(tmp_path).read_only()
+    assert benchmark == pets(tmp_path, benchmark.text_to_image, generate_missing=False)
     asks = list(benchmark.requests(8))
     said = r"painter/\w+(-\w+)?\.png: no such file, and benchmark\.generate_missing is false.* start the run again"
     with pytest.raises(FileNotFoundError, match=said):
@@ -327,12 +332,12 @@ def test_pictures_of_a_model_are_drawn_edited_and_seen_by_a_score(tiny_folder, t
         run.save(asks[outcome.id], outcome)
     run.close()
     monkeypatch.setattr(TextToImage, "__call__", lambda *_: pytest.fail("a score never draws"))
-    gallery = FinishedRun(tmp_path / "run")
-    gallery.check()
-    (batch,) = (batches[0.5] for batches in gallery.batches(4))
+    finished = FinishedRun(tmp_path / "run")
+    finished.check()
+    (batch,) = (batches[Variant(0.5)] for batches in finished.batches(4))
     assert torch.equal(batch.inputs, batch.edits)
     assert len(torch.unique(batch.inputs, dim=0)) == 3
-    assert len(list(gallery.benchmark.reference(9, 32))) == 3
+    assert len(list(finished.benchmark.reference(9, 32))) == 3
     (tmp_path / "cache" / benchmark.text_to_image.fingerprint / f"{benchmark.changes[1].input_name}.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"\.png: no such file, and benchmark\.generate_missing is false"):
         list(FinishedRun(tmp_path / "run").batches(4))
@@ -356,10 +361,11 @@ def test_statistics_of_other_weights_are_others(tmp_path, monkeypatch):
         raise InterruptedError
 
     seen = []
-    monkeypatch.setattr("eval.scoring.reference.measured", lambda *_: SimpleNamespace(data=lambda: b"statistics"))
-    monkeypatch.setattr("eval.scoring.reference.once", lambda path, _: seen.append(path) or stop())
+    made = SimpleNamespace(to_bytes=lambda: b"statistics")
+    monkeypatch.setattr("eval.scoring.reference.compute_reference", lambda *_: made)
+    monkeypatch.setattr("eval.scoring.reference.write", lambda path, _: seen.append(path) or stop())
     for fingerprint in ("one", "one", "other"):
         benchmark = pets(tmp_path, Painter(fingerprint=fingerprint))
         with pytest.raises(InterruptedError):
-            References(benchmark, "pets", 8, ("",), tmp_path)(SimpleNamespace(hash="network"), 4)
+            References(benchmark, "pets", 8, ("",), tmp_path)(network, 4)
     assert seen[0] == seen[1] != seen[2]

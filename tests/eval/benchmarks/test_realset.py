@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffedit.io.images import ImageFile, MaskFile
 
-BATCH = "engine.batch={predict: 16, encode: 4, decode: 4, embed: 8, call: 4}"
+BATCH = "engine.batch={predict: 16, encode: 4, decode: 4, embed: 8, custom: 4}"
 
 
 def pairs(realset):
@@ -74,7 +74,7 @@ def test_blended_latent_on_the_real_pairs(realset, tiny_folder, tmp_path, editor
     done, table, root = run(tmp_path, tiny_folder, rows, f"editor={editor}", "reconstruct=pixel_paste")
     assert done.returncode == 1
     assert "bad.png: not an image file" in said(done)
-    table = table[(table.status == "done") & (table.ratio == 1)]
+    table = table[(table.status == "done") & (table.strength == 1)]
     assert len(table) == 8
     assert (table.mask_flag == "").all()
     sources = {row[0].stem: row for row in rows[:8]}
