@@ -53,9 +53,9 @@ def main() -> None:
         if todo := [editor for editor, run in runs.items() if not done(run, count)]:
             choice = [f"editor={','.join(todo)}", f"benchmark={benchmark}", size, *SETTINGS, f"name={called}"]
             show("scripts/run.py", "--multirun", *choice)
-    runs = f"run={DEMO}/runs/*/*/*/{called}"
+    runs = f"runs={DEMO}/runs/*/*/*/{called}"
     show("scripts/score.py", runs, f"cache={DEMO}/cache", f"out={DEMO}/scores.csv")
-    show("scripts/plot.py", runs, f"out={DEMO}", "at=[0.5,0.7]")
+    show("scripts/plot.py", runs, f"out={DEMO}", "match_at=[0.5,0.7]")
     for benchmark in BENCHMARKS:
         roots = [f"{DEMO}/runs/{benchmark}/stilllife/{editor}/{called}" for editor in EDITORS]
         show("scripts/sheet.py", *roots, "--count", "6", "--out", f"{DEMO}/{benchmark}_edits.png")

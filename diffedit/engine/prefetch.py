@@ -1,38 +1,47 @@
 """Pictures are opened in threads ahead of the programs that call them, so that the engine waits for no file."""
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from diffedit.io.prefetch import prefetch
 from diffedit.types import EditRequest
 
 
 class Prefetched:
-    """A loader at work already. The first call gives what it found, or raises what it raised; later ones load anew.
+    """A loader that has loaded. The first call gives what it gave, or raises what it raised; later ones load anew.
 
-    So what was loaded lives no longer than whoever asked for it.
+    So what was loaded lives no longer than the program that called it.
     """
 
-    def __init__(self, load: Callable[[], Any], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, load: Callable[[], Any]) -> None:
         self.load = load
-        self.future: Future | None = pool.submit(load)
+        self.value, self.error = None, None
+        try:
+            self.value = load()
+        except Exception as error:  # of its own request: raised where that calls it
+            self.error = error
+        self.is_fresh = True
 
     def __call__(self) -> Any:
-        """Waits where it has to."""
-        future, self.future = self.future, None
-        return self.load() if future is None else future.result()
+        if not self.is_fresh:
+            return self.load()
+        value, error = self.value, self.error
+        self.value, self.error, self.is_fresh = None, None, False
+        if error is not None:
+            raise error
+        return value
 
 
 def prefetch_requests(
-    requests: Iterable[EditRequest], reads: Collection[str] = ("image",), threads: int = 2, depth: int = 32
+    requests: Iterable[EditRequest], inputs: Collection[str] = ("image",), threads: int = 2, depth: int = 32
 ) -> Iterator[EditRequest]:
-    """The same requests in the same order; what they load is under way when they come.
+    """The same requests in the same order, their pictures loaded when they come.
 
     Args:
         requests: drawn `depth` requests before they are given out.
-        reads: which of their fields will be called: `image`, `mask`, `true_mask`, `true_edit`.
+        inputs: which of their fields will be called: `image`, `mask`, `true_mask`, `true_edit`.
         threads: that load.
         depth: most requests that wait, their pictures in memory.
 
@@ -41,14 +50,10 @@ def prefetch_requests(
     """
     if threads < 1:
         raise ValueError(f"engine.threads = {threads}: at least one has to open the pictures")
-    pool, waiting, source = ThreadPoolExecutor(threads, "loader"), deque(), iter(requests)
-    try:
-        while True:
-            while len(waiting) < max(depth, 1) and (request := next(source, None)) is not None:
-                loads = {name: load for name in reads if (load := getattr(request, name)) is not None}
-                waiting.append(replace(request, **{name: Prefetched(load, pool) for name, load in loads.items()}))
-            if not waiting:
-                return
-            yield waiting.popleft()
-    finally:  # the last ones may still be loading, and are wanted; where a run stops earlier, nothing else is
-        pool.shutdown(wait=False, cancel_futures=bool(waiting))
+
+    def load_inputs(request: EditRequest) -> EditRequest:
+        loads = {name: load for name in inputs if (load := getattr(request, name)) is not None}
+        return replace(request, **{name: Prefetched(load) for name, load in loads.items()})
+
+    with ThreadPoolExecutor(threads, "loader") as pool:
+        yield from prefetch(requests, load_inputs, max(depth, 1) - 1, pool)

@@ -1,12 +1,14 @@
 """Pictures beside each other: overlays and contact sheets, to look at what came out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from diffedit.io.files import file_name
 from diffedit.io.images import to_pil
 from diffedit.types import EditRequest, EditResult
 from eval.scoring.finished_run import FinishedRun, read_picture
@@ -93,6 +95,13 @@ def draw_result(request: EditRequest, result: EditResult) -> dict[str, Image.Ima
         pictures |= {f"r{edit.variant.folder}_sample{k}": to_pil(edit.image) for edit in sample.edits}
     title = f"{request.source} -> {request.target}" if request.source else request.target
     return {**pictures, "sheet": draw_sheet(rows, title)}
+
+
+def save_result(request: EditRequest, result: EditResult, folder: Path) -> None:
+    """The pictures of one result as `<id>_<name>.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in draw_result(request, result).items():
+        picture.save(folder / f"{file_name(request.id)}_{name}.png")
 
 
 # ------------------------------------------------------------------------------------------------------------- of runs

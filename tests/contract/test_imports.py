@@ -44,7 +44,7 @@ def floor_of(room):
 
 
 def imports(path):
-    for node in ast.program(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -13,17 +13,18 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import draw_sheet
-from eval.stilllife.scene import SPLITS, Scene, changes, generator, sample
-from eval.stilllife.train.captions import LIMIT, shortened, write_tokenizer
-from eval.stilllife.train.features import disturbed, to_pil
-from eval.stilllife.train.loop import Schedule, rendered, stack
+from eval.stilllife.scene import SPLITS, Scene, changes, generator
+from eval.stilllife.train.captions import LIMIT, shorten_caption, write_tokenizer
+from eval.stilllife.train.features import disturb
+from eval.stilllife.train.loop import Part, TrainingSchedule, arrange, render_batches, render_scenes, sample_split
 
 FIRST = len(SPLITS["train"]) // 2  # its seeds lie apart from those of the other networks
 RIVALS = 16
 
 
-class ClipPart:
+class ClipPart(Part):
     """Contrastive training on scenes and their edits: half of a batch differs from the other half in one phrase each.
 
     Args:
@@ -56,9 +57,9 @@ class ClipPart:
         self.module = CLIP(**self.config)
         self.criterion, self.validation = ClipLoss(), validation
 
-    def batches(self, schedule: Schedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
-        """Fresh renders of scenes and of one edit of each, no caption twice in a batch."""
-        return rendered(schedule, begin, pairs)
+    def batches(self, schedule: TrainingSchedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
+        """New renders of scenes and of one edit of each, no caption twice in a batch."""
+        return render_batches(schedule, begin, sample_pairs)
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """(b, 32) token ids."""
@@ -66,32 +67,30 @@ class ClipPart:
             list(texts), padding="max_length", max_length=LIMIT, truncation=True, return_tensors="pt"
         ).input_ids
 
-    def loss(self, images: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
+    def loss(self, inputs: Tensor, scenes: Sequence[Scene], rng: torch.Generator) -> Tensor:
         """CLIP's symmetric cross-entropy; a few captions are shortened."""
-        words = np.random.default_rng(int(torch.randint(2**31, (1,), generator=draw)))
-        texts = [shortened(scene, words) if words.random() < 0.1 else scene.caption() for scene in scenes]
-        seen, said, scale = self.module(disturbed(images, draw) * 2 - 1, self.tokens(texts).to(images.device))
-        return self.criterion(seen, said, scale)
+        words = np.random.default_rng(int(torch.randint(2**31, (1,), generator=rng)))
+        texts = [shorten_caption(scene, words) if words.random() < 0.1 else scene.caption() for scene in scenes]
+        images = disturb(inputs, rng) * 2 - 1
+        return self.criterion(*self.module(images, self.tokens(texts).to(inputs.device)))
 
     def validate(self) -> tuple[dict[str, float], Image.Image]:
         """Share of pictures whose caption wins against 15 that differ in one phrase; the pictures that went wrong."""
-        device = next(self.module.parameters()).device
         shown, right = [], []
-        scenes = [sample(SPLITS["validation"][i]) for i in range(self.validation)]
+        scenes = sample_split("validation", 0, self.validation)
         for i in range(0, len(scenes), 64):
             part = scenes[i : i + 64]
-            pictures = stack(part)
-            images = self.module.encode_image(pictures.to(device).float() / 127.5 - 1, normalize=True)
-            for scene, picture, image in zip(part, pictures, images, strict=True):
-                texts = [each.caption() for each in rivals(scene)]
-                chosen = (
-                    (self.module.encode_text(self.tokens(texts).to(device), normalize=True) @ image).argmax().item()
-                )
-                right.append(chosen == 0)
-                if chosen and len(shown) < 24:
-                    shown.append((f"{texts[chosen]} (is: {texts[0]})", to_pil(picture)))
-        page = [shown[i : i + 6] for i in range(0, len(shown), 6)] or [[("none is wrong", Image.new("RGB", (64, 64)))]]
-        return {"right_of_16": float(np.mean(right)), "scale": self.module.logit_scale.exp().item()}, draw_sheet(page)
+            pictures = render_scenes(part).float()
+            embeddings = self.module.encode_image(pictures.to(self.device) / 127.5 - 1, normalize=True)
+            for scene, picture, embedding in zip(part, pictures, embeddings, strict=True):
+                texts = [rival.caption() for rival in list_rivals(scene)]
+                rivals = self.module.encode_text(self.tokens(texts).to(self.device), normalize=True)
+                winner = (rivals @ embedding).argmax().item()
+                right.append(winner == 0)
+                if winner and len(shown) < 24:
+                    shown.append((f"{texts[winner]} (is: {texts[0]})", to_pil(picture / 255)))
+        page = draw_sheet(arrange(shown, 6) or [[("none is wrong", Image.new("RGB", (64, 64)))]])
+        return {"right_of_16": float(np.mean(right)), "scale": self.module.logit_scale.exp().item()}, page
 
     def export(self, folder: Path) -> None:
         """open_clip's layout (`local-dir:`), in half precision."""
@@ -105,31 +104,28 @@ class ClipPart:
         }
         config = {"model_cfg": self.config, "preprocess_cfg": scaling}
         (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1))
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.module.state_dict().items()}
-        half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-        save_file(half, folder / "open_clip_model.safetensors")
+        save_file(self.half_state(), folder / "open_clip_model.safetensors")
 
 
-def pairs(schedule: Schedule, step: int) -> list[Scene]:
+def sample_pairs(schedule: TrainingSchedule, step: int) -> list[Scene]:
     """Scenes of one step: each with one of its edits, none with the caption of another."""
-    start = SPLITS["train"][FIRST + step * schedule.batch // 2]
-    found: dict[str, Scene] = {}
-    for seed in range(start, start + schedule.batch // 2):
-        scene = sample(seed)
-        draw = generator(seed, "pair")
-        attribute = str(draw.choice(sorted({name for name, _ in changes(scene)})))
-        edits = [each for name, each in changes(scene) if name == attribute]
-        for each in (scene, edits[int(draw.integers(len(edits)))]):
-            found.setdefault(each.caption(), each)
-    return list(found.values())
+    by_caption: dict[str, Scene] = {}
+    for scene in sample_split("train", FIRST + step * schedule.batch // 2, schedule.batch // 2):
+        rng = generator(scene.seed, "pair")
+        attribute = str(rng.choice(sorted({name for name, _ in changes(scene)})))
+        edits = [edit for name, edit in changes(scene) if name == attribute]
+        for member in (scene, edits[int(rng.integers(len(edits)))]):
+            by_caption.setdefault(member.caption(), member)
+    return list(by_caption.values())
 
 
-def rivals(scene: Scene) -> list[Scene]:
+def list_rivals(scene: Scene) -> list[Scene]:
     """The scene, then 15 of its one-phrase edits: every attribute, as evenly as it goes."""
-    draw = generator(scene.seed, "rivals")
-    ways: dict[str, list[Scene]] = {}
-    for name, each in changes(scene):
-        ways.setdefault(name, []).append(each)
-    small = [each for name, edits in ways.items() if name != "fruits" for each in edits]
-    fruits = [ways["fruits"][i] for i in draw.permutation(len(ways["fruits"]))]
-    return [scene, *small, *fruits[: RIVALS - 1 - len(small)]]
+    rng = generator(scene.seed, "rivals")
+    edits: dict[str, list[Scene]] = {}
+    for name, edit in changes(scene):
+        edits.setdefault(name, []).append(edit)
+    fruits = edits.pop("fruits")
+    others = [edit for group in edits.values() for edit in group]
+    fruits = [fruits[i] for i in rng.permutation(len(fruits))]
+    return [scene, *others, *fruits[: RIVALS - 1 - len(others)]]

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from eval.reporting.contact_sheet import draw_sheet
-from eval.stilllife.scene import SPLITS, Scene, generator, sample
-from eval.stilllife.train.captions import LIMIT, shortened, write_tokenizer
-from eval.stilllife.train.latents import Latents, fingerprint
-from eval.stilllife.train.loop import Schedule, stack
+from eval.stilllife.scene import Scene, generator
+from eval.stilllife.train.captions import LIMIT, shorten_caption, write_tokenizer
+from eval.stilllife.train.latents import Latents, hash_weights
+from eval.stilllife.train.loop import Part, TrainingSchedule, arrange, render_scenes, sample_split
 
 
-class LdmPart:
+class LdmPart(Part):
     """Trains epsilon-prediction on latents of the autoencoder.
 
     Args:
@@ -54,7 +54,7 @@ class LdmPart:
             attention_head_dim=8,
         )
         self.module = nn.ModuleDict(
-            {"unet": unet, "text": text_encoder(len(self.tokenizer), width, self.tokenizer.eos_token_id)}
+            {"unet": unet, "text": make_text_encoder(len(self.tokenizer), width, self.tokenizer.eos_token_id)}
         )
         self.scheduler = DDIMScheduler(
             beta_start=0.00085,
@@ -71,30 +71,30 @@ class LdmPart:
         tokens = self.tokenizer(list(texts), padding="max_length", max_length=LIMIT, truncation=True)
         return self.module["text"](torch.tensor(tokens.input_ids, device=device))[0]
 
-    def batches(self, schedule: Schedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
+    def batches(self, schedule: TrainingSchedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
         """Latents of the training renders, in another order each time through."""
-        folder = out / "latents" / fingerprint(self.vae, self.vae.config.scaling_factor)
+        folder = out / "latents" / hash_weights(self.vae, self.vae.config.scaling_factor)
         return Latents(folder, self.encode, self.pictures).batches(schedule, begin)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Scaled latents of pictures in [0, 1]."""
-        vae = self.vae.to(next(self.module.parameters()).device)
+        vae = self.vae.to(self.device)
         return vae.encode(images.to(vae.device) * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
 
-    def error(self, latents: Tensor, texts: Sequence[str], draw: torch.Generator) -> Tensor:
+    def error(self, latents: Tensor, texts: Sequence[str], rng: torch.Generator) -> Tensor:
         """Squared error of the noise estimate at random times."""
-        noise = torch.randn(latents.shape, generator=draw).to(latents)
-        times = torch.randint(0, 1000, (len(latents),), generator=draw).to(latents.device)
+        noise = torch.randn(latents.shape, generator=rng).to(latents)
+        times = torch.randint(0, 1000, (len(latents),), generator=rng).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, times)
         out = self.module["unet"](noisy, times, encoder_hidden_states=self.embed(texts, latents.device)).sample
         return F.mse_loss(out.float(), noise.float())
 
-    def loss(self, latents: Tensor, scenes: Sequence[Scene], draw: torch.Generator) -> Tensor:
+    def loss(self, inputs: Tensor, scenes: Sequence[Scene], rng: torch.Generator) -> Tensor:
         """With captions shortened at random, and some dropped."""
-        words = np.random.default_rng(int(torch.randint(2**31, (1,), generator=draw)))
-        texts = ["" if words.random() < self.dropped else shortened(scene, words) for scene in scenes]
-        return self.error(latents, texts, draw)
+        words = np.random.default_rng(int(torch.randint(2**31, (1,), generator=rng)))
+        texts = ["" if words.random() < self.dropped else shorten_caption(scene, words) for scene in scenes]
+        return self.error(inputs, texts, rng)
 
     def pipeline(self) -> StableDiffusionPipeline:
         """The whole model as diffusers has it."""
@@ -111,20 +111,19 @@ class LdmPart:
 
     def validate(self) -> tuple[dict[str, float], Image.Image]:
         """The loss on fixed scenes, times and noises; and samples of 16 captions."""
-        device = next(self.module.parameters()).device
-        scenes = [sample(SPLITS["validation"][i]) for i in range(self.validation)]
-        errors = []
+        scenes, errors = sample_split("validation", 0, self.validation), []
         for i in range(0, len(scenes), 64):
-            part, draw = scenes[i : i + 64], torch.Generator().manual_seed(i)
-            latents = self.encode(stack(part).float() / 255)
-            errors.append(self.error(latents, [each.caption() for each in part], draw))
+            part = scenes[i : i + 64]
+            latents = self.encode(render_scenes(part).float() / 255)
+            captions = [scene.caption() for scene in part]
+            errors.append(self.error(latents, captions, torch.Generator().manual_seed(i)))
         texts = [scene.caption() for scene in scenes[:16]]
-        noise = torch.from_numpy(generator(0, "samples").standard_normal((len(texts), 4, 16, 16))).float().to(device)
+        noise = torch.from_numpy(generator(0, "samples").standard_normal((len(texts), 4, 16, 16))).float()
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
-        images = pipeline(texts, latents=noise, num_inference_steps=25, guidance_scale=5.0).images
-        rows = list(zip(texts, images, strict=True))
-        return {"loss": torch.stack(errors).mean().item()}, draw_sheet([rows[i : i + 8] for i in range(0, len(rows), 8)])
+        pictures = pipeline(texts, latents=noise.to(self.device), num_inference_steps=25, guidance_scale=5.0).images
+        page = draw_sheet(arrange(list(zip(texts, pictures, strict=True))))
+        return {"loss": torch.stack(errors).mean().item()}, page
 
     def export(self, folder: Path) -> None:
         """The Stable Diffusion layout, in half precision; the networks in training are left as they are."""
@@ -139,7 +138,7 @@ class LdmPart:
         config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2))
 
 
-def text_encoder(vocabulary: int, width: int, end: int) -> CLIPTextModel:
+def make_text_encoder(vocabulary: int, width: int, end: int) -> CLIPTextModel:
     """Two layers of CLIP's text transformer."""
     config = CLIPTextConfig(
         vocab_size=vocabulary,

@@ -62,7 +62,7 @@ def test_a_second_call_loads_anew_and_what_was_loaded_is_let_go():
     loads = Loads()
     (only,) = prefetch_requests(loads.requests(1))
     first = only.image()
-    assert only.image.future is None
+    assert only.image.value is None
     assert torch.equal(only.image(), first)
     assert loads.count == 2
 
@@ -81,16 +81,16 @@ def test_a_run_that_stops_leaves_the_rest_unopened():
 
     def load(i):
         opened.append(i)
-        release.wait(20)
+        if i:
+            release.wait(20)
 
     drawn = prefetch_requests(
         (EditRequest(str(i), lambda i=i: load(i), "pear") for i in range(20)), threads=1, depth=10
     )
-    first = next(drawn)
+    next(drawn)
+    threading.Timer(0.1, release.set).start()
     drawn.close()
-    release.set()
-    first.image()
-    assert opened == [0]
+    assert opened in ([0], [0, 1])  # the one that the thread was at when the run stopped
 
 
 def test_a_bad_picture_fails_its_own_request(analytic):

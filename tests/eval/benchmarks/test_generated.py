@@ -362,6 +362,7 @@ def test_statistics_of_other_weights_are_others(tmp_path, monkeypatch):
 
     seen = []
     made = SimpleNamespace(to_bytes=lambda: b"statistics")
+    network = SimpleNamespace(name="network", hash="network", prepare=str, features=str)
     monkeypatch.setattr("eval.scoring.reference.compute_reference", lambda *_: made)
     monkeypatch.setattr("eval.scoring.reference.write", lambda path, _: seen.append(path) or stop())
     for fingerprint in ("one", "one", "other"):

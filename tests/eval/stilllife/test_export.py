@@ -1,4 +1,4 @@
-"""Still Life on disk, read by the loaders of the real data: the same requests, edits and figures, to the bit."""
+"""Still Life on disk, read by the loaders of the real data: the same requests, edits and scores, to the bit."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from eval.metrics.clip import ClipScore
 from eval.metrics.functional.csfid import Csfid
 from eval.metrics.lpips import Lpips
 from eval.metrics.set_distance import SetDistance
-from eval.scoring.reference import measured
+from eval.scoring.reference import compute_reference
 from eval.scoring.score import Settings, score
 from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
 from eval.stilllife.export import WNIDS, CocoFiles, ImageNetFiles
@@ -42,8 +42,8 @@ WEIGHTS = "weights/stilllife_features"
 KINDS = ("images", "masks", "maps")
 
 
-def written(folder, export):
-    """An export on disk."""
+def write_files(folder, export):
+    """Write an export."""
     files = dict(export)
     assert len(files) == len(export)
     for path, content in files.items():
@@ -56,29 +56,30 @@ def imagenet(tmp_path_factory):
     """A query for each class in each split: in folders, with ten training pictures of each class; and flat."""
     folder = tmp_path_factory.mktemp("imagenet")
     exports = {"folders": ImageNetFiles(1, 120), "flat": ImageNetFiles(1, 1, flat=True)}
-    return {name: written(folder / name, export) for name, export in exports.items()}
+    return {name: write_files(folder / name, export) for name, export in exports.items()}
 
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory):
     """Eight edits of each attribute."""
-    return written(tmp_path_factory.mktemp("coco"), CocoFiles(StillLifeScenes(32)))
+    return write_files(tmp_path_factory.mktemp("coco"), CocoFiles(StillLifeScenes(32)))
 
 
 def flexit(folder, *more):
     """Overrides that name the files of an export; later ones win."""
     names = {"queries": "queries.csv", "images": "val", "classes": "imagenet_class_index.json"}
-    return ["benchmark=imagenet", *(f"benchmark.{key}={folder / name}" for key, name in names.items()), *more]
+    paths = [f"benchmark.{key}={folder / name}" for key, name in names.items()]
+    return ["benchmark=imagenet", "benchmark.domain=stilllife", *paths, *more]
 
 
 def bison(folder, *more):
     """The same for COCO."""
     names = {"bison": "bison_annotations.cocoval2014", "captions": "captions_val2014", "instances": "instances_val2014"}
     paths = [f"benchmark.{key}={folder / name}.json" for key, name in names.items()]
-    return ["benchmark=coco", *paths, f"benchmark.images={folder}/val2014", *more]
+    return ["benchmark=coco", "benchmark.domain=stilllife", *paths, f"benchmark.images={folder}/val2014", *more]
 
 
-def loaded(overrides):
+def build(overrides):
     """The benchmark, with the defaults of its yaml."""
     return instantiate(composed(*overrides).benchmark, _convert_="all")
 
@@ -86,10 +87,10 @@ def loaded(overrides):
 def same_requests(read, direct, labels=str):
     """Ids, texts and classes in order, and every picture to the bit."""
     read, direct = list(read), list(direct)
-    assert [(each.id, each.target, each.source) for each in read] == [
-        (each.id, each.target, each.source) for each in direct
+    assert [(request.id, request.target, request.source) for request in read] == [
+        (request.id, request.target, request.source) for request in direct
     ]
-    assert [each.label for each in read] == [labels(each.label) for each in direct]
+    assert [request.label for request in read] == [labels(request.label) for request in direct]
     for one, other in zip(read, direct, strict=True):
         assert torch.equal(one.image(), other.image())
 
@@ -98,7 +99,7 @@ def same_requests(read, direct, labels=str):
 @pytest.mark.parametrize(("split", "seeds"), [("test", "test"), ("dev", "validation")])
 def test_the_queries_are_the_requests(imagenet, layout, split, seeds):
     truth = f"benchmark.truth={imagenet[layout]}/LOC_val_solution.csv"
-    made = loaded(flexit(imagenet[layout], f"benchmark.split={split}", truth))
+    made = build(flexit(imagenet[layout], f"benchmark.split={split}", truth))
     assert (made.in_folders, len(made)) == (layout == "folders", 12)
     same_requests(made.requests(64), StillLifeClasses(1, seeds).requests(64), WNIDS.get)
     assert all((other.source, other.mask) == (None, None) for other in made.requests(64))
@@ -112,15 +113,15 @@ def test_the_table_is_in_flexits_form(imagenet):
     index = json.loads((imagenet["flat"] / "imagenet_class_index.json").read_text())
     assert [name for _, name in index.values()] == list(FRUITS.values())
     text = flexit(imagenet["flat"], f"benchmark.classes={imagenet['flat']}/LOC_synset_mapping.txt")
-    assert loaded(text).entries == loaded(flexit(imagenet["flat"])).entries
+    assert build(text).entries == build(flexit(imagenet["flat"])).entries
 
 
 def test_the_boxes_are_around_the_fruit(imagenet):
     """Most of what another kind of fruit changes lies inside, and little else does."""
     table = pd.read_csv(imagenet["flat"] / "LOC_val_solution.csv", index_col="ImageId")
     assert list(table.index) == [f"ILSVRC2012_val_{i:08d}" for i in range(1, 25)]
-    for told, request in zip(table.PredictionString[12:], StillLifeClasses(1).requests(64), strict=True):
-        left, top, right, bottom = map(int, told.split()[1:])
+    for text, request in zip(table.PredictionString[12:], StillLifeClasses(1).requests(64), strict=True):
+        left, top, right, bottom = map(int, text.split()[1:])
         mask = request.mask()[0].numpy()
         inside = mask[top:bottom, left:right]
         assert inside.sum() > 0.7 * mask.sum()
@@ -130,35 +131,35 @@ def test_the_boxes_are_around_the_fruit(imagenet):
 def test_the_entries_are_the_requests_with_their_masks(coco):
     """Exactly one of the three captions of a picture is its source: neither the first, nor one at a fixed place."""
     direct = StillLifeScenes(32)
-    made = loaded(bison(coco, "benchmark.mask_from=changed_words"))
+    made = build(bison(coco, "benchmark.mask_from=changed_words"))
     same_requests(made.requests(64), direct.requests(64))
     for one, other in zip(made.requests(64), direct.requests(64), strict=True):
         assert torch.equal(one.mask(), other.mask())
     captions = json.loads((coco / "captions_val2014.json").read_text())["annotations"]
-    assert Counter(Counter(each["image_id"] for each in captions).values()) == {3: 64}
-    first = loaded(bison(coco, "benchmark.source=first"))
+    assert Counter(Counter(caption["image_id"] for caption in captions).values()) == {3: 64}
+    first = build(bison(coco, "benchmark.source=first"))
     assert 5 < sum(a.source == b.source for a, b in zip(first.triples, made.triples, strict=True)) < 20
 
 
 def test_the_order_of_numbers_and_candidates_does_not_tell_the_true_picture(coco):
     rows = json.loads((coco / "bison_annotations.cocoval2014.json").read_text())["data"]
     for row in rows:
-        one, other = (each["image_id"] for each in row["image_candidates"])
+        one, other = (candidate["image_id"] for candidate in row["image_candidates"])
         assert one < other
     assert 8 < sum(row["image_candidates"][0]["image_id"] == row["true_image_id"] for row in rows) < 24
 
 
 def test_the_reference_of_the_entries_is_the_exact_answers(coco):
     direct = [request.true_edit() for request in StillLifeScenes(32).requests(64)]
-    found = [picture for _, picture in loaded(bison(coco)).reference(99, 64)]
-    assert all(torch.equal(one, other) for one, other in zip(found, direct, strict=True))
+    read = [picture for _, picture in build(bison(coco)).reference(99, 64)]
+    assert all(torch.equal(one, other) for one, other in zip(read, direct, strict=True))
 
 
 def test_a_limit_takes_the_same_ids_in_the_same_order(imagenet, coco):
     for overrides, direct in ((flexit(imagenet["flat"]), StillLifeClasses(1)), (bison(coco), StillLifeScenes(32))):
-        asked = {request.id: request for request in direct.requests(64)}
-        wanted = [asked[name] for name in take_subset(asked, 5, 3)]
-        made = loaded([*overrides, "benchmark.limit=5", "benchmark.seed=3"])
+        requests = {request.id: request for request in direct.requests(64)}
+        wanted = [requests[name] for name in take_subset(requests, 5, 3)]
+        made = build([*overrides, "benchmark.limit=5", "benchmark.seed=3"])
         same_requests(made.requests(64), wanted, lambda label: WNIDS.get(label, ""))
 
 
@@ -174,18 +175,18 @@ def backbone():
     torch.set_num_threads(threads)
 
 
-def edited(root, backbone, overrides, editor="diffedit", steps=8):
+def edit(root, backbone, overrides, editor="diffedit", steps=8):
     """A run by the trained weights: its directory, as score.py reads it."""
     cheap = ["editor.mask.num_noises=2"] if editor == "diffedit" else []
     cfg = composed(f"editor={editor}", *cheap, *overrides)
     config = {"ratios": RATIOS, "benchmark": OmegaConf.to_container(cfg.benchmark, resolve=True), "seed": 0}
     made, method = (instantiate(cfg[key], _convert_="all") for key in ("benchmark", "editor"))
     run, schedule = RunDirectory(root, config, made.version), backbone.schedule(steps)
-    asks = {ask.id: ask for ask in run.pending(made.requests(64))}
-    programs = [(ask.id, method(ask, RATIOS, schedule, RequestNoise(0, ask.id))) for ask in asks.values()]
+    requests = {request.id: request for request in run.pending(made.requests(64))}
+    programs = [(name, method(request, RATIOS, schedule, RequestNoise(0, name))) for name, request in requests.items()]
     for outcome in Engine(backbone, BatchSizes(4, 2, 4, 4), progress=False).run(programs):
         assert outcome.error is None, outcome.error
-        run.save(asks[outcome.id], outcome)
+        run.save(requests[outcome.id], outcome)
     run.close()
     return root
 
@@ -200,12 +201,12 @@ def hashes(root):
 def runs(tmp_path_factory, backbone, imagenet):
     """DiffEdit on the twelve test queries: without files, from folders, and on a part of them, flat."""
     folder = tmp_path_factory.mktemp("runs")
-    asked = {
+    benchmarks = {
         "direct": ["benchmark=stilllife_classes", "benchmark.per_class=1"],
         "folders": flexit(imagenet["folders"]),
         "flat": flexit(imagenet["flat"], "benchmark.limit=4"),
     }
-    return {name: edited(folder / name, backbone, each, steps=4) for name, each in asked.items()}
+    return {name: edit(folder / name, backbone, overrides, steps=4) for name, overrides in benchmarks.items()}
 
 
 def test_diffedit_on_the_queries_is_the_same_to_the_bit(runs):
@@ -220,9 +221,9 @@ def test_diffedit_on_the_queries_is_the_same_to_the_bit(runs):
 @pytest.mark.parametrize("editor", ["diffedit", "diffedit_given"])
 def test_edits_of_the_entries_are_the_same_to_the_bit(tmp_path, backbone, editor):
     """Masks found and masks given: those of the changed words."""
-    direct = edited(tmp_path / "direct", backbone, ["benchmark=stilllife_scenes", "benchmark.size=4"], editor)
-    files = written(tmp_path / "files", CocoFiles(StillLifeScenes(4)))
-    read = edited(tmp_path / "read", backbone, bison(files, "benchmark.mask_from=changed_words"), editor)
+    direct = edit(tmp_path / "direct", backbone, ["benchmark=stilllife_scenes", "benchmark.size=4"], editor)
+    files = write_files(tmp_path / "files", CocoFiles(StillLifeScenes(4)))
+    read = edit(tmp_path / "read", backbone, bison(files, "benchmark.mask_from=changed_words"), editor)
     assert hashes(read) == hashes(direct)
     assert len(hashes(read)) == 4 * (len(RATIOS) + 1 + (editor == "diffedit"))
     masks = [np.asarray(Image.open(path)) for path in (read / "masks").iterdir()]
@@ -231,14 +232,14 @@ def test_edits_of_the_entries_are_the_same_to_the_bit(tmp_path, backbone, editor
 
 def statistics(folder, overrides):
     """What scripts/reference_stats.py makes of 96 pictures."""
-    cfg = composed("side=64", "held=1", *overrides, name="reference_stats", backbone=False)
+    cfg = composed("resolution=64", "held=1", *overrides, name="reference_stats", backbone=False)
     extractor = StillLifeExtractor(WEIGHTS, device="cpu")
-    found = measured(extractor, reference_stats.pictures(cfg), "test", 64)
-    write(folder / f"{extractor.hash}.safetensors", found.data())
-    return found
+    reference = compute_reference(extractor, reference_stats.iterate_images(cfg), "test", 64)
+    write(folder / f"{extractor.hash}.safetensors", reference.to_bytes())
+    return reference
 
 
-def test_figures_are_the_same(runs, imagenet, tmp_path):
+def test_scores_are_the_same(runs, imagenet, tmp_path):
     """LPIPS and CLIP score of every image to the bit; the statistics too. CSFID adds its classes in another order."""
     direct = statistics(tmp_path / "direct", ["benchmark=stilllife_classes", "size=120"])
     files = statistics(tmp_path / "folders", [f"folder={imagenet['folders']}/train"])
@@ -246,34 +247,34 @@ def test_figures_are_the_same(runs, imagenet, tmp_path):
     assert np.array_equal(files.mean, direct.mean)
     assert np.array_equal(files.cov, direct.cov)
     assert all(np.array_equal(files.class_mean[WNIDS[kind]], direct.class_mean[kind]) for kind in FRUITS)
-    assert np.array_equal(files.held, direct.held)
+    assert np.array_equal(files.held_out, direct.held_out)
 
     index = str(imagenet["folders"] / "imagenet_class_index.json")
     metrics = {
-        "lpips": Lpips(load(WEIGHTS, "cpu", "anything")),
-        "clip_score": ClipScore(OpenClip(device="cpu", domain="anything")),
-        "csfid": SetDistance(Csfid(), StillLifeExtractor(WEIGHTS, device="cpu", domain="anything")),
+        "lpips": Lpips(load(WEIGHTS, "cpu")),
+        "clip_score": ClipScore(OpenClip(device="cpu")),
+        "csfid": SetDistance(Csfid(), StillLifeExtractor(WEIGHTS, device="cpu")),
     }
     classes = {"direct": None, "folders": index}
-    tables, figures, verdicts = {}, {}, {}
+    tables, values, verdicts = {}, {}, {}
     for name in ("direct", "folders"):
-        metrics["accuracy"] = EditAccuracy(StillLifeExtractor(WEIGHTS, "logits", "cpu", classes[name], "anything"))
+        metrics["accuracy"] = EditAccuracy(StillLifeExtractor(WEIGHTS, "logits", "cpu", classes[name]))
         score(runs[name], metrics, Settings(tmp_path / "cache", tmp_path / name, resamples=10))
-        told = {key: json.loads((runs[name] / f"scores/{key}.json").read_text()) for key in metrics}
-        verdicts[name] = told.pop("accuracy")
-        figures[name] = {key: [row["value"] for row in each["rows"] + each["copy"]] for key, each in told.items()}
+        scores = {key: json.loads((runs[name] / f"scores/{key}.json").read_text()) for key in metrics}
+        verdicts[name] = scores.pop("accuracy")
+        values[name] = {key: [row["value"] for row in part["rows"] + part["copy"]] for key, part in scores.items()}
         parts = [pd.read_parquet(runs[name] / f"scores/{key}.parquet") for key in ("lpips", "clip_score")]
         tables[name] = [part.drop(columns="label") for part in parts]
     for one, other in zip(tables["direct"], tables["folders"], strict=True):
         pd.testing.assert_frame_equal(one, other, check_exact=True)
-    accuracy = [[row["value"] for row in each["rows"] if row["metric"] == "accuracy"] for each in verdicts.values()]
+    accuracy = [[row["value"] for row in part["rows"] if row["metric"] == "accuracy"] for part in verdicts.values()]
     assert accuracy[0] == accuracy[1]
     assert len(accuracy[0]) == len(RATIOS)
-    assert figures["direct"]["lpips"] == figures["folders"]["lpips"]
-    assert figures["direct"]["clip_score"] == figures["folders"]["clip_score"]
-    values = [np.array(figures[name]["csfid"], dtype=float) for name in ("direct", "folders")]
-    assert np.isfinite(values[0]).sum() >= 3  # raw; of a single image a class, nothing can be debiased
-    np.testing.assert_allclose(*values, rtol=1e-12)
+    assert values["direct"]["lpips"] == values["folders"]["lpips"]
+    assert values["direct"]["clip_score"] == values["folders"]["clip_score"]
+    distances = [np.array(values[name]["csfid"], dtype=float) for name in ("direct", "folders")]
+    assert np.isfinite(distances[0]).sum() >= 3  # raw; of a single image a class, nothing can be debiased
+    np.testing.assert_allclose(*distances, rtol=1e-12)
 
 
 # ------------------------------------------------------------------------------------------------------------ commands
