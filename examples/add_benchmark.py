@@ -8,34 +8,30 @@ The table is JSON: {id: {"image": ..., "target": ..., "references": [...]}}; pat
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from diffedit.io.checks import settings
 from diffedit.io.images import ImageFile
 from diffedit.types import EditRequest
-from eval.benchmarks.base import SubsetBenchmark
+from eval.benchmarks.base import FileBenchmark
 
 
 @settings(kw_only=True)
-class Subjects(SubsetBenchmark):
+class Subjects(FileBenchmark):
     """A method finds the references in `request.extras`, as loaders."""
 
     path: str
 
-    version: ClassVar[str] = "1"
-
-    def entries(self) -> dict[str, dict]:
+    def read(self) -> dict[str, dict]:
         """The rows that are asked for, by id."""
         table = json.loads(Path(self.path).read_text())
         return {name: table[name] for name in self.choose(table)}
 
     def __len__(self) -> int:
-        return len(self.entries())
+        return len(self.read())
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """In the order of the table."""
-        for name, row in self.entries().items():
-            image, *references = (
-                ImageFile(Path(self.path).parent / file, resolution) for file in (row["image"], *row["references"])
-            )
+        for name, row in self.read().items():
+            files = [Path(self.path).parent / file for file in (row["image"], *row["references"])]
+            image, *references = (ImageFile(file, resolution, self.resize) for file in files)
             yield EditRequest(name, image, row["target"], origin=row["image"], extras={"references": references})

@@ -1,5 +1,6 @@
 """What several tests need."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
+from rich.console import Console
 
 from diffedit.types import EditRequest
 
@@ -107,3 +110,21 @@ def edit_small_run(root, count, batch=4):
     settings = RunSettings(ratios=(0.5, 1.0), steps=10, batch=batches, progress=False)
     pipeline = EditPipeline(DiffEdit(mask=ContrastMask(num_noises=3)))
     run_benchmark(Pictures(count), pipeline, AnalyticBackbone(), Path(root), settings)
+
+
+def make_scores(*rows):
+    """A table of scores, as `collect` returns it, of (editor, variant, metric, value) and other columns of the row."""
+    shared = {"benchmark": "b", "backbone": "m", "name": "n", "set": "s", "version": "1", "n": 4, "made_by": "x"}
+    shared |= {"is_bound": False, "low": 0.5, "high": 1.2, "higher_is_better": True}
+    records = []
+    for editor, variant, metric, value, *more in rows:
+        record = {"editor": editor, "run": f"r/{editor}", "variant": str(variant), "strength": variant.strength}
+        records.append(shared | record | {"metric": metric, "value": value} | (more[0] if more else {}))
+    return pd.DataFrame(records).astype({"strength": float})
+
+
+def render(table):
+    """What a table of rich looks like in a wide terminal."""
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from diffedit.io.checks import check_choices
+from diffedit.io.checks import settings
 from diffedit.types import EditRequest
 
 # For good: catch_warnings is not for threads, and pictures are opened in several.
@@ -40,7 +40,7 @@ def get_path(load: Load | None) -> Path | None:
     return load.path if isinstance(load, Loader) else None
 
 
-@dataclass(frozen=True)
+@settings
 class Resize:
     """How a picture becomes a square of the backbone's resolution.
 
@@ -52,9 +52,6 @@ class Resize:
 
     policy: Literal["crop", "squash"] = "crop"
     filter: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     def __call__(self, picture: Image.Image, resolution: int) -> Image.Image:
         width, height = picture.size

@@ -1,12 +1,11 @@
 """What a benchmark declares, and what those share that take a seeded part of a set, or read pictures from disk."""
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.io.checks import check_choices
+from diffedit.io.checks import settings
 from diffedit.io.images import Resize
 from diffedit.types import EditRequest
 from eval.benchmarks.subset import take_subset
@@ -37,7 +36,7 @@ class BaseBenchmark:
         return self
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings(kw_only=True)
 class SubsetBenchmark(BaseBenchmark):
     """Of whose requests a seeded part can be taken, the same on every machine (`eval.benchmarks.subset`).
 
@@ -48,18 +47,15 @@ class SubsetBenchmark(BaseBenchmark):
     """
 
     limit: int | None = None
-    range: tuple[int, int] | list[int] | None = None
+    range: tuple[int, int] | None = None
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     def choose(self, ids: Iterable[str]) -> list[str]:
         """The ids of the requests that are asked for."""
         return take_subset(ids, self.limit, self.seed, self.range)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings(kw_only=True)
 class FileBenchmark(SubsetBenchmark):
     """Whose pictures are files.
 

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from diffedit.io.checks import settings
 from diffedit.io.images import ImageFile, Resize, open_image, to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.base import FileBenchmark
@@ -89,7 +91,7 @@ class CocoMask:
         return to_tensor(self.picture.resize(pixels, self.picture.resolution))
 
 
-@dataclass(frozen=True)
+@settings
 class CocoBison(FileBenchmark):
     """The edits of BISON's annotation, in its order or, limited, in that of the permutation.
 
@@ -119,7 +121,7 @@ class CocoBison(FileBenchmark):
     images: str
     instances: str | None = None
     source: Literal["closest", "first", "seeded"] = "closest"
-    max_changed: float | None = None
+    max_changed: Annotated[float, Ge(0), Le(1)] | None = None
     mask_from: Literal["none", "changed_words"] = "none"
     entries: list[Entry] = field(init=False, repr=False, compare=False)
     triples: list[Triple] = field(init=False, repr=False, compare=False)
@@ -129,9 +131,6 @@ class CocoBison(FileBenchmark):
     has_reference = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_changed is not None and not 0 <= self.max_changed <= 1:
-            raise ValueError(f"benchmark.max_changed = {self.max_changed}: a share of words from 0 to 1 is wanted")
         if self.mask_from != "none" and self.instances is None:
             raise ValueError(
                 f"benchmark.mask_from = {self.mask_from} needs benchmark.instances, instances_val2014.json"

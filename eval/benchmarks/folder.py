@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from diffedit.io.checks import settings
 from diffedit.io.images import ImageFile, MaskFile
 from diffedit.types import EditRequest
 from eval.benchmarks.base import FileBenchmark
@@ -15,7 +16,7 @@ KEY = "benchmark.path"
 REQUIRED, OPTIONAL = ("image", "target"), ("source", "mask", "id")
 
 
-@dataclass(frozen=True)
+@settings
 class FolderBenchmark(FileBenchmark):
     """Edits listed in a CSV (with a header) or JSONL file.
 
@@ -36,7 +37,6 @@ class FolderBenchmark(FileBenchmark):
     path_keys = frozenset({"images"})  # not `path`: it tells runs of several tables apart
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         rows = {row["id"]: row for row in read_table(Path(self.path).expanduser())}
         object.__setattr__(self, "rows", [rows[name] for name in self.choose(rows)])
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge
+
+from diffedit.io.checks import settings
 from diffedit.io.images import ImageFile, Resize
 from diffedit.types import EditRequest
 from eval.benchmarks.base import FileBenchmark
@@ -37,7 +40,7 @@ class Query:
     target: ImageClass
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings(kw_only=True)
 class ImageNetBenchmark(FileBenchmark):
     """What the two benchmarks share: queries, and where their pictures lie.
 
@@ -64,7 +67,6 @@ class ImageNetBenchmark(FileBenchmark):
     path_keys = frozenset({"images", "classes", "truth"})
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_prompt(self.prompt)
         classes = Classes(Path(self.classes).expanduser())
         object.__setattr__(self, "in_folders", has_class_folders(self.images, self.layout, classes))
@@ -92,7 +94,7 @@ class ImageNetBenchmark(FileBenchmark):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings(kw_only=True)
 class ImageNet(ImageNetBenchmark):
     """FlexIT's queries: every one of 273 classes is the target of 4 pictures in each split.
 
@@ -116,7 +118,7 @@ class ImageNet(ImageNetBenchmark):
         return read_table(Path(self.queries).expanduser(), classes, self.split, truth)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings(kw_only=True)
 class ImageNetPairs(ImageNetBenchmark):
     """Queries like FlexIT's, without its table: every class with a WordNet sibling is the target `per_class` times.
 
@@ -132,14 +134,12 @@ class ImageNetPairs(ImageNetBenchmark):
     """
 
     hierarchy: str
-    per_class: int = 4
+    per_class: Annotated[int, Ge(1)] = 4
 
     path_keys = ImageNetBenchmark.path_keys | {"hierarchy"}
 
     def read_queries(self, classes: Classes) -> list[Query]:
         """Those of the pictures that are there."""
-        if self.per_class < 1:
-            raise ValueError(f"benchmark.per_class = {self.per_class}: at least 1 is wanted")
         siblings = read_siblings(Path(self.hierarchy).expanduser(), classes)
         root = Path(self.images).expanduser()
         if self.in_folders:

@@ -16,6 +16,7 @@ from numpy import ndarray
 from PIL import Image
 from torch import Tensor
 
+from diffedit.io.checks import settings
 from diffedit.io.images import ImageFile, Resize, open_image, to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.base import FileBenchmark
@@ -62,7 +63,7 @@ class PieMask:
         return to_tensor(self.resize(mask, self.resolution))
 
 
-@dataclass(frozen=True)
+@settings
 class PieBench(FileBenchmark):
     """The edits of a mapping_file.json.
 
@@ -82,7 +83,6 @@ class PieBench(FileBenchmark):
     entries: dict[str, Entry] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         table = read_mapping(Path(self.path).expanduser() / self.mapping)
         names = self.choose(select_types(table, self.edit_types))
         object.__setattr__(self, "entries", {name: table[name] for name in names})
@@ -174,10 +174,10 @@ def select_types(table: Mapping[str, Entry], types: Sequence[str | int] | None) 
     if types is None:
         return list(table)
     wanted = {str(edit_type) for edit_type in types}
-    known = {entry.type for entry in table.values()}
-    if not wanted or wanted - known:
+    present = {entry.type for entry in table.values()}
+    if not wanted or wanted - present:
         raise ValueError(
-            f"benchmark.edit_types = {list(types)}: {', '.join(sorted(wanted - known)) or 'none given'}; "
-            f"the table has the types {', '.join(sorted(known))}"
+            f"benchmark.edit_types = {list(types)}: {', '.join(sorted(wanted - present)) or 'none given'}; "
+            f"the table has the types {', '.join(sorted(present))}"
         )
     return [name for name, entry in table.items() if entry.type in wanted]

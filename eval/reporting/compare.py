@@ -53,7 +53,7 @@ def compare_at_equal(
         return pd.DataFrame(columns=COLUMNS)
     first = methods.pop(method)
     index = first[0].index
-    bootstrap = Bootstrap.of_labels(index.get_level_values("label"), resamples, seed)
+    bootstrap = Bootstrap.of_labels(list(index.get_level_values("label")), resamples, seed)
     rows = []
     for name, second in methods.items():
         pair = [tuple(table.reindex(index).to_numpy() for table in tables) for tables in (first, second)]

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le, MinLen
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from PIL import Image
@@ -15,7 +16,7 @@ from scipy.ndimage import binary_dilation
 from skimage.morphology import skeletonize
 from torch import Tensor
 
-from diffedit.io.checks import check_choices
+from diffedit.io.checks import settings
 from diffedit.io.images import to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.base import BaseBenchmark
@@ -76,15 +77,12 @@ class StillLifeBenchmark(BaseBenchmark):
     domain = "stilllife"
     has_reference = True
 
-    def __post_init__(self) -> None:
-        check_choices(self)
-
     def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """(id, ground truth) in the order of the requests."""
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@settings
 class StillLifeScenes(StillLifeBenchmark):
     """Caption to caption with one phrase changed; mirrors COCO with BISON captions.
 
@@ -98,17 +96,11 @@ class StillLifeScenes(StillLifeBenchmark):
         first: of the split's seeds.
     """
 
-    size: int = 256
+    size: Annotated[int, Ge(1)] = 256
     split: Literal["train", "validation", "test"] = "test"
-    attributes: tuple[str, ...] | list[str] = tuple(ATTRIBUTES)
-    two_kinds: float = 0.3
-    first: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in self.attributes:
-            if name not in ATTRIBUTES:
-                raise ValueError(f"benchmark.attributes: {name!r} is none of {', '.join(ATTRIBUTES)}")
+    attributes: tuple[Literal["fruits", "vessel", "table", "wall"], ...] = tuple(ATTRIBUTES)
+    two_kinds: Annotated[float, Ge(0), Le(1)] = 0.3
+    first: Annotated[int, Ge(0)] = 0
 
     def __len__(self) -> int:
         return self.size
@@ -135,7 +127,7 @@ class StillLifeScenes(StillLifeBenchmark):
         yield from (("", draw_picture(sample(start + i, self.two_kinds), resolution)) for i in range(size))
 
 
-@dataclass(frozen=True)
+@settings
 class FruitBenchmark(StillLifeBenchmark):
     """Edits of the fruit, equally many for each of 12 target kinds.
 
@@ -144,7 +136,7 @@ class FruitBenchmark(StillLifeBenchmark):
         split: of the seeds.
     """
 
-    per_class: int = 16
+    per_class: Annotated[int, Ge(1)] = 16
     split: Literal["train", "validation", "test"] = "test"
 
     def __len__(self) -> int:
@@ -157,7 +149,7 @@ class FruitBenchmark(StillLifeBenchmark):
             yield target, draw_picture(change(sample(i, two_kinds=0), "fruits", target), resolution)
 
 
-@dataclass(frozen=True)
+@settings
 class StillLifeClasses(FruitBenchmark):
     """One kind of fruit to a look-alike; mirrors the FlexIT protocol on ImageNet.
 
@@ -181,7 +173,7 @@ class StillLifeClasses(FruitBenchmark):
             yield make_request(name, truth, resolution, FRUITS[target], label=target)
 
 
-@dataclass(frozen=True)
+@settings
 class StillLifeStrokes(StillLifeClasses):
     """The edits of `StillLifeClasses` under thin strokes: masks thinner than the latent grid.
 
@@ -192,13 +184,8 @@ class StillLifeStrokes(StillLifeClasses):
         widths: in pixels.
     """
 
-    per_class: int = 6
-    widths: tuple[int, ...] | list[int] = (1, 2, 3)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"benchmark.widths = {list(self.widths)}: at least one width of at least 1 is wanted")
+    per_class: Annotated[int, Ge(1)] = 6
+    widths: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1, 2, 3)
 
     def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """Class by class; the id says the width of the stroke."""
@@ -211,7 +198,7 @@ class StillLifeStrokes(StillLifeClasses):
             yield replace(request, mask=partial(draw_stroke, request.ground_truth, width, resolution))
 
 
-@dataclass(frozen=True)
+@settings
 class StillLifeRandomMasks(FruitBenchmark):
     """A fruit wanted in some place: random scenes, random masks, a kind that is not there as the query.
 
@@ -220,7 +207,7 @@ class StillLifeRandomMasks(FruitBenchmark):
     go, so there is no true edit and no true mask.
     """
 
-    per_class: int = 4
+    per_class: Annotated[int, Ge(1)] = 4
 
     def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """Class by class; the scene after is the scene before with the new kind beside the old one."""

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from diffedit.io.checks import settings
 from diffedit.types import EditRequest
 from eval.benchmarks.generated import Generated
 from eval.stilllife.benchmarks import GroundTruth
@@ -14,7 +15,7 @@ KINDS = {plural: kind for kind, plural in FRUITS.items()}
 SURFACES = {phrase: table for table, phrase in TABLES.items()}
 
 
-@dataclass(frozen=True)
+@settings
 class StillLifeGenerated(Generated):
     """Pictures that the model draws from captions of Still Life (`benchmark/grammar=stilllife`).
 

@@ -1,14 +1,17 @@
 """What is added from outside the tree: one file of at most 40 lines and one yaml, through `--include`."""
 
+import json
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from helpers import ROOT, call, said
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, ViTConfig, ViTModel
 
 from diffedit.command import include_packages
 from diffedit.testing import TinyPipeline
@@ -32,17 +35,48 @@ def test_one_short_file_and_one_yaml(path):
     assert len(yamls) == 1
 
 
-def test_a_method_and_a_bound_run_are_scored_and_stand_in_the_table(tmp_path):
+def test_a_method_a_bound_a_benchmark_and_a_metric_from_outside_run_and_are_scored(tmp_path):
+    """Pictures of a subject with references, two editors, DINO similarity by a small random network."""
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    row = {"image": "0.png", "target": "a bowl of pears", "references": ["1.png", "2.png"]}
+    (tmp_path / "subjects.json").write_text(json.dumps({"a": row, "b": row | {"image": "1.png"}}))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 32}
+    ViTModel(ViTConfig(**sizes, image_size=32, patch_size=8), add_pooling_layer=False).save_pretrained(
+        tmp_path / "dino"
+    )
+
+    benchmark = ["benchmark=subjects", f"benchmark.path={tmp_path}/subjects.json", "steps=4", "ratios=[0.5,1.0]"]
     editors = "editor=negative_prompt,mean_colour"
-    size = ["benchmark=stilllife_scenes", "benchmark.size=2", "steps=4", "ratios=[0.5,1.0]", f"runs={tmp_path}/runs"]
-    done = call("run.py", "--include", EXAMPLES, "--multirun", editors, *size)
+    done = call("run.py", "--include", EXAMPLES, "--multirun", editors, *benchmark, f"runs={tmp_path}/runs")
     assert done.returncode == 0, said(done)
-    scored = [f"runs={tmp_path}/runs/*/*/*/*", f"cache={tmp_path}/cache", f"out={tmp_path}/scores.csv"]
-    done = call("score.py", "--include", EXAMPLES, *scored, "metric=[lpips,clip_score]")
+    chosen = [f"runs={tmp_path}/runs/*/*/*/*", f"cache={tmp_path}/cache", f"out={tmp_path}/scores.csv"]
+    network = f"metric.dino_similarity.network.model={tmp_path}/dino"
+    done = call("score.py", "--include", EXAMPLES, *chosen, "metric=[cost,dino_similarity]", network, "columns=null")
     assert done.returncode == 0, said(done)
     table = pd.read_csv(tmp_path / "scores.csv")
-    assert table[table.is_bound].editor.unique().tolist() == ["mean_colour"]
-    assert said(done).index("mean_colour") < said(done).index("negative_prompt")  # bounds come first
+    scores = table[table.metric == "dino_similarity"]
+    assert set(scores.editor) == {"copy", "negative_prompt", "mean_colour"}
+    assert scores[scores.editor == "copy"].value.item() == pytest.approx(1)
+    assert set(table[table.is_bound].editor) == {"copy", "mean_colour"}
+    printed = said(done)
+    assert printed.index("mean_colour", printed.index("method")) < printed.index(
+        "negative_prompt", printed.index("method")
+    )
+
+
+def test_references_travel_with_the_request(tmp_path):
+    from add_benchmark import Subjects
+
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    row = {"image": "a.png", "target": "a dog", "references": ["b.png", "a.png"]}
+    (tmp_path / "subjects.json").write_text(json.dumps({str(i): row for i in range(5)}))
+    subjects = Subjects(path=str(tmp_path / "subjects.json"), limit=2)
+    requests = list(subjects.requests(16))
+    assert len(requests) == len(subjects) == 2
+    assert [load().shape for load in requests[0].extras["references"]] == [(3, 16, 16)] * 2
 
 
 def test_a_method_of_ones_own_gives_the_picture_back_where_the_texts_are_equal():

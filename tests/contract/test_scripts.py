@@ -18,7 +18,7 @@ from PIL import Image
 ANALYTIC = ["backbone=analytic", "steps=10", "ratios=[0.5,0.8]"]
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three pictures that the exact model can edit, a mask, and a table with one picture that is not there."""
     folder = tmp_path_factory.mktemp("folder")
@@ -126,23 +126,23 @@ def test_samples_ranked_and_reconstructed(folder, tmp_path):
     assert len(list(root.glob("samples/*/images/*/*.png"))) == 4 * 4
     for row in table.itertuples():
         kept = np.asarray(Image.open(root / row.file))
-        best = root / "samples" / str(int(row.sample)) / "images" / f"{row.ratio:g}" / Path(row.file).name
+        best = root / "samples" / str(int(row.sample)) / "images" / f"{row.strength:g}" / Path(row.file).name
         assert np.array_equal(kept, np.asarray(Image.open(best)))
     again = call("run.py", *args)
     assert "2 of 3 requests are done already" in said(again)
     changed = call("run.py", *args, "rank=none", f"name='{root.name}'")
-    assert "rank._target_: diffedit.networks.clip.ClipRank -> diffedit.stages.pipeline.KeepFirst" in said(changed)
+    assert "rank._target_: diffedit.stages.rank.ClipRank -> diffedit.stages.rank.KeepFirst" in said(changed)
 
 
 def test_the_table_of_blended_latent_diffusion(tmp_path):
-    """The experiment, shrunk, with two of its editors; then its table: ours, and the published rows below."""
+    """The experiment, shrunk, with two of its editors; then its table: the runs, and the published rows below."""
     small = ["benchmark.per_class=1", "steps=4", "samples=2", f"runs={tmp_path}", "editor=blended_latent,sdedit_given"]
     done = call("run.py", "experiment=bld_table", *small)
     assert done.returncode == 0, said(done)
     roots = [path.parent for path in tmp_path.rglob("manifest.parquet")]
     assert {root.parts[-2] for root in roots} == {"blended_latent", "sdedit_given"}
     assert all(len(list(root.glob("samples/*/images/0.75/*.png"))) == 24 for root in roots)
-    scored = call("score.py", "table=bld", f"run={tmp_path}/*/*/*/*", "resamples=50", f"out={tmp_path}/table.csv")
+    scored = call("score.py", "table=bld", f"runs={tmp_path}/*/*/*/*", "resamples=50", f"out={tmp_path}/table.csv")
     assert scored.returncode == 0, said(scored)
     for words in ("precision_best", "blended_latent", "sdedit_given", "Blended Diffusion (published)", "0.287"):
         assert words in said(scored)

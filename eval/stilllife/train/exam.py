@@ -1,98 +1,125 @@
 """What the trained networks of Still Life can do, on the test split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 from PIL import Image
 from torch import Tensor
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.io.images import to_pil
+from diffedit.networks.clip import OpenClip
 from diffedit.text_to_image import TextToImage
-from eval.metrics.functional.frechet import between
+from eval.metrics.functional.frechet import frechet_of_sets
 from eval.metrics.functional.pairwise import psnr
 from eval.reporting.contact_sheet import draw_sheet
-from eval.stilllife.network import agreement, load
-from eval.stilllife.scene import SPLITS, Scene, sample
-from eval.stilllife.train.clip import rivals
-from eval.stilllife.train.loop import stack
+from eval.stilllife.network import check_attributes, load
+from eval.stilllife.scene import Scene
+from eval.stilllife.train.clip import list_rivals
+from eval.stilllife.train.loop import arrange, render_scenes, sample_split
 
 FIRST = 2 * 10**6  # of the test split: apart from the benchmarks' scenes
+PART = 64  # pictures in a network call
 
 
-def scenes(count: int, first: int = FIRST) -> list[Scene]:
-    """Scenes of the test split."""
-    return [sample(SPLITS["test"][first + i]) for i in range(count)]
+@torch.no_grad()
+def examine(weights: Path, count: int, steps: int, guidance: float) -> tuple[dict[str, Any], Image.Image]:
+    """Scores of all networks, by network; and a sheet of samples.
+
+    Args:
+        weights: folder of the networks' folders.
+        count: test pictures for each network, four times as many for the feature network.
+        steps: of DDIM, four times as many for the pixel model.
+        guidance: classifier-free guidance.
+    """
+    model, features, clip, pixel = (weights / f"stilllife{suffix}" for suffix in ("", "_features", "_clip", "_pixel"))
+    scores: dict[str, Any] = {
+        "autoencoder": examine_autoencoder(model, count),
+        "features": examine_features(features, 4 * count),
+        "clip": examine_clip(clip, count),
+        "pixel": examine_pixels(pixel, features, count, 4 * steps),
+    }
+    scores["diffusion"], sheet = examine_diffusion(model, features, count, steps, guidance)
+    scores["settings"] = {"count": count, "steps": steps, "guidance": guidance}
+    return scores, sheet
 
 
-def renders(chosen: list[Scene], size: int = 64) -> Iterator[Tensor]:
-    """Their pictures in [0, 1], some at a time."""
-    for i in range(0, len(chosen), size):
-        yield stack(chosen[i : i + size]).float() / 255
-
-
-def autoencoder(weights: Path, count: int) -> dict[str, float]:
+def examine_autoencoder(weights: Path, count: int) -> dict[str, float]:
     """Mean PSNR of the round trip in dB."""
     backbone = StableDiffusion(str(weights))
-    values = [psnr(x, backbone.decode(backbone.encode(x)).cpu()) for x in renders(scenes(count))]
+    scenes = sample_split("test", FIRST, count)
+    values = [psnr(x, backbone.decode(backbone.encode(x)).cpu()) for x in render_parts(scenes)]
     return {"psnr": torch.cat(values).mean().item()}
 
 
-def classifier(weights: Path, count: int) -> dict[str, float]:
-    """Share of pictures in which each attribute is seen right; for fruit, exactly the kinds there are."""
-    network = load(str(weights), "cpu")
-    chosen, found = scenes(count), []
-    for i, x in enumerate(renders(chosen)):
-        found.append(agreement(network(x), chosen[64 * i : 64 * (i + 1)]))
-    return {name: torch.cat([each[name] for each in found]).float().mean().item() for name in found[0]}
+def examine_features(weights: Path, count: int) -> dict[str, float]:
+    """Share of pictures in which each attribute is named right; for fruit, exactly the kinds there are."""
+    scenes = sample_split("test", FIRST, count)
+    right = check_parts(weights, render_parts(scenes), scenes)
+    return {name: column.float().mean().item() for name, column in right.items()}
 
 
-def clip(weights: Path, count: int) -> dict[str, float]:
+def examine_clip(weights: Path, count: int) -> dict[str, float]:
     """Share of pictures whose caption wins against 15 that differ in one phrase."""
-    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{weights}", require_pretrained=True)
-    tokenizer, right = open_clip.get_tokenizer(f"local-dir:{weights}"), []
-    chosen = scenes(count)
-    seen = torch.cat([model.eval().encode_image(x * 2 - 1, normalize=True) for x in renders(chosen)])
-    for scene, image in zip(chosen, seen, strict=True):
-        said = model.encode_text(tokenizer([each.caption() for each in rivals(scene)]), normalize=True)
-        right.append((said @ image).argmax().item() == 0)
+    clip, scenes = OpenClip(f"local-dir:{weights}"), sample_split("test", FIRST, count)
+    embeddings = torch.cat([clip.images(x) for x in render_parts(scenes)]).cpu()
+    captions = ([rival.caption() for rival in list_rivals(scene)] for scene in scenes)
+    pairs = zip(captions, embeddings, strict=True)
+    right = [(clip.texts(texts) @ embedding).argmax().item() == 0 for texts, embedding in pairs]
     return {"right_of_16": float(np.mean(right))}
 
 
-def diffusion(
+def examine_diffusion(
     weights: Path, features: Path, count: int, steps: int, guidance: float
 ) -> tuple[dict[str, float], Image.Image]:
     """How often samples show what their caption says, how far they are from renders; and a sheet of samples."""
-    chosen = scenes(count)
-    config = {"_target_": "diffedit.backbones.stable_diffusion.StableDiffusion", "path": str(weights)}
-    text_to_image = TextToImage(config, steps, guidance)
-    drawn = dict(text_to_image({f"{i:05d}": scene.caption() for i, scene in enumerate(chosen)}))
-    images = torch.stack([drawn[f"{i:05d}"].cpu() for i in range(count)])
+    scenes = sample_split("test", FIRST, count)
+    captions = [scene.caption() for scene in scenes]
+    images = draw("diffedit.backbones.stable_diffusion.StableDiffusion", weights, captions, steps, guidance)
+    right = check_parts(features, images.split(PART), scenes)
+    scores = {name: column.float().mean().item() for name, column in right.items()}
+    scores |= {"all_four": torch.stack(list(right.values())).all(0).float().mean().item()}
+    others = extract_features(features, render_parts(sample_split("test", FIRST + count, 4 * count)))
+    scores |= {
+        "fid": frechet_of_sets(extract_features(features, images.split(PART)), others),
+        "fid_of_renders": frechet_of_sets(extract_features(features, render_parts(scenes)), others),
+    }
+    pictures = [(caption, to_pil(image)) for caption, image in zip(captions[:24], images[:24], strict=True)]
+    return scores, draw_sheet(arrange(pictures))
+
+
+def examine_pixels(weights: Path, features: Path, count: int, steps: int) -> dict[str, float]:
+    """How far samples of the pixel model are from renders, measured as in `examine_diffusion`."""
+    images = draw("diffedit.backbones.pixel.PixelDiffusion", weights, [""] * count, steps, 1.0)
+    renders = render_parts(sample_split("test", FIRST + count, 4 * count))
+    samples = extract_features(features, images.split(PART))
+    return {"fid": frechet_of_sets(samples, extract_features(features, renders))}
+
+
+def render_parts(scenes: Sequence[Scene]) -> Iterator[Tensor]:
+    """Their pictures in [0, 1], some at a time."""
+    for part in arrange(scenes, PART):
+        yield render_scenes(part).float() / 255
+
+
+def check_parts(features: Path, parts: Iterator[Tensor] | Sequence[Tensor], scenes: list[Scene]) -> dict[str, Tensor]:
+    """For each attribute, whether the feature network names what each scene holds."""
     network = load(str(features), "cpu")
-    seen = [network(x) for x in images.split(64)]
-    right = [agreement(each, chosen[64 * i : 64 * (i + 1)]) for i, each in enumerate(seen)]
-    by_name = {name: torch.cat([each[name] for each in right]) for name in right[0]}
-    real, others = (
-        torch.cat([network(x).features for x in renders(each)]) for each in (chosen, scenes(4 * count, FIRST + count))
-    )
-    fid, floor = (between(own.numpy(), others.numpy()) for own in (torch.cat([each.features for each in seen]), real))
-    figures = {name: good.float().mean().item() for name, good in by_name.items()}
-    figures |= {"all_four": torch.stack(list(by_name.values())).all(0).float().mean().item()}
-    shown = [(scene.caption(), to_pil(x)) for scene, x in zip(chosen[:24], images, strict=False)]
-    page = draw_sheet([shown[i : i + 8] for i in range(0, len(shown), 8)])
-    return figures | {"fid": fid, "fid_of_renders": floor}, page
+    right = [check_attributes(network(x), part) for x, part in zip(parts, arrange(scenes, PART), strict=True)]
+    return {name: torch.cat([columns[name] for columns in right]) for name in right[0]}
 
 
-def pixels(weights: Path, features: Path, count: int, steps: int) -> dict[str, float]:
-    """How far samples of the pixel model are from renders, as `diffusion` measures it."""
-    config = {"_target_": "diffedit.backbones.pixel.PixelDiffusion", "path": str(weights)}
-    network, chosen = load(str(features), "cpu"), scenes(4 * count, FIRST + count)
-    drawn = torch.stack(
-        [image.cpu() for _, image in TextToImage(config, steps, 1.0)({f"{i:05d}": "" for i in range(count)})]
-    )
-    real = torch.cat([network(x).features for x in renders(chosen)])
-    seen = torch.cat([network(x).features for x in drawn.split(64)])
-    return {"fid": between(seen.numpy(), real.numpy())}
+def extract_features(features: Path, parts: Iterator[Tensor] | Sequence[Tensor]) -> np.ndarray:
+    """What the feature network gives for pictures."""
+    network = load(str(features), "cpu")
+    return torch.cat([network(x).features for x in parts]).numpy()
+
+
+def draw(target: str, weights: Path, texts: Sequence[str], steps: int, guidance: float) -> Tensor:
+    """One sample of a model for each text, on the CPU."""
+    text_to_image = TextToImage({"_target_": target, "path": str(weights)}, steps, guidance)
+    samples = dict(text_to_image({f"{i:05d}": text for i, text in enumerate(texts)}))
+    return torch.stack([samples[f"{i:05d}"].cpu() for i in range(len(texts))])

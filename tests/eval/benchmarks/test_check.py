@@ -55,7 +55,7 @@ def test_a_benchmark_that_lists_its_files(disk):
     done = call(*command)
     assert done.returncode == 1
     assert "a git-LFS pointer" in said(done)
-    assert "layout = 'both' is none of auto, flat, folders" in said(call(*command, "benchmark.layout=both"))
+    assert "layout = 'both': it should be 'auto', 'flat' or 'folders'" in said(call(*command, "benchmark.layout=both"))
 
 
 def test_a_table_of_pictures_and_masks(tmp_path):

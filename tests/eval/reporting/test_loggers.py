@@ -1,4 +1,4 @@
-"""Loggers carry the figures over as they are, stay inside the run directory, and never hang or ask."""
+"""Loggers carry the scores over as they are, stay inside the run directory, and never hang or ask."""
 
 import json
 import logging
@@ -7,11 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -21,8 +17,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
+from diffedit.types import Variant
 from eval.reporting.collect import collect
-from eval.reporting.loggers import FOLDERS, Logger, NoLogger, Tensorboard, Wandb, answers, samples_of
+from eval.reporting.loggers import FOLDERS, Logger, NoLogger, Tensorboard, Wandb, pick_samples, read_variant
+from eval.scoring.files import FORMAT
 
 ROOT = Path(__file__).parents[3]
 CONFIG = {"editor": {"_target_": "a.B", "steps": 50}, "ratios": [0.3, 1.0]}
@@ -34,15 +32,16 @@ def make(root):
     (root / "scores").mkdir(parents=True)
     (root / "config.yaml").write_text(OmegaConf.to_yaml(CONFIG))
     rows = [
-        dict(zip(("value", "low", "high"), value, strict=True)) | {"ratio": r, "metric": "lpips"}
+        dict(zip(("value", "low", "high"), value, strict=True)) | {"variant": str(Variant(r)), "metric": "lpips"}
         for r, value in VALUES.items()
     ]
-    rows += [{"ratio": r, "metric": "mask_iou", "value": 0.75, "low": None, "high": None} for r in VALUES]
-    rows += [{"ratio": 0.3, "metric": "accuracy", "value": None, "low": None, "high": None}]
-    better = {"lpips": "lower", "mask_iou": "higher", "accuracy": "higher"}
-    said = {"made_by": "x", "benchmark": "set", "version": "1", "n": 3, "better": better, "copy": [], "real": []}
-    said |= {"rows": [row | {"n": 3} for row in rows]}
-    (root / "scores/all.json").write_text(json.dumps(said))
+    undefined = {"low": None, "high": None}
+    rows += [{"variant": str(Variant(r)), "metric": "mask_iou", "value": 0.75, **undefined} for r in VALUES]
+    rows += [{"variant": "ratio=0.3", "metric": "accuracy", "value": None, **undefined}]
+    better = {"lpips": False, "mask_iou": True, "accuracy": True}
+    scores = {"format": FORMAT, "made_by": "x", "benchmark": "set", "version": "1", "higher_is_better": better}
+    scores |= {"n": 3, "copy": [], "real": [], "rows": [row | {"n": 3} for row in rows]}
+    (root / "scores/all.json").write_text(json.dumps(scores))
     for r in VALUES:
         for i, name in enumerate(("b", "a%2Fz", "a%2Fb")):
             path = root / f"images/{r:g}/{name}.png"
@@ -57,13 +56,19 @@ def runs(tmp_path):
 
 
 def given(runs, count=8):
-    return collect(runs), {str(run): samples_of(run, count) for run in runs}
+    return collect(runs), {str(run): pick_samples(run, count) for run in runs}
 
 
-def test_samples_are_the_first_ids_at_the_largest_ratio(runs, tmp_path):
-    assert samples_of(runs[0], 2) == [runs[0] / "images/1/a%2Fb.png", runs[0] / "images/1/a%2Fz.png"]
-    assert len(samples_of(runs[0], 8)) == 3
-    assert samples_of(tmp_path, 8) == []
+def test_samples_are_the_first_ids_at_the_largest_strength(runs, tmp_path):
+    assert pick_samples(runs[0], 2) == [runs[0] / "images/1/a%2Fb.png", runs[0] / "images/1/a%2Fz.png"]
+    assert len(pick_samples(runs[0], 8)) == 3
+    assert pick_samples(tmp_path, 8) == []
+    for variant in (Variant(2.0, "guidance"), Variant(10.0, "guidance")):
+        folder = tmp_path / "images" / variant.folder
+        folder.mkdir(parents=True)
+        (folder / "a.png").touch()
+        assert read_variant(folder) == variant
+    assert pick_samples(tmp_path, 8) == [folder / "a.png"]
 
 
 @pytest.mark.parametrize(("name", "logger"), [("none", NoLogger), ("wandb", Wandb), ("tensorboard", Tensorboard)])
@@ -73,6 +78,7 @@ def test_a_yaml_lists_every_field_with_its_default(name, logger):
     assert isinstance(built, Logger)
     assert built == logger()
     assert set(settings) - {"_target_"} == set(vars(built))
+    assert built.samples == (0 if name == "none" else 8)
 
 
 def test_no_logger_does_nothing(runs):
@@ -85,26 +91,25 @@ def test_no_logger_does_nothing(runs):
 def events(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    found = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
-    return found.Reload()
+    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
-def test_tensorboard_has_figures_pictures_and_the_config(runs):
+def test_tensorboard_has_scores_pictures_and_the_config(runs):
     for _ in range(2):  # a second call replaces
         folders = Tensorboard(samples=2).log(*given(runs))
         assert folders == [run / "tensorboard" for run in runs]
     for run, folder in zip(runs, folders, strict=True):
         assert len(list(folder.iterdir())) == 1
-        found = events(folder)
+        logged = events(folder)
         for i, name in enumerate(("lpips", "lpips/low", "lpips/high")):
-            scalars = found.Scalars(name)
-            assert [each.step for each in scalars] == [30, 100]
-            assert [each.value for each in scalars] == pytest.approx([value[i] for value in VALUES.values()])
-        assert set(found.Tags()["scalars"]) == {"lpips", "lpips/low", "lpips/high", "mask_iou"}
-        assert set(found.Tags()["images"]) == {"samples/a/b", "samples/a/z"}
-        (picture,) = found.Images("samples/a/z")
+            scalars = logged.Scalars(name)
+            assert [event.step for event in scalars] == [30, 100]
+            assert [event.value for event in scalars] == pytest.approx([value[i] for value in VALUES.values()])
+        assert set(logged.Tags()["scalars"]) == {"lpips", "lpips/low", "lpips/high", "mask_iou"}
+        assert set(logged.Tags()["images"]) == {"samples/a/b", "samples/a/z"}
+        (picture,) = logged.Images("samples/a/z")
         assert (picture.step, picture.width, picture.height) == (100, 4, 4)
-        (text,) = found.Tensors("config/text_summary")
+        (text,) = logged.Tensors("config/text_summary")
         assert (run / "config.yaml").read_text() in text.tensor_proto.string_val[0].decode()
 
 
@@ -116,23 +121,27 @@ def test_tensorboard_in_a_folder_leaves_other_files_alone(runs, tmp_path, caplog
     folders = Tensorboard(folder=str(tmp_path / "logs")).log(scores, samples)
     assert folders == [other.parent, tmp_path / "logs/scenes/tiny/diffedit/editor.steps=50"]
     assert other.exists()
-    close = pd.concat([scores, scores[scores.ratio == 0.3].assign(ratio=0.301)])
+    close = pd.concat([scores, scores[scores.strength == 0.3].assign(strength=0.301)])
     with caplog.at_level(logging.WARNING):
         Tensorboard().log(close, {})
     assert "some fall together" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("logger", "module", "said"),
+    ("logger", "module", "package"),
     [(Wandb(), "wandb", "wandb"), (Tensorboard(), "torch.utils.tensorboard", "tensorboard")],
 )
-def test_a_missing_package_is_named(runs, monkeypatch, logger, module, said):
+def test_a_missing_package_is_named(runs, monkeypatch, logger, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=f"needs {said}: pip install {said}; or use logger=none"):
+    with pytest.raises(ImportError, match=f"needs {package}: pip install {package}; or use logger=none"):
         logger.log(*given(runs))
 
 
 # ------------------------------------------------------------------------------------------------------------- wandb
+
+
+class FakeCommError(Exception):
+    """As wandb's, of a server that does not answer."""
 
 
 class FakeRun:
@@ -160,14 +169,17 @@ class FakeRun:
 
 @pytest.fixture
 def wandb(monkeypatch):
-    """A module that metadata what it is told."""
+    """A module that notes what it is told."""
     fake = ModuleType("wandb")
-    fake.runs, fake.key, fake.run, fake.url, fake.ended = [], True, None, "http://127.0.0.1:1", 0
+    fake.runs, fake.key, fake.run, fake.error, fake.ended = [], True, None, None, 0
     fake.Settings = fake.Image = lambda *args, **settings: SimpleNamespace(args=args, **settings)
-    fake.setup = lambda: SimpleNamespace(settings=SimpleNamespace(base_url=fake.url))
+    fake.errors = SimpleNamespace(CommError=FakeCommError)
+    fake.setup = lambda: SimpleNamespace(settings=SimpleNamespace(base_url="http://server"))
     fake.login = lambda prompt, verify: fake.key and not prompt
 
     def init(**about):
+        if fake.error:
+            raise fake.error
         fake.runs.append(FakeRun(about))
         return fake.runs[-1]
 
@@ -193,8 +205,8 @@ def test_wandb_is_told_all(runs, wandb):
         assert first == {"ratio": 0.3, "lpips": 0.25, "lpips/low": 0.2, "lpips/high": 0.3, "mask_iou": 0.75}
         assert last == {"ratio": 1.0, "lpips": 0.5, "lpips/low": 0.4, "lpips/high": 0.6, "mask_iou": 0.75}
         assert run.axes["lpips"] == run.axes["lpips/*"] == run.axes["mask_iou"] == "ratio"
-        assert [each.caption for each in pictures["samples"]] == ["a/b, ratio 1", "a/z, ratio 1"]
-        assert [each.args for each in pictures["samples"]] == [(str(path),) for path in samples_of(root, 2)]
+        assert [image.caption for image in pictures["samples"]] == ["a/b, ratio=1.0", "a/z, ratio=1.0"]
+        assert [image.args for image in pictures["samples"]] == [(str(path),) for path in pick_samples(root, 2)]
         assert run.summary == {"n": 3}
         assert run.finished
         assert all(Path(path).is_relative_to(root) for path in run.environment.values())
@@ -238,42 +250,29 @@ def test_a_run_that_the_program_has_open_stays_open(runs, wandb):
     assert wandb.runs[0].about["reinit"] == "create_new"
 
 
-@contextmanager
-def server():
-    """Says 404 to everything."""
-
-    class Refuse(BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.send_error(404)
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Refuse) as found:
-        Thread(target=found.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{found.server_port}"
-        found.shutdown()
-
-
 def test_online_needs_a_server_and_a_key(runs, wandb):
     scores, samples = given(runs[:1])
-    with pytest.raises(ConnectionError, match=r"no answer from .*use logger.mode=offline, then `wandb sync <folder>`"):
+    wandb.key = False
+    with pytest.raises(PermissionError, match=r"run `wandb login` once or set WANDB_API_KEY"):
         Wandb(mode="online").log(scores, samples)
-    with server() as wandb.url:
-        wandb.key = False
-        with pytest.raises(PermissionError, match=r"run `wandb login` once or set WANDB_API_KEY"):
-            Wandb(mode="online").log(scores, samples)
-        assert wandb.runs == []
-        wandb.key = True
-        assert len(Wandb(mode="online").log(scores, samples)) == 1
-        assert wandb.runs[0].environment["WANDB_CONFIG_DIR"] is None  # the user's own, where the server is noted
+    wandb.key, wandb.error = True, FakeCommError("timed out\nraise the timeout")
+    advice = r"no run from http://server \(timed out\): use logger.mode=offline, then `wandb sync <folder>`"
+    with pytest.raises(ConnectionError, match=advice):
+        Wandb(mode="online").log(scores, samples)
+    assert wandb.runs == []
+    assert not (runs[0] / "wandb/logged.json").exists()
+    wandb.error = None
+    assert len(Wandb(mode="online", timeout=9).log(scores, samples)) == 1
+    assert wandb.runs[0].about["settings"].init_timeout == 9
+    assert wandb.runs[0].environment["WANDB_CONFIG_DIR"] is None  # the user's own, where the server is noted
 
 
-def test_a_server_that_says_nothing_is_not_waited_for():
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        begun = time.monotonic()
-        assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}", 0.2)
-        assert time.monotonic() - begun < 2
+def test_a_strength_of_another_name_is_the_axis(runs, wandb):
+    scores, _ = given(runs[:1])
+    scores = scores.assign(variant=[str(Variant(strength, "guidance")) for strength in scores.strength])
+    Wandb().log(scores, {})
+    assert wandb.runs[0].axes["lpips"] == "guidance"
+    assert [step["guidance"] for step in wandb.runs[0].steps] == [0.3, 1.0]
 
 
 def test_disabled_does_nothing(runs, wandb):
@@ -284,55 +283,62 @@ def test_disabled_does_nothing(runs, wandb):
 REAL = """
 import json, os, sys, time
 from pathlib import Path
-from eval.reporting.loggers import Wandb, samples_of
+from eval.reporting.loggers import Wandb, pick_samples
 from eval.reporting.collect import collect
 
-roots = [Path(each) for each in sys.argv[1:]]
-given = collect(roots), {str(root): samples_of(root, 8) for root in roots}
+roots = [Path(root) for root in sys.argv[1:]]
+given = collect(roots), {str(root): pick_samples(root, 8) for root in roots}
 before = dict(os.environ)
-first = [str(each) for each in Wandb().log(*given)]
-again = [str(each) for each in Wandb().log(*given)]
-errors, begun = [], time.monotonic()
-for url in sys.stdin.read().split():
-    os.environ["WANDB_BASE_URL"] = before["WANDB_BASE_URL"] = url
+first = [str(folder) for folder in Wandb().log(*given)]
+again = [str(folder) for folder in Wandb().log(*given)]
+errors, seconds = [], []
+for line in sys.stdin.read().splitlines():
+    url, _, key = line.partition(" ")
+    variables = {"WANDB_BASE_URL": url} | ({"WANDB_API_KEY": key} if key else {})
+    os.environ |= variables
+    before |= variables
+    begun = time.monotonic()
     try:
         Wandb(mode="online").log(*given)
     except OSError as error:
         errors.append(f"{type(error).__name__}: {error}")
+    seconds.append(time.monotonic() - begun)
 try:
     Wandb(mode="offlin")
 except ValueError as error:  # the tests' type checker would be first
     errors.append(str(error))
-said = {"first": first, "again": again, "errors": errors, "seconds": time.monotonic() - begun}
-print(json.dumps(said | {"restored": dict(os.environ) == before}))
+report = {"first": first, "again": again, "errors": errors, "seconds": seconds}
+print(json.dumps(report | {"restored": dict(os.environ) == before}))
 """
 
 
 def test_the_real_wandb_stays_inside_the_run_is_quiet_and_fails_fast(runs, tmp_path):
-    home, there = tmp_path / "home", tmp_path / "cwd"
+    home, cwd, key = tmp_path / "home", tmp_path / "cwd", 40 * "0"
     home.mkdir()
-    there.mkdir()
+    cwd.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "XDG_", "NETRC"))}
     variables = kept | {"HOME": str(home), "PYTHONPATH": str(ROOT), "no_proxy": "127.0.0.1", "OMP_NUM_THREADS": "1"}
-    with server() as url:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        urls = "http://127.0.0.1:1", f"http://127.0.0.1:1 {key}", f"http://127.0.0.1:{silent.getsockname()[1]} {key}"
         done = subprocess.run(
-            [sys.executable, "-c", REAL, *map(str, runs)], input=f"http://127.0.0.1:1 {url}", cwd=there,
+            [sys.executable, "-c", REAL, *map(str, runs)], input="\n".join(urls), cwd=cwd,
             env=variables, capture_output=True, text=True, check=True, timeout=100,
         )  # fmt: skip
     assert done.stderr == ""
-    said = json.loads(done.stdout)
-    assert said["restored"]
-    assert said["again"] == []
-    for root, folder in zip(runs, map(Path, said["first"]), strict=True):
+    report = json.loads(done.stdout)
+    assert report["restored"]
+    assert report["again"] == []
+    for root, folder in zip(runs, map(Path, report["first"]), strict=True):
         assert folder.parent == root / "wandb"
         assert folder.name.startswith("offline-run-")
         (record,) = folder.glob("*.wandb")
-        assert all(name in record.read_bytes() for name in (b"lpips/high", b"mask_iou", b"0.25", b"a/z, ratio 1"))
+        assert all(name in record.read_bytes() for name in (b"lpips/high", b"mask_iou", b"0.25", b"a/z, ratio=1.0"))
         assert len(list(folder.glob("files/media/images/*.png"))) == 3
         assert list((root / "wandb/cache").rglob("core-debug*"))
-    assert list(home.rglob("*")) == list(there.iterdir()) == []
-    nobody, locked, unknown = said["errors"]
-    assert nobody.startswith("ConnectionError: wandb: no answer from")
+    assert list(home.rglob("*")) == list(cwd.iterdir()) == []
+    locked, refused, silent, unknown = report["errors"]
     assert locked.startswith("PermissionError: wandb: no API key")
+    assert refused.startswith("ConnectionError: wandb: no run from http://127.0.0.1:1 (")
+    assert silent.startswith("ConnectionError: wandb: no run from")
     assert unknown == "Wandb: mode = 'offlin' is none of offline, online, disabled"
-    assert said["seconds"] < 10
+    assert max(report["seconds"]) < 15

@@ -9,11 +9,13 @@ from helpers import CONF, call, composed, names, said
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from diffedit.runs.names import name_run, register_resolvers, slugify
 from diffedit.stages.pipeline import build_pipeline
-from eval.reporting.curves import curves
-from eval.reporting.tables import methods, points, published
-from scripts.plot import plotted
-from scripts.run import slug
+from diffedit.types import UNEDITED, Variant
+from eval.reporting.curves import draw_curves, plot_pairs
+from eval.reporting.tables import name_methods, published_points, read_published
+
+register_resolvers()
 
 TABLES = CONF / "table"
 STILLLIFE = ["benchmark=stilllife_classes", "backbone=stilllife"]
@@ -22,34 +24,34 @@ STILLLIFE = ["benchmark=stilllife_classes", "backbone=stilllife"]
 # ----------------------------------------------------------------------------------------------------------- overlays
 
 
-def jobs(experiment, *overrides):
+def compose_jobs(experiment, *overrides):
     """The configs of a sweep's runs by what their directories are called, as Hydra's sweeper makes them."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         swept = compose("run", [f"experiment={experiment}"], return_hydra_config=True).hydra.sweeper.params
-        several = {key: str(value).split(",") for key, value in swept.items()}
         sweeps = [[]]
-        for key, values in several.items():
-            sweeps = [[*each, f"{key}={value}"] for each in sweeps for value in values]
-        for each in sweeps:
-            cfg = compose("run", [*each, f"experiment={experiment}", *overrides], return_hydra_config=True)
-            yield slug(cfg.hydra.job.override_dirname), cfg
+        for key, values in swept.items():
+            sweeps = [[*sweep, f"{key}={value}"] for sweep in sweeps for value in str(values).split(",")]
+        for sweep in sweeps:
+            cfg = compose("run", [*sweep, f"experiment={experiment}", *overrides], return_hydra_config=True)
+            yield name_run(cfg.hydra.job.override_dirname, cfg.benchmark._target_), cfg
 
 
 @pytest.mark.parametrize("figure", names("figure"))
 def test_an_experiment_its_table_and_its_figure_fit_by_name(figure):
     """Also where the benchmark's files have long names: those are not part of a run's."""
     keys = {"coco": ("images", "bison", "captions"), "imag": ("images", "queries", "classes")}.get(figure[:4], ())
-    name, cfg = next(jobs(figure, *(f"benchmark.{key}=/a/long/way/to/where/the/files/of/it/lie" for key in keys)))
+    files = [f"benchmark.{key}=/a/long/way/to/where/the/files/of/it/lie" for key in keys]
+    name, cfg = next(compose_jobs(figure, *files))
     assert name.endswith(f"experiment={figure}")
     assert cfg.steps == 50
     assert cfg.backbone.path.startswith("stable-diffusion-v1-5/")
-    run = composed(f"figure={figure}", name="plot", backbone=False).run
-    taken = [
+    runs = composed(f"figure={figure}", name="plot", backbone=False).runs
+    matched = [
         other
         for other in names("experiment")
-        if fnmatch(f"runs/{cfg.hydra.runtime.choices.benchmark}/b/c/experiment={other},steps=4", run)
+        if fnmatch(f"runs/{cfg.hydra.runtime.choices.benchmark}/b/c/experiment={other},steps=4", runs)
     ]
-    assert set(taken) - {f"{figure}_bounds"} == {figure}
+    assert set(matched) - {f"{figure}_bounds"} == {figure}
     head = (CONF / f"experiment/{figure}.yaml").read_text()
     assert f"score.py table={figure}" in head
     assert f"plot.py figure={figure}" in head
@@ -58,7 +60,7 @@ def test_an_experiment_its_table_and_its_figure_fit_by_name(figure):
 @pytest.mark.parametrize("experiment", ["imagenet_thresholds", "ablation_extremes", "generated_reference_text"])
 def test_the_command_line_wins_over_an_overlay(experiment):
     """Its twin on Still Life, with other settings, whose editors and benchmark can be made."""
-    for name, cfg in jobs(experiment, *STILLLIFE, "benchmark.per_class=1", "steps=4"):
+    for name, cfg in compose_jobs(experiment, *STILLLIFE, "benchmark.per_class=1", "steps=4"):
         assert name.endswith(f"experiment={experiment},steps=4")
         assert (cfg.steps, cfg.backbone.path) == (4, "weights/stilllife")
         assert len(instantiate(cfg.benchmark, _convert_="all")) == 12
@@ -74,54 +76,54 @@ def test_the_command_line_wins_over_a_table_and_a_figure():
     assert table.networks.lpips.path == "weights/stilllife_features"
     assert list(table.metric) == ["lpips"]
     assert table.published == "a.csv"
-    figure = composed("figure=coco_tradeoff", "published=null", "x=lpips", "at=[]", name="plot", backbone=False)
-    assert (figure.published, figure.x, figure.at) == (None, "lpips", [])
+    figure = composed("figure=coco_tradeoff", "published=null", "x=lpips", "match_at=[]", name="plot", backbone=False)
+    assert (figure.published, figure.x, figure.match_at) == (None, "lpips", [])
 
 
 def test_the_guidance_of_an_overlay_is_a_default():
-    assert {cfg.editor.guidance for _, cfg in jobs("imagenet_tradeoff")} == {5.0}
-    assert [cfg.editor.guidance for _, cfg in jobs("ablation_guidance")] == [1, 2, 3, 5, 7.5]
-    assert next(jobs("imagenet_tradeoff", "editor.guidance=3"))[1].editor.guidance == 3
+    assert {cfg.editor.guidance for _, cfg in compose_jobs("imagenet_tradeoff")} == {5.0}
+    assert [cfg.editor.guidance for _, cfg in compose_jobs("ablation_guidance")] == [1, 2, 3, 5, 7.5]
+    assert next(compose_jobs("imagenet_tradeoff", "editor.guidance=3"))[1].editor.guidance == 3
 
 
 def test_filtered_coco_has_its_limit_and_a_twin():
-    assert next(jobs("coco_filtered"))[1].benchmark.max_changed == 0.25
+    assert next(compose_jobs("coco_filtered"))[1].benchmark.max_changed == 0.25
     twin = ["benchmark=stilllife_scenes", "backbone=stilllife", "~benchmark.max_changed"]
-    instantiate(next(jobs("coco_filtered", *twin))[1].benchmark, _convert_="all")
+    instantiate(next(compose_jobs("coco_filtered", *twin))[1].benchmark, _convert_="all")
 
 
 def test_generated_pictures_have_a_twin():
-    name, cfg = next(jobs("generated_reference_text", "benchmark=stilllife_generated", "backbone=stilllife"))
+    name, cfg = next(compose_jobs("generated_reference_text", "benchmark=stilllife_generated", "backbone=stilllife"))
     assert name == "experiment=generated_reference_text"
     assert len(instantiate(cfg.benchmark, _convert_="all")) == 384
 
 
-def test_flexits_side_is_measured_where_its_figures_lie_beneath():
+def test_flexits_resolution_is_measured_where_its_values_stand_beneath():
     for table in names("table"):
         cfg = composed(f"table={table}", name="score", backbone=False)
-        assert cfg.side == (256 if table.startswith(("imagenet", "ablation")) else None)
+        assert cfg.resolution == (256 if table.startswith(("imagenet", "ablation")) else None)
 
 
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_a_name_keeps_what_is_swept_beside_what_a_device_wants(experiment):
     more = ["backbone.dtype=float16", "backbone.path=/data/models/sd15", "engine.batch.predict=64"]
-    found = [name for name, _ in jobs(experiment, *more)]
-    assert all(f"experiment={experiment}" in name for name in found)
+    runs = [name for name, _ in compose_jobs(experiment, *more)]
+    assert all(f"experiment={experiment}" in name for name in runs)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         swept = compose("run", [f"experiment={experiment}"], return_hydra_config=True).hydra.sweeper.params
     for key, values in swept.items():
         for value in str(values).split(",") if key != "editor" else ():
-            assert sum(f"{slug(f'{key}={value}')}," in name for name in found) == 1
+            assert sum(f"{slugify(f'{key}={value}')}," in name for name in runs) == 1
 
 
 def test_a_long_name_keeps_the_experiment():
-    name = slug("benchmark.limit=100,editor.mask.extremes.q=0.97,editor.mask.blur=1.5,experiment=coco_tradeoff," * 3)
+    name = slugify("benchmark.limit=100,editor.mask.outliers.q=0.97,editor.mask.blur=1.5,experiment=coco_tradeoff," * 3)
     assert name.startswith("experiment=coco_tradeoff,")
     assert len(name) < 201
 
 
 def test_reference_texts_are_left_out_by_name():
-    (with_text, without) = (cfg.editor for name, cfg in list(jobs("coco_tradeoff"))[:2])
+    (with_text, without) = (cfg.editor for name, cfg in list(compose_jobs("coco_tradeoff"))[:2])
     assert (with_text.reference, without.reference) == ("auto", "empty")
 
 
@@ -134,13 +136,13 @@ def test_three_commands_give_the_figure(tmp_path):
     name = "benchmark.per_class=1,experiment=imagenet_tradeoff,ratios=0.5,1.0,steps=4"
     folder = tmp_path / "runs/stilllife_classes/stilllife"
     assert roots == [folder / editor / name for editor in ("encode_decode", "sdedit")]
-    run = f"run={tmp_path}/runs/*/*/*/*imagenet_tradeoff*"
-    place = [f"cache={tmp_path}/cache", "resamples=50", "networks=stilllife", "side=null"]
-    scored = call("score.py", "table=imagenet_tradeoff", run, *place)
+    runs = f"runs={tmp_path}/runs/*/*/*/*imagenet_tradeoff*"
+    overrides = [f"cache={tmp_path}/cache", "resamples=50", "networks=stilllife", "resolution=null"]
+    scored = call("score.py", "table=imagenet_tradeoff", runs, *overrides)
     assert scored.returncode == 0, said(scored)
     for words in ("encode_decode", "DiffEdit (published)", "40.2", "published: FlexIT's table (Couairon et al. 2022)"):
         assert words in said(scored)
-    drawn = call("plot.py", "figure=imagenet_tradeoff", run, f"out={tmp_path}/plots", "at=[1.0]")
+    drawn = call("plot.py", "figure=imagenet_tradeoff", runs, f"out={tmp_path}/plots", "match_at=[1.0]")
     assert drawn.returncode == 0, said(drawn)
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {
         f"stilllife_classes_stilllife_csfid_over_lpips.{ending}" for ending in ("png", "svg")
@@ -166,38 +168,38 @@ SUMS = {  # of all x, of all y
 
 
 def read(table):
-    return published(TABLES / f"{table}.csv")
+    return read_published(TABLES / f"{table}.csv")
 
 
-OTHERS = read("imagenet_tradeoff")
+PUBLISHED = read("imagenet_tradeoff")
 
 
 def test_every_digitised_point_is_there_in_our_units():
     """84, for DiffEdit's own curve is also that of the threshold 0.5."""
-    found = set()
+    points = set()
     for table, pairs in PAIRS.items():
         for x, y, count in pairs:
-            own = points(read(table)).reindex(columns=[x, y]).dropna()
-            assert len(own) == count
-            found |= {((table.split("_")[0], x, y), *row) for row in own.itertuples(index=False)}
-    assert len(found) == 84
+            rows = published_points(read(table)).reindex(columns=[x, y]).dropna()
+            assert len(rows) == count
+            points |= {((table.split("_")[0], x, y), *row) for row in rows.itertuples(index=False)}
+    assert len(points) == 84
     for pair, totals in SUMS.items():
-        own = [row for kind, *row in found if kind == pair]
-        assert [sum(column) for column in zip(*own, strict=True)] == pytest.approx(totals)
+        rows = [row for kind, *row in points if kind == pair]
+        assert [sum(column) for column in zip(*rows, strict=True)] == pytest.approx(totals)
 
 
 def test_values_as_the_paper_has_them():
-    own = points(read("imagenet_tradeoff")).set_index("method")
-    curve = own.loc["DiffEdit"]
+    points = published_points(read("imagenet_tradeoff")).set_index("method")
+    curve = points.loc["DiffEdit"]
     assert curve.lpips.tolist() == [0.181, 0.211, 0.251, 0.299, 0.342]
     assert curve.csfid.tolist() == [40.2, 34.2, 28.7, 24.4, 23.7]
     assert curve.ratio.fillna(0).tolist() == [0.5, 0.6, 0, 0, 0.9]  # where it was printed
-    assert set(curve.ours) == {"diffedit"}
-    assert own.loc["ILVR", "ours"].tolist() == [""] * 5
-    assert own.loc["Copy, FlexIT's table", ["lpips", "csfid", "sfid"]].tolist() == [0, 106, 0.2]
-    coco = points(read("coco_tradeoff"))
+    assert set(curve.editor) == {"diffedit"}
+    assert points.loc["ILVR", "editor"].tolist() == [""] * 5
+    assert points.loc["Copy, FlexIT's table", ["lpips", "csfid", "sfid"]].tolist() == [0, 106, 0.2]
+    coco = published_points(read("coco_tradeoff"))
     assert coco.iloc[0][["lpips", "fid", "clip_score", "ratio"]].tolist() == [0.084, 28.8, 27.5, 0.4]
-    thresholds = points(read("imagenet_thresholds")).set_index("ours")
+    thresholds = published_points(read("imagenet_thresholds")).set_index("editor")
     assert thresholds.loc["diffedit (editor.mask.threshold.value=0.75)"].lpips.iloc[0] == 0.114
     same = thresholds.loc["diffedit (editor.mask.threshold.value=0.5)"]
     assert same.csfid.tolist() == curve.csfid.tolist()
@@ -218,7 +220,7 @@ def test_values_as_the_paper_has_them():
 def test_a_bad_row_is_named(tmp_path, row, fault):
     (tmp_path / "a.csv").write_text(f"method,metric,value,source,point\na,lpips,1,b,1\n{row}\n")
     with pytest.raises(ValueError, match=rf"a\.csv, {fault}"):
-        published(tmp_path / "a.csv")
+        read_published(tmp_path / "a.csv")
 
 
 # --------------------------------------------------------------------------------------------------------------- plots
@@ -227,16 +229,20 @@ def test_a_bad_row_is_named(tmp_path, row, fault):
 def scores(*runs, scale=1.0):
     """Scores of runs (editor, name, [(ratio, lpips, csfid)]), and of the inputs."""
     rows = []
-    for editor, name, values in [*runs, ("copy", "", [(0.5, 0.0, 106.0 * scale)])]:
-        for ratio, *figures in values:
-            for metric, value in zip(("lpips", "csfid"), figures, strict=True):
-                run = f"runs/{editor}/{name}" if name else ""
-                rows.append((editor, name, run, ratio, metric, value, value - 0.01, value + 0.01))
-    frame = pd.DataFrame(rows, columns=["editor", "name", "run", "ratio", "metric", "value", "low", "high"])
-    return frame.assign(benchmark="imagenet", backbone="sd15", set="s", version="1", n=4, better="lower", made_by="m")
+    for editor, name, values in [*runs, ("copy", "", [(None, 0.0, 106.0 * scale)])]:
+        for ratio, *numbers in values:
+            variant = UNEDITED if ratio is None else Variant(ratio)
+            run, is_bound = f"runs/{editor}/{name}" if name else "", editor in ("copy", "mean_colour")
+            for metric, value in zip(("lpips", "csfid"), numbers, strict=True):
+                key = editor, name, run, is_bound, str(variant), ratio, metric
+                rows.append((*key, value, value - 0.01, value + 0.01))
+    columns = ["editor", "name", "run", "is_bound", "variant", "strength", "metric", "value", "low", "high"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"strength": float})
+    shared = {"benchmark": "imagenet", "backbone": "sd15", "set": "s", "version": "1", "n": 4, "made_by": "m"}
+    return frame.assign(**shared, higher_is_better=False)
 
 
-OWN = [(0.5, 0.2, 45.0), (0.7, 0.3, 30.0), (0.9, 0.4, 25.0)]
+CURVE = [(0.5, 0.2, 45.0), (0.7, 0.3, 30.0), (0.9, 0.4, 25.0)]
 
 
 def lines(axes):
@@ -251,7 +257,8 @@ def inside(axes):
 
 
 def test_published_points_lie_hollow_beneath_in_the_colour_of_ours():
-    figure = curves(scores(("sdedit", "default", OWN), ("diffedit", "default", OWN)), "lpips", "csfid", "a", OTHERS)
+    runs = scores(("sdedit", "default", CURVE), ("diffedit", "default", CURVE))
+    figure = draw_curves(runs, "lpips", "csfid", "a", PUBLISHED)
     (axes,) = figure.axes
     drawn = lines(axes)
     for ours, theirs in (("diffedit", "DiffEdit (published)"), ("sdedit", "SDEdit (published)")):
@@ -274,17 +281,18 @@ def test_published_points_lie_hollow_beneath_in_the_colour_of_ours():
 
 
 def test_axes_may_be_swapped():
-    (axes,) = curves(scores(("diffedit", "default", OWN)), "csfid", "lpips", "a", OTHERS).axes
+    (axes,) = draw_curves(scores(("diffedit", "default", CURVE)), "csfid", "lpips", "a", PUBLISHED).axes
     assert lines(axes)["DiffEdit (published)"].get_xydata().tolist()[0] == [40.2, 0.181]
 
 
 @pytest.mark.parametrize(("far", "scale"), [(1.0, 0.02), (5.0, 1.0)])
 def test_another_scale_gets_a_panel_of_its_own(far, scale):
     """Still Life's networks have other distances: common axes would have a blot, or two heaps apart."""
-    other = [(ratio, far * x, scale * y) for ratio, x, y in OWN]
-    ours, theirs = curves(scores(("diffedit", "default", other), scale=scale), "lpips", "csfid", "a", OTHERS).axes
+    other = [(ratio, far * x, scale * y) for ratio, x, y in CURVE]
+    runs = scores(("diffedit", "default", other), scale=scale)
+    ours, theirs = draw_curves(runs, "lpips", "csfid", "a", PUBLISHED).axes
     assert set(lines(ours)) == {"diffedit", f"copy: 0, {106 * scale:.4g} (beyond)"}
-    assert set(lines(theirs)) == {f"{name} (published)" for name in OTHERS.method}
+    assert set(lines(theirs)) == {f"{name} (published)" for name in PUBLISHED.method}
     assert lines(theirs)["DiffEdit (published)"].get_color() == lines(ours)["diffedit"].get_color()
     assert "published" in theirs.get_title()
     assert "published" not in ours.get_title()
@@ -293,8 +301,8 @@ def test_another_scale_gets_a_panel_of_its_own(far, scale):
 
 
 def test_thresholds_have_the_colours_of_their_runs():
-    runs = [("diffedit", f"editor.mask.threshold.value={value},experiment=a", OWN) for value in (0.25, 0.5, 0.75)]
-    (axes,) = curves(scores(*runs), "lpips", "csfid", "a", read("imagenet_thresholds")).axes
+    runs = [("diffedit", f"editor.mask.threshold.value={value},experiment=a", CURVE) for value in (0.25, 0.5, 0.75)]
+    (axes,) = draw_curves(scores(*runs), "lpips", "csfid", "a", read("imagenet_thresholds")).axes
     drawn = lines(axes)
     for value in ("0.25", "0.5", "0.75"):
         ours, theirs = f"diffedit (editor.mask.threshold.value={value})", f"DiffEdit, threshold {value} (published)"
@@ -302,18 +310,26 @@ def test_thresholds_have_the_colours_of_their_runs():
 
 
 def test_a_pair_that_nobody_published_is_plotted_without_and_said(tmp_path, caplog):
-    cfg = composed(f"out={tmp_path}", "x=lpips", "y=[csfid,fid]", "published=a.csv", name="plot", backbone=False)
-    own = scores(("diffedit", "default", OWN))
+    runs, names = scores(("diffedit", "default", CURVE)), ("imagenet", "sd15")
     with pytest.raises(KeyError, match="no published point has lpips and csfid; there are clip_score, fid, lpips"):
-        curves(own, "lpips", "csfid", "", read("coco_tradeoff"))
+        draw_curves(runs, "lpips", "csfid", "", read("coco_tradeoff"))
     with caplog.at_level(logging.INFO):
-        plotted(own, ("imagenet", "sd15"), cfg, read("coco_tradeoff"))
-    assert "nothing published of csfid over lpips in a.csv" in caplog.text
+        paths = plot_pairs(runs, ["lpips"], ["csfid", "fid"], names, tmp_path, read("coco_tradeoff"))
+    assert "nothing published of csfid over lpips" in caplog.text
     assert {path.name for path in tmp_path.iterdir()} == {f"imagenet_sd15_csfid_over_lpips.{x}" for x in ("png", "svg")}
-    cfg.y = ["fid"]
+    assert set(paths) == set(tmp_path.iterdir())
     with caplog.at_level(logging.INFO):
-        plotted(own, ("imagenet", "sd15"), cfg, None)
+        assert plot_pairs(runs, ["lpips"], ["fid"], names, tmp_path) == []
     assert "imagenet, sd15: no plot: fid over lpips was not scored; there are csfid, lpips" in caplog.text
+
+
+def test_a_bound_of_ones_own_has_a_mark_and_no_line():
+    """Nothing lists it but its editor's `is_bound`."""
+    runs = scores(("diffedit", "default", CURVE), ("mean_colour", "default", [(0.5, 0.3, 40.0), (0.9, 0.3, 40.0)]))
+    (axes,) = draw_curves(runs, "lpips", "csfid").axes
+    bound = lines(axes)["mean_colour"]
+    assert (bound.get_marker(), bound.get_linestyle()) == ("P", "None")
+    assert bound.get_xydata().tolist() == [[0.3, 40.0]]
 
 
 @pytest.mark.parametrize(
@@ -326,5 +342,5 @@ def test_a_pair_that_nobody_published_is_plotted_without_and_said(tmp_path, capl
     ],
 )
 def test_methods_are_called_by_what_tells_them_apart(given, called):
-    frame = scores(*(("diffedit", name, OWN) for name in given))
-    assert list(dict.fromkeys(methods(frame[frame.editor == "diffedit"]))) == called
+    frame = scores(*(("diffedit", name, CURVE) for name in given))
+    assert list(dict.fromkeys(name_methods(frame[frame.editor == "diffedit"]))) == called

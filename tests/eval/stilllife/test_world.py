@@ -180,5 +180,5 @@ def test_the_classes_benchmark():
 
 
 def test_bad_settings_of_a_benchmark():
-    with pytest.raises(ValueError, match="'roof' is none of fruits, vessel, table, wall"):
+    with pytest.raises(ValueError, match="attributes = 'roof': it should be 'fruits', 'vessel', 'table' or 'wall'"):
         StillLifeScenes(attributes=("roof",))
