@@ -72,7 +72,8 @@ def check_finite(x: Tensor, what: str) -> Tensor:
     return x
 
 
-# Settings and groups that have another name now, by command: refused with the new one, for one release.
+# Settings and groups that have another name now, by command: refused with the new one, for one release; finished runs
+# are read by the same table.
 RENAMED = {
     "run": {
         "editor.inversion_label": "editor.inversion_timestep",

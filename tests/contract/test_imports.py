@@ -19,7 +19,8 @@ FLOORS = (
     ("baselines", "eval.benchmarks", "eval.scoring"),
     ("eval.metrics", "eval.reporting"),
     ("eval.stilllife",),
-    ("diffedit", "diffedit.command", "eval", "scripts"),  # contents pages and the command line
+    ("diffedit.command",),
+    ("diffedit", "eval", "scripts"),  # contents pages and the command line
 )
 # A method to compare with asks the engine, whatever the networks, and knows nothing of the method it is compared with.
 FORBIDDEN = {"baselines": ("diffedit.backbones", "diffedit.diffedit", "diffedit.runs")}

@@ -18,7 +18,7 @@ from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.scene import SPLITS, Scene, changes, generator
 from eval.stilllife.train.captions import LIMIT, shorten_caption, write_tokenizer
 from eval.stilllife.train.features import disturb
-from eval.stilllife.train.loop import Part, TrainingSchedule, arrange, render_batches, render_scenes, sample_split
+from eval.stilllife.train.loop import Part, TrainingSchedule, chunk, render_batches, render_scenes, sample_split
 
 FIRST = len(SPLITS["train"]) // 2  # its seeds lie apart from those of the other networks
 RIVALS = 16
@@ -89,7 +89,7 @@ class ClipPart(Part):
                 right.append(winner == 0)
                 if winner and len(shown) < 24:
                     shown.append((f"{texts[winner]} (is: {texts[0]})", to_pil(picture / 255)))
-        page = draw_sheet(arrange(shown, 6) or [[("none is wrong", Image.new("RGB", (64, 64)))]])
+        page = draw_sheet(chunk(shown, 6) or [[("none is wrong", Image.new("RGB", (64, 64)))]])
         return {"right_of_16": float(np.mean(right)), "scale": self.module.logit_scale.exp().item()}, page
 
     def export(self, folder: Path) -> None:

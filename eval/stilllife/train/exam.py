@@ -19,7 +19,7 @@ from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.network import check_attributes, load
 from eval.stilllife.scene import Scene
 from eval.stilllife.train.clip import list_rivals
-from eval.stilllife.train.loop import arrange, render_scenes, sample_split
+from eval.stilllife.train.loop import chunk, render_scenes, sample_split
 
 FIRST = 2 * 10**6  # of the test split: apart from the benchmarks' scenes
 PART = 64  # pictures in a network call
@@ -88,7 +88,7 @@ def examine_diffusion(
         "fid_of_renders": frechet_of_sets(extract_features(features, render_parts(scenes)), others),
     }
     pictures = [(caption, to_pil(image)) for caption, image in zip(captions[:24], images[:24], strict=True)]
-    return scores, draw_sheet(arrange(pictures))
+    return scores, draw_sheet(chunk(pictures))
 
 
 def examine_pixels(weights: Path, features: Path, count: int, steps: int) -> dict[str, float]:
@@ -101,14 +101,14 @@ def examine_pixels(weights: Path, features: Path, count: int, steps: int) -> dic
 
 def render_parts(scenes: Sequence[Scene]) -> Iterator[Tensor]:
     """Their pictures in [0, 1], some at a time."""
-    for part in arrange(scenes, PART):
+    for part in chunk(scenes, PART):
         yield render_scenes(part).float() / 255
 
 
 def check_parts(features: Path, parts: Iterator[Tensor] | Sequence[Tensor], scenes: list[Scene]) -> dict[str, Tensor]:
     """For each attribute, whether the feature network names what each scene holds."""
     network = load(str(features), "cpu")
-    right = [check_attributes(network(x), part) for x, part in zip(parts, arrange(scenes, PART), strict=True)]
+    right = [check_attributes(network(x), part) for x, part in zip(parts, chunk(scenes, PART), strict=True)]
     return {name: torch.cat([columns[name] for columns in right]) for name in right[0]}
 
 

@@ -13,7 +13,7 @@ from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.network import StillLifeFeatures, check_attributes, encode_labels
 from eval.stilllife.scene import Scene
-from eval.stilllife.train.loop import Part, arrange, render_scenes, sample_split
+from eval.stilllife.train.loop import Part, chunk, render_scenes, sample_split
 
 
 class FeaturesPart(Part):
@@ -55,7 +55,7 @@ class FeaturesPart(Part):
                 triples = zip(column, pictures, part, strict=True)
                 wrong += [(f"{name}: {scene.caption()}", picture) for ok, picture, scene in triples if not ok]
         shown = [(caption, to_pil(picture)) for caption, picture in wrong[:24]]
-        page = draw_sheet(arrange(shown) or [[("none is wrong", Image.new("RGB", (64, 64)))]])
+        page = draw_sheet(chunk(shown) or [[("none is wrong", Image.new("RGB", (64, 64)))]])
         return {name: torch.cat(columns).mean().item() for name, columns in right.items()}, page
 
     def export(self, folder: Path) -> None:

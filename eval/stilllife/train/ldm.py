@@ -18,7 +18,7 @@ from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.scene import Scene, generator
 from eval.stilllife.train.captions import LIMIT, shorten_caption, write_tokenizer
 from eval.stilllife.train.latents import Latents, hash_weights
-from eval.stilllife.train.loop import Part, TrainingSchedule, arrange, render_scenes, sample_split
+from eval.stilllife.train.loop import Part, TrainingSchedule, chunk, render_scenes, sample_split
 
 
 class LdmPart(Part):
@@ -122,7 +122,7 @@ class LdmPart(Part):
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
         pictures = pipeline(texts, latents=noise.to(self.device), num_inference_steps=25, guidance_scale=5.0).images
-        page = draw_sheet(arrange(list(zip(texts, pictures, strict=True))))
+        page = draw_sheet(chunk(list(zip(texts, pictures, strict=True))))
         return {"loss": torch.stack(errors).mean().item()}, page
 
     def export(self, folder: Path) -> None:

@@ -140,9 +140,9 @@ def render_batches(
         yield images.float() / 255, scenes
 
 
-def arrange(pictures: Sequence[T], columns: int = 8) -> list[Sequence[T]]:
-    """Rows of a sheet."""
-    return [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+def chunk(items: Sequence[T], size: int = 8) -> list[Sequence[T]]:
+    """Parts of up to `size` items: rows of a sheet, batches of a network."""
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def train(part: Part, schedule: TrainingSchedule, out: Path, device: torch.device, bfloat16: bool) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.scene import Scene, generator
-from eval.stilllife.train.loop import Part, arrange, render_scenes, sample_split
+from eval.stilllife.train.loop import Part, chunk, render_scenes, sample_split
 
 
 class PixelPart(Part):
@@ -66,7 +66,7 @@ class PixelPart(Part):
         for time in ddim.timesteps:
             x = ddim.step(self.module(x, time).sample, time, x).prev_sample
         pictures = [("", to_pil(image)) for image in (x.clamp(-1, 1) + 1) / 2]
-        return {"loss": torch.stack(errors).mean().item()}, draw_sheet(arrange(pictures))
+        return {"loss": torch.stack(errors).mean().item()}, draw_sheet(chunk(pictures))
 
     def export(self, folder: Path) -> None:
         """The layout of diffusers' DDPMPipeline, in half precision."""

@@ -15,7 +15,7 @@ from eval.reporting.tables import published, terminal
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Bootstrap, estimate_ratio
 from eval.scoring.metric import MetricContext
-from eval.stilllife.benchmarks import StillLifeClasses, StillLifeRandomMasks, StillLifeScenes, StillLifeStrokes, stroke
+from eval.stilllife.benchmarks import StillLifeClasses, StillLifeRandomMasks, StillLifeScenes, StillLifeStrokes, draw_stroke
 from eval.stilllife.metrics import LocalPrecision
 from eval.stilllife.render import render
 
@@ -29,7 +29,7 @@ def metric():
 def classes():
     """(requests, truths, inputs, perfect edits) of 12 edits of fruit."""
     benchmark = StillLifeClasses(per_class=1)
-    asks, truths = list(benchmark.requests(64)), dict(benchmark.truths())
+    asks, truths = list(benchmark.requests(64)), dict(benchmark.ground_truths())
     pictures = (
         torch.stack([call() for call in calls])
         for calls in ([ask.image for ask in asks], [ask.true_edit for ask in asks])
@@ -99,7 +99,7 @@ def test_where_it_is_not_defined(metric, classes):
     )
     assert "only edits of fruit" in metric.undefined_reason(Batch(asks, inputs, perfect, None, None))
     scenes = StillLifeScenes(4)
-    mixed = Batch(list(scenes.requests(64)), inputs[:4], perfect[:4], None, [truth for _, truth in scenes.truths()])
+    mixed = Batch(list(scenes.requests(64)), inputs[:4], perfect[:4], None, [truth for _, truth in scenes.ground_truths()])
     assert "only edits of fruit" in metric.undefined_reason(mixed)
 
 
@@ -133,7 +133,7 @@ def test_strokes_are_thin_and_on_the_fruit():
     """1, 2 and 3 pixels in turn; within a pixel of the exact mask; thinner than a latent place of 4."""
     benchmark = StillLifeStrokes(per_class=3)
     asks, plain = list(benchmark.requests(64)), list(StillLifeClasses(per_class=3).requests(64))
-    truths = dict(StillLifeClasses(per_class=3).truths())
+    truths = dict(StillLifeClasses(per_class=3).ground_truths())
     assert len(asks) == len(benchmark) == 36
     for i, (ask, other) in enumerate(zip(asks, plain, strict=True)):
         width = i % 3 + 1
@@ -142,19 +142,19 @@ def test_strokes_are_thin_and_on_the_fruit():
         assert np.array_equal(exact, other.mask()[0].numpy() > 0.5)
         assert 0 < thin.sum() < (0.45 if width == 1 else 0.8) * exact.sum()
         assert thin.sum() >= 4
-        line = stroke(truths[other.id], 1, 64)[0].numpy() > 0.5
+        line = draw_stroke(truths[other.id], 1, 64)[0].numpy() > 0.5
         assert np.array_equal(thin, binary_dilation(line, np.ones((width, width))) if width > 1 else line)
         assert binary_erosion(line, np.ones((2, 2))).sum() < 0.2 * line.sum()  # one pixel wide, but for joints
         near = torch.nn.functional.max_pool2d(torch.from_numpy(exact).float()[None], 3, 1, 1)[0].numpy() > 0
         assert (thin & ~near).sum() == 0
-    with pytest.raises(ValueError, match="at least one width"):
+    with pytest.raises(ValueError, match="widths = .*at least 1 item"):
         StillLifeStrokes(widths=())
 
 
 def test_random_masks_are_where_they_may_be():
     """Within the frame, of the size said, not all alike; the wanted kind is not in the picture."""
     benchmark = StillLifeRandomMasks(per_class=2)
-    asks, truths = list(benchmark.requests(64)), dict(benchmark.truths())
+    asks, truths = list(benchmark.requests(64)), dict(benchmark.ground_truths())
     assert len(asks) == len(benchmark) == len({ask.id for ask in asks}) == 24
     shares = []
     for ask in asks:
@@ -171,7 +171,7 @@ def test_random_masks_are_where_they_may_be():
 def test_under_a_random_mask_only_the_new_kind_is_asked_for(metric):
     """What stood there before may stay in view outside the mask."""
     benchmark = StillLifeRandomMasks(per_class=1)
-    asks, truths = list(benchmark.requests(64)), [truth for _, truth in benchmark.truths()]
+    asks, truths = list(benchmark.requests(64)), [truth for _, truth in benchmark.ground_truths()]
     before = torch.stack([ask.image() for ask in asks])
     after = torch.stack([torch.from_numpy(render(truth.after).image).permute(2, 0, 1) / 255 for truth in truths])
     whole = torch.ones(12, 1, 64, 64)

@@ -67,7 +67,7 @@ def batch(benchmark, edits=None, masks=None):
     """All requests of a small benchmark, with given edits (default: the input)."""
     asks = list(benchmark.requests(64))
     inputs = torch.stack([ask.image() for ask in asks])
-    return Batch(asks, inputs, inputs if edits is None else edits, masks, [truth for _, truth in benchmark.truths()])
+    return Batch(asks, inputs, inputs if edits is None else edits, masks, [truth for _, truth in benchmark.ground_truths()])
 
 
 def pair(inputs, edits):

@@ -16,9 +16,8 @@ from PIL import Image
 
 from diffedit.io.files import write
 from diffedit.io.images import ImageFile
-from eval.scoring.features import FeatureStore, Item
-from eval.scoring.reference import Real, measured
-from eval.stilllife.train.exam import pixels
+from eval.scoring.features import FeatureStore, Item, to_uint8
+from eval.scoring.reference import ReferenceImage, compute_reference
 
 ROOT = Path(__file__).parents[3]
 
@@ -142,7 +141,7 @@ def test_a_file_that_cannot_be_read_is_named_and_what_came_before_is_kept(tmp_pa
 
     def load(i):
         pictures.loaded.append(i)
-        return pixels(ImageFile(files[i], 8)())
+        return to_uint8(ImageFile(files[i], 8)())
 
     items = [Item(f"key {i}", str(files[i]), lambda i=i: load(i)) for i in range(12)]
     with pytest.raises(OSError, match=f"{files[9]}"):
@@ -299,9 +298,9 @@ def test_nor_do_those_of_a_stream_whose_items_hold_them(pictures, n):
     def stream():
         for i in range(n):
             picture = counted.born(pictures.picture(i))
-            yield Real("", str(i), lambda picture=picture: picture, i % 5 == 0)
+            yield ReferenceImage("", str(i), lambda picture=picture: picture, i % 5 == 0)
 
-    assert measured(counted, stream(), "a stream", 64, keep=10, batch=batch).n == n * 4 // 5
+    assert compute_reference(counted, stream(), "a stream", 64, keep=10, batch=batch).n == n * 4 // 5
     assert counted.most <= 2 * 4 * batch + 8
     assert counted.alive == 0
 
@@ -329,8 +328,8 @@ def test_slow_files_are_decoded_while_the_network_works(tmp_path):
 PASS = """
 import statistics, sys, time, torch
 from pathlib import Path
-from eval.scoring.features import FeatureStore, Item, pixels
-from diffedit.io.images import ImageFile, Real
+from eval.scoring.features import FeatureStore, Item, to_uint8
+from diffedit.io.images import ImageFile
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -347,7 +346,7 @@ class Heavy:
     def features(self, prepared): return network(prepared)
 
 files, batch, heavy = sorted(Path(sys.argv[1]).glob("*.png")), 8, Heavy()
-items = [Item(file.stem, str(file), lambda file=file: pixels(ImageFile(file, 256)())) for file in files]
+items = [Item(file.stem, str(file), lambda file=file: to_uint8(ImageFile(file, 256)())) for file in files]
 parts = [items[i : i + batch] for i in range(0, len(items), batch)]
 ready = [torch.stack([heavy.prepare(item.load()) for item in part]) for part in parts]
 
