@@ -128,3 +128,13 @@ def render(table):
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(table)
     return console.export_text()
+
+
+def edit_benchmark(root, benchmark, editor, backbone, ratios, steps):
+    """A finished run of a benchmark."""
+    from diffedit.runs.loop import RunSettings, run_benchmark
+    from diffedit.stages.pipeline import EditPipeline
+
+    settings = RunSettings(ratios=ratios, steps=steps, progress=False)
+    run_benchmark(benchmark, EditPipeline(editor), backbone, Path(root), settings)
+    return root

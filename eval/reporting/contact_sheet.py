@@ -147,4 +147,5 @@ def make_run_row(run: FinishedRun, request: EditRequest, caption: str) -> Row:
 
 def spread(total: int, count: int) -> list[int]:
     """Indices of `count` of `total` things, spread evenly over all."""
-    return [i * total // count for i in range(min(count, total))]
+    count = min(count, total)
+    return [i * total // count for i in range(count)]

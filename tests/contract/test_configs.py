@@ -149,7 +149,7 @@ def test_every_metric_is_one_and_says_which_way_is_better(metric):
 def test_every_network_has_the_settings_of_its_class(group):
     """Without making it: the weights of photographs' networks are not here."""
     cfg = composed(f"networks={group}", "metric=[lpips]", name="score", backbone=False).networks
-    assert set(cfg) == {"fid", "csfid", "kid", "lpips", "clip", "cmmd", "classifier", "structure"}
+    assert set(cfg) == {"fid", "csfid", "kid", "lpips", "clip", "cmmd", "classifier", "structure", "dino"}
     for name in cfg:
         settings = OmegaConf.to_container(cfg[name], resolve=True)
         made = locate(settings.pop("_target_"))

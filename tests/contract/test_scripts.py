@@ -15,6 +15,8 @@ from helpers import ROOT, call, said
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
+from diffedit.io.checks import RENAMED, refuse_renamed
+
 ANALYTIC = ["backbone=analytic", "steps=10", "ratios=[0.5,0.8]"]
 
 
@@ -166,7 +168,7 @@ def test_sweeps_run_every_job(folder, tmp_path):
 def test_bad_settings_are_said_plainly(folder, tmp_path):
     table = ["benchmark=folder", f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}"]
     for args, words in (
-        ([*ANALYTIC, *table, "editor.start=encoder"], "start = 'encoder' is none of encode, noise"),
+        ([*ANALYTIC, *table, "editor.start=encoder"], "start = 'encoder': it should be 'encode' or 'noise'"),
         ([*ANALYTIC, *table, "ratios=[0.01]"], "r = 0.01 of N = 10 steps"),
         (["backbone=analytic", "benchmark=folder"], "benchmark.path"),
     ):
@@ -225,6 +227,17 @@ def test_documented_commands_parse():
         swept = [word.split(",")[0] if word.startswith("editor=") else word for word in overrides]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             assert compose(Path(script).stem, swept)
+
+
+@pytest.mark.parametrize("command", ["score", "plot", "reference_stats"])
+def test_names_of_before_are_refused_and_the_new_ones_are_there(command):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose(command)
+    for old, new in RENAMED[command].items():
+        assert old not in cfg
+        assert new in cfg
+        with pytest.raises(SystemExit, match=f"^{old} is called {new} now$"):
+            refuse_renamed(command, [f"{old}=1"])
 
 
 def test_numbers_as_texts_and_as_ratios(folder, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as F
 
 from diffedit.io.images import ImageFile, MaskFile, Resize, to_rgb, to_tensor
 
@@ -139,3 +140,16 @@ def test_a_mask_of_another_size_stays_where_it_was_drawn(tmp_path, size, scale):
 def test_a_mask_of_another_shape_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"mask\.png: the mask is 64 x 64, its picture picture\.png is 128 x 64"):
         mask_of(tmp_path, Image.new("L", (64, 64)), (128, 64))
+
+
+@pytest.mark.parametrize("policy", ["crop", "squash"])
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic", "lanczos"])
+def test_resizing_is_torchvisions_to_the_bit(policy, filter):
+    """Resize and CenterCrop, which FlexIT and most others use."""
+    rng = np.random.default_rng(0)
+    for width, height, resolution in [*rng.integers(8, 200, (40, 3)).tolist(), [500, 375, 256], [7, 900, 64]]:
+        picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        size = [resolution] if policy == "crop" else [resolution, resolution]
+        resized = F.resize(picture, size, F.InterpolationMode(filter), antialias=True)
+        expected = np.asarray(F.center_crop(resized, [resolution, resolution]))
+        assert np.array_equal(np.asarray(Resize(policy, filter)(picture, resolution)), expected)

@@ -55,12 +55,12 @@ def test_what_was_promised_was_measured():
 @torch.no_grad()
 def test_the_measurements_are_of_these_weights():
     """Again, on the first pictures."""
-    assert exam.autoencoder(WEIGHTS / "stilllife", 32)["psnr"] == pytest.approx(
+    assert exam.examine_autoencoder(WEIGHTS / "stilllife", 32)["psnr"] == pytest.approx(
         RECORDED["autoencoder"]["psnr"], abs=0.7
     )
-    assert min(exam.classifier(WEIGHTS / "stilllife_features", 128).values()) >= 0.96
-    assert exam.clip(WEIGHTS / "stilllife_clip", 64)["right_of_16"] >= 0.84
-    figures, sheet = exam.diffusion(WEIGHTS / "stilllife", WEIGHTS / "stilllife_features", 32, 25, 5.0)
+    assert min(exam.examine_features(WEIGHTS / "stilllife_features", 128).values()) >= 0.96
+    assert exam.examine_clip(WEIGHTS / "stilllife_clip", 64)["right_of_16"] >= 0.84
+    figures, sheet = exam.examine_diffusion(WEIGHTS / "stilllife", WEIGHTS / "stilllife_features", 32, 25, 5.0)
     assert figures["fruits"] >= 0.75
     assert figures["all_four"] >= 0.6
     assert sheet.width > 1000

@@ -111,7 +111,7 @@ def test_an_entry_becomes_a_triple(tmp_path):
 
 def test_the_order_of_the_candidates_says_nothing(tmp_path):
     triples = write(tmp_path).triples
-    turned = [each | {"image_candidates": each["image_candidates"][::-1]} for each in ENTRIES]
+    turned = [row | {"image_candidates": row["image_candidates"][::-1]} for row in ENTRIES]
     assert write(tmp_path, turned).triples == triples
 
 
@@ -162,7 +162,7 @@ def test_the_share_of_changed_words():
 
 
 def test_the_filter_and_the_limit(tmp_path):
-    assert [each.entry.id for each in write(tmp_path, max_changed=0.2).triples] == [0, 1]
+    assert [triple.entry.id for triple in write(tmp_path, max_changed=0.2).triples] == [0, 1]
     assert len(write(tmp_path, max_changed=1)) == 3
     with pytest.raises(ValueError, match=r"max_changed = 0.1: none of 3 edits"):
         write(tmp_path, max_changed=0.1)
@@ -170,15 +170,15 @@ def test_the_filter_and_the_limit(tmp_path):
         write(tmp_path, max_changed=25)
     many = [data(i, caption(2), 2, 1) for i in range(50)]
     few, more, filtered = (
-        [each.entry.id for each in write(tmp_path, many, limit=n, **k).triples]
+        [triple.entry.id for triple in write(tmp_path, many, limit=n, **k).triples]
         for n, k in ((4, {}), (9, {}), (9, {"max_changed": 0.2}))
     )
     assert len(few) == 4
     assert more == filtered
     assert more[:4] == few != sorted(few)
     for more_settings in ({}, {"max_changed": 0.2}):
-        assert [each.entry.id for each in write(tmp_path, many, range=[4, 9], **more_settings).triples] == more[4:]
-    assert [each.entry.id for each in write(tmp_path, many[::-1], limit=4).triples] == few
+        assert [triple.entry.id for triple in write(tmp_path, many, range=[4, 9], **more_settings).triples] == more[4:]
+    assert [triple.entry.id for triple in write(tmp_path, many[::-1], limit=4).triples] == few
 
 
 def test_masks_of_the_changed_words(tmp_path):
@@ -203,8 +203,8 @@ def test_the_mask_is_resized_like_the_picture(tmp_path):
 def test_plurals():
     names = ("person", "wine glass", "knife", "mouse", "couch", "dining table")
     assert list(word_forms("person")) == [("person",), ("persons",), ("people",)]
-    found = [" ".join(list(word_forms(name))[-1]) for name in names]
-    assert found == ["people", "wine glasses", "knives", "mice", "couches", "dining tables"]
+    plurals = [" ".join(list(word_forms(name))[-1]) for name in names]
+    assert plurals == ["people", "wine glasses", "knives", "mice", "couches", "dining tables"]
 
 
 @pytest.mark.parametrize(
@@ -222,8 +222,8 @@ def test_plurals():
 def test_what_the_source_names_and_the_query_does_not(tmp_path, source, query, named):
     every = [annotation(i, 1, key, [BOX]) for i, key in enumerate(CATEGORIES)]
     write(tmp_path, instances=every)
-    found = Instances.read(str(tmp_path / "instances.json"), {1})
-    assert {each.category for each in found.find_removed(1, source, query)} == named
+    index = Instances.read(str(tmp_path / "instances.json"), {1})
+    assert {instance.category for instance in index.find_removed(1, source, query)} == named
 
 
 def test_the_reference_is_what_the_queries_describe(tmp_path):
@@ -386,10 +386,10 @@ def test_the_order_of_the_real_candidates_and_the_published_predictions(realset,
     assert round(100 * right / len(entries), 2) == 49.96
     assert all(predicted[entry.id] in (entry.true.id, entry.input.id) for entry in entries)
     subset = read_bison(realset / "bison/bison_annotations.cocoval2014.json")
-    known = {entry.id: entry for entry in entries}
+    by_id = {entry.id: entry for entry in entries}
     assert len(subset) == 6_578
     for entry in subset:  # the annotation of others says the same
-        assert (entry.true, entry.input) == (known[entry.id].true, known[entry.id].input)
+        assert (entry.true, entry.input) == (by_id[entry.id].true, by_id[entry.id].input)
 
 
 @pytest.fixture
@@ -397,8 +397,8 @@ def real(realset, tmp_path):
     """Makes the benchmark of the entries whose pictures' captions are all here: 835 of 6,578."""
     content = json.loads((realset / "bison/bison_annotations.cocoval2014.json").read_text())
     captions = realset / "coco/annotations/captions_val2017.json"
-    here = {row["id"] for row in json.loads(captions.read_text())["images"]}
-    content["data"] = [row for row in content["data"] if {i["image_id"] for i in row["image_candidates"]} <= here]
+    present = {row["id"] for row in json.loads(captions.read_text())["images"]}
+    content["data"] = [row for row in content["data"] if {i["image_id"] for i in row["image_candidates"]} <= present]
     path = tmp_path / "bison.json"
     path.write_text(json.dumps(content))
     instances = str(realset / "coco/annotations/instances_val2017.json")
@@ -438,16 +438,16 @@ def test_the_complete_captions(realset):
 def test_every_real_segmentation_is_as_pycocotools_has_it(realset):
     path = realset / "coco/annotations/instances_val2017.json"
     with redirect_stdout(io.StringIO()):
-        theirs = COCO(str(path))
-    ours = Instances.read(str(path), theirs.imgs)
-    seen = 0
-    for image, instances in ours.by_image.items():
-        for each in instances:
-            assert np.array_equal(rasterize("x", each, ours.sizes[image]), theirs.annToMask(theirs.anns[each.id]))
-            seen += 1
-    assert seen == len(theirs.anns) == 830
-    assert sum(row["iscrowd"] for row in theirs.anns.values()) == 20
-    assert {58636, 226111}.isdisjoint(ours.by_image)
+        coco = COCO(str(path))
+    index = Instances.read(str(path), coco.imgs)
+    count = 0
+    for image, instances in index.by_image.items():
+        for instance in instances:
+            assert np.array_equal(rasterize("x", instance, index.sizes[image]), coco.annToMask(coco.anns[instance.id]))
+            count += 1
+    assert count == len(coco.anns) == 830
+    assert sum(row["iscrowd"] for row in coco.anns.values()) == 20
+    assert {58636, 226111}.isdisjoint(index.by_image)
 
 
 def test_every_real_picture_under_its_masks(realset, tmp_path):
@@ -479,9 +479,9 @@ def test_every_real_picture_under_its_masks(realset, tmp_path):
 
 def test_the_real_pairs_from_end_to_end(realset, real, tiny_folder, tmp_path):
     """The four entries with both pictures here, by the command as a user calls it."""
-    here = {int(file.stem) for file in (realset / "coco/val2017").iterdir()}
+    present = {int(file.stem) for file in (realset / "coco/val2017").iterdir()}
     rows = json.loads((tmp_path / "bison.json").read_text())["data"]
-    rows = [row for row in rows if {each["image_id"] for each in row["image_candidates"]} <= here]
+    rows = [row for row in rows if {candidate["image_id"] for candidate in row["image_candidates"]} <= present]
     (tmp_path / "bison.json").write_text(json.dumps({"data": rows}))
     made = real()
     paths = [f"benchmark.{name}={getattr(made, name)}" for name in ("bison", "captions", "images")]

@@ -72,7 +72,7 @@ def test_a_missing_picture_is_the_requests_own_error(folder):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("image,source\na.png,x\n", r"edits.csv, line 1: columns: no 'target'\. Known are image, target and"),
         ("image,target,masks\na.png,x,m.png\n", "unknown 'masks'"),
@@ -88,21 +88,21 @@ def test_a_missing_picture_is_the_requests_own_error(folder):
         ('image,target\na.png,"x" y\n', r"edits.csv, line \d: not CSV"),
     ],
 )
-def test_a_bad_table_is_refused_with_its_line(folder, text, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_bad_table_is_refused_with_its_line(folder, text, message):
+    with pytest.raises(ValueError, match=message):
         table(folder, text)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"image": "a.png"', "line 1: not JSON"),
         ("[1]", "line 1: a JSON object is wanted"),
         ('{"image": "a.png", "target": "x"}\n{"image": "a.png"}', "line 2: columns: no 'target'"),
     ],
 )
-def test_a_bad_jsonl_is_refused_with_its_line(folder, text, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_bad_jsonl_is_refused_with_its_line(folder, text, message):
+    with pytest.raises(ValueError, match=message):
         table(folder, text, "edits.jsonl")
 
 

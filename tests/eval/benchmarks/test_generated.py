@@ -34,12 +34,12 @@ class Painter:
     """A text_to_image that remembers what it was asked for, and is killed after `most` pictures."""
 
     most: int = 1000
-    asked: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
     fingerprint: str = "painter"
 
     def __call__(self, texts):
         for name, text in itertools.islice(texts.items(), self.most):
-            self.asked[name] = text
+            self.texts[name] = text
             seed = int(hashlib.sha256(f"{name} {text}".encode()).hexdigest()[:8], 16)
             yield name, torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(seed))
         if len(texts) > self.most:
@@ -61,7 +61,7 @@ def pets(cache, text_to_image=None, **settings):
 
 
 def targets(benchmark):
-    return {each.source: each.target for each in benchmark.changes}
+    return {change.source: change.target for change in benchmark.changes}
 
 
 def slot(change):
@@ -72,9 +72,9 @@ def slot(change):
 
 
 def test_the_papers_prompts():
-    found = grammar("imagen")
-    prompts = [found.prompt(values) for values in found.combinations()]
-    assert len(found) == len(prompts) == len(set(prompts)) == 360
+    imagen_grammar = grammar("imagen")
+    prompts = [imagen_grammar.prompt(values) for values in imagen_grammar.combinations()]
+    assert len(imagen_grammar) == len(prompts) == len(set(prompts)) == 360
     assert prompts[0] == "A photo of a fuzzy panda wearing a cowboy hat and red shirt playing a guitar in a garden"
     assert (
         prompts[-1]
@@ -84,11 +84,11 @@ def test_the_papers_prompts():
 
 def test_the_prompts_of_still_life_are_captions():
     """Every scene with a vessel and one of eight kinds, in the words that its model learnt."""
-    found = grammar("stilllife")
-    kinds = [kind for kind, plural in FRUITS.items() if plural in found.slots["fruits"]]
+    captions_grammar = grammar("stilllife")
+    kinds = [kind for kind, plural in FRUITS.items() if plural in captions_grammar.slots["fruits"]]
     parts = itertools.product(VESSELS[:3], kinds, TABLES, WALLS)
     captions = {Scene((kind,), vessel, table, wall, 0).caption() for vessel, kind, table, wall in parts}
-    assert {found.prompt(values) for values in found.combinations()} == captions
+    assert {captions_grammar.prompt(values) for values in captions_grammar.combinations()} == captions
     assert len(kinds) == 8
     assert len(captions) == 384
 
@@ -108,12 +108,12 @@ def test_what_is_no_caption_is_refused(text):
 
 
 def test_white_space_becomes_single_blanks():
-    found = Grammar("a  {colour}\n{pet} ", {"colour": [" red", "dark  blue"], "pet": ["cat"]})
-    assert [found.prompt(values) for values in found.combinations()] == ["a red cat", "a dark blue cat"]
+    pets_grammar = Grammar("a  {colour}\n{pet} ", {"colour": [" red", "dark  blue"], "pet": ["cat"]})
+    assert [pets_grammar.prompt(values) for values in pets_grammar.combinations()] == ["a red cat", "a dark blue cat"]
 
 
 @pytest.mark.parametrize(
-    ("template", "slots", "said"),
+    ("template", "slots", "message"),
     [
         ("{a} {b}", {"a": ["x", "y"]}, r"\.template = '\{a\} \{b\}': no slot for 'b'"),
         ("{a}", {"a": ["x", "y"], "b": ["z"]}, r"\.template.*no place for the slot 'b'"),
@@ -130,8 +130,8 @@ def test_white_space_becomes_single_blanks():
         ("{a} {b}", {"a": ["x", "x y"], "b": ["y z", "z"]}, r"\.slots: .* give the same prompt 'x y z'"),
     ],
 )  # fmt: skip
-def test_a_bad_grammar_is_refused(template, slots, said):
-    with pytest.raises(ValueError, match=rf"benchmark\.grammar.*{said}"):
+def test_a_bad_grammar_is_refused(template, slots, message):
+    with pytest.raises(ValueError, match=rf"benchmark\.grammar.*{message}"):
         Grammar(template, slots)
 
 
@@ -140,26 +140,26 @@ def test_a_bad_grammar_is_refused(template, slots, said):
 
 def test_one_slot_of_every_prompt_is_changed():
     benchmark = imagen()
-    values = {benchmark.grammar.prompt(each): each for each in benchmark.grammar.combinations()}
-    assert [each.source for each in benchmark.changes] == list(values)
-    assert [int(each.id.split("-")[0]) for each in benchmark.changes] == list(range(360))
-    for each in benchmark.changes:
-        before, after = values[each.source], values[each.target]
-        assert [name for name in before if before[name] != after[name]] == [slot(each)]
+    values = {benchmark.grammar.prompt(filling): filling for filling in benchmark.grammar.combinations()}
+    assert [change.source for change in benchmark.changes] == list(values)
+    assert [int(change.id.split("-")[0]) for change in benchmark.changes] == list(range(360))
+    for change in benchmark.changes:
+        before, after = values[change.source], values[change.target]
+        assert [name for name in before if before[name] != after[name]] == [slot(change)]
 
 
 def test_slots_and_values_are_balanced_over_all_and_every_limit():
     whole = imagen(limit=360)
-    values = {whole.grammar.prompt(each): each for each in whole.grammar.combinations()}
+    values = {whole.grammar.prompt(filling): filling for filling in whole.grammar.combinations()}
     slots, turns = Counter(dict.fromkeys(whole.grammar.slots, 0)), {}
     for name, options in whole.grammar.slots.items():
         for old in options:
             turns[name, old] = Counter({new: 0 for new in options if new != old})
-    for each in whole.changes:
-        name = slot(each)
+    for change in whole.changes:
+        name = slot(change)
         slots[name] += 1
-        turn = turns[name, values[each.source][name]]
-        turn[values[each.target][name]] += 1
+        turn = turns[name, values[change.source][name]]
+        turn[values[change.target][name]] += 1
         for counts in (slots, turn):
             assert max(counts.values()) - min(counts.values()) <= 1
     assert set(slots.values()) == {60}
@@ -184,8 +184,8 @@ def test_requests_are_pinned():
 
 
 def test_an_edit_depends_on_the_seed_and_its_own_prompt_alone():
-    found = grammar("imagen")
-    turned = replace(found, slots={name: values[::-1] for name, values in found.slots.items()})
+    imagen_grammar = grammar("imagen")
+    turned = replace(imagen_grammar, slots={name: values[::-1] for name, values in imagen_grammar.slots.items()})
     assert targets(imagen()) == targets(replace(imagen(), grammar=turned)) != targets(imagen(seed=1))
 
 
@@ -200,12 +200,12 @@ def test_limits_and_ranges_take_from_one_permutation():
 
 
 def test_slots_that_may_be_changed():
-    assert {slot(each) for each in imagen(edits=["place", "subject"]).changes} == {"place", "subject"}
-    assert {slot(each) for each in pets("none").changes} == {"colour", "pet"}
+    assert {slot(change) for change in imagen(edits=["place", "subject"]).changes} == {"place", "subject"}
+    assert {slot(change) for change in pets("none").changes} == {"colour", "pet"}
 
 
 @pytest.mark.parametrize(
-    ("edits", "said"),
+    ("edits", "message"),
     [
         (["pet", "tail"], r"'tail'; the slots that can be changed, each named once: colour, pet$"),
         (["place"], "'place'; the slots"),
@@ -213,8 +213,8 @@ def test_slots_that_may_be_changed():
         ([], "none given; the slots"),
     ],
 )
-def test_slots_that_cannot_be_changed_are_refused(edits, said):
-    with pytest.raises(ValueError, match=rf"benchmark\.edits = .*: {said}"):
+def test_slots_that_cannot_be_changed_are_refused(edits, message):
+    with pytest.raises(ValueError, match=rf"benchmark\.edits = .*: {message}"):
         pets("none", edits=edits)
 
 
@@ -238,17 +238,19 @@ def test_metrics_know_what_a_caption_says(tmp_path):
 
 def test_only_what_is_needed_is_drawn_in_one_pass_and_once(tmp_path):
     benchmark = pets(tmp_path, limit=2)
-    asks = list(benchmark.requests(8))
-    assert len(asks) == 2
-    assert len(benchmark.text_to_image.asked) == len(files(tmp_path)) == 4
-    assert [benchmark.text_to_image.asked[Path(ask.origin).stem] for ask in asks] == [ask.source for ask in asks]
-    assert {Path(ask.origin).parent.name for ask in asks} == {"painter"}
-    assert asks[0].image().shape == (3, 8, 8)
+    requests = list(benchmark.requests(8))
+    assert len(requests) == 2
+    assert len(benchmark.text_to_image.texts) == len(files(tmp_path)) == 4
+    assert [benchmark.text_to_image.texts[Path(request.origin).stem] for request in requests] == [
+        request.source for request in requests
+    ]
+    assert {Path(request.origin).parent.name for request in requests} == {"painter"}
+    assert requests[0].image().shape == (3, 8, 8)
     assert next(benchmark.requests(16)).image().shape == (3, 16, 16)
     again = pets(tmp_path, limit=3)
     list(again.requests(8))
     list(again.reference(3, 8))
-    assert len(again.text_to_image.asked) == 2
+    assert len(again.text_to_image.texts) == 2
     assert len(files(tmp_path)) == 6
 
 
@@ -257,7 +259,7 @@ def test_grammars_that_share_prompts_share_pictures(tmp_path):
     fewer = Grammar("a {colour} {pet} at sea", {"colour": ["blue", "red"], "pet": ["cat", "cow"]})
     other = Generated(Painter(), fewer, cache=str(tmp_path))
     list(other.requests(8))
-    inputs = {name: text for name, text in other.text_to_image.asked.items() if "-" not in name}
+    inputs = {name: text for name, text in other.text_to_image.texts.items() if "-" not in name}
     assert set(inputs.values()) == {"a red cow at sea", "a blue cow at sea"}
 
 
@@ -269,8 +271,8 @@ def test_a_kill_in_the_middle_loses_nothing_that_is_drawn(tmp_path):
     rest = pets(tmp_path / "a")
     list(rest.requests(8))
     list(pets(tmp_path / "b").requests(8))
-    assert len(rest.text_to_image.asked) == 7
-    assert not set(kept) & set(rest.text_to_image.asked)
+    assert len(rest.text_to_image.texts) == 7
+    assert not set(kept) & set(rest.text_to_image.texts)
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
@@ -278,13 +280,16 @@ def test_the_reference_is_what_the_model_makes_of_the_targets(tmp_path):
     benchmark = pets(tmp_path)
     assert benchmark.has_reference
     pictures = list(benchmark.reference(100, 8))
-    asks = list(benchmark.requests(8))
-    assert len(pictures) == len(asks) == 6
+    requests = list(benchmark.requests(8))
+    assert len(pictures) == len(requests) == 6
     assert {label for label, _ in pictures} == {""}
-    seen = {image.numpy().tobytes() for image in [picture for _, picture in pictures] + [ask.image() for ask in asks]}
-    assert len(seen) == 12
-    drawn = [text for name, text in benchmark.text_to_image.asked.items() if "-" in name]
-    assert sorted(drawn) == sorted(ask.target for ask in asks)
+    distinct = {
+        image.numpy().tobytes()
+        for image in [picture for _, picture in pictures] + [request.image() for request in requests]
+    }
+    assert len(distinct) == 12
+    drawn = [text for name, text in benchmark.text_to_image.texts.items() if "-" in name]
+    assert sorted(drawn) == sorted(request.target for request in requests)
     assert len(set(drawn)) < 6  # one target of two requests has two pictures
 
 
@@ -297,13 +302,13 @@ def test_a_part_of_the_reference_is_of_the_permutations_first(tmp_path):
 def test_a_picture_that_is_not_there_is_named_where_nothing_may_be_drawn(tmp_path):
     benchmark = pets(tmp_path).read_only()
     assert benchmark == pets(tmp_path, benchmark.text_to_image, generate_missing=False)
-    asks = list(benchmark.requests(8))
-    said = r"painter/\w+(-\w+)?\.png: no such file, and benchmark\.generate_missing is false.* start the run again"
-    with pytest.raises(FileNotFoundError, match=said):
-        asks[0].image()
-    with pytest.raises(FileNotFoundError, match=said):
+    requests = list(benchmark.requests(8))
+    message = r"painter/\w+(-\w+)?\.png: no such file, and benchmark\.generate_missing is false.* start the run again"
+    with pytest.raises(FileNotFoundError, match=message):
+        requests[0].image()
+    with pytest.raises(FileNotFoundError, match=message):
         next(benchmark.reference(1, 8))
-    assert not benchmark.text_to_image.asked
+    assert not benchmark.text_to_image.texts
 
 
 def files(folder):
@@ -326,10 +331,13 @@ def test_pictures_of_a_model_are_drawn_edited_and_seen_by_a_score(tiny_folder, t
     }
     benchmark = instantiate(settings, _convert_="all")
     run = RunDirectory(tmp_path / "run", {"ratios": [0.5], "benchmark": settings}, benchmark.version)
-    asks = {ask.id: ask for ask in run.pending(benchmark.requests(tiny.resolution))}
-    programs = [(ask.id, Copy()(ask, [0.5], tiny.schedule(2), RequestNoise(0, ask.id))) for ask in asks.values()]
+    requests = {request.id: request for request in run.pending(benchmark.requests(tiny.resolution))}
+    programs = [
+        (request.id, Copy()(request, [0.5], tiny.schedule(2), RequestNoise(0, request.id)))
+        for request in requests.values()
+    ]
     for outcome in Engine(tiny, BatchSizes(), progress=False).run(programs):
-        run.save(asks[outcome.id], outcome)
+        run.save(requests[outcome.id], outcome)
     run.close()
     monkeypatch.setattr(TextToImage, "__call__", lambda *_: pytest.fail("a score never draws"))
     finished = FinishedRun(tmp_path / "run")
@@ -346,8 +354,8 @@ def test_pictures_of_a_model_are_drawn_edited_and_seen_by_a_score(tiny_folder, t
 def test_a_yaml_lists_every_field_with_its_default():
     cfg = composed("benchmark=generated").benchmark
     built, settings = instantiate(cfg, _convert_="all"), OmegaConf.to_container(cfg)
-    for each, said in ((built, settings), (built.grammar, settings["grammar"])):
-        assert set(said) - {"_target_"} == {one.name for one in fields(each) if one.init}
+    for part, keys in ((built, settings), (built.grammar, settings["grammar"])):
+        assert set(keys) - {"_target_"} == {one.name for one in fields(part) if one.init}
     assert built == Generated(built.text_to_image, built.grammar)
     assert set(settings["text_to_image"]) - {"_target_", "_recursive_"} == {
         one.name for one in fields(built.text_to_image)
@@ -360,13 +368,13 @@ def test_statistics_of_other_weights_are_others(tmp_path, monkeypatch):
     def stop(*_):
         raise InterruptedError
 
-    seen = []
+    paths = []
     made = SimpleNamespace(to_bytes=lambda: b"statistics")
     network = SimpleNamespace(name="network", hash="network", prepare=str, features=str)
     monkeypatch.setattr("eval.scoring.reference.compute_reference", lambda *_: made)
-    monkeypatch.setattr("eval.scoring.reference.write", lambda path, _: seen.append(path) or stop())
+    monkeypatch.setattr("eval.scoring.reference.write", lambda path, _: paths.append(path) or stop())
     for fingerprint in ("one", "one", "other"):
         benchmark = pets(tmp_path, Painter(fingerprint=fingerprint))
         with pytest.raises(InterruptedError):
             References(benchmark, "pets", 8, ("",), tmp_path)(network, 4)
-    assert seen[0] == seen[1] != seen[2]
+    assert paths[0] == paths[1] != paths[2]

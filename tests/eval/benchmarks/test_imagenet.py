@@ -73,9 +73,9 @@ def flexit(disk, rows=None, **settings):
     """The benchmark on the made files."""
     if rows is not None:
         (disk / "queries.csv").write_text("\n".join(rows) + "\n")
-    known = {"queries": "queries.csv", "images": "val", "classes": "index.json"} | settings
+    given = {"queries": "queries.csv", "images": "val", "classes": "index.json"} | settings
     paths = ("queries", "images", "classes", "truth")
-    return ImageNet(**{key: str(disk / value) if key in paths else value for key, value in known.items()})
+    return ImageNet(**{key: str(disk / value) if key in paths else value for key, value in given.items()})
 
 
 def pairs(disk, images="val", **settings):
@@ -100,10 +100,10 @@ def edit(benchmark, backbone, root):
     """A whole run of the cheapest method, through the engine, into a run directory: its table."""
     schedule, run = backbone.schedule(2), RunDirectory(root, {"ratios": [1.0], "seed": 0}, benchmark.version)
     engine = Engine(backbone, BatchSizes(2, 2, 2, 2, 2), progress=False)
-    asked = {request.id: request for request in run.pending(benchmark.requests(backbone.resolution))}
-    programs = ((name, Copy()(request, [1.0], schedule, RequestNoise(0, name))) for name, request in asked.items())
-    for outcome in engine.run(programs, len(asked), 1):
-        run.save(asked[outcome.id], outcome)
+    requests = {request.id: request for request in run.pending(benchmark.requests(backbone.resolution))}
+    programs = ((name, Copy()(request, [1.0], schedule, RequestNoise(0, name))) for name, request in requests.items())
+    for outcome in engine.run(programs, len(requests), 1):
+        run.save(requests[outcome.id], outcome)
     return run.close()
 
 
@@ -142,8 +142,8 @@ def test_the_layout_can_be_said(disk):
 
 
 def test_class_conditional_ids_and_templates(disk):
-    said = [request.target for request in flexit(disk, prompt="a photo of a {class}").requests(8)]
-    assert said == ["a photo of a crane"] * 2 + ["a photo of a Cardigan"]
+    texts = [request.target for request in flexit(disk, prompt="a photo of a {class}").requests(8)]
+    assert texts == ["a photo of a crane"] * 2 + ["a photo of a Cardigan"]
     assert [request.target for request in flexit(disk, prompt="{number}").requests(8)] == ["3", "0", "2"]
     assert next(request.target for request in flexit(disk, prompt="{wnid}").requests(8)) == "n03126707"
     for prompt in ("a photo", "{name}", "{", "{0}", "{}", "{class.none}"):
@@ -175,7 +175,7 @@ def test_an_absent_picture_is_the_requests_own_error(disk):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([HEADER.replace(",is_test", ""), "1,a,b,0,c,1"], r"queries\.csv, line 1: no column 'is_test'; wanted are ''"),
         ([HEADER.replace("target_id", "target_no"), ROWS[0]], "no column 'target_id'"),
@@ -196,13 +196,13 @@ def test_an_absent_picture_is_the_requests_own_error(disk):
         (["version https://git-lfs.github.com/spec/v1", "oid sha256:0", "size 1"], r"queries\.csv: a git-LFS pointer"),
     ],
 )
-def test_a_bad_table_is_refused_with_its_line(disk, rows, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_bad_table_is_refused_with_its_line(disk, rows, message):
+    with pytest.raises(ValueError, match=message):
         flexit(disk, rows)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("c.json", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"c\.json: a git-LFS pointer"),
         ("c.json", '{"0": ["n01440764"', "not JSON"),
@@ -216,9 +216,9 @@ def test_a_bad_table_is_refused_with_its_line(disk, rows, said):
         ("c.txt", "\n", "no classes there"),
     ],
 )
-def test_a_bad_class_index_is_refused(disk, name, text, said):
+def test_a_bad_class_index_is_refused(disk, name, text, message):
     (disk / name).write_text(text)
-    with pytest.raises(ValueError, match=rf"benchmark\.classes = .*{said}"):
+    with pytest.raises(ValueError, match=rf"benchmark\.classes = .*{message}"):
         flexit(disk, classes=name)
 
 
@@ -258,9 +258,9 @@ def test_the_ground_truth_checks_the_table(disk):
 
 
 def test_siblings_share_a_parent(disk):
-    found = read_siblings(disk / "is_a.txt", Classes(disk / "index.json"))
+    by_class = read_siblings(disk / "is_a.txt", Classes(disk / "index.json"))
     greyhound, cardigan, crane, lantern = (WNIDS[i] for i in (1, 2, 3, 4))
-    assert found == {greyhound: [cardigan], cardigan: [greyhound], crane: [lantern], lantern: [crane]}
+    assert by_class == {greyhound: [cardigan], cardigan: [greyhound], crane: [lantern], lantern: [crane]}
 
 
 def test_pairs_take_turns_and_depend_on_nothing_but_seed_and_names(disk, caplog):
@@ -275,19 +275,21 @@ def test_pairs_take_turns_and_depend_on_nothing_but_seed_and_names(disk, caplog)
         benchmark = pairs(disk)
     assert not caplog.records
     assert isinstance(benchmark, Benchmark)
-    asked = list(benchmark.requests(8))
-    assert len(asked) == len(benchmark) == len({request.id for request in asked}) == 12
-    assert Counter(request.label for request in asked) == dict.fromkeys(family, 4)
+    requests = list(benchmark.requests(8))
+    assert len(requests) == len(benchmark) == len({request.id for request in requests}) == 12
+    assert Counter(request.label for request in requests) == dict.fromkeys(family, 4)
     for target in family:
-        sources = [request.origin.split("/")[0] for request in asked if request.label == target]
+        sources = [request.origin.split("/")[0] for request in requests if request.label == target]
         assert sources[:2] == sources[2:]
         assert {target, *sources} == set(family)
-    assert all(request.image().shape == (3, 8, 8) and request.source is None for request in asked)
-    assert [request.id for request in pairs(disk).requests(8)] == [request.id for request in asked]
-    assert {request.id for request in pairs(disk, seed=1).requests(8)} != {request.id for request in asked}
-    assert {request.id for request in pairs(disk, per_class=2).requests(8)} < {request.id for request in asked}
+    assert all(request.image().shape == (3, 8, 8) and request.source is None for request in requests)
+    assert [request.id for request in pairs(disk).requests(8)] == [request.id for request in requests]
+    assert {request.id for request in pairs(disk, seed=1).requests(8)} != {request.id for request in requests}
+    assert {request.id for request in pairs(disk, per_class=2).requests(8)} < {request.id for request in requests}
     assert len(pairs(disk, limit=5)) == 5
-    assert [q.id for q in pairs(disk, range=[2, 5]).entries] == [q.id for q in pairs(disk, limit=5).entries][2:]
+    assert [query.id for query in pairs(disk, range=[2, 5]).entries] == [
+        query.id for query in pairs(disk, limit=5).entries
+    ][2:]
     with caplog.at_level(logging.WARNING, "imagenet"):
         assert len(pairs(disk, per_class=9)) < 27
     assert "3 classes have too few pictures of siblings for per_class = 9" in caplog.text
@@ -297,13 +299,13 @@ def test_pairs_of_a_flat_folder_need_the_truth(disk):
     with pytest.raises(ValueError, match=r"no folders named by wnid there.*benchmark\.truth="):
         pairs(disk, "flat")
     truth = devkit(disk, [WNIDS[3], WNIDS[4], WNIDS[1]])
-    asked = list(pairs(disk, "flat", truth=str(truth)).requests(8))
-    assert sorted((request.label, request.origin.split("_")[-1]) for request in asked) == [
+    requests = list(pairs(disk, "flat", truth=str(truth)).requests(8))
+    assert sorted((request.label, request.origin.split("_")[-1]) for request in requests) == [
         (WNIDS[2], "00000003.JPEG"),
         (WNIDS[3], "00000002.JPEG"),
         (WNIDS[4], "00000001.JPEG"),
     ]
-    assert all(request.image().shape == (3, 8, 8) for request in asked)
+    assert all(request.image().shape == (3, 8, 8) for request in requests)
 
 
 def test_pairs_that_cannot_be(disk):
@@ -336,10 +338,10 @@ def test_a_yaml_lists_every_field_with_its_default(disk, name):
     settings = OmegaConf.to_container(composed(f"benchmark={name}").benchmark)
     given = {key: str(disk / value) for key, value in given.items() if key in settings}
     built = instantiate(settings | given, _convert_="all")
-    known = [each for each in fields(built) if each.init]
-    assert set(settings) - {"_target_"} == {each.name for each in known}
+    options = [option for option in fields(built) if option.init]
+    assert set(settings) - {"_target_"} == {option.name for option in options}
     assert {key for key, value in settings.items() if value == "???"} == {
-        each.name for each in known if each.default is MISSING
+        option.name for option in options if option.default is MISSING
     }
     assert built == type(built)(**given)
 
@@ -355,16 +357,16 @@ def true_files(realset, queries="queries.csv"):
 def test_flexits_table(realset):
     """2,184 queries: 273 targets, 4 pictures of each in either split."""
     splits = [ImageNet(**true_files(realset), split=split) for split in ("test", "dev")]
-    asked = [list(benchmark.requests(256)) for benchmark in splits]
-    assert [len(requests) for requests in asked] == [len(benchmark) for benchmark in splits] == [1092, 1092]
-    for requests in asked:
+    by_split = [list(benchmark.requests(256)) for benchmark in splits]
+    assert [len(requests) for requests in by_split] == [len(benchmark) for benchmark in splits] == [1092, 1092]
+    for requests in by_split:
         counts = Counter(request.label for request in requests)
         assert (len(counts), set(counts.values())) == (273, {4})
-    ids = {request.id for requests in asked for request in requests}
-    assert len(ids) == len({request.origin for requests in asked for request in requests}) == 2184
+    ids = {request.id for requests in by_split for request in requests}
+    assert len(ids) == len({request.origin for requests in by_split for request in requests}) == 2184
     with open(true_files(realset)["queries"], newline="") as file:
         named = {row[""]: row["target"] for row in csv.DictReader(file)}
-    assert {request.id: request.target for requests in asked for request in requests} == named
+    assert {request.id: request.target for requests in by_split for request in requests} == named
 
 
 def test_true_class_indexes_agree(realset):
@@ -372,7 +374,7 @@ def test_true_class_indexes_agree(realset):
     other = Classes(realset / "wordnet/LOC_synset_mapping.txt")
     assert one.by_number == other.by_number
     assert len(one.by_wnid) == 1000
-    twice = Counter(each.name for each in one.by_wnid.values())
+    twice = Counter(entry.name for entry in one.by_wnid.values())
     assert {name for name, count in twice.items() if count > 1} == {"crane", "maillot"}
 
 
@@ -394,13 +396,13 @@ def test_true_hierarchies(realset, hierarchy):
     """Pairs of the pictures that are here; every one opens, those with an apostrophe too."""
     files = {key: value for key, value in true_files(realset).items() if key != "queries"}
     path = realset / "wordnet" / hierarchy / "class_hierarchy.txt"
-    found = read_siblings(path, Classes(Path(files["classes"])))
-    assert len(found) == {"hierarchy_modified": 699, "hierarchy_wordnet": 677}[hierarchy]
+    by_class = read_siblings(path, Classes(Path(files["classes"])))
+    assert len(by_class) == {"hierarchy_modified": 699, "hierarchy_wordnet": 677}[hierarchy]
     benchmark = ImageNetPairs(**files, hierarchy=str(path), per_class=2)
-    asked = list(benchmark.requests(32))
-    assert len({request.id for request in asked}) == len(asked) > 300
-    assert all(request.origin.split("/")[0] in found[request.label] for request in asked)
-    assert all(request.image.path.is_file() for request in asked)
-    quoted = [request for request in asked if "'" in request.origin]
+    requests = list(benchmark.requests(32))
+    assert len({request.id for request in requests}) == len(requests) > 300
+    assert all(request.origin.split("/")[0] in by_class[request.label] for request in requests)
+    assert all(request.image.path.is_file() for request in requests)
+    quoted = [request for request in requests if "'" in request.origin]
     assert quoted
     assert all(request.image().shape == (3, 32, 32) for request in quoted)

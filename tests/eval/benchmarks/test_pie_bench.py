@@ -14,8 +14,8 @@ ROW = 512
 TEXTS = {"original_prompt": "a [round] cake", "editing_prompt": "a [square] cake", "editing_type_id": "0"}
 
 
-def entry(image="0/a.jpg", mask=(0, 1), **others):
-    return TEXTS | {"image_path": image, "mask": list(mask), "blended_word": "", "editing_instruction": ""} | others
+def entry(image="0/a.jpg", mask=(0, 1), **fields):
+    return TEXTS | {"image_path": image, "mask": list(mask), "blended_word": "", "editing_instruction": ""} | fields
 
 
 def write(folder, table, picture=True):
@@ -40,7 +40,7 @@ def test_an_entry_becomes_a_request(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "said"),
+    ("prompt", "text"),
     [
         ("a [round] cake", "a round cake"),
         ("a house with [lightning and] rain", "a house with lightning and rain"),
@@ -50,8 +50,8 @@ def test_an_entry_becomes_a_request(tmp_path):
         ("a [cat], asleep", "a cat, asleep"),
     ],
 )
-def test_brackets_go_and_spaces_stay_single(prompt, said):
-    assert strip_brackets(prompt) == said
+def test_brackets_go_and_spaces_stay_single(prompt, text):
+    assert strip_brackets(prompt) == text
 
 
 def reference(runs):
@@ -97,7 +97,7 @@ def test_the_mask_goes_through_the_resize_of_the_picture(tmp_path):
 def test_edit_types_and_limits(tmp_path):
     table = {f"{i:012d}": entry(editing_type_id=str(i % 3)) for i in range(30)}
     path = write(tmp_path, table)
-    assert [each.id for each in PieBench(path).requests(8)] == list(table)
+    assert [request.id for request in PieBench(path).requests(8)] == list(table)
     assert len(PieBench(path, edit_types=[0, "2"])) == 20
     few, more = (list(PieBench(path, limit=n).entries) for n in (5, 12))
     assert more[:5] == few
@@ -115,7 +115,7 @@ def test_an_empty_source_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "mapping_file.json: a git-LFS pointer"),
         ("{", "mapping_file.json: not JSON"),
@@ -131,8 +131,8 @@ def test_an_empty_source_is_none(tmp_path):
         ({"7": entry(image_path="")}, "entry '7': image_path is empty"),
     ],
 )
-def test_a_bad_table_is_refused_at_once_with_its_entry(tmp_path, table, said):
-    with pytest.raises(ValueError, match=said.replace("[", r"\[")):
+def test_a_bad_table_is_refused_at_once_with_its_entry(tmp_path, table, message):
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
         PieBench(write(tmp_path, table))
 
 
@@ -210,11 +210,11 @@ def test_the_real_entries(realset):
 def test_the_variants_of_the_table(realset):
     """200 other entries, 14 with a true mask; a table without masks is refused; the pointer is named."""
     made = PieBench(str(realset / "pie_bench"), "mapping_file_auto200.json")
-    whole = [name for name, each in made.entries.items() if each.runs == [0, ROW * ROW]]
+    whole = [name for name, entry in made.entries.items() if entry.runs == [0, ROW * ROW]]
     assert (len(made), len(whole)) == (200, 186)
-    for each in made.entries.values():
-        if each.runs != [0, ROW * ROW]:
-            assert np.array_equal(decode_runs(each.runs), reference(each.runs))
+    for entry in made.entries.values():
+        if entry.runs != [0, ROW * ROW]:
+            assert np.array_equal(decode_runs(entry.runs), reference(entry.runs))
     with pytest.raises(ValueError, match=r"mapping_file_ti2i_benchmark\.json, entry '0': no 'editing_type_id', 'mask'"):
         PieBench(str(realset / "pie_bench"), "mapping_file_ti2i_benchmark.json")
     with pytest.raises(ValueError, match=r"captions_val2014\.json: a git-LFS pointer of 133 bytes"):

@@ -79,7 +79,7 @@ def test_blended_latent_on_the_real_pairs(realset, tiny_folder, tmp_path, editor
     assert (table.mask_flag == "").all()
     sources = {row[0].stem: row for row in rows[:8]}
     for row in table.itertuples():
-        picture, _, _, mask = next(each for stem, each in sources.items() if row.id.startswith(stem + "-"))
+        picture, _, _, mask = next(source for stem, source in sources.items() if row.id.startswith(stem + "-"))
         outside = MaskFile(mask, picture, 32)()[0].numpy() < 0.5
         before = (ImageFile(picture, 32)().permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         after = np.asarray(Image.open(root / row.file))

@@ -20,12 +20,12 @@ from eval.stilllife.metrics import LocalPrecision
 from eval.stilllife.render import render
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def metric():
     return LocalPrecision(device="cpu")
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def classes():
     """(requests, truths, inputs, perfect edits) of 12 edits of fruit."""
     benchmark = StillLifeClasses(per_class=1)

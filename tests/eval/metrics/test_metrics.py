@@ -37,11 +37,10 @@ from eval.stilllife.benchmarks import GroundTruth, StillLifeClasses, StillLifeSc
 from eval.stilllife.network import StillLifeExtractor, StillLifeFeatures, StillLifeTokens, load
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, Scene, change
 from eval.stilllife.train.clip import ClipPart
-from eval.stilllife.train.exam import pixels
 from eval.stilllife.train.features import FeaturesPart
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A feature network with random weights on disk."""
     folder = tmp_path_factory.mktemp("features")
@@ -49,7 +48,7 @@ def weights(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A CLIP with random weights on disk."""
     folder = tmp_path_factory.mktemp("clip")
@@ -219,7 +218,7 @@ def test_accuracy_among_target_classes_is_flexits(weights):
     benchmark = StillLifeClasses(per_class=1)
     given = batch(benchmark, exact(benchmark))
     metric, kinds = accuracy(weights), list(ATTRIBUTES["fruits"])
-    logits = metric.classifier(pixels(given.edits))
+    logits = metric.classifier(to_uint8(given.edits))
     expected = [float(kinds[row[:12].argmax()] == ask.label) for row, ask in zip(logits, given.requests, strict=True)]
     assert metric.per_image(given)["accuracy"].tolist() == expected
     two = replace(given, requests=given.requests[:2], inputs=None, edits=given.edits[:2], truths=given.truths[:2])
@@ -238,7 +237,7 @@ def test_the_trained_classifier_sees_perfect_edits_and_not_their_inputs():
 
 
 def test_logits_are_read_as_the_network_judges(weights):
-    network, images = load(weights, "cpu").network, pixels(pictures(3))
+    network, images = load(weights, "cpu").network, to_uint8(pictures(3))
     with torch.no_grad():
         seen = network(images / 255)
     there, values = read(accuracy(weights).classifier(images), accuracy(weights).classifier.labels)
@@ -269,7 +268,7 @@ def test_clip_score_is_open_clips_cosine(clip):
     texts = ["a bowl of apples", "pears"]
     asks = [EditRequest(text, lambda: None, text) for text in texts]
     images = pictures(2)
-    images = pixels(images) / 255
+    images = to_uint8(images) / 255
     found = metric.per_image(Batch(asks, images, images, None))["clip_score"]
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{clip}")
     tokens = open_clip.get_tokenizer(f"local-dir:{clip}")(texts)
@@ -282,7 +281,7 @@ def test_clip_score_is_open_clips_cosine(clip):
 def test_clip_inside_is_the_score_of_what_the_mask_shows(clip):
     """A picture without an inside is left out."""
     ours = OpenClip(f"local-dir:{clip}", device="cpu")
-    masks, images = torch.zeros(3, 1, 64, 64), pixels(pictures(3)) / 255
+    masks, images = torch.zeros(3, 1, 64, 64), to_uint8(pictures(3)) / 255
     masks[0, :, 10:30], masks[1] = 1, 1
     texts = ["a bowl of apples", "pears", "a dark wall"]
     asks = [EditRequest(text, lambda: None, text, mask=lambda i=i: masks[i]) for i, text in enumerate(texts)]
@@ -303,7 +302,7 @@ def test_clip_inside_is_the_score_of_what_the_mask_shows(clip):
 def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):
     """torchmetrics clamps the mean of scores; ours agree with it before that, and differ after."""
     ours = OpenClip(f"local-dir:{clip}", device="cpu")
-    metric, texts, images = ClipScore(ours), ["a bowl of apples", "pears", "a dark wall"], pixels(pictures(3)) / 255
+    metric, texts, images = ClipScore(ours), ["a bowl of apples", "pears", "a dark wall"], to_uint8(pictures(3)) / 255
 
     class Adapter(nn.Module):
         """Our CLIP behind the interface that torchmetrics asks of a model of transformers."""
@@ -326,9 +325,9 @@ def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):
             return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
 
     theirs = CLIPScore(model_name_or_path=lambda: (Adapter(), Processor()))
-    theirs.update(list(pixels(images)), texts)
+    theirs.update(list(to_uint8(images)), texts)
     asks = [EditRequest(text, lambda: None, text) for text in texts]
-    seen, said = ours(pixels(images)), torch.stack([ours.reader.prepare(text) for text in texts])
+    seen, said = ours(to_uint8(images)), torch.stack([ours.reader.prepare(text) for text in texts])
     cosine = 100 * torch.nn.functional.cosine_similarity(seen, ours.reader.features(said))
     torch.testing.assert_close(theirs.score / theirs.n_samples, cosine.mean())
     found = metric.per_image(Batch(asks, images, images, None))["clip_score"]
@@ -340,14 +339,14 @@ def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):
 
 def test_directional_clip_is_the_formula_and_an_unchanged_picture_has_no_direction(clip):
     ours = OpenClip(f"local-dir:{clip}", device="cpu")
-    before, after = (pixels(pictures(3, seed)) / 255 for seed in (0, 1))
+    before, after = (to_uint8(pictures(3, seed)) / 255 for seed in (0, 1))
     after[1] = before[1]
     asks = [
         EditRequest(str(i), lambda: None, target, "apples") for i, target in enumerate(("pears", "plums", "apples"))
     ]
     found = ClipDirectional(ours).per_image(Batch(asks, before, after, None))
     unit = torch.nn.functional.normalize
-    one, two = (unit(ours(pixels(each))) for each in (before, after))
+    one, two = (unit(ours(to_uint8(each))) for each in (before, after))
     said = unit(ours.reader.features(torch.stack([ours.reader.prepare(text) for text in ("apples", "pears")])))
     expected = torch.nn.functional.cosine_similarity(two[:1] - one[:1], said[1:] - said[:1])
     assert found["clip_directional"][0] == pytest.approx(100 * expected.item(), abs=1e-3)
@@ -398,7 +397,7 @@ def test_the_architecture_of_vit_b_32_is_read_from_a_folder(tmp_path):
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
     ours = OpenClip(f"local-dir:{tmp_path}", device="cpu", domain="anything")
-    images = pixels(pictures(2, side=300))
+    images = to_uint8(pictures(2, side=300))
     assert isinstance(ours, Extractor)
     assert (ours.side, ours.range) == (224, (-2.0, 2.0))
     prepare = open_clip.image_transform(224, is_train=False, interpolation="bicubic", **values)

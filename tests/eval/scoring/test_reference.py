@@ -12,25 +12,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import edit_benchmark
 from PIL import Image
 
 from baselines.bounds import Copy
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.io.images import ImageFile, Resize
-from diffedit.runs.directory import RunDirectory
-from diffedit.sampling.noise import RequestNoise
 from diffedit.testing import TinyPipeline
+from eval.benchmarks.base import BaseBenchmark
 from eval.metrics.functional.csfid import Csfid
 from eval.metrics.functional.frechet import Fid
 from eval.metrics.set_distance import SetDistance
-from eval.reporting.collect import NotComparableError, collect, comparable
+from eval.reporting.collect import NotComparableError, check_comparable, collect
+from eval.scoring.features import to_uint8
 from eval.scoring.finished_run import IncompleteRunError
-from eval.scoring.reference import Real, Reference, References, folder_pictures, measured, read
+from eval.scoring.reference import (
+    Reference,
+    ReferenceImage,
+    References,
+    compute_reference,
+    iterate_folder,
+    read_reference,
+)
 from eval.scoring.score import Settings, score
 from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
 from eval.stilllife.network import StillLifeExtractor
-from eval.stilllife.train.exam import pixels
 from eval.stilllife.train.features import FeaturesPart
 
 ROOT = Path(__file__).parents[3]
@@ -43,19 +49,19 @@ class Fake:
     name, hash, resize, range, domain = "fake", "fake", "none", (0.0, 255.0), "anything"
 
     def __init__(self):
-        self.seen = 0
+        self.count = 0
 
     def prepare(self, picture):
         return picture.double()
 
     def features(self, prepared):
-        self.seen += len(prepared)
+        self.count += len(prepared)
         rows = prepared.flatten(2)
         return torch.cat([rows.mean(2), rows[:, :1].std(2)], 1).float()
 
 
 def load(path):
-    return pixels(ImageFile(path, 16, Resize("crop", "bilinear"))())
+    return to_uint8(ImageFile(path, 16, Resize("crop", "bilinear"))())
 
 
 def random_picture(path, seed, size=(20, 16)):
@@ -89,49 +95,49 @@ def close(one, other):
     np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
 
 
-# ------------------------------------------------------------------------------------------------------------ measured
+# ---------------------------------------------------------------------------------------------------------- statistics
 
 
 @pytest.mark.parametrize("batch", [1, 4, 64])
 def test_statistics_are_those_of_numpy_without_what_is_held_out(classes, batch):
-    pictures = list(folder_pictures(classes, load, held=1))
-    found = measured(Fake(), pictures, "pets", 64, keep=4, batch=batch)
-    labels = np.array([real.label for real in pictures if not real.held])
-    rows, held = (
-        by_hand([real for real in pictures if not real.held]),
-        by_hand([real for real in pictures if real.held]),
+    pictures = list(iterate_folder(classes, load, held_out=1))
+    reference = compute_reference(Fake(), pictures, "pets", 64, keep=4, batch=batch)
+    labels = np.array([real.label for real in pictures if not real.held_out])
+    rows, held_out = (
+        by_hand([real for real in pictures if not real.held_out]),
+        by_hand([real for real in pictures if real.held_out]),
     )
-    assert (found.n, len(held), found.source, found.extractor) == (9, 2, "pets", "fake")
-    close(found.mean, rows.mean(0))
-    close(found.cov, np.cov(rows, rowvar=False))
-    close(found.factor @ found.factor.T, found.cov)
-    assert found.class_n == {"cat": 6, "dog": 3}
-    for name in found.class_n:
-        own = rows[labels == name]
-        close(found.class_mean[name], own.mean(0))
-        close(found.class_scatter[name], np.trace(np.cov(own, rowvar=False)))
-    np.testing.assert_array_equal(found.kept, rows[:4])
-    np.testing.assert_array_equal(found.held, held)
-    assert (found.kept_labels, found.held_labels) == (["cat", "dog", "cat", "dog"], ["cat", "dog"])
+    assert (reference.n, len(held_out), reference.source, reference.extractor) == (9, 2, "pets", "fake")
+    close(reference.mean, rows.mean(0))
+    close(reference.cov, np.cov(rows, rowvar=False))
+    close(reference.factor @ reference.factor.T, reference.cov)
+    assert reference.class_n == {"cat": 6, "dog": 3}
+    for name in reference.class_n:
+        members = rows[labels == name]
+        close(reference.class_mean[name], members.mean(0))
+        close(reference.class_scatter[name], np.trace(np.cov(members, rowvar=False)))
+    np.testing.assert_array_equal(reference.kept, rows[:4])
+    np.testing.assert_array_equal(reference.held_out, held_out)
+    assert (reference.kept_labels, reference.held_out_labels) == (["cat", "dog", "cat", "dog"], ["cat", "dog"])
 
 
 def test_statistics_come_back_from_their_file_as_they_were(classes, tmp_path):
-    found = measured(Fake(), folder_pictures(classes, load, held=1), "pets", 64, keep=4)
-    (tmp_path / "file").write_bytes(found.data())
-    again = read(tmp_path / "file")
-    assert again.hash == found.hash
+    reference = compute_reference(Fake(), iterate_folder(classes, load, held_out=1), "pets", 64, keep=4)
+    (tmp_path / "file").write_bytes(reference.to_bytes())
+    restored = read_reference(tmp_path / "file")
+    assert restored.hash == reference.hash
     for name in Reference.__dataclass_fields__:
-        np.testing.assert_equal(getattr(again, name), getattr(found, name))
-    assert replace(found, mean=found.mean + 1e-9).hash != found.hash
+        np.testing.assert_equal(getattr(restored, name), getattr(reference, name))
+    assert replace(reference, mean=reference.mean + 1e-9).hash != reference.hash
 
 
 def test_a_class_of_one_picture_has_no_scatter_and_still_comes_back(tmp_path):
     random_picture(tmp_path / "real/cat/0.png", 0)
     random_picture(tmp_path / "real/dog/0.png", 1)
-    found = measured(Fake(), folder_pictures(tmp_path / "real", load), "pets", 64)
-    assert np.isnan(found.class_scatter["cat"])
-    (tmp_path / "file").write_bytes(found.data())
-    assert np.isnan(read(tmp_path / "file").class_scatter["dog"])
+    reference = compute_reference(Fake(), iterate_folder(tmp_path / "real", load), "pets", 64)
+    assert np.isnan(reference.class_scatter["cat"])
+    (tmp_path / "file").write_bytes(reference.to_bytes())
+    assert np.isnan(read_reference(tmp_path / "file").class_scatter["dog"])
 
 
 def test_far_features_lose_no_digits():
@@ -140,39 +146,39 @@ def test_far_features_lose_no_digits():
             return super().features(prepared) / 512 + 10000
 
     pictures = [torch.randint(0, 256, (3, 4, 4), generator=torch.Generator().manual_seed(i)) for i in range(100)]
-    reals = [Real("", str(i), lambda each=each: each.byte()) for i, each in enumerate(pictures)]
+    reals = [ReferenceImage("", str(i), lambda picture=picture: picture.byte()) for i, picture in enumerate(pictures)]
     rows = Far().features(torch.stack(pictures).double()).double().numpy()
-    found = measured(Far(), reals, "far", 64)
-    np.testing.assert_allclose(found.cov, np.cov(rows, rowvar=False), rtol=1e-9)
+    reference = compute_reference(Far(), reals, "far", 64)
+    np.testing.assert_allclose(reference.cov, np.cov(rows, rowvar=False), rtol=1e-9)
 
 
 def test_something_else_than_statistics_is_named(tmp_path):
     (tmp_path / "odd.safetensors").write_bytes(b"something else")
     with pytest.raises(OSError, match=r"odd\.safetensors: no statistics of scripts/reference_stats\.py"):
-        read(tmp_path / "odd.safetensors")
+        read_reference(tmp_path / "odd.safetensors")
     with pytest.raises(OSError, match=r"features\.safetensors: no statistics of scripts/reference_stats\.py"):
-        read(ROOT / "weights/stilllife_features/features.safetensors")
+        read_reference(ROOT / "weights/stilllife_features/features.safetensors")
 
 
 # ------------------------------------------------------------------------------------------------------------- folders
 
 
 def test_classes_take_turns_by_name_and_the_first_of_each_are_held_out(classes):
-    found = list(folder_pictures(classes, load, per_class=5, held=2))
-    assert [real.label for real in found] == ["cat", "dog"] * 4 + ["cat"]
-    assert [real.held for real in found] == [True] * 4 + [False] * 5
-    assert [Path(real.name).relative_to(classes).as_posix() for real in found[:2]] == ["cat/0.png", "dog/0.PNG"]
-    assert {real.name for real in found} >= {str(classes / "dog/more/0.bmp")}
-    assert found[0].load().shape == (3, 16, 16)
-    assert len(list(folder_pictures(classes, load))) == 11
+    images = list(iterate_folder(classes, load, per_class=5, held_out=2))
+    assert [image.label for image in images] == ["cat", "dog"] * 4 + ["cat"]
+    assert [image.held_out for image in images] == [True] * 4 + [False] * 5
+    assert [Path(image.name).relative_to(classes).as_posix() for image in images[:2]] == ["cat/0.png", "dog/0.PNG"]
+    assert {image.name for image in images} >= {str(classes / "dog/more/0.bmp")}
+    assert images[0].load().shape == (3, 16, 16)
+    assert len(list(iterate_folder(classes, load))) == 11
 
 
 def test_a_flat_folder_has_no_classes(classes):
-    pictures = list(folder_pictures(classes / "cat", load, held=2))
-    assert [(real.label, real.held) for real in pictures] == [("", True)] * 2 + [("", False)] * 5
-    found = measured(Fake(), pictures, "cats", 64)
-    assert (found.n, found.class_n, found.class_mean) == (5, {}, {})
-    close(found.mean, by_hand(pictures[2:]).mean(0))
+    pictures = list(iterate_folder(classes / "cat", load, held_out=2))
+    assert [(real.label, real.held_out) for real in pictures] == [("", True)] * 2 + [("", False)] * 5
+    reference = compute_reference(Fake(), pictures, "cats", 64)
+    assert (reference.n, reference.class_n, reference.class_mean) == (5, {}, {})
+    close(reference.mean, by_hand(pictures[2:]).mean(0))
 
 
 @pytest.mark.parametrize("name", ["empty", "absent"])
@@ -180,30 +186,30 @@ def test_a_folder_without_pictures_is_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/metadata.txt").write_text("no picture")
     with pytest.raises(FileNotFoundError, match=f"folder = {tmp_path / name}: no pictures there"):
-        next(folder_pictures(tmp_path / name, load))
+        next(iterate_folder(tmp_path / name, load))
 
 
 def test_nothing_left_for_the_statistics_is_refused(classes):
     with pytest.raises(ValueError, match="pets: no pictures for the statistics of fake"):
-        measured(Fake(), folder_pictures(classes, load, held=7), "pets", 64)
+        compute_reference(Fake(), iterate_folder(classes, load, held_out=7), "pets", 64)
 
 
 def test_a_truncated_picture_is_named(classes):
     path = classes / "cat/5.png"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(OSError, match=f"{path}: "):
-        measured(Fake(), folder_pictures(classes, load), "pets", 64, batch=2)
+        compute_reference(Fake(), iterate_folder(classes, load), "pets", 64, batch=2)
 
 
 def test_features_that_are_not_finite_are_refused_by_the_name_of_the_picture(classes):
     class Broken(Fake):
         def features(self, prepared):
-            found = super().features(prepared)
-            found[3] = float("nan")
-            return found
+            features = super().features(prepared)
+            features[3] = float("nan")
+            return features
 
     with pytest.raises(ValueError, match=f"fake: NaN or infinite features of {classes / 'dog/1.PNG'}$"):
-        measured(Broken(), folder_pictures(classes, load), "pets", 64)
+        compute_reference(Broken(), iterate_folder(classes, load), "pets", 64)
 
 
 # ---------------------------------------------------------------------------------------------------------- References
@@ -212,7 +218,7 @@ def test_features_that_are_not_finite_are_refused_by_the_name_of_the_picture(cla
 class Drawn:
     """A benchmark whose pictures are noise, of two classes in turn."""
 
-    version = "1"
+    version, fingerprint, has_reference = "1", "", True
 
     def reference(self, size, resolution):
         for i in range(size):
@@ -221,46 +227,48 @@ class Drawn:
 
 
 def drawn(size):
-    return [pixels(picture) for _, picture in Drawn().reference(size, 8)]
+    return [to_uint8(picture) for _, picture in Drawn().reference(size, 8)]
 
 
 @pytest.mark.parametrize("labels", [("cat",), ("cat", "dog", "dog"), ("",) * 5])
 def test_a_reference_of_a_benchmark_does_not_depend_on_the_run(tmp_path, labels):
-    found = References(Drawn(), "drawn", 8, labels, tmp_path)(Fake(), 20)
-    expected = by_hand([Real("", "", lambda each=each: each) for each in drawn(20)])
-    assert found.n == 20
-    close(found.mean, expected.mean(0))
-    close(found.cov, np.cov(expected, rowvar=False))
-    np.testing.assert_array_equal(found.kept, expected)
-    assert sorted(found.held_labels) == sorted(labels) if all(labels) else len(found.held) == len(labels)
+    reference = References(Drawn(), "drawn", 8, labels, tmp_path)(Fake(), 20)
+    expected = by_hand([ReferenceImage("", "", lambda picture=picture: picture) for picture in drawn(20)])
+    assert reference.n == 20
+    close(reference.mean, expected.mean(0))
+    close(reference.cov, np.cov(expected, rowvar=False))
+    np.testing.assert_array_equal(reference.kept, expected)
+    assert (
+        sorted(reference.held_out_labels) == sorted(labels) if all(labels) else len(reference.held_out) == len(labels)
+    )
 
 
 def test_held_out_pictures_are_not_among_those_of_the_reference(tmp_path):
     labels = ("dog", "cat", "dog", "dog")
-    found = References(Drawn(), "drawn", 8, labels, tmp_path)(Fake(), 20)
-    known = {tuple(row) for row in found.kept}
-    assert len(known) == 20
-    assert not known & {tuple(row) for row in found.held}
-    rows, reason = found.like(labels)
+    reference = References(Drawn(), "drawn", 8, labels, tmp_path)(Fake(), 20)
+    kept = {tuple(row) for row in reference.kept}
+    assert len(kept) == 20
+    assert not kept & {tuple(row) for row in reference.held_out}
+    rows, reason = reference.pick_held_out(labels)
     assert reason is None
-    others = by_hand([Real("", "", lambda each=each: each) for each in drawn(30)[20:]])
-    dogs = others[1::2]
-    np.testing.assert_array_equal(rows, np.stack([dogs[0], others[0], dogs[1], dogs[2]]))
-    assert found.like(("cat", "cat")) == (None, "1 pictures of class cat are held out, and the run has 2")
+    rest = by_hand([ReferenceImage("", "", lambda picture=picture: picture) for picture in drawn(30)[20:]])
+    dogs = rest[1::2]
+    np.testing.assert_array_equal(rows, np.stack([dogs[0], rest[0], dogs[1], dogs[2]]))
+    assert reference.pick_held_out(("cat", "cat")) == (None, "1 pictures of class cat are held out, and the run has 2")
 
 
 def test_a_reference_of_a_benchmark_is_computed_once(tmp_path):
     fake = Fake()
     one = References(Drawn(), "drawn", 8, ("cat", "dog"), tmp_path)(fake, 20)
-    assert fake.seen == 22
+    assert fake.count == 22
     assert References(Drawn(), "drawn", 8, ("dog", "cat"), tmp_path)(fake, 20).hash == one.hash
-    assert fake.seen == 22
-    others = [("drawn", 8, ("cat",), 20), ("other", 8, ("cat", "dog"), 20), ("drawn", 9, ("cat", "dog"), 20)]
-    others.append(("drawn", 8, ("cat", "dog"), 19))
-    for name, resolution, labels, size in others:
-        seen = fake.seen
+    assert fake.count == 22
+    rest = [("drawn", 8, ("cat",), 20), ("other", 8, ("cat", "dog"), 20), ("drawn", 9, ("cat", "dog"), 20)]
+    rest.append(("drawn", 8, ("cat", "dog"), 19))
+    for name, resolution, labels, size in rest:
+        before = fake.count
         References(Drawn(), name, resolution, labels, tmp_path)(fake, size)
-        assert fake.seen > seen
+        assert fake.count > before
 
 
 def test_a_reference_that_is_not_there_is_named(tmp_path):
@@ -272,7 +280,7 @@ def test_a_reference_that_is_not_there_is_named(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/there/fake\.safetensors: no statistics by fake; scripts"):
         replace(absent, folder=tmp_path / "there")(Fake(), 20)
-    assert "reference= names statistics" in References(object(), "none", 8, ("",), tmp_path).undefined_reason()
+    assert "reference= names statistics" in References(BaseBenchmark(), "none", 8, ("",), tmp_path).undefined_reason()
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
@@ -280,7 +288,13 @@ def test_a_reference_that_is_not_there_is_named(tmp_path):
 
 def command(*args):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    line = [sys.executable, str(ROOT / "scripts/reference_stats.py"), "networks=stilllife", "side=64", *map(str, args)]
+    line = [
+        sys.executable,
+        str(ROOT / "scripts/reference_stats.py"),
+        "networks=stilllife",
+        "resolution=64",
+        *map(str, args),
+    ]
     return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=300)
 
 
@@ -293,16 +307,17 @@ def test_the_command_writes_the_statistics_of_a_folder(tmp_path):
     assert "n = 7, 2 classes of 3 to 4, 2 held out, hash " in done.stdout
     (path,) = (tmp_path / "out").iterdir()  # fid and csfid are one network
     assert path.name == f"{STILLLIFE.hash}.safetensors"
-    whole = lambda path: pixels(ImageFile(path, 64)())  # noqa: E731
-    expected = measured(STILLLIFE, folder_pictures(tmp_path / "real", whole, held=1), f"{tmp_path}/real", 64)
-    found = read(path)
-    assert (found.source, found.class_n, found.held_labels) == (
+    whole = lambda path: to_uint8(ImageFile(path, 64)())  # noqa: E731
+    images = iterate_folder(tmp_path / "real", whole, held_out=1)
+    expected = compute_reference(STILLLIFE, images, f"{tmp_path}/real", 64)
+    reference = read_reference(path)
+    assert (reference.source, reference.class_n, reference.held_out_labels) == (
         f"{tmp_path}/real",
         {"apple": 4, "pear": 3},
         ["apple", "pear"],
     )
-    for name in ("mean", "cov", "kept", "held"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-6)
+    for name in ("mean", "cov", "kept", "held_out"):
+        np.testing.assert_allclose(getattr(reference, name), getattr(expected, name), rtol=1e-4, atol=1e-6)
 
 
 def test_the_command_reads_real_photographs_with_all_their_quirks(realset, tmp_path):
@@ -310,14 +325,16 @@ def test_the_command_reads_real_photographs_with_all_their_quirks(realset, tmp_p
     done = command(f"folder={folder}", f"out={tmp_path}", "per_class=2", "held=0", "extractors=[fid]")
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.iterdir()
-    found = read(path)
-    files = {each.name: list(each.iterdir()) for each in folder.iterdir()}
-    assert found.class_n == {name: min(2, len(paths)) for name, paths in files.items()}
-    assert found.n == sum(found.class_n.values()) == len(found.kept) > 200
-    assert np.isfinite(found.mean).all()
-    name = max(files, key=lambda each: len(files[each]))
-    pictures = [pixels(ImageFile(file, 64, Resize("crop", "bilinear"))()) for file in sorted(files[name])[:2]]
-    np.testing.assert_allclose(found.class_mean[name], STILLLIFE(torch.stack(pictures)).mean(0), rtol=1e-3, atol=1e-5)
+    reference = read_reference(path)
+    files = {path.name: list(path.iterdir()) for path in folder.iterdir()}
+    assert reference.class_n == {name: min(2, len(paths)) for name, paths in files.items()}
+    assert reference.n == sum(reference.class_n.values()) == len(reference.kept) > 200
+    assert np.isfinite(reference.mean).all()
+    name = max(files, key=lambda name: len(files[name]))
+    pictures = [to_uint8(ImageFile(file, 64, Resize("crop", "bilinear"))()) for file in sorted(files[name])[:2]]
+    np.testing.assert_allclose(
+        reference.class_mean[name], STILLLIFE(torch.stack(pictures)).mean(0), rtol=1e-3, atol=1e-5
+    )
 
 
 def test_turned_and_cmyk_photographs_are_read_and_a_truncated_one_is_named(realset, tmp_path):
@@ -325,19 +342,16 @@ def test_turned_and_cmyk_photographs_are_read_and_a_truncated_one_is_named(reals
     for path in (realset / "odd_files").iterdir():
         if path.name != "truncated_jpeg.jpg":
             (tmp_path / "odd" / path.name).symlink_to(path.resolve())
-    assert measured(STILLLIFE, folder_pictures(tmp_path, lambda path: pixels(ImageFile(path, 64)())), "odd", 64).n == 5
+    images = iterate_folder(tmp_path, lambda path: to_uint8(ImageFile(path, 64)()))
+    assert compute_reference(STILLLIFE, images, "odd", 64).n == 5
     with pytest.raises(OSError, match=r"truncated_jpeg\.jpg"):
-        measured(Fake(), folder_pictures(realset / "odd_files", load), "odd", 64)
+        compute_reference(Fake(), iterate_folder(realset / "odd_files", load), "odd", 64)
 
 
 # ---------------------------------------------------------------------------------------------------------------- runs
 
 
-SCENES = "eval.stilllife.benchmarks.StillLifeScenes"
-CLASSES = "eval.stilllife.benchmarks.StillLifeClasses"
-
-
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     """Two extractors with random weights, and a tiny backbone."""
     folder = tmp_path_factory.mktemp("networks")
@@ -347,32 +361,18 @@ def networks(tmp_path_factory):
     return [StillLifeExtractor(str(folder / str(seed)), device="cpu") for seed in range(2)], tiny
 
 
-def made(root, benchmark, settings, backbone):
-    """A run that copies its inputs."""
-    run = RunDirectory(root, {"ratios": [1.0], "benchmark": settings, "seed": 0}, benchmark.version)
-    asks = {ask.id: ask for ask in run.pending(benchmark.requests(64))}
-    schedule = backbone.schedule(2)
-    programs = [(ask.id, Copy()(ask, [1.0], schedule, RequestNoise(0, ask.id))) for ask in asks.values()]
-    for outcome in Engine(backbone, BatchSizes(), progress=False).run(programs):
-        assert outcome.error is None, outcome.error
-        run.save(asks[outcome.id], outcome)
-    run.close()
-    return root
+def copy_inputs(root, benchmark, networks):
+    """A run of `copy`."""
+    return edit_benchmark(root, benchmark, Copy(), networks[1], [1.0], 2)
 
 
-@pytest.fixture(context="module")
+@pytest.fixture(scope="module")
 def runs(networks, tmp_path_factory):
     """A run of eight scenes, one of six, and one of twelve classes."""
     folder = tmp_path_factory.mktemp("runs")
     for n in (8, 6):
-        settings = {"_target_": SCENES, "size": n}
-        made(folder / f"stilllife_scenes/tiny/copy/{n}", StillLifeScenes(size=n), settings, networks[1])
-    made(
-        folder / "stilllife_classes/tiny/copy/1",
-        StillLifeClasses(1),
-        {"_target_": CLASSES, "per_class": 1},
-        networks[1],
-    )
+        copy_inputs(folder / f"stilllife_scenes/tiny/copy/{n}", StillLifeScenes(size=n), networks)
+    copy_inputs(folder / "stilllife_classes/tiny/copy/1", StillLifeClasses(per_class=1), networks)
     return folder
 
 
@@ -394,46 +394,46 @@ def fid(networks):
 def statistics(folder, extractor, size=16):
     """A reference folder of Still Life's own pictures."""
     pictures = (
-        Real("", str(i), lambda each=each: pixels(each))
-        for i, (_, each) in enumerate(StillLifeScenes().reference(size, 64))
+        ReferenceImage("", str(i), lambda picture=picture: to_uint8(picture))
+        for i, (_, picture) in enumerate(StillLifeScenes().reference(size, 64))
     )
     folder.mkdir(exist_ok=True)
-    found = measured(extractor, pictures, "scenes", 64)
-    (folder / f"{extractor.hash}.safetensors").write_bytes(found.data())
-    return found
+    reference = compute_reference(extractor, pictures, "scenes", 64)
+    (folder / f"{extractor.hash}.safetensors").write_bytes(reference.to_bytes())
+    return reference
 
 
-def figure(root, name="fid"):
+def read_score(root, name="fid"):
     (row,) = json.loads((root / f"scores/{name}.json").read_bytes())["rows"]
     return row["value"]
 
 
-def test_a_figure_changes_with_the_statistics_it_is_made_with(scenes, fid, tmp_path):
+def test_a_score_changes_with_the_statistics_it_is_made_with(scenes, fid, tmp_path):
     folder, settings = tmp_path / "statistics", {"cache": tmp_path / "cache", "resamples": 10}
     statistics(folder, fid["fid"].extractor)
     assert score(scenes, fid, Settings(reference=folder, **settings)) == ["fid"]
-    first = figure(scenes)
+    first = read_score(scenes)
     assert score(scenes, fid, Settings(reference=folder, **settings)) == []
     statistics(folder, fid["fid"].extractor, 12)
     assert score(scenes, fid, Settings(reference=folder, **settings)) == ["fid"]
-    second = figure(scenes)
+    second = read_score(scenes)
     assert second != pytest.approx(first, rel=1e-6)
     assert score(scenes, fid, Settings(**settings)) == ["fid"]
-    assert figure(scenes) == pytest.approx(first)  # the benchmark's own 16 are those
+    assert read_score(scenes) == pytest.approx(first)  # the benchmark's own 16 are those
     made_by = json.loads((scenes / "scores/fid.json").read_bytes())["made_by"]
     assert made_by == f"{fid['fid'].fingerprint()}-side64-own"
 
 
-def test_the_figure_is_that_of_the_pictures_and_the_file(scenes, fid, tmp_path):
+def test_the_score_is_that_of_the_pictures_and_the_file(scenes, fid, tmp_path):
     extractor = fid["fid"].extractor
-    found = statistics(tmp_path / "statistics", extractor)
+    reference = statistics(tmp_path / "statistics", extractor)
     score(scenes, fid, Settings(tmp_path / "cache", tmp_path / "statistics", resamples=10))
-    edits = torch.stack([pixels(ImageFile(path, 64)()) for path in sorted((scenes / "images/1").iterdir())])
+    edits = torch.stack([to_uint8(ImageFile(path, 64)()) for path in sorted((scenes / "images/1").iterdir())])
     rows = extractor(edits).double().numpy()
-    own, cov = rows.mean(0), np.cov(rows, rowvar=False)
-    roots = np.sqrt(np.linalg.eigvals(cov @ found.cov).real.clip(0))
-    expected = ((own - found.mean) ** 2).sum() + np.trace(cov) + np.trace(found.cov) - 2 * roots.sum()
-    assert figure(scenes) == pytest.approx(expected, rel=1e-5)
+    mean, cov = rows.mean(0), np.cov(rows, rowvar=False)
+    roots = np.sqrt(np.linalg.eigvals(cov @ reference.cov).real.clip(0))
+    expected = ((mean - reference.mean) ** 2).sum() + np.trace(cov) + np.trace(reference.cov) - 2 * roots.sum()
+    assert read_score(scenes) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_folder_without_statistics_of_this_network_is_refused(scenes, fid, networks, tmp_path):
@@ -447,12 +447,16 @@ def test_a_folder_without_statistics_of_this_network_is_refused(scenes, fid, net
 
 def test_a_class_without_reference_pictures_is_named(runs, networks, tmp_path):
     root = shutil.copytree(runs / "stilllife_classes/tiny/copy/1", tmp_path / "run")
-    extractor, own = networks[0][0], StillLifeClasses(1).reference(24, 64)
-    pictures = [Real(label, "", lambda each=each: pixels(each)) for label, each in own if label != "banana"]
+    extractor, real = networks[0][0], StillLifeClasses(per_class=1).reference(24, 64)
+    pictures = [
+        ReferenceImage(label, "", lambda picture=picture: to_uint8(picture))
+        for label, picture in real
+        if label != "banana"
+    ]
     (tmp_path / "statistics").mkdir()
-    found = measured(extractor, pictures, "all but bananas", 64)
-    assert len(found.class_n) == 11
-    (tmp_path / f"statistics/{extractor.hash}.safetensors").write_bytes(found.data())
+    reference = compute_reference(extractor, pictures, "all but bananas", 64)
+    assert len(reference.class_n) == 11
+    (tmp_path / f"statistics/{extractor.hash}.safetensors").write_bytes(reference.to_bytes())
     csfid = {"csfid": SetDistance(Csfid(), extractor, size=24)}
     with pytest.raises(ValueError, match="csfid: all but bananas has no pictures of class banana; it has "):
         score(root, csfid, Settings(tmp_path / "cache", tmp_path / "statistics", resamples=10))
@@ -487,23 +491,23 @@ def test_an_edit_that_was_changed_after_the_run_is_named(scenes, fid, tmp_path):
 def test_runs_of_different_n_are_not_compared(scenes, six, fid, tmp_path):
     for root in (scenes, six):
         score(root, fid, Settings(tmp_path / "cache", resamples=10))
-    assert len(comparable(collect([scenes]))) == len(collect([scenes]))
+    assert len(check_comparable(collect([scenes]))) == len(collect([scenes]))
     with pytest.raises(NotComparableError, match=rf"runs of different n are not .*\n  6: {six}\n  8: {scenes}$"):
-        comparable(collect([scenes, six]))
+        check_comparable(collect([scenes, six]))
 
 
 def test_runs_of_different_versions_of_a_benchmark_are_not_compared(scenes, fid, networks, tmp_path, monkeypatch):
     score(scenes, fid, Settings(tmp_path / "cache", resamples=10))
     monkeypatch.setattr(StillLifeScenes, "version", "next")
     later = tmp_path / "stilllife_scenes/tiny/copy/later"
-    made(later, StillLifeScenes(size=8), {"_target_": SCENES, "size": 8}, networks[1])
+    copy_inputs(later, StillLifeScenes(size=8), networks)
     score(later, fid, Settings(tmp_path / "cache", resamples=10))
-    said = rf"different versions of the benchmark are not .*\n  1: {scenes}\n  next: {later}$"
-    with pytest.raises(NotComparableError, match=said):
-        comparable(collect([scenes, later]))
+    message = rf"different versions of the benchmark are not .*\n  1: {scenes}\n  next: {later}$"
+    with pytest.raises(NotComparableError, match=message):
+        check_comparable(collect([scenes, later]))
 
 
-def test_figures_by_different_networks_or_references_are_not_compared(runs, networks, fid, tmp_path):
+def test_scores_by_different_networks_or_references_are_not_compared(runs, networks, fid, tmp_path):
     source, settings = runs / "stilllife_scenes/tiny/copy/8", {"cache": tmp_path / "cache", "resamples": 10}
     roots = [Path(shutil.copytree(source, tmp_path / f"stilllife_scenes/tiny/copy/{name}")) for name in "abc"]
     statistics(tmp_path / "statistics", networks[0][0], 12)
@@ -512,15 +516,15 @@ def test_figures_by_different_networks_or_references_are_not_compared(runs, netw
     score(roots[2], fid, Settings(reference=tmp_path / "statistics", **settings))
     for pair in itertools.combinations(roots, 2):
         with pytest.raises(NotComparableError, match="fid was measured in different ways; score these runs") as caught:
-            comparable(collect(pair))
+            check_comparable(collect(pair))
         assert all(str(root) in str(caught.value) for root in pair)
 
 
-def test_statistics_of_another_side_are_refused(classes, tmp_path):
-    found = measured(Fake(), folder_pictures(classes, load), "pets", 64)
+def test_statistics_of_another_resolution_are_refused(classes, tmp_path):
+    reference = compute_reference(Fake(), iterate_folder(classes, load), "pets", 64)
     (tmp_path / "made").mkdir()
-    (tmp_path / "made" / f"{Fake().hash}.safetensors").write_bytes(found.data())
-    about = (None, "x", 128, ("",), tmp_path, tmp_path / "made")
+    (tmp_path / "made" / f"{Fake().hash}.safetensors").write_bytes(reference.to_bytes())
+    about = (Drawn(), "x", 128, ("",), tmp_path, tmp_path / "made")
     with pytest.raises(ValueError, match="statistics of pictures of 64 pixels, and the edits have 128"):
         References(*about)(Fake(), 10)
-    assert References(*about[:2], 64, *about[3:])(Fake(), 10).n == found.n
+    assert References(*about[:2], 64, *about[3:])(Fake(), 10).n == reference.n

@@ -3,61 +3,56 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import edit_benchmark
+from omegaconf import OmegaConf
 from PIL import Image
 
 from baselines.bounds import Copy, Oracle, RoundTrip
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.diffedit import DiffEdit
-from diffedit.engine.engine import BatchSizes, Engine
-from diffedit.runs.directory import RunDirectory
 from diffedit.sampling.noise import RequestNoise
 from diffedit.testing import TinyPipeline
-from diffedit.types import EditRequest
+from diffedit.types import UNEDITED, EditRequest, Variant
+from eval.benchmarks.base import BaseBenchmark
 from eval.metrics.accuracy import EditAccuracy
 from eval.metrics.functional.csfid import Csfid
 from eval.metrics.functional.frechet import Fid
 from eval.metrics.ground_truth import CounterfactualError, MaskIou
 from eval.metrics.lpips import Lpips
 from eval.metrics.set_distance import SetDistance
-from eval.reporting.collect import NotComparableError, collect, comparable, read_scores_of, write_run
-from eval.reporting.curves import curves, save
-from eval.reporting.tables import terminal, wide
-from eval.scoring.finished_run import FinishedRun, IncompleteRunError
-from eval.scoring.finished_run import load as load_picture
-from eval.scoring.score import Settings, find, name_of, per_image, score, source_of
+from eval.reporting.collect import NotComparableError, check_comparable, collect
+from eval.reporting.curves import draw_curves, save_figure
+from eval.reporting.tables import build_table, pivot_scores
+from eval.scoring.features import FeatureStore
+from eval.scoring.files import is_outdated, read_run_scores, write_run_scores
+from eval.scoring.finished_run import FinishedRun, IncompleteRunError, read_picture
+from eval.scoring.per_image import read_pseudo_values
+from eval.scoring.run_features import RunFeatures
+from eval.scoring.score import Settings, find_runs, name_benchmark, name_requests, score, score_runs
 from eval.stilllife.benchmarks import StillLifeScenes
 from eval.stilllife.network import StillLifeExtractor, load
 from eval.stilllife.train.features import FeaturesPart
-from scripts.plot import compared
-from scripts.score import outdated, scored
 
-BENCHMARK = {"_target_": "eval.stilllife.benchmarks.StillLifeScenes", "size": 8}
 EDITORS = {"diffedit": DiffEdit(), "copy": Copy(), "round_trip": RoundTrip(), "oracle": Oracle()}
+HALF, FULL = Variant(0.5), Variant(1.0)
 
 
-@pytest.fixture(context="module")
-def made(tmp_path_factory):
-    """(runs of four editors by name, metrics) with random weights."""
-    folder = tmp_path_factory.mktemp("scored")
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory):
+    """(runs of four editors, metrics, cache) with random weights."""
+    folder = tmp_path_factory.mktemp("edited")
     FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0).export(folder / "features")
     backbone = StableDiffusion(str(TinyPipeline(latent=16, tokens=77).write(folder / "tiny")), device="cpu")
     for name, editor in EDITORS.items():
-        config = {"ratios": [0.5, 1.0], "benchmark": BENCHMARK, "seed": 0}
-        run = RunDirectory(folder / "runs/stilllife_scenes/tiny" / name / "default", config, StillLifeScenes.version)
-        asks = {ask.id: ask for ask in run.pending(StillLifeScenes(size=8).requests(64))}
-        schedule = backbone.schedule(4)
-        programs = [(ask.id, editor(ask, [0.5, 1.0], schedule, RequestNoise(0, ask.id))) for ask in asks.values()]
-        for outcome in Engine(backbone, BatchSizes(), progress=False).run(programs):
-            assert outcome.error is None, outcome.error
-            run.save(asks[outcome.id], outcome)
-        run.close()
+        root = folder / "runs/stilllife_scenes/tiny" / name / "default"
+        edit_benchmark(root, StillLifeScenes(size=8), editor, backbone, [0.5, 1.0], 4)
     weights = str(folder / "features")
     metrics = {
         "lpips": Lpips(load(weights, "cpu")),
@@ -75,18 +70,18 @@ def settings(cache, resamples=100, **more):
 
 
 @pytest.fixture
-def runs(made, tmp_path):
+def runs(edited, tmp_path):
     """A copy of them, scored."""
-    source, metrics, cache = made
+    source, metrics, cache = edited
     shutil.copytree(source, tmp_path / "runs")
-    roots = find(str(tmp_path / "runs/*/*/*/*"))
+    roots = find_runs(str(tmp_path / "runs/*/*/*/*"))
     for root in roots:
         assert score(root, metrics, settings(cache)) == list(metrics)
     return roots, metrics, cache
 
 
 def test_floor_and_ceiling(runs):
-    table = wide(collect(runs[0])).set_index("method")
+    table = pivot_scores(collect(runs[0])).set_index("method")
     assert list(dict.fromkeys(table.index)) == ["real", "copy", "round_trip", "oracle", "diffedit"]
     assert table.index.value_counts()["copy"] == table.index.value_counts()["oracle"] == 1
     assert table.index.value_counts()["diffedit"] == 2
@@ -108,34 +103,34 @@ def test_the_unedited_inputs_stand_in_every_table(runs):
     alone = collect([root for root in runs[0] if root.parts[-2] == "diffedit"])
     computed = alone[alone.editor == "copy"].set_index("metric")
     assert set(computed.run) == {""}
-    ran = copied[(copied.run != "") & (copied.ratio == 0.5)].set_index("metric")
+    ran = copied[(copied.run != "") & (copied.strength == 0.5)].set_index("metric")
     for metric in ("lpips", "accuracy", "cf_psnr", "fid"):
         assert computed.value[metric] == ran.value[metric]
         assert computed.low[metric] == ran.low[metric]
     assert "" not in set(copied[copied.editor == "copy"].run)
 
 
-def test_figures_are_those_of_the_pictures_on_disk(runs):
+def test_scores_are_those_of_the_pictures_on_disk(runs):
     """LPIPS by hand, from the files."""
     metrics, (root,) = runs[1], [root for root in runs[0] if root.parts[-2] == "diffedit"]
-    gallery = FinishedRun(root)
+    run = FinishedRun(root)
     distance = metrics["lpips"].distance
     values = []
-    for batches in gallery.batches(3):
+    for batches in run.batches(3):
         with torch.no_grad():
-            values += distance(batches[1.0].inputs, batches[1.0].edits).tolist()
-    found = per_image(root, "lpips")
-    assert found[1.0].to_numpy() == pytest.approx(values)  # ids are sorted, and so is the benchmark
+            values += distance(batches[FULL].inputs, batches[FULL].edits).tolist()
+    measured = read_pseudo_values(root, "lpips")
+    assert measured[1.0].to_numpy() == pytest.approx(values)  # ids are sorted, and so is the benchmark
     scores = collect([root])
-    row = scores[(scores.metric == "lpips") & (scores.ratio == 1)].iloc[0]
+    row = scores[(scores.metric == "lpips") & (scores.strength == 1)].iloc[0]
     assert row.value == pytest.approx(np.mean(values))
     assert row.low < row.value < row.high
     with pytest.raises(KeyError, match="nothing measured brightness"):
-        per_image(root, "brightness")
+        read_pseudo_values(root, "brightness")
 
 
 class Blur:
-    """A network without weights, of pictures of any side."""
+    """A network without weights, of pictures of any resolution."""
 
     hash, heads, smallest, domain = "blur", None, 8, "anything"
 
@@ -143,99 +138,99 @@ class Blur:
         return [images, F.avg_pool2d(images, 4)]
 
 
-def test_pictures_may_be_measured_at_another_side(runs):
-    """Edits, inputs, masks and exact answers go to it; such figures are not put beside others."""
+def test_pictures_may_be_measured_at_another_resolution(runs):
+    """Edits, inputs, masks and true edits are brought to it; such scores are not put beside others."""
     metrics, roots, cache = runs[1], [root for root in runs[0] if root.parts[-2] in ("diffedit", "copy")], runs[2]
     root = next(root for root in roots if root.parts[-2] == "diffedit")
     some = {"lpips": Lpips(Blur()), "mask_iou": metrics["mask_iou"], "counterfactual": CounterfactualError(Blur())}
-    for each in roots:
-        score(each, some, settings(cache))
-    before = own_read_scores_of(root)
-    assert score(root, some, settings(cache, side=64)) == []  # their own
-    assert set(read_scores_of(root, list(some)).made_by.str.rpartition("-")[2]) == {
-        "side64"
-    }  # so that 64 never meets 512
-    assert score(root, some, settings(cache, side=32)) == list(some)
-    assert score(root, some, settings(cache, side=32)) == []
+    for path in roots:
+        score(path, some, settings(cache))
+    before = read_values(root)
+    assert score(root, some, settings(cache, resolution=64)) == []  # their own
+    assert set(read_run_scores(root, list(some)).made_by.str.rpartition("-")[2]) == {"side64"}  # 64 never meets 512
+    assert score(root, some, settings(cache, resolution=32)) == list(some)
+    assert score(root, some, settings(cache, resolution=32)) == []
     by_hand = []
     for request in StillLifeScenes(size=8).requests(64):
-        edit = load_picture(root / f"images/1/{request.id}.png")
+        edit = read_picture(root / f"images/1/{request.id}.png")
         both = [
             F.interpolate(x[None], (32, 32), mode="bicubic", antialias=True).clamp(0, 1)
             for x in (request.image(), edit)
         ]
         by_hand.append(some["lpips"].distance(*both).item())
-    assert own_read_scores_of(root)[1.0, "lpips"] == pytest.approx(np.mean(by_hand), rel=1e-5)
-    assert own_read_scores_of(root)[1.0, "lpips"] != pytest.approx(before[1.0, "lpips"], rel=1e-3)
-    assert own_read_scores_of(root)[1.0, "mask_iou"] == pytest.approx(before[1.0, "mask_iou"], abs=0.1)
+    assert read_values(root)[1.0, "lpips"] == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert read_values(root)[1.0, "lpips"] != pytest.approx(before[1.0, "lpips"], rel=1e-3)
+    assert read_values(root)[1.0, "mask_iou"] == pytest.approx(before[1.0, "mask_iou"], abs=0.1)
     with pytest.raises(NotComparableError, match="lpips was measured in different ways"):
-        comparable(collect(roots, ["lpips"]))
+        check_comparable(collect(roots, ["lpips"]))
     assert score(root, some, settings(cache)) == list(some)
-    assert own_read_scores_of(root) == before
-    with pytest.raises(ValueError, match="side = 0: pixels are wanted"):
-        settings(cache, side=0)
+    assert read_values(root) == before
+    with pytest.raises(ValueError, match="resolution = 0: pixels are wanted"):
+        settings(cache, resolution=0)
 
 
 def test_a_setting_that_came_later_and_is_not_used_makes_no_other_set(runs):
-    gallery = FinishedRun(runs[0][0])
-    name = name_of(gallery)
-    gallery.config["benchmark"]["range"] = None
-    assert name_of(gallery) == name
-    gallery.config["benchmark"]["range"] = [0, 8]
-    assert name_of(gallery) != name
+    run = FinishedRun(runs[0][0])
+    name = name_requests(run)
+    run.config["benchmark"]["range"] = None
+    assert name_requests(run) == name
+    run.config["benchmark"]["range"] = [0, 8]
+    assert name_requests(run) != name
 
 
-def test_features_are_of_the_side_that_is_measured(runs):
+def test_features_are_of_the_resolution_that_is_measured(runs, tmp_path):
     root = next(root for root in runs[0] if root.parts[-2] == "diffedit")
-    native, small = (FinishedRun(root, side=side).items("edits", 1.0)[0] for side in (None, 32))
+    store = FeatureStore(tmp_path)
+    both = [RunFeatures(FinishedRun(root, resolution), store) for resolution in (None, 32)]
+    native, small = (features.items("edits", FULL)[0] for features in both)
     assert (native.load().shape, small.load().shape) == ((3, 64, 64), (3, 32, 32))
     assert small.key == f"{native.key}-32"
-    native, small = (FinishedRun(root, side=side).items("inputs", None)[0] for side in (None, 32))
+    native, small = (features.items("inputs", UNEDITED)[0] for features in both)
     assert (native.load().shape, small.load().shape) == ((3, 64, 64), (3, 32, 32))
     assert small.key != native.key
 
 
 def test_nothing_is_scored_twice_and_a_changed_edit_is_scored_again(runs):
     roots, metrics, cache = runs
-    root = next(each for each in roots if each.parts[-2] == "diffedit")
+    root = next(root for root in roots if root.parts[-2] == "diffedit")
     before = {path: path.stat().st_mtime_ns for path in (root / "scores").iterdir()}
     assert score(root, metrics, settings(cache)) == []
     assert before == {path: path.stat().st_mtime_ns for path in (root / "scores").iterdir()}
     assert score(root, metrics, settings(cache, 50)) == list(metrics)
     (root / "scores/lpips.json").unlink()
     assert score(root, metrics, settings(cache, 50)) == ["lpips"]
-    record = next((root / "records").iterdir())
-    said = json.loads(record.read_text())
-    edit = root / said["edits"][0]["file"]
+    path = next((root / "records").iterdir())
+    record = json.loads(path.read_text())
+    edit = root / record["edits"][0]["file"]
     Image.new("RGB", (64, 64), "red").save(edit)
     with pytest.raises(OSError, match=f"{edit.name}: truncated or changed after the run wrote it"):
-        FinishedRun(root).load_edit(said["edits"][0])
-    said["edits"][0]["sha256"] = hashlib.sha256(edit.read_bytes()).hexdigest()
-    record.write_text(json.dumps(said))
+        FinishedRun(root).load_edit(record["edits"][0])
+    record["edits"][0]["sha256"] = hashlib.sha256(edit.read_bytes()).hexdigest()
+    path.write_text(json.dumps(record))
     assert score(root, metrics, settings(cache, 50)) == list(metrics)
 
 
-def own_read_scores_of(root):
-    """The values of a run by (ratio, metric)."""
-    own = read_scores_of(root)
-    return own[own.run != ""].set_index(["ratio", "metric"]).value.to_dict()
+def read_values(root):
+    """The values of a run by (strength, metric)."""
+    scores = read_run_scores(root)
+    return scores[scores.run != ""].set_index(["strength", "metric"]).value.to_dict()
 
 
 def test_other_resamples_and_a_new_metric_touch_no_picture(runs, monkeypatch):
     roots, metrics, cache = runs
-    root = next(each for each in roots if each.parts[-2] == "diffedit")
-    before = own_read_scores_of(root)
+    root = next(root for root in roots if root.parts[-2] == "diffedit")
+    before = read_values(root)
 
     def refuse(*args):
         raise AssertionError("a picture was opened")
 
-    monkeypatch.setattr("eval.scoring.finished_run.load", refuse)
+    monkeypatch.setattr("eval.scoring.finished_run.read_picture", refuse)
     monkeypatch.setattr("eval.stilllife.network.StillLifeFeatures.forward", refuse)
     assert score(root, metrics, settings(cache, 77)) == list(metrics)
-    assert before == pytest.approx(own_read_scores_of(root))
+    assert before == pytest.approx(read_values(root))
     fid2 = {"fid2": SetDistance(Fid(), metrics["fid"].extractor, 12)}
     monkeypatch.undo()
-    monkeypatch.setattr("eval.scoring.finished_run.load", refuse)
+    monkeypatch.setattr("eval.scoring.finished_run.read_picture", refuse)
     assert score(root, metrics | fid2, settings(cache, 77)) == ["fid2"]
 
 
@@ -252,31 +247,31 @@ def test_a_damaged_score_is_computed_again_and_named_until_then(runs):
 def test_merged_tables_follow_a_score_that_was_interrupted(runs):
     """As a kill leaves it between the score of a metric and the tables of the run."""
     root, metrics = runs[0][0], {"lpips": runs[1]["lpips"]}
-    assert scored([root], metrics, settings(runs[2])) == [root]
+    assert score_runs([root], metrics, settings(runs[2])) == [root]
     (root / "scores/fid.json").touch()
-    assert outdated(root)
-    assert scored([root], metrics, settings(runs[2])) == [root]
-    assert not outdated(root)
+    assert is_outdated(root)
+    assert score_runs([root], metrics, settings(runs[2])) == [root]
+    assert not is_outdated(root)
     assert set(pd.read_parquet(root / "scores.parquet").metric) >= {"lpips", "fid"}
 
 
 def test_another_mask_of_the_method_is_another_score(runs):
     roots, metrics, cache = runs
-    root = next(each for each in roots if each.parts[-2] == "diffedit")
+    root = next(root for root in roots if root.parts[-2] == "diffedit")
     mask = next((root / "masks").iterdir())
-    before = per_image(root, "mask_iou")
+    before = read_pseudo_values(root, "mask_iou")
     Image.new("L", (64, 64), 255).save(mask)
     assert "mask_iou" in score(root, metrics, settings(cache))
-    assert not before.equals(per_image(root, "mask_iou"))
+    assert not before.equals(read_pseudo_values(root, "mask_iou"))
 
 
-def test_runs_of_other_requests_have_another_set(made, tmp_path):
+def test_runs_of_other_requests_have_another_set(edited, tmp_path):
     """Also where the benchmark's config is the same: a table may have been edited in between."""
-    gallery = FinishedRun(find(str(made[0] / "*/*/copy/*"))[0])
-    before = name_of(gallery), source_of(gallery)
-    gallery.requests[0] = replace(gallery.requests[0], origin="another picture")
-    assert name_of(gallery) != before[0]
-    assert source_of(gallery) == before[1]  # the reference is the same
+    run = FinishedRun(find_runs(str(edited[0] / "*/*/copy/*"))[0])
+    before = name_requests(run), name_benchmark(run)
+    run.requests[0] = replace(run.requests[0], origin="another picture")
+    assert name_requests(run) != before[0]
+    assert name_benchmark(run) == before[1]  # the reference is the same
 
 
 def test_copies_stay_for_metrics_that_a_run_of_copy_was_not_scored_by(runs):
@@ -289,67 +284,69 @@ def test_copies_stay_for_metrics_that_a_run_of_copy_was_not_scored_by(runs):
 
 def test_an_edit_of_another_size_is_named(runs, tmp_path):
     roots, metrics, _ = runs
-    record = next((roots[0] / "records").iterdir())
-    said = json.loads(record.read_text())
-    path = roots[0] / said["edits"][1]["file"]
-    Image.new("RGB", (32, 32)).save(path)
-    said["edits"][1]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    record.write_text(json.dumps(said))
-    with pytest.raises(OSError, match=rf"{path.name}: \(32, 32\) pixels, and other edits have 64"):
+    path = next((roots[0] / "records").iterdir())
+    record = json.loads(path.read_text())
+    edit = roots[0] / record["edits"][1]["file"]
+    Image.new("RGB", (32, 32)).save(edit)
+    record["edits"][1]["sha256"] = hashlib.sha256(edit.read_bytes()).hexdigest()
+    path.write_text(json.dumps(record))
+    with pytest.raises(OSError, match=rf"{edit.name}: \(32, 32\) pixels, and other edits have 64"):
         score(roots[0], {"lpips": metrics["lpips"]}, settings(tmp_path))
 
 
-def test_a_run_has_its_figures_in_one_table_and_one_file(runs):
-    root = next(each for each in runs[0] if each.parts[-2] == "diffedit")
-    write_run(root)
-    table, said = pd.read_parquet(root / "scores.parquet"), json.loads((root / "metrics.json").read_text())
-    own = table[table.run != ""]
-    assert len(own[own.metric == "lpips"]) == 2
-    assert {"ratio", "metric", "value", "low", "high", "n", "made_by", "version"} <= set(table)
-    assert said["n"] == said["expected"] == 8
-    assert said["metrics"]["csfid"]["undefined"] == "the benchmark has no target classes"
-    row = next(each for each in said["metrics"]["lpips"]["rows"] if each["ratio"] == 1.0)
-    assert row["value"] == own[(own.metric == "lpips") & (own.ratio == 1)].value.item()
-    assert said["environment"]["packages"]["torch"]
-    shares = per_image(root, "fid")
-    assert shares[1.0].mean() == pytest.approx(own[(own.metric == "fid") & (own.ratio == 1)].value.item())
+def test_a_run_has_its_scores_in_one_table_and_one_file(runs):
+    root = next(root for root in runs[0] if root.parts[-2] == "diffedit")
+    write_run_scores(root)
+    table, summary = pd.read_parquet(root / "scores.parquet"), json.loads((root / "metrics.json").read_text())
+    scores = table[table.run != ""]
+    assert len(scores[scores.metric == "lpips"]) == 2
+    assert {"variant", "strength", "metric", "value", "low", "high", "n", "made_by", "version"} <= set(table)
+    assert summary["n"] == summary["expected"] == 8
+    assert summary["metrics"]["csfid"]["undefined"] == "the benchmark has no target classes"
+    row = next(row for row in summary["metrics"]["lpips"]["rows"] if row["variant"] == "ratio=1.0")
+    assert row["value"] == scores[(scores.metric == "lpips") & (scores.strength == 1)].value.item()
+    assert summary["environment"]["packages"]["torch"]
+    value = scores[(scores.metric == "fid") & (scores.strength == 1)].value.item()
+    assert read_pseudo_values(root, "fid")[1.0].mean() == pytest.approx(value)
 
 
 def test_runs_of_other_requests_or_networks_are_not_compared(runs):
     scores = collect(runs[0])
-    assert comparable(scores) is scores
-    for column, value, said in (
+    assert check_comparable(scores) is scores
+    for column, value, fault in (
         ("n", 9, "different n are not compared"),
         ("version", "2", "different versions of the benchmark are not compared"),
         ("set", "other", "different settings of the benchmark are not compared"),
     ):
         other = scores[scores.editor == "diffedit"].assign(**{column: value}, run="elsewhere")
-        with pytest.raises(NotComparableError, match=rf"stilllife_scenes: runs of {said}.*(\n.*)*elsewhere"):
-            comparable(pd.concat([scores, other]))
+        with pytest.raises(NotComparableError, match=rf"stilllife_scenes: runs of {fault}.*(\n.*)*elsewhere"):
+            check_comparable(pd.concat([scores, other]))
     other = scores[(scores.editor == "diffedit") & (scores.metric == "fid")].assign(made_by="fid-9", run="elsewhere")
     with pytest.raises(NotComparableError, match=r"fid was measured in different ways(.*\n)*.*fid-9: elsewhere"):
-        comparable(pd.concat([scores, other]))
+        check_comparable(pd.concat([scores, other]))
     with pytest.raises(NotComparableError):
-        curves(pd.concat([scores, other.assign(metric="lpips")]), "lpips", "accuracy")
+        draw_curves(pd.concat([scores, other.assign(metric="lpips")]), "lpips", "accuracy")
 
 
 def test_an_undefined_metric_says_why(runs):
-    root = next(each for each in runs[0] if each.parts[-2] == "copy")
-    said = json.loads((root / "scores/mask_iou.json").read_text())
-    assert said["undefined"] == "the method has no mask"
-    assert said["rows"] == []
+    root = next(root for root in runs[0] if root.parts[-2] == "copy")
+    scores = json.loads((root / "scores/mask_iou.json").read_text())
+    assert scores["undefined"] == "the method has no mask"
+    assert scores["rows"] == []
 
 
 def test_an_incomplete_run_is_refused_by_name(runs):
     roots, metrics, cache = runs
     root = roots[0]
-    record = sorted((root / "records").iterdir())[2]
-    said = json.loads(record.read_text())
-    record.write_text(json.dumps(said | {"status": "failed", "error": "OSError: broken"}))
-    with pytest.raises(IncompleteRunError, match=rf"1 of 8 requests have no edits.*\n  {said['id']}: OSError: broken"):
+    path = sorted((root / "records").iterdir())[2]
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"status": "failed", "error": "OSError: broken"}))
+    with pytest.raises(
+        IncompleteRunError, match=rf"1 of 8 requests have no edits.*\n  {record['id']}: OSError: broken"
+    ):
         score(root, metrics, settings(cache))
-    record.unlink()
-    with pytest.raises(IncompleteRunError, match=f"{said['id']}: not run yet"):
+    path.unlink()
+    with pytest.raises(IncompleteRunError, match=f"{record['id']}: not run yet"):
         score(root, metrics, settings(cache))
 
 
@@ -362,7 +359,7 @@ def test_a_run_of_another_version_and_no_run_are_refused(runs, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no config\.yaml"):
         FinishedRun(tmp_path)
     with pytest.raises(FileNotFoundError, match="no run directory there"):
-        find(str(tmp_path / "nothing/*"))
+        find_runs(str(tmp_path / "nothing/*"))
 
 
 def test_a_truncated_edit_and_a_missing_one_are_named(runs, tmp_path):
@@ -381,74 +378,82 @@ def test_a_truncated_edit_and_a_missing_one_are_named(runs, tmp_path):
 
 def test_plots_and_tables(runs, tmp_path):
     scores = collect(runs[0])
-    paths = save(curves(scores, "lpips", "accuracy", "a title"), tmp_path / "plots/one")
+    paths = save_figure(draw_curves(scores, "lpips", "accuracy", "a title"), tmp_path / "plots/one")
     assert [path.suffix for path in paths] == [".png", ".svg"]
     assert paths[0].stat().st_size > 10_000
     svg = paths[1].read_text()
     assert "diffedit" in svg
     assert "round_trip" in svg
     with pytest.raises(KeyError, match="beauty was not scored; there are accuracy, cf_lpips"):
-        curves(scores, "lpips", "beauty")
-    assert terminal(scores, "title").row_count == 6
-    assert [column.header for column in terminal(scores, "title", ["lpips", "csfid"]).columns] == [
-        "method", "ratio", "lpips ↓",
+        draw_curves(scores, "lpips", "beauty")
+    assert build_table(scores, "title").row_count == 6
+    assert [column.header for column in build_table(scores, "title", ["lpips", "csfid"]).columns] == [
+        "method", "variant", "lpips ↓",
     ]  # fmt: skip
 
 
 def test_two_runs_of_an_editor_are_told_apart(runs):
     scores = collect(runs[0])
     other = scores[scores.editor.isin(("diffedit", "copy"))].assign(name="editor.guidance=3", run="other")
-    found = wide(pd.concat([scores, other])).method
-    assert list(dict.fromkeys(found[:5])) == [
+    methods = pivot_scores(pd.concat([scores, other])).method
+    assert list(dict.fromkeys(methods[:5])) == [
         "real", "copy (default)", "copy (editor.guidance=3)", "round_trip", "oracle",
     ]  # fmt: skip
-    assert set(found[5:]) == {"diffedit (default)", "diffedit (editor.guidance=3)"}
+    assert set(methods[5:]) == {"diffedit (default)", "diffedit (editor.guidance=3)"}
     elsewhere = scores[scores.editor == "diffedit"].assign(run="elsewhere")
-    named = set(wide(pd.concat([scores, elsewhere])).method)
-    assert {name for name in named if "diffedit" in name} == {
+    methods = set(pivot_scores(pd.concat([scores, elsewhere])).method)
+    assert {name for name in methods if "diffedit" in name} == {
         "diffedit (elsewhere)", f"diffedit ({scores[scores.editor == 'diffedit'].run.iloc[0]})",
     }  # fmt: skip
-    assert curves(pd.concat([scores, other, elsewhere]), "lpips", "accuracy")
+    assert draw_curves(pd.concat([scores, other, elsewhere]), "lpips", "accuracy")
 
 
 def test_a_run_whose_requests_have_changed_is_refused(runs):
     roots, metrics, cache = runs
-    record = next((roots[0] / "records").iterdir())
-    said = json.loads(record.read_text())
-    record.write_text(json.dumps(said | {"target": "something else"}))
-    with pytest.raises(ValueError, match=rf"{said['id']} is not what was edited: target: something else -> "):
+    path = next((roots[0] / "records").iterdir())
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"target": "something else"}))
+    with pytest.raises(ValueError, match=rf"{record['id']} is not what was edited: target: something else -> "):
         score(roots[0], metrics, settings(cache))
 
 
-def test_methods_are_compared_where_they_reach_the_same_accuracy(runs, monkeypatch):
-    roots, _, _ = runs
-    scores = collect(roots)
-    accuracy = np.tile([0.0, 1.0], (8, 1)) * (np.arange(8) < 6)[:, None]
-    found = {"diffedit": 0.1, "copy": 0.0, "round_trip": 0.0, "oracle": 0.0, "sdedit": 0.3}
-    more = pd.concat([scores, scores[scores.editor == "diffedit"].assign(editor="sdedit", run="x/sdedit/default")])
-
-    def given(root, fact):
-        values = accuracy if fact == "accuracy" else np.tile([0.0, found[root.parts[-2]]], (8, 1))
-        index = pd.MultiIndex.from_product([map(str, range(8)), [""]], names=["id", "label"])
-        return pd.DataFrame(values, index, columns=[0.5, 1.0])
-
-    monkeypatch.setattr("scripts.plot.per_image", given)
-    table = compared(more, "diffedit", "accuracy", [0.375, 0.9], "lpips", 100)
-    cells = [list(column.cells) for column in table.columns]
-    assert cells[0] == ["sdedit", "sdedit"]  # floor and ceiling are no methods
-    assert cells[2] == ["0.0500", "nan"]
-    assert cells[3] == ["0.1500", "nan"]
-    assert cells[4] == ["-0.1000", "nan"]
-    assert compared(scores, "ilvr", "accuracy", [0.5], "lpips", 100) is None
+def test_scores_of_an_older_release_are_not_read_and_scored_anew(runs):
+    roots, metrics, cache = runs
+    path = roots[0] / "scores/lpips.json"
+    scores = json.loads(path.read_text())
+    assert scores.pop("format") == 2
+    path.write_text(json.dumps(scores))
+    assert "lpips" not in set(read_run_scores(roots[0]).metric)
+    assert score(roots[0], metrics, settings(cache)) == ["lpips"]
 
 
-class Folder:
-    """Without classes, exact answers or reference pictures; only the first request has a mask."""
+def test_a_run_of_an_older_release_has_the_same_scores(runs):
+    """Its config and records in the names that they had."""
+    roots, metrics, cache = runs
+    root = next(root for root in roots if root.parts[-2] == "diffedit")
+    before = read_values(root)
+    config = OmegaConf.to_container(OmegaConf.load(root / "config.yaml"))
+    for key in ("format", "is_bound", "strength_name"):
+        del config[key]
+    config["benchmark"]["_target_"] = "eval.benchmarks.stilllife.benchmarks.StillLifeScenes"
+    OmegaConf.save(config, root / "config.yaml")
+    for path in (root / "records").iterdir():
+        record = json.loads(path.read_text())
+        record["notes"] = record.pop("metadata")
+        for edit in record["edits"]:
+            edit["ratio"] = Variant.parse(edit.pop("variant")).strength
+        path.write_text(json.dumps(record))
+    shutil.rmtree(root / "scores")
+    assert score(root, metrics, settings(cache)) == list(metrics)
+    assert read_values(root) == before
+    assert FinishedRun(root).variants == [HALF, FULL]
 
-    version = "1"
 
-    def __init__(self, count):
-        self.count = count
+@dataclass(frozen=True)
+class Folder(BaseBenchmark):
+    """Without classes, true edits or reference pictures; only the first request has a mask."""
+
+    count: int
 
     def __len__(self):
         return self.count
@@ -461,26 +466,18 @@ class Folder:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_any_benchmark_is_scored_by_what_it_allows(made, tmp_path, tiny, count):
-    _, metrics, cache = made
+def test_any_benchmark_is_scored_by_what_it_allows(edited, tmp_path, tiny, count):
+    _, metrics, cache = edited
     root = tmp_path / "folder/tiny/diffedit/default"
-    config = {"ratios": [0.5], "benchmark": {"_target_": "test_score.Folder", "count": count}, "seed": 0}
-    run, schedule = RunDirectory(root, config, "1"), tiny.schedule(2)
-    asks = list(run.pending(Folder(count).requests(tiny.resolution)))
-    for outcome in Engine(tiny, BatchSizes(), progress=False).run(
-        (ask.id, DiffEdit()(ask, [0.5], schedule, RequestNoise(0, ask.id))) for ask in asks
-    ):
-        assert outcome.error is None
-        run.save(next(ask for ask in asks if ask.id == outcome.id), outcome)
-    run.close()
+    edit_benchmark(root, Folder(count), DiffEdit(), tiny, [0.5], 2)
     chosen = {name: metrics[name] for name in ("lpips", "accuracy", "mask_iou", "counterfactual", "fid")}
     assert score(root, chosen, settings(cache, 10, batch=1)) == list(chosen)
-    said = {name: json.loads((root / f"scores/{name}.json").read_text())["undefined"] for name in chosen}
-    assert said["lpips"] == "the network knows only Still Life; networks=photographs takes others"
-    assert said["fid"] == "the network knows only Still Life; networks=photographs takes others"
-    assert said["accuracy"] == "the benchmark has no target classes"
-    assert said["counterfactual"] == "the benchmark knows no counterfactuals"
-    assert said["mask_iou"] == (None if count == 1 else "the benchmark has no exact masks")
+    reasons = {name: json.loads((root / f"scores/{name}.json").read_text())["undefined"] for name in chosen}
+    assert reasons["lpips"] == "the network knows only stilllife; networks=photographs takes others"
+    assert reasons["fid"] == "the network knows only stilllife; networks=photographs takes others"
+    assert reasons["accuracy"] == "the benchmark has no target classes"
+    assert reasons["counterfactual"] == "the benchmark knows no counterfactuals"
+    assert reasons["mask_iou"] == (None if count == 1 else "the benchmark has no exact masks")
     assert set(collect([root]).metric) == ({"mask_iou"} if count == 1 else set())
 
 

@@ -13,28 +13,30 @@ from safetensors.torch import load_file
 
 from diffedit.backbones.pixel import PixelDiffusion
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from eval.stilllife.network import Seen, StillLifeFeatures, agreement, labels
-from eval.stilllife.scene import Scene, sample
-from eval.stilllife.train.captions import shortened, write_tokenizer
-from eval.stilllife.train.clip import ClipPart, pairs, rivals
+from eval.stilllife.network import StillLifeFeatures, StillLifeOutput, check_attributes, encode_labels
+from eval.stilllife.scene import ATTRIBUTES, Scene, sample
+from eval.stilllife.train.captions import shorten_caption, write_tokenizer
+from eval.stilllife.train.clip import ClipPart, list_rivals, sample_pairs
 from eval.stilllife.train.features import FeaturesPart
 from eval.stilllife.train.latents import Latents
 from eval.stilllife.train.ldm import LdmPart
-from eval.stilllife.train.loop import Schedule, rendered, train
+from eval.stilllife.train.loop import TrainingSchedule, render_batches, train
 from eval.stilllife.train.pixel import PixelPart
 from eval.stilllife.train.vae import VaePart
 
-SCHEDULE = Schedule(steps=5, batch=2, rate=1e-3, warmup=2, validate=3, minutes=0, workers=0)
+SCHEDULE = TrainingSchedule(steps=5, batch=2, rate=1e-3, warmup=2, validate=3, minutes=0, workers=0)
 
 
 class Interrupted(VaePart):
     """Ends at its third step, as a kill would."""
 
-    def loss(self, images, scenes, draw):
-        self.seen = getattr(self, "seen", 0) + 1
-        if self.seen == 3:
+    steps = 0
+
+    def loss(self, inputs, scenes, rng):
+        self.steps += 1
+        if self.steps == 3:
             raise KeyboardInterrupt
-        return super().loss(images, scenes, draw)
+        return super().loss(inputs, scenes, rng)
 
 
 def part(kind=VaePart):
@@ -45,7 +47,7 @@ def run(part, out):
     train(part, SCHEDULE, out, torch.device("cpu"), bfloat16=False)
     vae = AutoencoderKL.from_pretrained(out / "export")
     with torch.no_grad():
-        latents = vae.encode(part.images(torch.device("cpu"))).latent_dist.mode() * vae.config.scaling_factor
+        latents = vae.encode(part.images()).latent_dist.mode() * vae.config.scaling_factor
     assert latents.std() == pytest.approx(1, abs=0.01)
     return load_file(out / "export/diffusion_pytorch_model.safetensors")
 
@@ -59,9 +61,9 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path):
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert {weight.dtype for weight in whole.values()} == {torch.float16}
-    figures = [json.loads(line) for line in (tmp_path / "whole/figures.jsonl").read_text().splitlines()]
-    assert [each["step"] for each in figures] == [3, 5]
-    assert all(5 < each["psnr"] < 30 for each in figures)
+    lines = [json.loads(line) for line in (tmp_path / "whole/figures.jsonl").read_text().splitlines()]
+    assert [scores["step"] for scores in lines] == [3, 5]
+    assert all(5 < scores["psnr"] < 30 for scores in lines)
     assert Image.open(tmp_path / "whole/sheet_000005.png").size == (12 * 64, 128)
 
 
@@ -75,9 +77,9 @@ def test_a_finished_training_is_left_alone(tmp_path, caplog):
 
 
 def test_batches_do_not_depend_on_where_they_begin():
-    from_start = list(rendered(SCHEDULE, 0))
+    from_start = list(render_batches(SCHEDULE, 0))
     assert len(from_start) == 5
-    images, scenes = next(rendered(SCHEDULE, 3))
+    images, scenes = next(render_batches(SCHEDULE, 3))
     assert torch.equal(images, from_start[3][0])
     assert scenes == from_start[3][1]
     assert images.min() >= 0
@@ -85,7 +87,7 @@ def test_batches_do_not_depend_on_where_they_begin():
 
 
 def test_the_rate_rises_and_falls():
-    schedule = Schedule(steps=1000, batch=1, rate=1.0, warmup=100)
+    schedule = TrainingSchedule(steps=1000, batch=1, rate=1.0, warmup=100)
     factors = [schedule.factor(step) for step in range(1000)]
     assert factors[0] == pytest.approx(0.01)
     assert max(factors) == factors[99] == pytest.approx(1, abs=1e-3)
@@ -95,16 +97,16 @@ def test_the_rate_rises_and_falls():
 def test_the_feature_network_trains_and_exports(tmp_path):
     network = FeaturesPart(channels=(8, 8, 8, 8), validation=16, seed=0)
     train(network, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
-    figures = json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])
-    assert set(figures) == {"step", "fruits", "vessel", "table", "wall"}
+    scores = json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])
+    assert set(scores) == {"step", "fruits", "vessel", "table", "wall"}
     weights = load_file(tmp_path / "export/features.safetensors")
     fresh = StillLifeFeatures((8, 8, 8, 8))
     fresh.load_state_dict(weights)
     with torch.no_grad():
-        seen = fresh.eval()(torch.rand(2, 3, 64, 64))
-    assert seen.features.shape == (2, 8)
-    assert seen.fruits.shape == (2, 12)
-    assert {name: logits.shape for name, logits in seen.choices.items()} == dict.fromkeys(
+        output = fresh.eval()(torch.rand(2, 3, 64, 64))
+    assert output.features.shape == (2, 8)
+    assert output.fruits.shape == (2, 12)
+    assert {name: logits.shape for name, logits in output.choices.items()} == dict.fromkeys(
         ("vessel", "table", "wall"), (2, 4)
     )
 
@@ -119,36 +121,36 @@ def test_the_pixel_model_trains_and_loads_as_a_backbone_and_in_diffusers(tmp_pat
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     level, x = backbone.schedule(10)[5], torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        said, velocity = backbone.predict(x, [level], [None]), pipeline.unet(x, int(level.label)).sample
-    assert torch.allclose(level.alpha * said.eps - level.sigma * said.x0, velocity, atol=1e-4)
-    assert {
-        each.dtype for each in load_file(tmp_path / "export/unet/diffusion_pytorch_model.safetensors").values()
-    } == {torch.float16}
+        prediction = backbone.predict(x, [level], [None])
+        velocity = pipeline.unet(x, int(level.timestep)).sample
+    assert torch.allclose(level.alpha * prediction.eps - level.sigma * prediction.x0, velocity, atol=1e-4)
+    weights = load_file(tmp_path / "export/unet/diffusion_pytorch_model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float16}
 
 
-def test_agreement_wants_exactly_the_fruit_there_is():
+def test_an_attribute_is_right_where_exactly_the_fruit_of_the_scene_are_named():
     scenes = [Scene(("apple", "plum"), "bowl", "wooden", "gray", 0)] * 3
-    fruits, values = labels(scenes)
+    fruits, indices = encode_labels(scenes)
     logits = fruits.float() * 2 - 1
     logits[1, 1] = 1.0  # a pear too many
     logits[2, 0] = -1.0  # no apple
-    choices = {name: torch.nn.functional.one_hot(value, 4).float() for name, value in values.items()}
+    choices = {name: torch.nn.functional.one_hot(index, 4).float() for name, index in indices.items()}
     choices["wall"][0] = torch.tensor([0.0, 0, 0, 1])
-    right = agreement(Seen(torch.zeros(3, 1), logits, choices), scenes)
+    right = check_attributes(StillLifeOutput(torch.zeros(3, 1), logits, choices), scenes)
     assert right["fruits"].tolist() == [True, False, False]
     assert right["wall"].tolist() == [False, True, True]
     assert right["vessel"].all()
 
 
 def test_captions_are_shortened_to_their_phrases():
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     scene = Scene(("apple", "plum"), "bowl", "wooden", "gray", 0)
-    found = {shortened(scene, draw) for _ in range(300)}
-    assert {scene.caption(), "apples and plums", "a bowl", "on a wooden table", "gray wall"} <= found
-    assert all(text and not text.startswith((",", " ")) and "  " not in text and " ," not in text for text in found)
+    texts = {shorten_caption(scene, rng) for _ in range(300)}
+    assert {scene.caption(), "apples and plums", "a bowl", "on a wooden table", "gray wall"} <= texts
+    assert all(text and not text.startswith((",", " ")) and "  " not in text and " ," not in text for text in texts)
     plain = Scene(("apple",), "none", "wooden", "gray", 0)
-    assert "apples, gray wall" in {shortened(plain, draw) for _ in range(300)}
-    assert "" not in {shortened(plain, draw) for _ in range(300)}
+    assert "apples, gray wall" in {shorten_caption(plain, rng) for _ in range(300)}
+    assert "" not in {shorten_caption(plain, rng) for _ in range(300)}
 
 
 def test_the_tokenizer_is_clips_and_knows_every_text(tmp_path):
@@ -193,7 +195,7 @@ def test_latents_are_made_once_and_cover_all_pictures_each_time_through(tmp_path
         calls.append(len(images))
         return images[:, :1, ::16, ::16].repeat(1, 4, 1, 1)
 
-    schedule = Schedule(steps=6, batch=4, rate=1e-3)
+    schedule = TrainingSchedule(steps=6, batch=4, rate=1e-3)
     one = list(Latents(tmp_path, encode, 8).batches(schedule, 0))
     assert sum(calls) == 8
     other = list(Latents(tmp_path, encode, 8).batches(schedule, 3))
@@ -208,8 +210,8 @@ def test_latents_are_made_once_and_cover_all_pictures_each_time_through(tmp_path
 def test_clip_trains_and_loads_in_open_clip(tmp_path):
     part = ClipPart(width=32, vision=8, text_layers=1, validation=4, seed=0)
     train(part, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
-    figures = json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])
-    assert 0 <= figures["right_of_16"] <= 1
+    scores = json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])
+    assert 0 <= scores["right_of_16"] <= 1
     folder = f"local-dir:{tmp_path / 'export'}"
     model, _, preprocess = open_clip.create_model_and_transforms(folder, require_pretrained=True)
     texts = ["a bowl of apples", "pears"]
@@ -221,15 +223,13 @@ def test_clip_trains_and_loads_in_open_clip(tmp_path):
 
 
 def test_a_step_of_clip_holds_scenes_and_their_edits():
-    scenes = pairs(Schedule(steps=3, batch=16, rate=1e-3), 1)
+    scenes = sample_pairs(TrainingSchedule(steps=3, batch=16, rate=1e-3), 1)
     captions = [scene.caption() for scene in scenes]
     assert len(set(captions)) == len(captions) > 12
     assert len({scene.seed for scene in scenes}) == 8
-    found = rivals(scenes[0])
-    assert len(found) == 16
-    assert len({each.caption() for each in found}) == 16
-    assert all(each.seed == scenes[0].seed for each in found)
-    assert {"vessel", "table", "wall", "fruits"} == {
-        name for each in found[1:] for name in ("vessel", "table", "wall", "fruits")
-        if getattr(each, name) != getattr(found[0], name)
-    }  # fmt: skip
+    rivals = list_rivals(scenes[0])
+    assert len(rivals) == 16
+    assert len({rival.caption() for rival in rivals}) == 16
+    assert all(rival.seed == scenes[0].seed for rival in rivals)
+    changed = {name for rival in rivals for name in ATTRIBUTES if getattr(rival, name) != getattr(scenes[0], name)}
+    assert changed == set(ATTRIBUTES)

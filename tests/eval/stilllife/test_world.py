@@ -23,8 +23,8 @@ PINNED = {
 
 def test_renders_are_pinned():
     """To the byte, for the locked Pillow and numpy: weights and benchmarks rest on them."""
-    found = {seed: hashlib.sha256(render(sample(seed)).image.tobytes()).hexdigest()[:16] for seed in PINNED}
-    assert found == PINNED
+    hashes = {seed: hashlib.sha256(render(sample(seed)).image.tobytes()).hexdigest()[:16] for seed in PINNED}
+    assert hashes == PINNED
 
 
 def test_the_same_scene_renders_the_same():
@@ -89,15 +89,15 @@ def test_an_edit_changes_its_own_place_only():
             changed = difference(scene, target) > 8
             assert changed.any()
             assert target.seed == scene.seed
-            mine = set(scene.fruits) ^ set(target.fruits) if attribute == "fruits" else {attribute}
-            seen = sum(r.region(name) for r in (before, after) for name in mine if name in r.names) > 0
+            things = set(scene.fruits) ^ set(target.fruits) if attribute == "fruits" else {attribute}
+            region = sum(r.region(name) for r in (before, after) for name in things if name in r.names) > 0
             if attribute in ("fruits", "wall", "table"):
-                assert not (changed & ~grown(seen)).any(), (attribute, scene, target)
+                assert not (changed & ~grow(region)).any(), (attribute, scene, target)
             else:
-                assert (changed & ~grown(seen)).sum() < 0.12 * changed.size, "a vessel and its shadow"
+                assert (changed & ~grow(region)).sum() < 0.12 * changed.size, "a vessel and its shadow"
 
 
-def grown(region):
+def grow(region):
     """By one pixel: soft edges of sprites colour a pixel that they do not own."""
     return binary_dilation(region, np.ones((3, 3)))
 
@@ -134,7 +134,7 @@ def test_scenes_are_varied_and_splits_disjoint():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"fruits": ("mango",)}, "fruits 'mango' is none of apple, pear"),
         ({"vessel": "cup"}, "vessel 'cup' is none of bowl, plate"),
@@ -142,8 +142,8 @@ def test_scenes_are_varied_and_splits_disjoint():
         ({"fruits": ("apple", "apple")}, "one or two different kinds"),
     ],
 )
-def test_bad_scenes_are_refused(settings, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_scenes_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         Scene(**{"fruits": ("apple",), "vessel": "bowl", "table": "wooden", "wall": "gray", "seed": 0} | settings)
 
 
