@@ -1,4 +1,4 @@
-"""A tiny pipeline in the Stable Diffusion layout with random weights: it runs everything and draws nothing.
+"""A tiny pipeline in the Stable Diffusion layout with random weights: everything runs on it, to pictures of noise.
 
 For tests, benchmarks of speed and a first look without weights. Every file is of the true kind: model_index.json,
 unet/, vae/, text_encoder/, tokenizer/ (vocab.json and merges.txt), scheduler/; weights as safetensors.
@@ -40,7 +40,7 @@ class TinyPipeline:
     seed: int = 0
 
     def write(self, folder: Path | str) -> Path:
-        """Write it; returns the folder."""
+        """Write all files; returns the folder."""
         folder = Path(folder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -105,7 +105,7 @@ class TinyPipeline:
 
     def ddim(self) -> DDIMScheduler:
         """Stable Diffusion 1.5's noise schedule."""
-        settings = {
+        config = {
             "beta_start": 0.00085,
             "beta_end": 0.012,
             "beta_schedule": "scaled_linear",
@@ -114,16 +114,16 @@ class TinyPipeline:
             "steps_offset": 1,
             "prediction_type": self.prediction_type,
         }
-        return DDIMScheduler(**settings | (self.scheduler or {}))
+        return DDIMScheduler(**config | (self.scheduler or {}))
 
     def tokenizer(self, folder: Path) -> CLIPTokenizer:
         """CLIP's byte-level BPE without a single merge, in CLIP's own files: every text is its characters."""
-        letters = list(bytes_as_letters().values())
+        letters = list(bytes_to_unicode().values())
         vocabulary = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
         (folder / "merges.txt").write_text("#version: 0.2\n")
-        settings = {
+        config = {
             "tokenizer_class": "CLIPTokenizer",
             "model_max_length": self.tokens,
             "bos_token": "<|startoftext|>",
@@ -131,12 +131,12 @@ class TinyPipeline:
             "unk_token": "<|endoftext|>",
             "pad_token": "<|endoftext|>",
         }
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
         return CLIPTokenizer.from_pretrained(folder)
 
 
-def bytes_as_letters() -> dict[int, str]:
+def bytes_to_unicode() -> dict[int, str]:
     """GPT-2's table: each byte as a printable character; printable bytes stand for themselves."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    hidden = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}

@@ -19,7 +19,8 @@ RATIOS = [i / 10 for i in range(1, 11)]
 
 def clock(backbone: StableDiffusion) -> dict[str, float]:
     """Seconds spent in each network from now on, by hooks around its forward pass."""
-    seconds, began = defaultdict(float), {}
+    seconds: dict[str, float] = defaultdict(float)
+    began: dict[torch.nn.Module, float] = {}
 
     def now() -> float:
         if backbone.device.type == "cuda":
@@ -45,20 +46,22 @@ def clock(backbone: StableDiffusion) -> dict[str, float]:
     return seconds
 
 
-def engine(args: argparse.Namespace) -> None:
+def time_engine(args: argparse.Namespace) -> None:
     """Time one run of DiffEdit at ten ratios; print the share of the wall time that is not the networks'."""
     tiny = TinyPipeline((64, 128, 192), (24, 48, 96), latent=16, width=128, tokens=77)
     with tempfile.TemporaryDirectory() as folder:
         backbone = StableDiffusion(str(tiny.write(folder)))
-    schedule, side, editor = backbone.schedule(args.steps), backbone.resolution, DiffEdit()
-    images = torch.rand(args.requests, 3, side, side, generator=torch.Generator().manual_seed(0))
-    asks = [EditRequest(str(i), lambda i=i: images[i], f"picture {i}", "a picture") for i in range(args.requests)]
-    runner = Engine(backbone, BatchSizes(predict=args.batch, encode=4, decode=8, embed=8), progress=args.progress)
-    programs = [(ask.id, editor(ask, RATIOS, schedule, RequestNoise(0, ask.id))) for ask in asks]
+    schedule = backbone.schedule(args.steps)
+    editor = DiffEdit()
+    size = args.requests, 3, backbone.resolution, backbone.resolution
+    images = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    requests = [EditRequest(str(i), lambda i=i: images[i], f"picture {i}", "a picture") for i in range(args.requests)]
+    engine = Engine(backbone, BatchSizes(predict=args.batch, encode=4, decode=8, embed=8), progress=args.progress)
+    programs = [(request.id, editor(request, RATIOS, schedule, RequestNoise(0, request.id))) for request in requests]
     seconds = clock(backbone)
 
     began = time.perf_counter()
-    outcomes = list(runner.run(programs, len(programs), len(RATIOS)))
+    outcomes = list(engine.run(programs, len(programs), len(RATIOS)))
     wall = time.perf_counter() - began
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
@@ -85,7 +88,7 @@ def main() -> None:
     one.add_argument("--steps", type=int, default=20)
     one.add_argument("--batch", type=int, default=64, help="rows in a UNet call")
     one.add_argument("--progress", action="store_true", help="show the bar")
-    one.set_defaults(command=engine)
+    one.set_defaults(command=time_engine)
     args = parser.parse_args()
     args.command(args)
 

@@ -6,8 +6,6 @@ raised when the network is made, that names the file and where to put it; nothin
 """
 
 from diffedit.networks.base import (
-    ANYTHING,
-    DomainNetwork,
     Extractor,
     FrozenExtractor,
     FrozenNetwork,
@@ -19,8 +17,6 @@ from diffedit.networks.base import (
 )
 
 __all__ = [
-    "ANYTHING",
-    "DomainNetwork",
     "Extractor",
     "FrozenExtractor",
     "FrozenNetwork",

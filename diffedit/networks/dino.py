@@ -52,12 +52,10 @@ class DinoKeys(FrozenNetwork):
 
     def load(self) -> tuple[Any, str]:
         """The vision transformer; a ValueError for a block that it does not have."""
-        path = find_checkpoint(self.model, [CONFIG, TENSORS], "networks.structure.model (dino)")
+        path = find_checkpoint(self.model, [CONFIG, TENSORS], "networks.structure.model")
         network = load_pretrained(partial(ViTModel.from_pretrained, add_pooling_layer=False), path)
         blocks, patch = network.config.num_hidden_layers, network.config.patch_size
         if not 0 <= self.layer < blocks or self.side % patch:
-            raise ValueError(
-                f"networks.structure (dino): {self.model} has {blocks} blocks and patches of {patch}: {self}"
-            )
+            raise ValueError(f"networks.structure: {self.model} has {blocks} blocks and patches of {patch}: {self}")
         identity = self.name, self.layer, self.side, "bilinear, antialiased", MEAN, STD, VERSION
         return network.to(pick_device(self.device)), hash_files([path / CONFIG, path / TENSORS], identity)

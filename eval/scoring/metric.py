@@ -15,14 +15,14 @@ from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Estimate, estimate_mean
 from eval.scoring.reference import Reference, References
 
-# What a metric may need of each request: (what one lacks, what is said where all lack it). `true_mask` is the given
-# mask where the benchmark knows no other.
+# What a metric may need of each request: (how it is read, what one lacks, what is said where all lack it). `true_mask`
+# is the given mask where the benchmark knows no other.
 REQUEST_NEEDS = {
-    "source": ("source text", "the benchmark has no source texts"),
-    "label": ("target class", "the benchmark has no target classes"),
-    "mask": ("given mask", "the benchmark has no given masks"),
-    "true_mask": ("exact mask", "the benchmark has no exact masks"),
-    "true_edit": ("counterfactual", "the benchmark knows no counterfactuals"),
+    "source": (lambda request: request.source, "source text", "the benchmark has no source texts"),
+    "label": (lambda request: request.label, "target class", "the benchmark has no target classes"),
+    "mask": (lambda request: request.mask, "given mask", "the benchmark has no given masks"),
+    "true_mask": (lambda request: request.true_mask or request.mask, "exact mask", "the benchmark has no exact masks"),
+    "true_edit": (lambda request: request.true_edit, "counterfactual", "the benchmark knows no counterfactuals"),
 }
 # What it may need of a run: (whether it is there, what is said where it is not).
 RUN_NEEDS = {
@@ -103,9 +103,8 @@ def find_lack(batch: Batch, need: str) -> str | None:
     if need in RUN_NEEDS:
         is_there, sentence = RUN_NEEDS[need]
         return None if is_there(batch) else sentence
-    noun, sentence = REQUEST_NEEDS[need]
-    fields = [need, "mask"] if need == "true_mask" else [need]
-    lacking = [request.id for request in batch.requests if not any(getattr(request, field) for field in fields)]
+    read, noun, sentence = REQUEST_NEEDS[need]
+    lacking = [request.id for request in batch.requests if not read(request)]
     if not lacking:
         return None
     if len(lacking) == len(batch.requests):

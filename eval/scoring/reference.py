@@ -120,14 +120,14 @@ class Reference:
 
     def pick_held_out(self, labels: Sequence[str]) -> tuple[Float[ndarray, "n d"] | None, str | None]:
         """(as many held-out pictures as labels, of the same classes where there are classes; why there are none)."""
-        known = np.asarray(self.held_out_labels, dtype=object)
+        held_out_labels = np.asarray(self.held_out_labels, dtype=object)
         if not all(labels):
-            if len(known) < len(labels):
-                return None, f"{len(known)} pictures are held out, and the run has {len(labels)}"
+            if len(held_out_labels) < len(labels):
+                return None, f"{len(held_out_labels)} pictures are held out, and the run has {len(labels)}"
             return self.held_out[: len(labels)], None
         rows = np.empty(len(labels), dtype=int)
         for label, count in Counter(labels).items():
-            indices = np.flatnonzero(known == label)
+            indices = np.flatnonzero(held_out_labels == label)
             if len(indices) < count:
                 return None, f"{len(indices)} pictures of class {label} are held out, and the run has {count}"
             rows[[i for i, wanted in enumerate(labels) if wanted == label]] = indices[:count]
@@ -139,7 +139,7 @@ class Reference:
         arrays |= {"kept": self.kept.astype(np.float32), "held": self.held_out.astype(np.float32)}
         if self.class_n:
             arrays["class_mean"] = np.stack([self.class_mean[name] for name in self.class_n])
-        facts = {
+        metadata = {
             "source": self.source,
             "side": self.resolution,
             "extractor": self.extractor,
@@ -150,23 +150,23 @@ class Reference:
             "kept_labels": self.kept_labels,
             "version": VERSION,
         }
-        return save(arrays, {"reference": json.dumps(facts)})
+        return save(arrays, {"reference": json.dumps(metadata)})
 
 
 def read_reference(path: Path) -> Reference:
     """From a file; an OSError that names it where it is something else."""
     try:
         with safe_open(path, "numpy") as file:
-            facts = json.loads(file.metadata()["reference"])
+            metadata = json.loads(file.metadata()["reference"])
             arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-        if facts.pop("version") != VERSION:
+        if metadata.pop("version") != VERSION:
             raise ValueError("of another version")
         return Reference(
-            resolution=facts.pop("side"),
+            resolution=metadata.pop("side"),
             held_out=arrays.pop("held"),
-            held_out_labels=facts.pop("held_labels"),
-            class_mean=dict(zip(facts["class_n"], arrays.pop("class_mean", ()), strict=True)),
-            **facts,
+            held_out_labels=metadata.pop("held_labels"),
+            class_mean=dict(zip(metadata["class_n"], arrays.pop("class_mean", ()), strict=True)),
+            **metadata,
             **arrays,
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

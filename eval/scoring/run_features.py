@@ -92,14 +92,14 @@ class RunFeatures:
         """The hash of each input's pixels by id: computed once, and kept while its file stays the same."""
         run = self.run
         path = run.root / "scores" / "inputs.json"
-        asked = [run.config["benchmark"], run.resolution]
+        source = [run.config["benchmark"], run.resolution]
         kept = json.loads(path.read_bytes()) if path.is_file() else {}
-        entries = kept.get("inputs", {}) if kept.get("asked") == asked else {}
+        entries = kept.get("inputs", {}) if kept.get("asked") == source else {}
         stamps = {request.id: stamp_files(request) for request in run.requests}
         changed = [request for request in run.requests if entries.get(request.id, [0, 0])[0] != stamps[request.id]]
         with ThreadPoolExecutor(2, "decoder") as pool:
             hashes = pool.map(lambda request: hash_pixels(to_uint8(request.image())), changed)
             entries |= {request.id: [stamps[request.id], hash] for request, hash in zip(changed, hashes, strict=True)}
         if changed:
-            write(path, json.dumps({"asked": asked, "inputs": entries}).encode())
+            write(path, json.dumps({"asked": source, "inputs": entries}).encode())
         return {name: hash for name, (_, hash) in entries.items()}

@@ -144,8 +144,8 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
         else:
             measured = read_values(values_path(root, name)).items()
             reasons[name] = past[name]["undefined"]
-        facts = {"format": FORMAT, "key": keys[name], "draws": draws, "undefined": reasons[name]}
-        write_scores(run, name, metric, measured, context, bootstrap, facts)
+        header = {"format": FORMAT, "key": keys[name], "draws": draws, "undefined": reasons[name]}
+        write_scores(run, name, metric, measured, context, bootstrap, header)
     return list(to_score)
 
 
@@ -185,9 +185,9 @@ def write_scores(
     measured: Iterable[tuple[Variant, Values]],
     context: MetricContext,
     bootstrap: Bootstrap,
-    facts: Mapping[str, Any],
+    header: Mapping[str, Any],
 ) -> None:
-    """The scores of one metric, and what they are made of."""
+    """Write the scores of one metric below what identifies them, and what they are made of."""
     values, scores, class_tables = {}, {}, []
     for variant, columns in measured:
         values[variant] = drop_features(columns)
@@ -196,8 +196,8 @@ def write_scores(
             class_tables.append(table.assign(variant=str(variant), strength=variant.strength))
     real, real_missing = score_real_images(metric, context) if values else ({}, None)
     rows = {variant: make_rows(variant, estimates, bootstrap) for variant, estimates in scores.items()}
-    facts = {
-        **facts,
+    content = {
+        **header,
         "higher_is_better": dict(metric.higher_is_better),
         "copy": rows.pop(UNEDITED, []),
         "rows": [row for of_variant in rows.values() for row in of_variant],
@@ -213,7 +213,7 @@ def write_scores(
     write_values(path, run, values, scores)
     if class_tables:
         write_table(path.with_name(f"{name}_classes.parquet"), pd.concat(class_tables))
-    write(scores_path(run.root, name), json.dumps(facts, indent=1).encode())
+    write(scores_path(run.root, name), json.dumps(content, indent=1).encode())
 
 
 def make_rows(variant: Variant, scores: Mapping[str, Estimate], bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -260,8 +260,8 @@ def name_benchmark(run: FinishedRun) -> str:
 
 def name_requests(run: FinishedRun) -> str:
     """Names the set of requests: the benchmark with its settings, and what it asks for."""
-    asked = [[request.id, request_identity(request), request.label] for request in run.requests]
-    return hash_json([pick_settings(run), run.benchmark.version, asked])[:8]
+    requests = [[request.id, request_identity(request), request.label] for request in run.requests]
+    return hash_json([pick_settings(run), run.benchmark.version, requests])[:8]
 
 
 def pick_settings(run: FinishedRun) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from diffedit.stages.pipeline import build_pipeline
 from diffedit.stages.rank import Rank
 from diffedit.types import Editor, EditRequest
 from eval.reporting.loggers import Logger
-from eval.reporting.tables import points, published
+from eval.reporting.tables import published_points, read_published
 from eval.scoring.metric import Metric
 
 RATIOS = [0.3, 1.0]
@@ -105,14 +105,12 @@ def test_every_experiment_composes_for_each_of_its_editors(experiment):
 def test_every_table_composes_and_its_published_rows_are_there(table):
     """By Still Life's networks: the weights of photographs' are not here."""
     cfg = composed(f"table={table}", "networks=stilllife", name="score", backbone=False)
-    figures = {
-        figure for metric in cfg.metric.values() for figure in instantiate(metric, _convert_="all").higher_is_better
-    }
-    assert set(cfg.show) <= figures
+    scores = {name for metric in cfg.metric.values() for name in instantiate(metric, _convert_="all").higher_is_better}
+    assert set(cfg.columns) <= scores
     if cfg.published:
-        others = published(CONF.parent / cfg.published)
-        assert set(others.metric) <= figures
-        assert others.source.str.len().min() > 10
+        published = read_published(CONF.parent / cfg.published)
+        assert set(published.metric) <= scores
+        assert published.source.str.len().min() > 10
 
 
 @pytest.mark.parametrize("figure", names("figure"))
@@ -120,11 +118,11 @@ def test_every_figure_composes_and_its_pairs_are_scored_and_published(figure):
     cfg = composed(f"figure={figure}", name="plot", backbone=False)
     table = composed(f"table={figure}", name="score", backbone=False)
     pairs = [{x, y} for x in ([cfg.x] if isinstance(cfg.x, str) else cfg.x) for y in cfg.y]
-    assert cfg.run == table.run
+    assert cfg.runs == table.runs
     assert cfg.published == table.published
-    assert set().union(*pairs) | {cfg.match, *cfg.compare} <= set(table.show)
+    assert set().union(*pairs) | {cfg.match, *cfg.compare} <= set(table.columns)
     for pair in pairs if cfg.published else ():
-        assert not points(published(CONF.parent / cfg.published))[[*pair]].dropna().empty
+        assert not published_points(read_published(CONF.parent / cfg.published))[[*pair]].dropna().empty
 
 
 def test_every_group_is_under_contract():
@@ -141,7 +139,7 @@ def test_every_metric_is_one_and_says_which_way_is_better(metric):
     assert list(cfg) == [metric]
     built = instantiate(cfg[metric], _convert_="all")
     assert isinstance(built, Metric)
-    assert set(built.higher_is_better.values()) <= {"higher", "lower"}
+    assert set(built.higher_is_better.values()) <= {True, False}
     assert built.fingerprint() == instantiate(cfg[metric], _convert_="all").fingerprint()
 
 
@@ -149,7 +147,7 @@ def test_every_metric_is_one_and_says_which_way_is_better(metric):
 def test_every_network_has_the_settings_of_its_class(group):
     """Without making it: the weights of photographs' networks are not here."""
     cfg = composed(f"networks={group}", "metric=[lpips]", name="score", backbone=False).networks
-    assert set(cfg) == {"fid", "csfid", "kid", "lpips", "clip", "cmmd", "classifier", "structure", "dino"}
+    assert set(cfg) == {"fid", "csfid", "kid", "lpips", "clip", "cmmd", "classifier", "structure"}
     for name in cfg:
         settings = OmegaConf.to_container(cfg[name], resolve=True)
         made = locate(settings.pop("_target_"))

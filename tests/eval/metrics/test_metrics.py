@@ -20,10 +20,11 @@ from torchvision.transforms.functional import to_pil_image
 from diffedit.io.checks import check_literal
 from diffedit.networks.base import Extractor
 from diffedit.networks.clip import OpenClip
-from diffedit.types import EditRequest
+from diffedit.types import EditRequest, Variant
 from eval.metrics.accuracy import EditAccuracy
 from eval.metrics.background import AVERAGES, BackgroundError
 from eval.metrics.clip import ClipDirectional, ClipInside, ClipScore
+from eval.metrics.cost import Cost
 from eval.metrics.dino_structure import StructureDistance
 from eval.metrics.functional.frechet import Fid
 from eval.metrics.functional.pairwise import PerceptualDistance, psnr
@@ -31,8 +32,8 @@ from eval.metrics.ground_truth import CounterfactualError, MaskIou
 from eval.metrics.lpips import Lpips
 from eval.metrics.set_distance import SetDistance
 from eval.scoring.batch import Batch
-from eval.scoring.metric import MetricContext
-from eval.scoring.reference import read
+from eval.scoring.features import to_uint8
+from eval.scoring.metric import Metric, MetricContext
 from eval.stilllife.benchmarks import GroundTruth, StillLifeClasses, StillLifeScenes
 from eval.stilllife.network import StillLifeExtractor, StillLifeFeatures, StillLifeTokens, load
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, Scene, change
@@ -66,7 +67,7 @@ def batch(benchmark, edits=None, masks=None):
     """All requests of a small benchmark, with given edits (default: the input)."""
     asks = list(benchmark.requests(64))
     inputs = torch.stack([ask.image() for ask in asks])
-    return Batch(asks, inputs, inputs if edits is None else edits, masks, [truth for _, truth in benchmark.ground_truths()])
+    return Batch(asks, inputs, inputs if edits is None else edits, masks, benchmark.domain)
 
 
 def pair(inputs, edits):
@@ -75,7 +76,7 @@ def pair(inputs, edits):
 
 
 def exact(benchmark):
-    """The true_edit of every request."""
+    """The true edit of every request."""
     return torch.stack([ask.true_edit() for ask in benchmark.requests(64)])
 
 
@@ -104,7 +105,7 @@ def test_perceptual_distance_is_the_lpips_packages(weights):
 
 
 def test_perceptual_distance_remembers_the_input_and_nothing_else(weights):
-    network, calls = load(weights, "cpu").network, []
+    network, calls = load(weights, "cpu").module, []
     about = {"hash": "x", "domain": "anything", "heads": None, "smallest": 64}
     given = SimpleNamespace(**about, layers=lambda x: calls.append(1) or network.activations(x))
     distance = PerceptualDistance(given)
@@ -170,10 +171,10 @@ def test_mask_iou_of_known_masks():
     masks[1] = 1
     masks[2] = 0
     masks[3] = 1 - masks[3]
-    found = MaskIou().per_image(batch(benchmark, masks=masks))["mask_iou"]
-    assert found[0] == 1
-    assert found[1] == pytest.approx(asks[1].mask().mean().item())
-    assert found[2:].tolist() == [0, 0]
+    iou = MaskIou().per_image(batch(benchmark, masks=masks))["mask_iou"]
+    assert iou[0] == 1
+    assert iou[1] == pytest.approx(asks[1].mask().mean().item())
+    assert iou[2:].tolist() == [0, 0]
     assert "has no mask" in MaskIou().undefined_reason(batch(benchmark))
 
 
@@ -210,7 +211,7 @@ def test_accuracy_says_where_it_is_not_defined(weights):
     asks = [EditRequest("a", lambda: None, "b")]
     assert metric.undefined_reason(Batch(asks, pictures(1), pictures(1), None)) == "the benchmark has no target classes"
     asks = [replace(asks[0], label="pear")]
-    assert "domain only Still Life" in metric.undefined_reason(Batch(asks, pictures(1), pictures(1), None))
+    assert "knows only stilllife" in metric.undefined_reason(Batch(asks, pictures(1), pictures(1), None))
 
 
 def test_accuracy_among_target_classes_is_flexits(weights):
@@ -221,7 +222,7 @@ def test_accuracy_among_target_classes_is_flexits(weights):
     logits = metric.classifier(to_uint8(given.edits))
     expected = [float(kinds[row[:12].argmax()] == ask.label) for row, ask in zip(logits, given.requests, strict=True)]
     assert metric.per_image(given)["accuracy"].tolist() == expected
-    two = replace(given, requests=given.requests[:2], inputs=None, edits=given.edits[:2], truths=given.truths[:2])
+    two = replace(given, requests=given.requests[:2], inputs=None, edits=given.edits[:2])
     wanted = [ask.label for ask in two.requests]
     among = logits[:2][:, [kinds.index(name) for name in sorted(wanted)]].argmax(1)
     found = metric.per_image(two)["accuracy"]
@@ -236,13 +237,14 @@ def test_the_trained_classifier_sees_perfect_edits_and_not_their_inputs():
     assert metric.per_image(batch(benchmark))["accuracy"].sum() == 0
 
 
-def test_logits_are_read_as_the_network_judges(weights):
-    network, images = load(weights, "cpu").network, to_uint8(pictures(3))
-    with torch.no_grad():
-        seen = network(images / 255)
-    there, values = read(accuracy(weights).classifier(images), accuracy(weights).classifier.labels)
-    assert torch.equal(there, seen.fruits > 0)
-    assert all(torch.equal(values[name], seen.choices[name].argmax(1)) for name in CHOICES)
+def test_logits_are_labelled_as_the_network_judges(weights):
+    classifier, images = accuracy(weights).classifier, to_uint8(pictures(3))
+    output = load(weights, "cpu")(images / 255)
+    columns = dict(zip(classifier.labels, classifier(images).T, strict=True))
+    assert torch.equal(torch.stack([columns[kind] for kind in ATTRIBUTES["fruits"]], 1), output.fruits)
+    for name in CHOICES:
+        logits = torch.stack([columns[f"{name}:{value}"] for value in ATTRIBUTES[name]], 1)
+        assert torch.equal(logits, output.choices[name])
 
 
 def test_missing_weights_are_named(tmp_path):
@@ -273,8 +275,8 @@ def test_clip_score_is_open_clips_cosine(clip):
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{clip}")
     tokens = open_clip.get_tokenizer(f"local-dir:{clip}")(texts)
     with torch.no_grad():
-        seen, said = model.eval().encode_image(images * 2 - 1), model.encode_text(tokens)
-    cosine = torch.nn.functional.cosine_similarity(seen, said)
+        image_features, text_features = model.eval().encode_image(images * 2 - 1), model.encode_text(tokens)
+    cosine = torch.nn.functional.cosine_similarity(image_features, text_features)
     torch.testing.assert_close(found, 100 * cosine.clamp(min=0), atol=1e-4, rtol=1e-4)
 
 
@@ -286,14 +288,15 @@ def test_clip_inside_is_the_score_of_what_the_mask_shows(clip):
     texts = ["a bowl of apples", "pears", "a dark wall"]
     asks = [EditRequest(text, lambda: None, text, mask=lambda i=i: masks[i]) for i, text in enumerate(texts)]
     metric = ClipInside(ours)
-    facts = metric.per_image(Batch(asks, images, images, None))
+    values = metric.per_image(Batch(asks, images, images, None))
     cut = images.clone()
     cut[0, :, :10], cut[0, :, 30:], cut[2] = 0, 0, 0
     expected = ClipScore(ours).per_image(Batch(asks, cut, cut, None))["clip_score"]
     assert (expected[:2] > 0).any()
-    torch.testing.assert_close(facts["clip_inside"], expected)
-    figure = metric.aggregate({name: each.numpy() for name, each in facts.items()}, MetricContext(asks))["clip_inside"]
-    assert figure.value == pytest.approx(expected[:2].mean().item(), rel=1e-6)
+    torch.testing.assert_close(values["clip_inside"], expected)
+    columns = {name: column.numpy() for name, column in values.items()}
+    score = metric.aggregate(columns, MetricContext(asks))["clip_inside"]
+    assert score.value == pytest.approx(expected[:2].mean().item(), rel=1e-6)
     assert "no given mask" in metric.undefined_reason(
         Batch([EditRequest("a", lambda: None, "pear"), *asks], None, None, None)
     )
@@ -321,14 +324,14 @@ def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):
         def __call__(self, text=None, images=None, **settings):
             if images is not None:
                 return {"pixel_values": torch.stack([ours.prepare(image) for image in images])}
-            tokens = torch.stack([ours.reader.prepare(each) for each in text])
+            tokens = torch.stack([ours.reader.prepare(line) for line in text])
             return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
 
     theirs = CLIPScore(model_name_or_path=lambda: (Adapter(), Processor()))
     theirs.update(list(to_uint8(images)), texts)
     asks = [EditRequest(text, lambda: None, text) for text in texts]
-    seen, said = ours(to_uint8(images)), torch.stack([ours.reader.prepare(text) for text in texts])
-    cosine = 100 * torch.nn.functional.cosine_similarity(seen, ours.reader.features(said))
+    seen, tokens = ours(to_uint8(images)), torch.stack([ours.reader.prepare(text) for text in texts])
+    cosine = 100 * torch.nn.functional.cosine_similarity(seen, ours.reader.features(tokens))
     torch.testing.assert_close(theirs.score / theirs.n_samples, cosine.mean())
     found = metric.per_image(Batch(asks, images, images, None))["clip_score"]
     torch.testing.assert_close(found, cosine.clamp(min=0))
@@ -346,9 +349,9 @@ def test_directional_clip_is_the_formula_and_an_unchanged_picture_has_no_directi
     ]
     found = ClipDirectional(ours).per_image(Batch(asks, before, after, None))
     unit = torch.nn.functional.normalize
-    one, two = (unit(ours(to_uint8(each))) for each in (before, after))
-    said = unit(ours.reader.features(torch.stack([ours.reader.prepare(text) for text in ("apples", "pears")])))
-    expected = torch.nn.functional.cosine_similarity(two[:1] - one[:1], said[1:] - said[:1])
+    one, two = (unit(ours(to_uint8(images))) for images in (before, after))
+    texts = unit(ours.reader.features(torch.stack([ours.reader.prepare(text) for text in ("apples", "pears")])))
+    expected = torch.nn.functional.cosine_similarity(two[:1] - one[:1], texts[1:] - texts[:1])
     assert found["clip_directional"][0] == pytest.approx(100 * expected.item(), abs=1e-3)
     assert found["clip_directional"][1:].tolist() == [0, 0]
     assert found["clip_unchanged"].tolist() == [0, 1, 1]
@@ -363,8 +366,8 @@ def test_a_clip_without_weights_is_refused(clip, tmp_path):
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (tmp_path / name).write_text((clip / name).read_text())
     assert json.loads((tmp_path / "open_clip_config.json").read_text())["model_cfg"]["embed_dim"] == 32
-    said = f"clip model = local-dir:{tmp_path}.*: no such weights. {tmp_path} must hold open_clip_config"
-    with pytest.raises(FileNotFoundError, match=said):
+    message = f"clip model = local-dir:{tmp_path}.*: no such weights. {tmp_path} must hold open_clip_config"
+    with pytest.raises(FileNotFoundError, match=message):
         OpenClip(f"local-dir:{tmp_path}", device="cpu")
     with pytest.raises(FileNotFoundError, match=r"open_clip knows these pretrained= of it: .*openai"):
         OpenClip("ViT-B-32", "none such", device="cpu")
@@ -396,16 +399,19 @@ def test_the_architecture_of_vit_b_32_is_read_from_a_folder(tmp_path):
     config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": values}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
-    ours = OpenClip(f"local-dir:{tmp_path}", device="cpu", domain="anything")
+    ours = OpenClip(f"local-dir:{tmp_path}", device="cpu")
     images = to_uint8(pictures(2, side=300))
     assert isinstance(ours, Extractor)
     assert (ours.side, ours.range) == (224, (-2.0, 2.0))
     prepare = open_clip.image_transform(224, is_train=False, interpolation="bicubic", **values)
     given = torch.stack([prepare(to_pil_image(image)) for image in images])
     with torch.no_grad():
-        seen, said = model.eval().encode_image(given), model.encode_text(open_clip.get_tokenizer("ViT-B-32")(["a cat"]))
-    assert torch.equal(ours(images), seen)
-    assert torch.equal(ours.reader.features(ours.reader.prepare("a cat")[None]), said)
+        image_features, text_features = (
+            model.eval().encode_image(given),
+            model.encode_text(open_clip.get_tokenizer("ViT-B-32")(["a cat"])),
+        )
+    assert torch.equal(ours(images), image_features)
+    assert torch.equal(ours.reader.features(ours.reader.prepare("a cat")[None]), text_features)
 
 
 def test_the_network_has_the_layers_that_lpips_compares():
@@ -417,14 +423,14 @@ def test_several_metrics_share_one_pass(weights, monkeypatch):
     """One network for all, and one pass for each batch."""
     network = load(weights, "cpu")
     metrics = [Lpips(network), CounterfactualError(network), StructureDistance(StillLifeTokens(weights, "cpu"))]
-    passes, given = [], network.network.activations
-    monkeypatch.setattr(network.network, "activations", lambda images: passes.append(1) or given(images))
+    passes, given = [], network.module.activations
+    monkeypatch.setattr(network.module, "activations", lambda images: passes.append(1) or given(images))
     first = batch(StillLifeScenes(size=4), pictures(4))
-    second = Batch(first.requests, first.inputs, pictures(4, 1), None, first.truths)
-    found = [metric.per_image(each) for each in (first, second) for metric in metrics]
+    second = replace(first, edits=pictures(4, 1))
+    values = [metric.per_image(pictures) for pictures in (first, second) for metric in metrics]
     assert len(passes) <= 6  # the inputs, the exact answers, two batches of edits; and pictures scaled by 1
-    assert not torch.equal(found[0]["lpips"], found[3]["lpips"])
-    assert torch.equal(metrics[0].per_image(first)["lpips"], found[0]["lpips"])
+    assert not torch.equal(values[0]["lpips"], values[3]["lpips"])
+    assert torch.equal(metrics[0].per_image(first)["lpips"], values[0]["lpips"])
 
 
 # ---------------------------------------------------------------------------------------------- background, structure
@@ -441,7 +447,7 @@ def test_background_is_over_the_mask_or_as_pie_bench_has_it(weights):
         one, other, out = given.inputs[i], edits[i], ~inside[i, 0]
         assert ours["mse_outside"][i] == pytest.approx(1000 * (one - other)[:, out].square().mean().item(), rel=1e-4)
         assert ours["mse_inside"][i] == pytest.approx(1000 * (one - other)[:, ~out].square().mean().item(), rel=1e-4)
-        black, black2 = (torch.where(out, each, 0.0)[None] for each in (one, other))
+        black, black2 = (torch.where(out, image, 0.0)[None] for image in (one, other))
         theirs = torchmetrics.functional.image.peak_signal_noise_ratio(black2, black, data_range=1.0)
         assert pie["psnr_outside"][i] == pytest.approx(theirs.item(), abs=1e-3)
         assert pie["mse_outside"][i] == pytest.approx(1000 * (black - black2).square().mean().item(), rel=1e-4)
@@ -451,10 +457,10 @@ def test_background_is_over_the_mask_or_as_pie_bench_has_it(weights):
     assert (pie["psnr_outside"] > ours["psnr_outside"]).all()  # black pixels inside count as right
     everything = replace(given.requests[0], mask=lambda: torch.ones(1, 64, 64))
     whole = replace(given, requests=[everything, *given.requests[1:]])
-    facts = {name: each.numpy() for name, each in BackgroundError(network).per_image(whole).items()}
-    found = BackgroundError(network).aggregate(facts, MetricContext(whole.requests))
-    assert found["has_outside"].value == 0.75  # a mask over everything says nothing of the background
-    assert found["psnr_outside"].value == pytest.approx(ours["psnr_outside"][1:].mean().item())
+    values = {name: column.numpy() for name, column in BackgroundError(network).per_image(whole).items()}
+    scores = BackgroundError(network).aggregate(values, MetricContext(whole.requests))
+    assert scores["has_outside"].value == 0.75  # a mask over everything says nothing of the background
+    assert scores["psnr_outside"].value == pytest.approx(ours["psnr_outside"][1:].mean().item())
     same = BackgroundError(network).per_image(batch(benchmark))
     assert same["ssim_outside"].tolist() == pytest.approx([1] * 4)
     assert same["lpips_outside"].tolist() == [0] * 4
@@ -482,3 +488,53 @@ def test_a_distance_to_a_set_needs_a_set(weights):
     metric = SetDistance(Fid(), StillLifeExtractor(weights, device="cpu"))
     asks = [EditRequest("a", lambda: None, "b")]
     assert metric.undefined_reason(Batch(asks, pictures(1), pictures(1), None)) == "no reference pictures"
+
+
+# ---------------------------------------------------------------------------------------------------------------- cost
+
+
+def test_cost_is_what_the_record_says():
+    edits = [{"variant": "ratio=0.5", "evaluations": 8}, {"variant": "ratio=1.0", "evaluations": 16}]
+    record = {"seconds": 2.5, "shared_evaluations": 20, "edits": edits}
+    asks = [EditRequest("a", lambda: None, "b")]
+    made = Batch(asks, pictures(1), pictures(1), None, records=[record], variant=Variant(1.0))
+    cost = Cost().per_image(made)
+    assert (cost["seconds"].item(), cost["evaluations"].item()) == (2.5, 36)
+    record["samples"] = [{"variant": "ratio=1.0"}] * 4
+    cost = Cost().per_image(made)
+    assert (cost["seconds"].item(), cost["evaluations"].item()) == (2.5 / 4, 36 / 4)
+    assert Cost().undefined_reason(replace(made, records=[])) == "nothing was edited"
+
+
+# ------------------------------------------------------------------------------------------------ a metric of one's own
+
+
+class Brightness(Metric):
+    """All that a metric has to have."""
+
+    version = "brightness-1"
+    higher_is_better = {"brightness": True}  # noqa: RUF012
+    needs = ("mask",)
+    settings = ("mean",)
+
+    def per_image(self, batch):
+        return {"brightness": batch.edits.mean((1, 2, 3))}
+
+
+def test_the_rest_of_a_metric_follows_from_what_it_declares():
+    metric, some = Brightness(), batch(StillLifeScenes(size=3))
+    context = MetricContext(some.requests)
+    assert metric.fingerprint() == "brightness-1-mean"
+    values = {name: column.numpy() for name, column in metric.per_image(some).items()}
+    assert metric.aggregate(values, context)["brightness"].value == pytest.approx(some.edits.mean().item(), rel=1e-5)
+    assert metric.class_table(values, context) is None
+    assert metric.real_images(context) == (None, None)
+    assert metric.undefined_reason(some) is None
+    bare = [replace(request, mask=None, true_mask=None) for request in some.requests]
+    assert metric.undefined_reason(replace(some, requests=bare)) == "the benchmark has no given masks"
+    mixed = replace(some, requests=[*bare[:2], some.requests[2]])
+    assert metric.undefined_reason(mixed).startswith("2 requests of 3 have no given mask: 00000-fruits, 00001-")
+    networked = Brightness()
+    networked.networks = (SimpleNamespace(hash="x", domain="cars"),)
+    assert networked.fingerprint() == "brightness-1-x-mean"
+    assert "knows only cars" in networked.undefined_reason(some)

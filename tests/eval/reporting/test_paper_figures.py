@@ -256,17 +256,17 @@ def inside(axes):
     return all(left <= x <= right and low <= y <= high for x, y in drawn if x > 0 or y > 0)
 
 
-def test_published_points_lie_hollow_beneath_in_the_colour_of_ours():
+def test_published_points_lie_hollow_beneath_in_the_colour_of_their_runs():
     runs = scores(("sdedit", "default", CURVE), ("diffedit", "default", CURVE))
     figure = draw_curves(runs, "lpips", "csfid", "a", PUBLISHED)
     (axes,) = figure.axes
     drawn = lines(axes)
-    for ours, theirs in (("diffedit", "DiffEdit (published)"), ("sdedit", "SDEdit (published)")):
-        assert drawn[theirs].get_color() == drawn[ours].get_color()
-        assert drawn[theirs].get_markerfacecolor() == "none"
-        assert drawn[theirs].get_linestyle() == "--"
-        assert drawn[theirs].get_linewidth() < drawn[ours].get_linewidth()
-        assert drawn[theirs].get_zorder() < drawn[ours].get_zorder()
+    for run, published in (("diffedit", "DiffEdit (published)"), ("sdedit", "SDEdit (published)")):
+        assert drawn[published].get_color() == drawn[run].get_color()
+        assert drawn[published].get_markerfacecolor() == "none"
+        assert drawn[published].get_linestyle() == "--"
+        assert drawn[published].get_linewidth() < drawn[run].get_linewidth()
+        assert drawn[published].get_zorder() < drawn[run].get_zorder()
     used = {drawn[name].get_color() for name in ("diffedit", "sdedit", "ILVR (published)", "FlexIT (published)")}
     assert len(used) == 4
     assert drawn["DiffEdit (published)"].get_xydata().tolist()[0] == [0.181, 40.2]
@@ -290,14 +290,14 @@ def test_another_scale_gets_a_panel_of_its_own(far, scale):
     """Still Life's networks have other distances: common axes would have a blot, or two heaps apart."""
     other = [(ratio, far * x, scale * y) for ratio, x, y in CURVE]
     runs = scores(("diffedit", "default", other), scale=scale)
-    ours, theirs = draw_curves(runs, "lpips", "csfid", "a", PUBLISHED).axes
-    assert set(lines(ours)) == {"diffedit", f"copy: 0, {106 * scale:.4g} (beyond)"}
-    assert set(lines(theirs)) == {f"{name} (published)" for name in PUBLISHED.method}
-    assert lines(theirs)["DiffEdit (published)"].get_color() == lines(ours)["diffedit"].get_color()
-    assert "published" in theirs.get_title()
-    assert "published" not in ours.get_title()
-    assert inside(ours)
-    assert inside(theirs)
+    run_panel, other_panel = draw_curves(runs, "lpips", "csfid", "a", PUBLISHED).axes
+    assert set(lines(run_panel)) == {"diffedit", f"copy: 0, {106 * scale:.4g} (beyond)"}
+    assert set(lines(other_panel)) == {f"{name} (published)" for name in PUBLISHED.method}
+    assert lines(other_panel)["DiffEdit (published)"].get_color() == lines(run_panel)["diffedit"].get_color()
+    assert "published" in other_panel.get_title()
+    assert "published" not in run_panel.get_title()
+    assert inside(run_panel)
+    assert inside(other_panel)
 
 
 def test_thresholds_have_the_colours_of_their_runs():
@@ -305,8 +305,8 @@ def test_thresholds_have_the_colours_of_their_runs():
     (axes,) = draw_curves(scores(*runs), "lpips", "csfid", "a", read("imagenet_thresholds")).axes
     drawn = lines(axes)
     for value in ("0.25", "0.5", "0.75"):
-        ours, theirs = f"diffedit (editor.mask.threshold.value={value})", f"DiffEdit, threshold {value} (published)"
-        assert drawn[ours].get_color() == drawn[theirs].get_color()
+        run, published = f"diffedit (editor.mask.threshold.value={value})", f"DiffEdit, threshold {value} (published)"
+        assert drawn[run].get_color() == drawn[published].get_color()
 
 
 def test_a_pair_that_nobody_published_is_plotted_without_and_said(tmp_path, caplog):

@@ -80,3 +80,15 @@ def test_a_method_that_is_better_everywhere_is_found_so():
 def test_classes_are_resampled_each_for_itself_where_every_image_has_one():
     assert Bootstrap.of_labels(("a", "b"), 10).groups == ["a", "b"]
     assert Bootstrap.of_labels(("a", ""), 10, seed=3).groups is None
+
+
+def test_the_ratio_of_sums_and_its_interval():
+    """The interval is that of resampling images, and widens with fewer of them."""
+    draw = np.random.default_rng(0)
+    counts = draw.integers(0, 5, 400).astype(float)
+    sums = counts * draw.normal(1.0, 0.3, 400)
+    score = Bootstrap(400).interval(estimate_ratio(sums, counts))
+    assert score.value == pytest.approx(sums.sum() / counts.sum())
+    picks = draw.integers(0, 400, (2000, 400))
+    low, high = np.quantile(sums[picks].sum(1) / counts[picks].sum(1), (0.025, 0.975))
+    assert (score.low, score.high) == pytest.approx((low, high), abs=0.01)

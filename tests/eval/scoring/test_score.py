@@ -483,5 +483,5 @@ def test_any_benchmark_is_scored_by_what_it_allows(edited, tmp_path, tiny, count
 
 def test_the_oracle_needs_a_counterfactual(analytic):
     program = Oracle()(EditRequest("a", lambda: None, "pear"), [0.5], analytic.schedule(4), RequestNoise(0, "a"))
-    with pytest.raises(ValueError, match="request a: the benchmark knows no counterfactual"):
+    with pytest.raises(ValueError, match="request a: the benchmark knows no true edit"):
         next(program)
