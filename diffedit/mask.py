@@ -79,7 +79,7 @@ class MaskedEditor(BaseEditor):
 class Outliers(Protocol):
     """A rule for extreme values: the bounds (low, high) that the map is clamped to and rescaled from, to [0, 1]."""
 
-    def bounds(self, contrast: Map) -> tuple[float, float]:
+    def find_bounds(self, contrast: Map) -> tuple[float, float]:
         """The values that become 0 and 1."""
 
 
@@ -93,7 +93,7 @@ class MeanClamp:
 
     factor: Annotated[float, Gt(0)] = 3.0
 
-    def bounds(self, contrast: Map) -> tuple[float, float]:
+    def find_bounds(self, contrast: Map) -> tuple[float, float]:
         """0 and factor * mean."""
         return 0.0, self.factor * contrast.mean().item()
 
@@ -110,7 +110,7 @@ class Quantile:
     q: Annotated[float, Gt(0.5), Le(1)] = 0.95
     sides: Literal["upper", "both"] = "upper"
 
-    def bounds(self, contrast: Map) -> tuple[float, float]:
+    def find_bounds(self, contrast: Map) -> tuple[float, float]:
         """0, or the lower quantile, and the upper one."""
         low, high = torch.quantile(contrast.flatten(), torch.tensor([1 - self.q, self.q], dtype=contrast.dtype))
         flat = contrast.min() >= high  # one value everywhere is no contrast
@@ -121,14 +121,14 @@ class Quantile:
 class KeepOutliers:
     """Keep every value; rescale between the smallest and the largest."""
 
-    def bounds(self, contrast: Map) -> tuple[float, float]:
+    def find_bounds(self, contrast: Map) -> tuple[float, float]:
         """Minimum and maximum."""
         return contrast.min().item(), contrast.max().item()
 
 
 def rescale(contrast: Map, outliers: Outliers) -> Map:
     """The map clamped and rescaled to [0, 1]; all 0 where it holds no contrast at all (equal texts, say)."""
-    low, high = outliers.bounds(contrast)
+    low, high = outliers.find_bounds(contrast)
     if not high > low:
         return torch.zeros_like(contrast)
     return ((contrast - low) / (high - low)).clamp(0, 1)
@@ -141,7 +141,7 @@ def rescale(contrast: Map, outliers: Outliers) -> Map:
 class Threshold(Protocol):
     """A rule that picks the value above which a rescaled map is edited."""
 
-    def value_for(self, rescaled: Map) -> float:
+    def find_value(self, rescaled: Map) -> float:
         """The threshold, in [0, 1]."""
 
 
@@ -151,7 +151,7 @@ class Fixed:
 
     value: Annotated[float, Ge(0), Lt(1)] = 0.5  # maps are rescaled to [0, 1]
 
-    def value_for(self, rescaled: Map) -> float:
+    def find_value(self, rescaled: Map) -> float:
         """The value itself."""
         return self.value
 
@@ -160,7 +160,7 @@ class Fixed:
 class Otsu:
     """Otsu's threshold of each map: the split with the largest variance between its two sides."""
 
-    def value_for(self, rescaled: Map) -> float:
+    def find_value(self, rescaled: Map) -> float:
         """The threshold; 1 (nothing edited) for a map of one value."""
         values = rescaled.numpy()
         return 1.0 if values.min() == values.max() else float(threshold_otsu(values))
@@ -207,7 +207,7 @@ class ContrastMask:
 
         Guidance would scale the map by a constant (the unconditional terms cancel), and the rules do not see scale.
         """
-        n, level = self.num_noises, schedule[schedule.level_of(self.noise_strength)]
+        n, level = self.num_noises, schedule[schedule.find_level(self.noise_strength)]
         x = add_noise(x0, noise.randn_like(x0, "mask", n), level)
         prediction = yield Predict(torch.cat([x, x]), level, (target,) * n + (reference,) * n)
         difference = prediction.eps[:n] - prediction.eps[n:]
@@ -219,7 +219,7 @@ class ContrastMask:
         if self.blur:
             contrast = torch.from_numpy(gaussian_filter(contrast.numpy(), self.blur, mode="nearest"))
         rescaled = rescale(contrast, self.outliers)
-        return dilate(rescaled > self.threshold.value_for(rescaled), self.dilate)
+        return dilate(rescaled > self.threshold.find_value(rescaled), self.dilate)
 
 
 Downsample = Literal["area", "any", "nearest", "corner"]

@@ -63,7 +63,7 @@ class TextToImage:
                 if file.suffix in (".safetensors", ".json", ".txt")
             ]
             for file in files:
-                digest.update(hashed(file, file.stat().st_mtime_ns))
+                digest.update(hash_with_change(file, file.stat().st_mtime_ns))
         return digest.hexdigest()[:16]
 
     def __call__(self, texts: Mapping[str, str]) -> Iterator[tuple[str, Float[Tensor, "3 H W"]]]:
@@ -91,7 +91,7 @@ class TextToImage:
 
 
 @lru_cache(256)
-def hashed(path: Path, changed: int) -> bytes:
+def hash_with_change(path: Path, changed: int) -> bytes:
     """Of a file's content, once a process while it was `changed` last at the same time: weights are large."""
     with path.open("rb") as data:
         return hashlib.file_digest(data, "sha256").digest()

@@ -193,7 +193,7 @@ class Schedule(Protocol):
 
     def __getitem__(self, i: int, /) -> Level: ...
 
-    def level_of(self, ratio: float) -> int:
+    def find_level(self, ratio: float) -> int:
         """The level at which an edit of this ratio starts."""
 
     def start_levels(self, ratios: Sequence[float]) -> list[int]:

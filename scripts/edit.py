@@ -13,7 +13,7 @@ from diffedit.command import run_command
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.io.images import ImageFile, MaskFile
 from diffedit.sampling.noise import RequestNoise
-from diffedit.sampling.schedule import ratio_list
+from diffedit.sampling.schedule import read_ratios
 from diffedit.stages.pipeline import build_pipeline
 from diffedit.types import EditRequest
 from eval.reporting.contact_sheet import save_result
@@ -25,7 +25,7 @@ log = logging.getLogger("edit")
 def main(cfg: DictConfig) -> None:
     """Edit the picture of the command line."""
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    ratios = ratio_list(cfg.ratios)
+    ratios = read_ratios(cfg.ratios)
     pipeline = build_pipeline(cfg)
     if cfg.mask and "mask" not in pipeline.editor.inputs:
         raise ValueError("a mask is given and the editor does not use it: add editor/mask=given, or drop mask=")

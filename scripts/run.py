@@ -11,7 +11,7 @@ from diffedit.command import run_command
 from diffedit.engine.engine import BatchSizes
 from diffedit.runs.loop import RunSettings, run_benchmark
 from diffedit.runs.names import register_resolvers
-from diffedit.sampling.schedule import ratio_list
+from diffedit.sampling.schedule import read_ratios
 from diffedit.stages.pipeline import build_pipeline
 
 register_resolvers()
@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     engine = dict(config["engine"])
     batch = BatchSizes(**engine.pop("batch"))
-    settings = RunSettings(ratio_list(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, batch, **engine)
+    settings = RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, batch, **engine)
     benchmark, pipeline = instantiate(cfg.benchmark, _convert_="all"), build_pipeline(cfg)
     backbone = instantiate(cfg.backbone, _convert_="all")
     run_benchmark(benchmark, pipeline, backbone, Path(HydraConfig.get().runtime.output_dir), settings, config)

@@ -58,7 +58,7 @@ def said(done):
 
 
 def names(group):
-    found = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    found = sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
     assert found
     return found
 

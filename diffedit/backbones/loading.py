@@ -52,7 +52,7 @@ def find_folder(path: str) -> str:
     return str(folder) if local else path
 
 
-def floating(name: str) -> torch.dtype:
+def read_dtype(name: str) -> torch.dtype:
     """The dtype of this name."""
     if name not in ("float32", "float16", "bfloat16"):
         raise ValueError(f"dtype {name!r} is none of float32, float16, bfloat16")

@@ -15,7 +15,14 @@ from torch.func import functional_call
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffedit.backbones.base import BaseBackbone, read_output
-from diffedit.backbones.loading import find_folder, floating, load_network, pick_device, read_scheduler, read_tokenizer
+from diffedit.backbones.loading import (
+    find_folder,
+    load_network,
+    pick_device,
+    read_dtype,
+    read_scheduler,
+    read_tokenizer,
+)
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
@@ -59,7 +66,7 @@ class StableDiffusion(BaseBackbone):
     ) -> None:
         path = find_folder(path)
         self.device = torch.device(pick_device() if device == "auto" else device)
-        self.dtype, self.vae_dtype = floating(dtype), floating(vae_dtype)
+        self.dtype, self.vae_dtype = read_dtype(dtype), read_dtype(vae_dtype)
         self.long_prompts = long_prompts
         self.hub = {"revision": revision}
         self.weights = self.hub | {"variant": variant, "use_safetensors": True}

@@ -24,7 +24,17 @@ import torch
 from annotated_types import Ge
 from tqdm.auto import tqdm
 
-from diffedit.engine.queries import Kind, Outcome, Row, call_network, evaluations, gather, kind_of, run_custom, split
+from diffedit.engine.queries import (
+    Kind,
+    Outcome,
+    Row,
+    call_network,
+    count_evaluations,
+    gather,
+    get_kind,
+    run_custom,
+    split,
+)
 from diffedit.io.checks import settings
 from diffedit.types import Backbone, Cond, Custom, Decode, EditResult, Embed, Encode, Predict, Program, Query
 
@@ -46,7 +56,7 @@ class BatchSizes:
     embed: Rows = 8
     custom: Rows = 4
 
-    def size_of(self, kind: Kind) -> int:
+    def get_size(self, kind: Kind) -> int:
         """The size for this kind of query."""
         return getattr(self, name_kind(kind))
 
@@ -89,7 +99,7 @@ class LiveProgram:
     def take(self, i: int, answer: Any) -> None:
         self.answers[i] = answer
         self.todo.remove(i)
-        if count := evaluations(self.query):
+        if count := count_evaluations(self.query):
             self.evaluations[self.query.edits[i] if self.query.edits else None] += count
 
 
@@ -164,10 +174,10 @@ class Pool:
 
     def oldest(self, kind: Kind) -> list[tuple[LiveProgram, int]]:
         """The rows of the next call of this kind: (program, row) pairs; repeated texts do not count twice."""
-        size = self.engine.batch.size_of(kind)
+        size = self.engine.batch.get_size(kind)
         keys, taken = set(), []
         for live in self.running:
-            if kind_of(live.query) == kind:
+            if get_kind(live.query) == kind:
                 for i in live.todo:
                     key = live.rows[i] if kind is Embed else (id(live), i)
                     if key in keys or len(keys) < size:
@@ -183,14 +193,14 @@ class Pool:
             if type(live.query) is Embed:
                 texts.update(live.rows[i] for i in live.todo)
             else:
-                count[kind_of(live.query)] += len(live.todo)
+                count[get_kind(live.query)] += len(live.todo)
         count[Embed] = len(texts)
         order = [*(k for k in count if k not in KINDS), *reversed(KINDS)]
-        return next((k for k in order if count[k] >= self.engine.batch.size_of(k)), None)
+        return next((k for k in order if count[k] >= self.engine.batch.get_size(k)), None)
 
     def waiting(self) -> Kind | None:
         """The kind farthest from a program's end that any waits on, so that the last programs meet in one batch."""
-        waited = [kind_of(live.query) for live in self.running]
+        waited = [get_kind(live.query) for live in self.running]
         return next((k for k in (*KINDS, *waited) if k in waited), None)
 
     def admit(self, name: str, program: Program[EditResult]) -> list[Outcome]:
@@ -203,7 +213,7 @@ class Pool:
         batch = [live.rows[i] for live, i in taken]
         if kind is Embed:
             batch = list(dict.fromkeys(batch))
-        padded = batch + [batch[-1]] * (self.engine.batch.size_of(kind) - len(batch))
+        padded = batch + [batch[-1]] * (self.engine.batch.get_size(kind) - len(batch))
         programs = list({id(live): live for live, _ in taken}.values())
         try:
             answers = call_network(self.backbone, kind, padded)
@@ -222,7 +232,7 @@ class Pool:
             answers = [answers[batch.index(live.rows[i])] for live, i in taken]
         for (live, i), answer in zip(taken, answers, strict=False):
             live.take(i, answer)
-            self.evaluations += evaluations(live.query)
+            self.evaluations += count_evaluations(live.query)
         return [ended for live in programs if not live.todo for ended in self.advance(live)]
 
     def check_places(self, kind: Kind, padded: list[Row], answers: list[Any]) -> None:

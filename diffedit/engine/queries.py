@@ -38,12 +38,12 @@ class Outcome(NamedTuple):
     seconds: float  # share of the wall time, by rows in each network call
 
 
-def kind_of(query: Query) -> Kind:
+def get_kind(query: Query) -> Kind:
     """What the query is batched by."""
     return query.fn if isinstance(query, CustomBatch) else type(query)
 
 
-def evaluations(query: Query) -> int:
+def count_evaluations(query: Query) -> int:
     """Evaluations of the denoiser for each row of a query."""
     return query.evaluations if isinstance(query, CustomBatch) else int(isinstance(query, Predict))
 
@@ -129,7 +129,7 @@ def run_alone(program: Program[Any], backbone: Backbone) -> Any:
         if isinstance(query, Custom):
             answer = run_custom(query, backbone)
         else:
-            answer = gather(query, call_network(backbone, kind_of(query), split(query)))
+            answer = gather(query, call_network(backbone, get_kind(query), split(query)))
 
 
 T = TypeVar("T")

@@ -62,7 +62,7 @@ class Writer:
 LONGEST = 140  # characters of a name: file systems take 255 bytes, and a temporary name is longer
 
 
-def file_name(request: str) -> str:
+def quote_file_name(request: str) -> str:
     """The id, percent-quoted; one that is too long for a file name or begins with a dot ends in its hash instead."""
     name = quote(request, safe=" ()[],;=+@!'&")
     if name.startswith(".") or not 0 < len(name) <= LONGEST:

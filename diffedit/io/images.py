@@ -197,7 +197,7 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(values)
 
 
-def png_bytes(image: Tensor) -> bytes:
+def encode_png(image: Tensor) -> bytes:
     """A (3 or 1, H, W) image in [0, 1] as an 8-bit PNG."""
     data = io.BytesIO()
     to_pil(image).save(data, "PNG")

@@ -8,7 +8,7 @@ import pandas as pd
 from diffedit.io.files import write
 
 
-def table_bytes(table: pd.DataFrame) -> bytes:
+def encode_table(table: pd.DataFrame) -> bytes:
     """As a Parquet file."""
     data = io.BytesIO()
     table.to_parquet(data, index=False)
@@ -17,4 +17,4 @@ def table_bytes(table: pd.DataFrame) -> bytes:
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a Parquet file so that it is either whole or absent."""
-    write(path, table_bytes(table))
+    write(path, encode_table(table))

@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 
 from diffedit.engine.queries import Outcome
-from diffedit.io.files import Writer, file_name, sweep, write
-from diffedit.io.images import png_bytes
-from diffedit.io.tables import table_bytes
-from diffedit.runs.environment import environment
+from diffedit.io.files import Writer, quote_file_name, sweep, write
+from diffedit.io.images import encode_png
+from diffedit.io.tables import encode_table
+from diffedit.runs.environment import describe_environment
 from diffedit.runs.migrate import FORMAT, migrate_config, migrate_record
 from diffedit.types import Edit, EditRequest, EditResult, Variant
 
@@ -85,23 +85,23 @@ class RunDirectory:
         """Refuse a directory of another config; else note this one. Another environment only gets a warning."""
         path, surroundings = self.root / "config.yaml", self.root / "environment.json"
         if not path.exists():
-            write(surroundings, json.dumps(environment(), indent=1).encode())
+            write(surroundings, json.dumps(describe_environment(), indent=1).encode())
             write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
             return
         before = migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
-        lines = changed_settings(before, self.config, RUNTIME_KEYS)
+        lines = find_changed_settings(before, self.config, RUNTIME_KEYS)
         if lines:
             raise ConfigChangedError(
                 f"{self.root} holds a run with other settings (before -> now):\n  " + "\n  ".join(lines) + "\n"
                 "Give this one a directory of its own (name=...), or delete that one."
             )
-        lines = changed_settings(json.loads(surroundings.read_bytes()), environment(), ())
+        lines = find_changed_settings(json.loads(surroundings.read_bytes()), describe_environment(), ())
         if lines:
             log.warning("%s was begun with another environment, bits may differ: %s", self.root, "; ".join(lines))
 
     # ------------------------------------------------------------------------------------------------------- resume
 
-    def pending(self, requests: Iterable[EditRequest]) -> Iterator[EditRequest]:
+    def find_pending(self, requests: Iterable[EditRequest]) -> Iterator[EditRequest]:
         """The requests that are not done yet. Failed ones are tried again: their file may have been mended.
 
         Raises:
@@ -110,9 +110,9 @@ class RunDirectory:
         for request in requests:
             self.ids.add(request.id)
             record = self.record(request.id)
-            if record is None or record["status"] != "done" or not self.whole(record):
+            if record is None or record["status"] != "done" or not self.is_whole(record):
                 yield request
-            elif lines := changed_request(record, request):
+            elif lines := find_changed_fields(record, request):
                 raise ConfigChangedError(
                     f"{self.root}: request {request.id} is done, and now asks for something else: {'; '.join(lines)}. "
                     "Give it another id, or the run another name"
@@ -124,7 +124,7 @@ class RunDirectory:
         path = self.path("records", request, "json")
         return migrate_record(json.loads(path.read_bytes())) if path.exists() else None
 
-    def whole(self, record: Mapping[str, Any]) -> bool:
+    def is_whole(self, record: Mapping[str, Any]) -> bool:
         """Whether every file of a record is still there."""
         samples = record.get("samples", ())
         files = [edit["file"] for edit in [*record["edits"], *samples]]
@@ -136,7 +136,7 @@ class RunDirectory:
 
     def path(self, kind: str, request: str, ending: str) -> Path:
         """Where the file of this kind for this request lies."""
-        return self.root / kind / f"{file_name(request)}.{ending}"
+        return self.root / kind / f"{quote_file_name(request)}.{ending}"
 
     def save(self, request: EditRequest, outcome: Outcome) -> None:
         """Write an outcome in the background: its files first, its record last. `close` waits for all."""
@@ -147,7 +147,7 @@ class RunDirectory:
         record = {
             "id": request.id,
             "status": "failed" if outcome.error else "done",
-            **request_identity(request),
+            **identify_request(request),
             "error": f"{type(outcome.error).__name__}: {outcome.error}" if outcome.error else None,
             "seconds": round(outcome.seconds, 4),
             "shared_evaluations": outcome.evaluations[None],
@@ -181,25 +181,25 @@ class RunDirectory:
             array = io.BytesIO()
             np.save(array, result.contrast_map.numpy().astype(np.float32))
             write(path, array.getvalue())
-            record["map"] = self.relative(path)
+            record["map"] = self.get_relative_path(path)
         return record
 
     def write_image(self, request: str, under: str, edit: Edit) -> dict[str, str]:
         """One picture, in the folder of its variant; returns its name and the hash of its content."""
         path = self.path(f"{under}images/{edit.variant.folder}", request, "png")
-        data = png_bytes(edit.image)
+        data = encode_png(edit.image)
         write(path, data)
-        return {"file": self.relative(path), "sha256": hashlib.sha256(data).hexdigest()}
+        return {"file": self.get_relative_path(path), "sha256": hashlib.sha256(data).hexdigest()}
 
     def write_mask(self, request: str, under: str, result: EditResult) -> str | None:
         """The mask at image resolution; returns its name, None where there is no mask."""
         if result.mask is None:
             return None
         path = self.path(f"{under}masks", request, "png")
-        write(path, png_bytes(F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]))
-        return self.relative(path)
+        write(path, encode_png(F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]))
+        return self.get_relative_path(path)
 
-    def relative(self, path: Path) -> str:
+    def get_relative_path(self, path: Path) -> str:
         """A file's name inside the run."""
         return path.relative_to(self.root).as_posix()
 
@@ -211,16 +211,16 @@ class RunDirectory:
         self.writer.close()
         if not self.listed:
             return None
-        table = manifest(self.records(), self.variants, self.config.get("seed"))
-        write(self.root / "manifest.parquet", table_bytes(table))
+        table = build_manifest(self.read_records(), self.variants, self.config.get("seed"))
+        write(self.root / "manifest.parquet", encode_table(table))
         return table
 
-    def records(self) -> list[dict[str, Any]]:
+    def read_records(self) -> list[dict[str, Any]]:
         """What is known of the requests of this benchmark, by id; an older table's are left where they lie."""
         return [record for record in map(self.record, sorted(self.ids)) if record is not None]
 
 
-def manifest(records: Sequence[Mapping[str, Any]], variants: Sequence[Variant], seed: int | None) -> pd.DataFrame:
+def build_manifest(records: Sequence[Mapping[str, Any]], variants: Sequence[Variant], seed: int | None) -> pd.DataFrame:
     """One row per request and variant, sorted by id; a failed request has its rows too, with the reason.
 
     `evaluations` served this edit alone; `shared_evaluations` (mask, encoding) served all edits of the request once.
@@ -248,7 +248,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in config.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
-def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], but: Sequence[str]) -> list[str]:
+def find_changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], but: Sequence[str]) -> list[str]:
     """`key: before -> after` for each dotted key that changed, but for the keys in `but` and all below them."""
     old, new = flatten(before), flatten(after)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
@@ -256,12 +256,12 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], but: S
     return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in compared]
 
 
-def changed_request(record: Mapping[str, Any], request: EditRequest) -> list[str]:
+def find_changed_fields(record: Mapping[str, Any], request: EditRequest) -> list[str]:
     """Where a request is no longer what its record says."""
-    facts = request_identity(request)
-    return changed_settings({key: record[key] for key in facts}, facts, ())
+    facts = identify_request(request)
+    return find_changed_settings({key: record[key] for key in facts}, facts, ())
 
 
-def request_identity(request: EditRequest) -> dict[str, str | None]:
+def identify_request(request: EditRequest) -> dict[str, str | None]:
     """What a record says of its request, and a resumed run compares."""
     return {"source": request.source, "target": request.target, "origin": request.origin}

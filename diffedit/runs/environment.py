@@ -11,19 +11,19 @@ import torch
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "diffedit")
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """What the run was made with."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
-        "git": git_revision(),
+        "git": read_git_revision(),
         "python": platform.python_version(),
-        "packages": {name: package_version(name) for name in PACKAGES},
+        "packages": {name: read_package_version(name) for name in PACKAGES},
         "device": device,
         "threads": torch.get_num_threads(),
     }
 
 
-def package_version(name: str) -> str | None:
+def read_package_version(name: str) -> str | None:
     """The installed version, or None."""
     try:
         return version(name)
@@ -31,7 +31,7 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def git_revision() -> str | None:
+def read_git_revision() -> str | None:
     """The revision of the code, `+` where files were changed; None outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:

@@ -32,7 +32,7 @@ class NoiseSchedule:
         """N, the number of steps."""
         return len(self.levels) - 1
 
-    def level_of(self, ratio: float) -> int:
+    def find_level(self, ratio: float) -> int:
         """The level round(ratio * N).
 
         Raises:
@@ -58,7 +58,7 @@ class NoiseSchedule:
             raise ValueError("no ratio: give at least one encoding ratio in (0, 1]")
         first: dict[int, float] = {}
         for ratio in ratios:
-            level = self.level_of(ratio)
+            level = self.find_level(ratio)
             if level in first:
                 raise ValueError(
                     f"ratios {first[level]} and {ratio} are both level {level} of N = {self.steps} steps, the same "
@@ -85,7 +85,7 @@ class NoiseSchedule:
         return cls(tuple(Level(a**0.5, (1 - a) ** 0.5, t) for a, t in zip(squares, timesteps, strict=True)))
 
 
-def ratio_list(value: Any) -> list[float]:
+def read_ratios(value: Any) -> list[float]:
     """The setting `ratios` as a list; a ValueError for a single number or anything else."""
     try:
         return [float(ratio) for ratio in value]

@@ -26,7 +26,7 @@ from eval.benchmarks.coco_annotations import (
     Instances,
     Picture,
     Triple,
-    changed_share,
+    measure_change,
     rasterize_union,
     read_bison,
 )
@@ -149,7 +149,7 @@ class CocoBison(FileBenchmark):
             return [captions.make_triple(entries[name], self.source, self.seed) for name in self.choose(entries)]
         triples = {name: captions.make_triple(entry, self.source, self.seed) for name, entry in entries.items()}
         close = [
-            name for name, triple in triples.items() if changed_share(triple.source, triple.query) <= self.max_changed
+            name for name, triple in triples.items() if measure_change(triple.source, triple.query) <= self.max_changed
         ]
         if not close:
             raise ValueError(f"benchmark.max_changed = {self.max_changed}: none of {len(entries)} edits changes so few")

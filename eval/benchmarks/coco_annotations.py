@@ -103,7 +103,7 @@ def word_edit_distance(one: Sequence[str], other: Sequence[str]) -> int:
     return distance
 
 
-def changed_share(source: str, query: str) -> float:
+def measure_change(source: str, query: str) -> float:
     """The share of changed words: the word edit distance over the words of the longer text."""
     one, other = split_words(source), split_words(query)
     return word_edit_distance(one, other) / max(len(one), len(other), 1)

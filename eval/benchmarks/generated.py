@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffedit.io.checks import settings
 from diffedit.io.files import write
-from diffedit.io.images import open_image, png_bytes, resize_to, to_tensor
+from diffedit.io.images import encode_png, open_image, resize_to, to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.base import SubsetBenchmark
 from eval.benchmarks.grammar import Grammar
@@ -157,7 +157,7 @@ class Generated(SubsetBenchmark):
         if self.generate_missing and missing:
             log.info("drawing %d of %d pictures into %s", len(missing), len(texts), folder)
             for name, image in self.text_to_image(missing):
-                write(folder / f"{name}.png", png_bytes(image))
+                write(folder / f"{name}.png", encode_png(image))
         return folder
 
 

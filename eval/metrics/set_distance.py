@@ -44,20 +44,20 @@ class SetDistance(Metric):
         return {"features": batch.features(self.extractor, "edits")}
 
     def aggregate(self, values: Mapping[str, ndarray], context: MetricContext) -> dict[str, Estimate]:
-        return self.distance(values["features"], self.reference(context), labels_of(context))
+        return self.distance(values["features"], self.reference(context), collect_labels(context))
 
     def class_table(self, values: Mapping[str, ndarray], context: MetricContext) -> pd.DataFrame | None:
-        return self.distance.class_table(values["features"], self.reference(context), labels_of(context))
+        return self.distance.class_table(values["features"], self.reference(context), collect_labels(context))
 
     def reference(self, context: MetricContext) -> Reference:
         return context.references(self.extractor, self.size)
 
     def real_images(self, context: MetricContext) -> tuple[dict[str, Float[ndarray, "n d"]] | None, str | None]:
         """Of the same classes as the requests, none of them in the statistics."""
-        features, reason = self.reference(context).pick_held_out(labels_of(context))
+        features, reason = self.reference(context).pick_held_out(collect_labels(context))
         return None if features is None else {"features": features}, reason
 
 
-def labels_of(context: MetricContext) -> list[str]:
+def collect_labels(context: MetricContext) -> list[str]:
     """The class of each request."""
     return [request.label for request in context.requests]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffedit.io.files import file_name
+from diffedit.io.files import quote_file_name
 from diffedit.io.images import to_pil
 from diffedit.types import EditRequest, EditResult
 from eval.scoring.finished_run import FinishedRun, read_picture
@@ -101,7 +101,7 @@ def save_result(request: EditRequest, result: EditResult, folder: Path) -> None:
     """The pictures of one result as `<id>_<name>.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in draw_result(request, result).items():
-        picture.save(folder / f"{file_name(request.id)}_{name}.png")
+        picture.save(folder / f"{quote_file_name(request.id)}_{name}.png")
 
 
 # ------------------------------------------------------------------------------------------------------------- of runs

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from eval.reporting.collect import check_comparable
-from eval.reporting.tables import name_methods, pivot_scores, published_points
+from eval.reporting.tables import name_methods, pivot_published, pivot_scores
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def plot_pairs(
         if not {one, other} <= scored:
             continue
         beneath = published
-        if published is not None and published_points(published).reindex(columns=[one, other]).dropna().empty:
+        if published is not None and pivot_published(published).reindex(columns=[one, other]).dropna().empty:
             log.info("nothing published of %s over %s", other, one)
             beneath = None
         figure = draw_curves(scores, one, other, title, beneath)
@@ -112,7 +112,7 @@ def draw_curves(scores: pd.DataFrame, x: str, y: str, title: str = "", published
 
 def pick_points(published: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     """The published points that have both metrics; a KeyError where there is none."""
-    points = published_points(published)
+    points = pivot_published(published)
     if not {x, y} <= set(points) or (points := points.dropna(subset=[x, y])).empty:
         raise KeyError(f"no published point has {x} and {y}; there are {', '.join(sorted(set(published.metric)))}")
     return points.assign(key=points.editor.where(points.editor != "", points.method))

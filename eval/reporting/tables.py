@@ -104,7 +104,7 @@ def check_rows(good: pd.Series, path: Path, fault: str) -> None:
         raise ValueError(f"{path}, line {good.idxmin() + 2}: {fault}")
 
 
-def published_points(published: pd.DataFrame) -> pd.DataFrame:
+def pivot_published(published: pd.DataFrame) -> pd.DataFrame:
     """Published values, a row a point, in their order: method, editor, setting, ratio, a column for each metric."""
     published = published.fillna({"point": 1})
     key = ["method", "point"]
@@ -130,7 +130,7 @@ def build_table(
     """
     frame = pivot_scores(scores).drop(columns=["editor", "is_bound", "strength"])
     if published is not None:
-        points = published_points(published)
+        points = pivot_published(published)
         variants = ["" if np.isnan(ratio) else str(Variant(ratio)) for ratio in points.ratio]
         points = points.assign(method=points.method + " (published)", variant=variants)
         frame = pd.concat([frame, points.drop(columns=["editor", "setting", "ratio"])])
@@ -141,14 +141,14 @@ def build_table(
     table = Table(title=title, title_justify="left")
     for name in frame.columns:
         table.add_column(name + arrows.get(is_higher.get(name), ""), justify="left" if name == "method" else "right")
-    widths = half_widths(scores)
+    widths = compute_half_widths(scores)
     for row in frame.to_dict("records"):
         key = row["method"], row["variant"]
         table.add_row(*(format_value(value, widths.get((*key, name))) for name, value in row.items()))
     return table
 
 
-def half_widths(scores: pd.DataFrame) -> dict[tuple[str, str, str], float]:
+def compute_half_widths(scores: pd.DataFrame) -> dict[tuple[str, str, str], float]:
     """The larger half of the interval by method, variant ("": where it is the same at every one) and metric."""
     halves = (scores.high - scores.value).combine(scores.value - scores.low, max)
     widths = {}

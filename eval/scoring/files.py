@@ -28,12 +28,12 @@ COLUMNS = [
 ]
 
 
-def values_path(root: Path, name: str) -> Path:
+def get_values_path(root: Path, name: str) -> Path:
     """Where what a metric measured on each image lies."""
     return root / "scores" / f"{name}.parquet"
 
 
-def scores_path(root: Path, name: str) -> Path:
+def get_scores_path(root: Path, name: str) -> Path:
     """Where the scores of a metric lie."""
     return root / "scores" / f"{name}.json"
 
@@ -112,7 +112,7 @@ def explain_gaps(root: Path, metrics: Sequence[str]) -> list[str]:
     """Why some of these metrics are not defined for a run, or have no row of real pictures."""
     sentences = []
     for name in metrics:
-        scores = read_scores(scores_path(root, name))
+        scores = read_scores(get_scores_path(root, name))
         if scores["undefined"]:
             sentences.append(f"{name} is not defined: {scores['undefined']}")
         if scores["real_missing"]:

@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from diffedit.io.files import file_name
+from diffedit.io.files import quote_file_name
 from diffedit.io.images import get_path, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
-from diffedit.runs.directory import changed_request
+from diffedit.runs.directory import find_changed_fields
 from diffedit.runs.migrate import migrate_config, migrate_record
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
@@ -81,7 +81,7 @@ class FinishedRun:
                 f"{self.root}: {len(failed)} of {len(self.records)} requests have no edits; start it again:\n  {lines}"
             )
         for request in self.requests:
-            if changes := changed_request(self.records[request.id], request):
+            if changes := find_changed_fields(self.records[request.id], request):
                 raise ValueError(
                     f"{self.root}: {request.id} is not what was edited: {'; '.join(changes)}; run it again"
                 )
@@ -185,7 +185,7 @@ def read_config(root: Path) -> dict[str, Any]:
 
 def read_record(root: Path, request_id: str) -> dict[str, Any]:
     """What a run says of one request, in today's fields."""
-    path = root / "records" / f"{file_name(request_id)}.json"
+    path = root / "records" / f"{quote_file_name(request_id)}.json"
     if not path.is_file():
         return {"status": "missing", "error": "not run yet"}
     record = migrate_record(json.loads(path.read_bytes()))

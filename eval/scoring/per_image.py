@@ -15,7 +15,7 @@ from diffedit.io.tables import write_table
 from diffedit.types import UNEDITED, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Estimate
-from eval.scoring.files import iterate_scores, values_path
+from eval.scoring.files import get_values_path, iterate_scores
 from eval.scoring.finished_run import FinishedRun
 from eval.scoring.metric import Metric
 
@@ -122,7 +122,7 @@ def read_pseudo_values(root: Path, name: str) -> pd.DataFrame:
     """
     for metric, scores in iterate_scores(root):
         if name in scores["higher_is_better"]:
-            table = pd.read_parquet(values_path(root, metric))
+            table = pd.read_parquet(get_values_path(root, metric))
             column = next((column for column in (f"{PSEUDO}{name}", name) if column in table), None)
             if column:
                 table = table[table.variant != str(UNEDITED)]

@@ -16,8 +16,8 @@ from hydra.errors import HydraException
 
 from diffedit.io.files import resolve_path, write
 from diffedit.io.tables import write_table
-from diffedit.runs.directory import request_identity
-from diffedit.runs.environment import environment
+from diffedit.runs.directory import identify_request
+from diffedit.runs.environment import describe_environment
 from diffedit.types import UNEDITED, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Bootstrap, Estimate
@@ -25,10 +25,10 @@ from eval.scoring.features import FeatureStore
 from eval.scoring.files import (
     FORMAT,
     explain_gaps,
+    get_scores_path,
+    get_values_path,
     is_outdated,
     read_scores,
-    scores_path,
-    values_path,
     write_run_scores,
 )
 from eval.scoring.finished_run import FinishedRun, stamp_files
@@ -142,7 +142,7 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
         elif name in to_measure:
             measured = values[name].items()
         else:
-            measured = read_values(values_path(root, name)).items()
+            measured = read_values(get_values_path(root, name)).items()
             reasons[name] = past[name]["undefined"]
         header = {"format": FORMAT, "key": keys[name], "draws": draws, "undefined": reasons[name]}
         write_scores(run, name, metric, measured, context, bootstrap, header)
@@ -207,13 +207,13 @@ def write_scores(
         "benchmark": name_requests(run),
         "version": run.benchmark.version,
         "n": len(run.requests),
-        "environment": environment(),
+        "environment": describe_environment(),
     }
-    path = values_path(run.root, name)
+    path = get_values_path(run.root, name)
     write_values(path, run, values, scores)
     if class_tables:
         write_table(path.with_name(f"{name}_classes.parquet"), pd.concat(class_tables))
-    write(scores_path(run.root, name), json.dumps(content, indent=1).encode())
+    write(get_scores_path(run.root, name), json.dumps(content, indent=1).encode())
 
 
 def make_rows(variant: Variant, scores: Mapping[str, Estimate], bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -234,10 +234,10 @@ def score_real_images(metric: Metric, context: MetricContext) -> tuple[Mapping[s
 
 def read_past_scores(root: Path, name: str) -> dict[str, Any]:
     """What was written of a metric; empty where it was not scored, or its files are damaged."""
-    if not (values_path(root, name).is_file() and scores_path(root, name).is_file()):
+    if not (get_values_path(root, name).is_file() and get_scores_path(root, name).is_file()):
         return {}
     try:
-        return read_scores(scores_path(root, name))
+        return read_scores(get_scores_path(root, name))
     except OSError:
         return {}
 
@@ -260,7 +260,7 @@ def name_benchmark(run: FinishedRun) -> str:
 
 def name_requests(run: FinishedRun) -> str:
     """Names the set of requests: the benchmark with its settings, and what it asks for."""
-    requests = [[request.id, request_identity(request), request.label] for request in run.requests]
+    requests = [[request.id, identify_request(request), request.label] for request in run.requests]
     return hash_json([pick_settings(run), run.benchmark.version, requests])[:8]
 
 

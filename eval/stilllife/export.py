@@ -19,7 +19,7 @@ from pycocotools import mask as rle
 from tqdm.auto import tqdm
 
 from diffedit.io.files import sweep, write
-from diffedit.io.images import png_bytes
+from diffedit.io.images import encode_png
 from diffedit.types import EditRequest
 from eval.benchmarks.subset import draw
 from eval.stilllife.benchmarks import GroundTruth, StillLifeClasses, StillLifeScenes
@@ -105,9 +105,9 @@ class ImageNetFiles:
     def __iter__(self) -> Iterator[File]:
         rows = list(self.queries())
         for row in rows:
-            yield f"val/{row.picture if self.flat else f'{row.wnid}/{row.picture}'}", png_bytes(row.request.image())
+            yield f"val/{row.picture if self.flat else f'{row.wnid}/{row.picture}'}", encode_png(row.request.image())
         for i, (kind, image) in enumerate(StillLifeClasses().reference(self.train, RESOLUTION)):
-            yield f"train/{WNIDS[kind]}/{WNIDS[kind]}_{i:06d}.png", png_bytes(image)
+            yield f"train/{WNIDS[kind]}/{WNIDS[kind]}_{i:06d}.png", encode_png(image)
         classes = list(zip(WNIDS.values(), FRUITS.values(), strict=True))
         yield "imagenet_class_index.json", encode_json({str(i): entry for i, entry in enumerate(classes)})
         yield "LOC_synset_mapping.txt", "".join(f"{wnid} {name}\n" for wnid, name in classes).encode()
@@ -190,8 +190,8 @@ class CocoFiles:
     def __iter__(self) -> Iterator[File]:
         pairs = list(self.pairs())
         for pair in pairs:
-            yield f"val2014/{name_picture(pair.input)}", png_bytes(pair.request.image())
-            yield f"val2014/{name_picture(pair.true)}", png_bytes(pair.request.true_edit())
+            yield f"val2014/{name_picture(pair.input)}", encode_png(pair.request.image())
+            yield f"val2014/{name_picture(pair.true)}", encode_png(pair.request.true_edit())
         info = {"description": "Still Life, rendered", "version": self.scenes.version}
         images = [
             {"id": image, "file_name": name_picture(image), "height": RESOLUTION, "width": RESOLUTION}

@@ -1,6 +1,5 @@
 """Blended Diffusion: the gradient against differences, the warps against OpenCV, the program on the exact model."""
 
-
 import cv2
 import pytest
 import torch

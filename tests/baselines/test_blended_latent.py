@@ -108,7 +108,7 @@ def test_ldm_blends_before_the_step_and_not_at_the_end(analytic):
 
 def test_ratio_is_one_minus_the_blending_start_percentage(analytic):
     """0.25 of 50 skips int(12.5) = 12 steps: 38 are left, which are those of r = 0.75."""
-    assert analytic.schedule(50).level_of(0.75) == 50 - int(50 * 0.25) == 38
+    assert analytic.schedule(50).find_level(0.75) == 50 - int(50 * 0.25) == 38
 
 
 def test_fixed_noise_is_sdedit_with_a_mask(analytic):

@@ -19,7 +19,7 @@ from diffedit.stages.pipeline import build_pipeline
 from diffedit.stages.rank import Rank
 from diffedit.types import Editor, EditRequest
 from eval.reporting.loggers import Logger
-from eval.reporting.tables import published_points, read_published
+from eval.reporting.tables import pivot_published, read_published
 from eval.scoring.metric import Metric
 
 RATIOS = [0.3, 1.0]
@@ -122,7 +122,7 @@ def test_every_figure_composes_and_its_pairs_are_scored_and_published(figure):
     assert cfg.published == table.published
     assert set().union(*pairs) | {cfg.match, *cfg.compare} <= set(table.columns)
     for pair in pairs if cfg.published else ():
-        assert not published_points(read_published(CONF.parent / cfg.published))[[*pair]].dropna().empty
+        assert not pivot_published(read_published(CONF.parent / cfg.published))[[*pair]].dropna().empty
 
 
 def test_every_group_is_under_contract():

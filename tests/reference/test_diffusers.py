@@ -275,7 +275,7 @@ def test_departure_6_ratios_are_truncated(default):
     pipeline = diffedit_pipeline(folder)
     pipeline.scheduler.set_timesteps(50)
     assert pipeline.get_timesteps(50, 0.58, "cpu")[1] == 28
-    assert backbone.schedule(50).level_of(0.58) == 29
+    assert backbone.schedule(50).find_level(0.58) == 29
 
 
 def test_departure_7_several_images_a_prompt_get_each_others_masks(default):
@@ -299,7 +299,7 @@ def test_departure_7_a_small_ratio_crashes(default):
     with pytest.raises(RuntimeError):
         diffedit_pipeline(folder).invert(prompt="", image=latent(1), inpaint_strength=0.05, num_inference_steps=N)
     with pytest.raises(ValueError, match=r"r = 0\.05 of N = 10"):
-        backbone.schedule(N).level_of(0.05)
+        backbone.schedule(N).find_level(0.05)
 
 
 def test_departure_8_the_mask_costs_twice_what_it_needs(default, monkeypatch):

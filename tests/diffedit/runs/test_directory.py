@@ -24,7 +24,7 @@ from diffedit.mask import ContrastMask
 from diffedit.sampling.noise import RequestNoise
 from diffedit.runs.directory import ConfigChangedError, RunDirectory
 from diffedit.io.files import Writer
-from diffedit.io.files import file_name
+from diffedit.io.files import quote_file_name
 from diffedit.types import Edit, EditResult, Variant
 
 CONFIG = {
@@ -47,7 +47,7 @@ def outcome(name="a", error=None, side=8):
 
 def test_the_layout_and_what_lies_in_it(tmp_path, analytic):
     run = RunDirectory(tmp_path / "run", CONFIG, "1")
-    list(run.pending([request(analytic, "a"), request(analytic, "b")]))
+    list(run.find_pending([request(analytic, "a"), request(analytic, "b")]))
     run.save(request(analytic, "a"), outcome())
     run.save(request(analytic, "b", source=None), outcome("b", OSError("cut short")))
     table = run.close()
@@ -89,9 +89,9 @@ def test_resume_skips_what_is_done_and_tries_again_what_failed_or_lost_a_file(tm
     run.save(asks[2], outcome("c", ValueError("no")))
     run.close()
     again = RunDirectory(tmp_path, CONFIG)
-    assert [ask.id for ask in again.pending(asks)] == ["c", "d"]
+    assert [ask.id for ask in again.find_pending(asks)] == ["c", "d"]
     (tmp_path / "images/1/a.png").unlink()
-    assert [ask.id for ask in again.pending(asks)] == ["a", "c", "d"]
+    assert [ask.id for ask in again.find_pending(asks)] == ["a", "c", "d"]
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
@@ -127,21 +127,21 @@ def test_other_texts_under_a_done_id_are_refused(tmp_path, analytic):
     run.save(request(analytic, "a"), outcome())
     run.close()
     with pytest.raises(ConfigChangedError, match=r"request a is done, and .*: target: pear -> plum"):
-        list(run.pending([request(analytic, "a", target="plum")]))
+        list(run.find_pending([request(analytic, "a", target="plum")]))
     with pytest.raises(ConfigChangedError, match=r"origin:  -> other\.png mask\.png"):
-        list(run.pending([replace(request(analytic, "a"), origin="other.png mask.png")]))
-    assert list(run.pending([request(analytic, "a")])) == []
+        list(run.find_pending([replace(request(analytic, "a"), origin="other.png mask.png")]))
+    assert list(run.find_pending([request(analytic, "a")])) == []
 
 
 def test_the_manifest_holds_the_requests_of_this_benchmark_only(tmp_path, analytic):
     run = RunDirectory(tmp_path, CONFIG)
     asks = [request(analytic, name) for name in "ab"]
-    list(run.pending(asks))
+    list(run.find_pending(asks))
     for ask in asks:
         run.save(ask, outcome(ask.id, ValueError("no") if ask.id == "a" else None))
     assert list(run.close().id.unique()) == ["a", "b"]
     again = RunDirectory(tmp_path, CONFIG)
-    list(again.pending(asks[1:]))
+    list(again.find_pending(asks[1:]))
     assert list(again.close().id.unique()) == ["b"]
     assert again.record("a")["status"] == "failed"
 
@@ -149,7 +149,7 @@ def test_the_manifest_holds_the_requests_of_this_benchmark_only(tmp_path, analyt
 def test_a_start_that_fails_early_leaves_the_manifest(tmp_path, analytic):
     """Before the requests are listed, or while they are: the view of what is done stays as it was."""
     run, asks = RunDirectory(tmp_path, CONFIG), [request(analytic, name) for name in "ab"]
-    list(run.pending(asks))
+    list(run.find_pending(asks))
     for ask in asks:
         run.save(ask, outcome(ask.id))
     run.close()
@@ -157,19 +157,19 @@ def test_a_start_that_fails_early_leaves_the_manifest(tmp_path, analytic):
     assert RunDirectory(tmp_path, CONFIG).close() is None
     halfway = RunDirectory(tmp_path, CONFIG)
     with pytest.raises(ConfigChangedError):
-        list(halfway.pending([asks[0], replace(asks[1], target="plum")]))
+        list(halfway.find_pending([asks[0], replace(asks[1], target="plum")]))
     assert halfway.close() is None
     assert (tmp_path / "manifest.parquet").read_bytes() == before
 
 
 def test_ids_become_file_names():
-    assert file_name("n04254120/jack-o'-lantern") == "n04254120%2Fjack-o'-lantern"
-    assert file_name("naïve") == "na%C3%AFve"
+    assert quote_file_name("n04254120/jack-o'-lantern") == "n04254120%2Fjack-o'-lantern"
+    assert quote_file_name("naïve") == "na%C3%AFve"
     odd = ["", "..", ".hidden", "x" * 300, "x" * 300 + "y", "ж" * 60, "猫" * 40]
-    names = [file_name(each) for each in odd]
+    names = [quote_file_name(each) for each in odd]
     assert len(set(names)) == len(odd)
     assert all(1 <= len(name) <= 140 and not name.startswith(".") for name in names)
-    assert file_name("猫" * 10).startswith("%E7%8C%AB")
+    assert quote_file_name("猫" * 10).startswith("%E7%8C%AB")
 
 
 def test_a_write_leaves_no_half_file(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def picture(backbone, name="apple", mode=0):
 
 def round_trip_error(backbone, schedule, ratio=0.8):
     """Root mean square of D_r(E_r(x0)) - x0, the same condition both ways."""
-    cond, top, x0 = backbone.class_weights("apple"), schedule.level_of(ratio), picture(backbone)
+    cond, top, x0 = backbone.class_weights("apple"), schedule.find_level(ratio), picture(backbone)
     path = run_alone(ddim_invert(x0, schedule, top, cond), backbone)
     back = run_alone(ddim_sample({top: path[top]}, schedule, cond, cond, 1.0), backbone)[top]
     return (back - x0).square().mean().sqrt().item()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from diffedit.sampling.schedule import NoiseSchedule, ratio_list, scaled_linear
+from diffedit.sampling.schedule import NoiseSchedule, read_ratios, scaled_linear
 
 
 def schedule(steps):
@@ -16,7 +16,7 @@ def schedule(steps):
     ("ratio", "steps", "level"), [(0.58, 50, 29), (0.1, 10, 1), (1, 50, 50), (1 / 49, 49, 1), (0.5, 5, 2), (0.7, 5, 4)]
 )
 def test_a_ratio_is_rounded_to_a_level(ratio, steps, level):
-    assert schedule(steps).level_of(ratio) == level
+    assert schedule(steps).find_level(ratio) == level
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_a_ratio_is_rounded_to_a_level(ratio, steps, level):
 )
 def test_a_bad_ratio_is_refused_with_n_and_r(ratio, steps):
     with pytest.raises(ValueError, match=f"{ratio}.*N = {steps}"):
-        schedule(steps).level_of(ratio)
+        schedule(steps).find_level(ratio)
 
 
 def test_starts_keep_their_order_and_refuse_twins():
@@ -36,10 +36,10 @@ def test_starts_keep_their_order_and_refuse_twins():
 
 
 def test_ratios_are_a_list():
-    assert ratio_list([0.3, 1]) == [0.3, 1.0]
+    assert read_ratios([0.3, 1]) == [0.3, 1.0]
     for bad in (0.5, "0.5,x", None):
         with pytest.raises(ValueError, match="a list of numbers is wanted"):
-            ratio_list(bad)
+            read_ratios(bad)
 
 
 def test_levels_go_from_clean_to_noisy_and_preserve_variance():

@@ -228,7 +228,7 @@ def test_all_samples_are_in_the_record_and_the_best_is_marked(tiny, tmp_path):
     found = run(EditPipeline(DiffEdit(), rank=Redness(), samples=3), tiny)
     ask, ratios = square(tiny), list(RATIOS)
     directory = RunDirectory(tmp_path, {"ratios": ratios, "seed": 0})
-    assert [each.id for each in directory.pending([ask])] == ["a"]
+    assert [each.id for each in directory.find_pending([ask])] == ["a"]
     directory.save(ask, Outcome("a", found, None, Counter({3: 1, 6: 1}), 1.0))
     table = directory.close()
     record = json.loads((tmp_path / "records/a.json").read_text())
@@ -246,12 +246,12 @@ def test_all_samples_are_in_the_record_and_the_best_is_marked(tiny, tmp_path):
     assert pd.read_parquet(tmp_path / "manifest.parquet").shape == table.shape
 
     again = RunDirectory(tmp_path, {"ratios": ratios, "seed": 0})
-    assert list(again.pending([ask])) == []
+    assert list(again.find_pending([ask])) == []
     for key in ("file", "mask"):
         path = tmp_path / record["samples"][4][key]
         data = path.read_bytes()
         path.unlink()
-        assert [each.id for each in again.pending([ask])] == ["a"]  # a sample is missing: it is not whole
+        assert [each.id for each in again.find_pending([ask])] == ["a"]  # a sample is missing: it is not whole
         path.write_bytes(data)
     again.close()
 

@@ -16,7 +16,7 @@ from eval.benchmarks.coco_annotations import (
     Captions,
     Instance,
     Instances,
-    changed_share,
+    measure_change,
     rasterize,
     read_bison,
     split_words,
@@ -155,10 +155,10 @@ def test_word_edit_distance():
 
 
 def test_the_share_of_changed_words():
-    assert changed_share("A dog on a sofa.", "a cat on a sofa") == 1 / 5
-    assert changed_share("a dog", "a dog on a sofa") == 3 / 5
-    assert changed_share("a b c d", "x b c d") == 0.25
-    assert changed_share("", "") == 0
+    assert measure_change("A dog on a sofa.", "a cat on a sofa") == 1 / 5
+    assert measure_change("a dog", "a dog on a sofa") == 3 / 5
+    assert measure_change("a b c d", "x b c d") == 0.25
+    assert measure_change("", "") == 0
 
 
 def test_the_filter_and_the_limit(tmp_path):

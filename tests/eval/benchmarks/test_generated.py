@@ -331,7 +331,7 @@ def test_pictures_of_a_model_are_drawn_edited_and_seen_by_a_score(tiny_folder, t
     }
     benchmark = instantiate(settings, _convert_="all")
     run = RunDirectory(tmp_path / "run", {"ratios": [0.5], "benchmark": settings}, benchmark.version)
-    requests = {request.id: request for request in run.pending(benchmark.requests(tiny.resolution))}
+    requests = {request.id: request for request in run.find_pending(benchmark.requests(tiny.resolution))}
     programs = [
         (request.id, Copy()(request, [0.5], tiny.schedule(2), RequestNoise(0, request.id)))
         for request in requests.values()

@@ -100,7 +100,7 @@ def edit(benchmark, backbone, root):
     """A whole run of the cheapest method, through the engine, into a run directory: its table."""
     schedule, run = backbone.schedule(2), RunDirectory(root, {"ratios": [1.0], "seed": 0}, benchmark.version)
     engine = Engine(backbone, BatchSizes(2, 2, 2, 2, 2), progress=False)
-    requests = {request.id: request for request in run.pending(benchmark.requests(backbone.resolution))}
+    requests = {request.id: request for request in run.find_pending(benchmark.requests(backbone.resolution))}
     programs = ((name, Copy()(request, [1.0], schedule, RequestNoise(0, name))) for name, request in requests.items())
     for outcome in engine.run(programs, len(requests), 1):
         run.save(requests[outcome.id], outcome)

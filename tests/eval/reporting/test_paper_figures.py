@@ -13,7 +13,7 @@ from diffedit.runs.names import name_run, register_resolvers, slugify
 from diffedit.stages.pipeline import build_pipeline
 from diffedit.types import UNEDITED, Variant
 from eval.reporting.curves import draw_curves, plot_pairs
-from eval.reporting.tables import name_methods, published_points, read_published
+from eval.reporting.tables import name_methods, pivot_published, read_published
 
 register_resolvers()
 
@@ -179,7 +179,7 @@ def test_every_digitised_point_is_there_in_our_units():
     points = set()
     for table, pairs in PAIRS.items():
         for x, y, count in pairs:
-            rows = published_points(read(table)).reindex(columns=[x, y]).dropna()
+            rows = pivot_published(read(table)).reindex(columns=[x, y]).dropna()
             assert len(rows) == count
             points |= {((table.split("_")[0], x, y), *row) for row in rows.itertuples(index=False)}
     assert len(points) == 84
@@ -189,7 +189,7 @@ def test_every_digitised_point_is_there_in_our_units():
 
 
 def test_values_as_the_paper_has_them():
-    points = published_points(read("imagenet_tradeoff")).set_index("method")
+    points = pivot_published(read("imagenet_tradeoff")).set_index("method")
     curve = points.loc["DiffEdit"]
     assert curve.lpips.tolist() == [0.181, 0.211, 0.251, 0.299, 0.342]
     assert curve.csfid.tolist() == [40.2, 34.2, 28.7, 24.4, 23.7]
@@ -197,9 +197,9 @@ def test_values_as_the_paper_has_them():
     assert set(curve.editor) == {"diffedit"}
     assert points.loc["ILVR", "editor"].tolist() == [""] * 5
     assert points.loc["Copy, FlexIT's table", ["lpips", "csfid", "sfid"]].tolist() == [0, 106, 0.2]
-    coco = published_points(read("coco_tradeoff"))
+    coco = pivot_published(read("coco_tradeoff"))
     assert coco.iloc[0][["lpips", "fid", "clip_score", "ratio"]].tolist() == [0.084, 28.8, 27.5, 0.4]
-    thresholds = published_points(read("imagenet_thresholds")).set_index("editor")
+    thresholds = pivot_published(read("imagenet_thresholds")).set_index("editor")
     assert thresholds.loc["diffedit (editor.mask.threshold.value=0.75)"].lpips.iloc[0] == 0.114
     same = thresholds.loc["diffedit (editor.mask.threshold.value=0.5)"]
     assert same.csfid.tolist() == curve.csfid.tolist()

@@ -182,7 +182,7 @@ def edit(root, backbone, overrides, editor="diffedit", steps=8):
     config = {"ratios": RATIOS, "benchmark": OmegaConf.to_container(cfg.benchmark, resolve=True), "seed": 0}
     made, method = (instantiate(cfg[key], _convert_="all") for key in ("benchmark", "editor"))
     run, schedule = RunDirectory(root, config, made.version), backbone.schedule(steps)
-    requests = {request.id: request for request in run.pending(made.requests(64))}
+    requests = {request.id: request for request in run.find_pending(made.requests(64))}
     programs = [(name, method(request, RATIOS, schedule, RequestNoise(0, name))) for name, request in requests.items()]
     for outcome in Engine(backbone, BatchSizes(4, 2, 4, 4), progress=False).run(programs):
         assert outcome.error is None, outcome.error
