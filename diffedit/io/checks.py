@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial, wraps
-from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, dataclass_transform
 
 import torch
 from pydantic import ConfigDict, ValidationError
@@ -49,14 +49,6 @@ def describe_fault(name: str, names: Sequence[str], fault: Mapping[str, Any]) ->
     field = fault["loc"][0]
     field = names[field] if isinstance(field, int) else field  # given by its place
     return f"{name}: {field} = {fault['input']!r}: {fault['msg'].replace('Input should', 'it should')}"
-
-
-def check_choices(settings: Any) -> None:
-    """Refuse a dataclass field whose value is not one of those its `Literal` annotation lists."""
-    for name, hint in get_type_hints(type(settings)).items():
-        known = get_args(hint)
-        if get_origin(hint) is Literal and (value := getattr(settings, name)) not in known:
-            raise ValueError(f"{type(settings).__name__}: {name} = {value!r} is none of {', '.join(map(str, known))}")
 
 
 def check_literal(key: str, value: Any, known: Sequence[Any]) -> None:

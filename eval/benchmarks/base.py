@@ -1,5 +1,6 @@
 """What a benchmark declares, and what those share that take a seeded part of a set, or read pictures from disk."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from diffedit.types import EditRequest
 from eval.benchmarks.subset import take_subset
 
 
-class BaseBenchmark:
+class BaseBenchmark(ABC):
     """The usual declarations: pictures of anything, no paths among the settings, no reference pictures."""
 
     version: str = "1"
@@ -20,16 +21,16 @@ class BaseBenchmark:
     fingerprint: str = ""
     has_reference: bool = False  # whether `reference` gives pictures
 
+    @abstractmethod
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The requests, their images square at this resolution."""
-        raise NotImplementedError
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 resolution resolution"]]]:
         """(label, picture) of the distribution that edits should look like, at most `size`; "" for no label."""
-        raise NotImplementedError(f"{type(self).__name__} has no reference pictures")
+        raise TypeError(f"{type(self).__name__} has no reference pictures")
 
     def read_only(self) -> "BaseBenchmark":
         """The same requests by a benchmark that draws and downloads nothing."""

@@ -1,6 +1,7 @@
 """ImageNet: validation pictures to be turned into a look-alike class, by FlexIT's list or by WordNet siblings."""
 
 import logging
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,9 +74,9 @@ class ImageNetBenchmark(FileBenchmark):
         queries = {query.id: query for query in self.read_queries(classes)}
         object.__setattr__(self, "entries", [queries[name] for name in self.choose(queries)])
 
+    @abstractmethod
     def read_queries(self, classes: Classes) -> list[Query]:
         """All of them, with unique ids."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.entries)

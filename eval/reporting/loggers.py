@@ -18,7 +18,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from PIL import Image
 
-from diffedit.io.checks import check_choices
+from diffedit.io.checks import settings
 from diffedit.io.files import write
 from diffedit.types import Variant
 from eval.scoring.files import PLACE
@@ -114,7 +114,7 @@ def write_events(events: Any, root: Path, scores: pd.DataFrame, pictures: Sequen
     events.add_text("config", f"```yaml\n{(root / 'config.yaml').read_text()}\n```")
 
 
-@dataclass(frozen=True)
+@settings
 class Wandb:
     """Weights & Biases: a run there for each run directory, that is for each editor, benchmark and set of overrides.
 
@@ -141,9 +141,6 @@ class Wandb:
     mode: Literal["offline", "online", "disabled"] = "offline"
     samples: int = 8
     timeout: float = 4.0
-
-    def __post_init__(self) -> None:
-        check_choices(self)
 
     def log(self, scores: pd.DataFrame, samples: Mapping[str, Sequence[Path]]) -> list[Path]:
         """Log the runs that have changed; returns their folders, those to sync.

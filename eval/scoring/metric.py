@@ -1,5 +1,6 @@
 """What a metric is: it measures values of each image, and makes scores of the whole set of them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -45,7 +46,7 @@ class MetricContext:
     references: References | None = None
 
 
-class Metric:
+class Metric(ABC):
     """A measure of edits. One that takes means of what it measures has a `version`, `higher_is_better`, `per_image`.
 
     Attributes:
@@ -77,9 +78,9 @@ class Metric:
         reasons += [out_of_domain(network, batch.domain) for network in self.networks]
         return next(filter(None, reasons), None)
 
+    @abstractmethod
     def per_image(self, batch: Batch) -> dict[str, Float[Tensor, "b ..."]]:
         """What is measured on each image, by name: a number, or a vector for the whole set to be judged by."""
-        raise NotImplementedError
 
     def aggregate(self, values: Mapping[str, Float[ndarray, "n ..."]], context: MetricContext) -> dict[str, Estimate]:
         """The scores of the set, by name; the mean of each value, unless a metric has others."""

@@ -1,5 +1,6 @@
 """Still Life as benchmarks: requests whose exact mask and true edit are known."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -77,9 +78,9 @@ class StillLifeBenchmark(BaseBenchmark):
     domain = "stilllife"
     has_reference = True
 
+    @abstractmethod
     def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """(id, ground truth) in the order of the requests."""
-        raise NotImplementedError
 
 
 @settings

@@ -1,5 +1,6 @@
 """What a distance of a set of pictures to real ones is."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from eval.scoring.bootstrap import Estimate
 from eval.scoring.reference import Reference
 
 
-class Distance:
+class Distance(ABC):
     """A distance of features to reference statistics.
 
     Attributes:
@@ -24,11 +25,11 @@ class Distance:
     higher_is_better: ClassVar[Mapping[str, bool]]
     needs_classes: ClassVar[bool] = False
 
+    @abstractmethod
     def __call__(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
     ) -> dict[str, Estimate]:
         """Its scores, by name; `labels` are the classes of the images, "" for none."""
-        raise NotImplementedError
 
     def class_table(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import pytest
@@ -14,7 +13,7 @@ from baselines.sdedit import SDEdit
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.diffedit import DiffEdit
 from diffedit.engine.queries import run_alone
-from diffedit.io.checks import check_choices
+from diffedit.io.checks import settings
 from diffedit.mask import ContrastMask, Everywhere, GivenMask
 from diffedit.sampling.ddim import add_noise, ddim_invert, ddim_sample, ddim_step
 from diffedit.sampling.noise import RequestNoise
@@ -274,13 +273,13 @@ def test_reference_texts(analytic):
 
 
 def test_misspelt_settings_are_refused():
-    @dataclass
+    @settings
     class Settings:
         start: Literal["encode", "noise"] = "encode"
 
-    check_choices(Settings())
-    with pytest.raises(ValueError, match="Settings: start = 'encoder' is none of encode, noise"):
-        check_choices(Settings("encoder"))
+    assert Settings().start == "encode"
+    with pytest.raises(ValueError, match=r"Settings: start = 'encoder': it should be 'encode' or 'noise'"):
+        Settings("encoder")
 
 
 def test_a_missing_given_mask_is_named(analytic):

@@ -46,7 +46,7 @@ def test_the_usual_declarations():
     assert isinstance(benchmark, Benchmark)
     assert benchmark.read_only() is benchmark
     assert (benchmark.fingerprint, benchmark.domain, benchmark.has_reference) == ("", None, False)
-    with pytest.raises(NotImplementedError, match="Numbers has no reference pictures"):
+    with pytest.raises(TypeError, match="Numbers has no reference pictures"):
         benchmark.reference(1, 8)
 
 
