@@ -8,7 +8,6 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
 
-import open_clip
 import torch
 import torch.nn.functional as F
 from huggingface_hub.constants import HF_HUB_CACHE
@@ -30,11 +29,12 @@ logging.getLogger("root").addFilter(lambda record: "open_clip" not in record.pat
 
 
 class Clip(NamedTuple):
-    """The two towers of a model, its tokenizer, and what prepares a picture for it."""
+    """The two towers of a model, its tokenizer, what prepares a picture for it, and how."""
 
     towers: Any
     tokenizer: Any
     prepare: Callable[[Image.Image], Tensor]
+    config: dict[str, Any]
 
 
 @settings
@@ -60,7 +60,7 @@ class OpenClip(FrozenExtractor):
     @property
     def config(self) -> dict[str, Any]:
         """How the model wants its pictures."""
-        return open_clip.get_model_preprocess_cfg(self.network.towers)
+        return self.network.config
 
     @property
     def resize(self) -> str:
@@ -107,6 +107,8 @@ class OpenClip(FrozenExtractor):
 
     def load(self) -> tuple[Clip, str]:
         """The model, from a folder or from open_clip's places."""
+        import open_clip  # takes seconds, and every command reads this file
+
         name = self.model
         if name.startswith(LOCAL):
             name = f"{LOCAL}{resolve_path(name.removeprefix(LOCAL))}"
@@ -122,12 +124,13 @@ class OpenClip(FrozenExtractor):
             ) from error
         towers = towers.eval().requires_grad_(False)
         # two networks of the same weights differ in what has none: QuickGELU, the number of heads
-        identity = [open_clip.get_model_preprocess_cfg(towers), tokenizer(["a bowl of two red apples"]).tolist()]
+        config = open_clip.get_model_preprocess_cfg(towers)
+        identity = [config, tokenizer(["a bowl of two red apples"]).tolist()]
         identity += [str(towers), [module.num_heads for module in towers.modules() if hasattr(module, "num_heads")]]
         digest = hashlib.sha256(repr(identity).encode())
         for value in towers.state_dict().values():
             digest.update(value.cpu().numpy().tobytes())
-        return Clip(towers, tokenizer, prepare), digest.hexdigest()[:16]
+        return Clip(towers, tokenizer, prepare, config), digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,8 @@ def warn_if_cut(tokenizer: Any, text: str) -> None:
 
 def describe_weights(model: str, pretrained: str | None) -> str:
     """Where the weights of a model are looked for."""
+    import open_clip  # as in `OpenClip.load`
+
     if model.startswith(LOCAL):
         folder = resolve_path(model.removeprefix(LOCAL))
         return f"{folder} must hold open_clip_config.json and open_clip_model.safetensors"

@@ -204,7 +204,7 @@ class RunDirectory:
         return path.relative_to(self.root).as_posix()
 
     def close(self) -> pd.DataFrame | None:
-        """Wait for all writes, make the manifest of the requests that `pending` was asked about, return it.
+        """Wait for all writes, make the manifest of the requests that `find_pending` was given, return it.
 
         None, and no new manifest, where `pending` never came to its end: a start that failed early says nothing new.
         """

@@ -1,6 +1,8 @@
 """Arrows run down only: imports in code, and what one `_target_` of a yaml is given by another."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,11 @@ def test_an_arrow_up_is_seen():
 def test_no_loose_files():
     for package, known in LOOSE.items():
         assert {path.name for path in (ROOT / package).glob("*.py")} == known
+
+
+def test_commands_start_without_the_libraries_of_networks():
+    """They take seconds to import, and a sweep starts many commands: each loads what its choices need."""
+    commands = ", ".join(f"scripts.{name}" for name in ("run", "edit", "score", "plot", "check_benchmark"))
+    code = f"import sys, {commands}; print(*{{'open_clip', 'transformers', 'diffusers', 'torchvision'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -216,7 +216,13 @@ def contents(root):
 def test_killed_twenty_times_and_resumed_ends_with_the_same_bytes(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["diffedit.backbones.analytic", "diffedit.diffedit", "diffedit.engine.engine", "diffedit.runs.directory"]
+        [
+            "diffedit.backbones.analytic",
+            "diffedit.diffedit",
+            "diffedit.engine.engine",
+            "diffedit.runs.directory",
+            "helpers",
+        ]
     )
 
     def start(root):
