@@ -190,11 +190,12 @@ def homographies(draws: Float[Tensor, "n numbers"]) -> Float[Tensor, "n 3 3"]:
     return affine @ torch.where(draws[:, 4, None, None] < 0.7, perspective(inwards, corners), still)
 
 
-def perspective(here: Float[Tensor, "n 4 2"], there: Float[Tensor, "4 2"]) -> Float[Tensor, "n 3 3"]:
+def perspective(points: Float[Tensor, "n 4 2"], corners: Float[Tensor, "4 2"]) -> Float[Tensor, "n 3 3"]:
     """The homographies that take four points to four others."""
-    n, (x, y), (u, v) = len(here), here.unbind(-1), there.expand_as(here).unbind(-1)
+    x, y = points.unbind(-1)
+    u, v = corners.expand_as(points).unbind(-1)
     one, none = torch.ones_like(x), torch.zeros_like(x)
     first = torch.stack([x, y, one, none, none, none, -u * x, -u * y], -1)
     second = torch.stack([none, none, none, x, y, one, -v * x, -v * y], -1)
     solved = torch.linalg.solve(torch.cat([first, second], 1), torch.cat([u, v], 1))
-    return torch.cat([solved, torch.ones(n, 1)], 1).unflatten(1, (3, 3))
+    return torch.cat([solved, torch.ones(len(points), 1)], 1).unflatten(1, (3, 3))

@@ -146,8 +146,8 @@ class BlendedLatent(MaskedEditor):
         def blend(x: Latents, i: int) -> Latents:
             if i == 0 and ahead:
                 return x
-            step = [top - i if ahead else top - i - 1 for top in order[: len(x)]]
-            rows = [masks[self.shrink.kernel_at(done, top)] for done, top in zip(step, order, strict=False)]
+            steps = [top - i if ahead else top - i - 1 for top in order[: len(x)]]
+            rows = [masks[self.shrink.kernel_at(k, top)] for k, top in zip(steps, order, strict=False)]
             return torch.where(torch.cat(rows), x, source(i))
 
         return blend

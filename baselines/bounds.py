@@ -61,7 +61,7 @@ class Oracle(Bound):
     def __call__(
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
     ) -> Program[EditResult]:
-        """Without a query; a ValueError where there is no counterfactual."""
+        """Without a query; a ValueError where the benchmark knows no true edit."""
         yield from NO_QUERIES
         if request.true_edit is None:
             raise ValueError(f"request {request.id}: the benchmark knows no true edit, so there is no oracle")

@@ -236,7 +236,7 @@ class GivenMask:
             when the one at its centre is (Pillow's NEAREST, the official code of Blended Latent Diffusion), `corner`
             when its upper left one is (PyTorch's nearest: diffusers).
         dilate: growth in latent pixels, as in `ContrastMask`.
-        which: the mask `given` with the request, or the `oracle`: where the perfect edit differs from the picture.
+        which: the mask `given` with the request, or the `oracle`: where the true edit differs from the picture.
     """
 
     downsample: Downsample = "area"

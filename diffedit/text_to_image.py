@@ -33,7 +33,7 @@ def sample(text: str, like: Tensor, schedule: Schedule, noise: Noise, guidance: 
 
 @settings
 class TextToImage:
-    """Bootstrap one picture a text. The model is loaded when it is first needed.
+    """Draws one picture a text. The model is loaded when it is first needed.
 
     Attributes:
         backbone: its config (`_target_` and settings).

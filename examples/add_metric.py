@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, no_grad
-from torchvision.transforms.v2 import functional as V
 
 from diffedit.io.checks import settings
-from diffedit.networks.dino import MEAN, STD, DinoKeys, pick_device
+from diffedit.networks.dino import DinoKeys
 from eval.scoring.metric import Metric
 
 
@@ -18,23 +17,22 @@ from eval.scoring.metric import Metric
 class DinoClassToken(DinoKeys):
     """The class token of a DINO: found, loaded and named by its hash as the structure distance's network is."""
 
-    name: ClassVar[str] = "dino-class-token"
+    name = "dino-class-token"
 
     @no_grad()
     def embed(self, images: Tensor) -> Tensor:
-        images = V.resize(images.to(pick_device(self.device)), [self.side, self.side], antialias=True)
-        return self.network(V.normalize(images, MEAN, STD), interpolate_pos_encoding=True).last_hidden_state[:, 0].cpu()
+        return self.encode(images).last_hidden_state[:, 0].cpu()
 
 
 class DinoSimilarity(Metric):
     """Cosine of the class tokens of input and edit; 1 is no change."""
 
-    version: ClassVar = "dino-similarity-1"
+    version = "dino-similarity-1"
     higher_is_better: ClassVar = {"dino_similarity": True}
 
     def __init__(self, network: DinoClassToken) -> None:
         self.networks = (network,)
 
     def per_image(self, batch) -> dict[str, Tensor]:
-        before, after = (self.networks[0].embed(images) for images in (batch.inputs, batch.edits))
-        return {"dino_similarity": F.cosine_similarity(before, after)}
+        tokens = [self.networks[0].embed(images) for images in (batch.inputs, batch.edits)]
+        return {"dino_similarity": F.cosine_similarity(*tokens)}

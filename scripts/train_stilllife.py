@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from diffedit.command import run_command
-from diffedit.networks import pick_device
+from diffedit.io.device import pick_device
 from eval.stilllife.train.loop import TrainingSchedule, train
 
 

@@ -32,7 +32,7 @@ class GivenNoise:
         return noise
 
 
-def request(backbone, name="a", target="pear", source="apple", mask=None, seed=0) -> EditRequest:
+def make_request(backbone, name="a", target="pear", source="apple", mask=None, seed=0) -> EditRequest:
     """A request whose picture is noise of its own."""
     image = torch.rand(3, backbone.resolution, backbone.resolution, generator=torch.Generator().manual_seed(seed))
     return EditRequest(name, lambda: image, target, source, mask)
@@ -58,9 +58,9 @@ def said(done):
 
 
 def names(group):
-    found = sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
-    assert found
-    return found
+    stems = sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+    assert stems
+    return stems
 
 
 def composed(*overrides, name="run", backbone=True):

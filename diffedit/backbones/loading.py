@@ -27,8 +27,8 @@ def read_scheduler(path: str, find: dict[str, Any]) -> DDIMScheduler:
         ) from error
     if "beta_schedule" not in config and config.get("trained_betas") is None:
         raise ValueError(f"{path}/scheduler: {config.get('_class_name')} has no betas: not a DDPM noise schedule")
-    known = set(DDIMScheduler().config)
-    return DDIMScheduler.from_config({key: value for key, value in config.items() if key in known})
+    keys = set(DDIMScheduler().config)
+    return DDIMScheduler.from_config({key: value for key, value in config.items() if key in keys})
 
 
 def read_tokenizer(path: str, text_config: Any, find: dict[str, Any], part: str = "tokenizer") -> CLIPTokenizer:
@@ -57,10 +57,3 @@ def read_dtype(name: str) -> torch.dtype:
     if name not in ("float32", "float16", "bfloat16"):
         raise ValueError(f"dtype {name!r} is none of float32, float16, bfloat16")
     return getattr(torch, name)
-
-
-def pick_device() -> str:
-    """CUDA where there is one, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.backbones.base import PixelBackbone, read_output
-from diffedit.backbones.loading import find_folder, load_network, pick_device, read_dtype, read_scheduler
+from diffedit.backbones.loading import find_folder, load_network, read_dtype, read_scheduler
+from diffedit.io.device import pick_device
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
@@ -43,7 +44,7 @@ class PixelDiffusion(PixelBackbone):
         if spacing not in ("linspace", "leading", "trailing"):
             raise ValueError(f"backbone.spacing = {spacing!r} is none of linspace, leading, trailing")
         path, find = find_folder(path), {"revision": revision}
-        self.device, self.dtype = torch.device(pick_device() if device == "auto" else device), read_dtype(dtype)
+        self.device, self.dtype = pick_device(device, mps=True), read_dtype(dtype)
         scheduler = read_scheduler(path, find)
         self.scheduler = DDIMScheduler.from_config(scheduler.config, timestep_spacing=spacing)
         weights = find | {"variant": variant, "use_safetensors": True}

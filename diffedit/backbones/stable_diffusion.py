@@ -18,11 +18,11 @@ from diffedit.backbones.base import BaseBackbone, read_output
 from diffedit.backbones.loading import (
     find_folder,
     load_network,
-    pick_device,
     read_dtype,
     read_scheduler,
     read_tokenizer,
 )
+from diffedit.io.device import pick_device
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
@@ -65,7 +65,7 @@ class StableDiffusion(BaseBackbone):
         compile: str | None = None,
     ) -> None:
         path = find_folder(path)
-        self.device = torch.device(pick_device() if device == "auto" else device)
+        self.device = pick_device(device, mps=True)
         self.dtype, self.vae_dtype = read_dtype(dtype), read_dtype(vae_dtype)
         self.long_prompts = long_prompts
         self.hub = {"revision": revision}

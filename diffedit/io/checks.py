@@ -64,6 +64,7 @@ def check_finite(x: Tensor, what: str) -> Tensor:
     return x
 
 
+FILES = "networks=stilllife (and run.py benchmark.domain=stilllife)"
 # Settings and groups that have another name now, by command: refused with the new one, for one release; finished runs
 # are read by the same table.
 RENAMED = {
@@ -81,11 +82,13 @@ RENAMED = {
         "benchmark.sampler": "benchmark.text_to_image",
         "benchmark.draw_missing": "benchmark.generate_missing",
     },
-    "score": {"run": "runs", "show": "columns", "side": "resolution"},
+    "score": {"run": "runs", "show": "columns", "side": "resolution", "networks=stilllife_files": FILES},
     "plot": {"run": "runs", "at": "match_at", "ours": "method"},
-    "reference_stats": {"side": "resolution"},
+    "reference_stats": {"side": "resolution", "networks=stilllife_files": FILES},
     "train_stilllife": {"part": "training"},
 }
+for network in ("clip", "cmmd"):
+    RENAMED["score"][f"networks.{network}.knows"] = f"networks.{network}.domain"
 RENAMED["edit"] = RENAMED["check_benchmark"] = RENAMED["run"]
 
 
@@ -94,5 +97,6 @@ def refuse_renamed(command: str, overrides: Sequence[str]) -> None:
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         for old, new in RENAMED.get(command, {}).items():
-            if key == old or key.startswith(f"{old}."):
-                sys.exit(f"{key} is called {new}{key.removeprefix(old)} now")
+            if old in (key, override) or key.startswith(f"{old}."):
+                name = override if override == old else key
+                sys.exit(f"{name} is called {new}{name.removeprefix(old)} now")

@@ -12,7 +12,6 @@ from diffedit.networks.base import (
     Perceptual,
     Tokens,
     out_of_domain,
-    pick_device,
     prepare_all,
 )
 
@@ -23,6 +22,5 @@ __all__ = [
     "Perceptual",
     "Tokens",
     "out_of_domain",
-    "pick_device",
     "prepare_all",
 ]

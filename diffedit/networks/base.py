@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from diffedit.io.device import pick_device
 from diffedit.types import Network
 
 ANYTHING = "anything"  # the domain of a network that may be asked about every picture
@@ -134,11 +135,6 @@ class FrozenExtractor(FrozenNetwork):
 def prepare_all(extractor: Extractor, pictures: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 h w"]:
     """Every picture as the network takes it."""
     return torch.stack([extractor.prepare(picture) for picture in pictures])
-
-
-def pick_device(device: str) -> torch.device:
-    """The device of a setting; "auto" takes CUDA where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
 def compute_range(mean: Sequence[float], std: Sequence[float]) -> tuple[float, float]:

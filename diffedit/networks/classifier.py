@@ -11,8 +11,9 @@ from torchvision.transforms.v2 import functional as V
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from diffedit.io.checks import settings
+from diffedit.io.device import pick_device
 from diffedit.io.files import resolve_path
-from diffedit.networks.base import FrozenExtractor, compute_range, pick_device
+from diffedit.networks.base import FrozenExtractor, compute_range
 from diffedit.networks.weights import CONFIG, TENSORS, find_checkpoint, hash_files, load_pretrained
 
 PREPARATION = "preprocessor_config.json"

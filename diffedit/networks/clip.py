@@ -16,8 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from diffedit.io.checks import settings
+from diffedit.io.device import pick_device
 from diffedit.io.files import resolve_path
-from diffedit.networks.base import FrozenExtractor, compute_range, pick_device
+from diffedit.networks.base import FrozenExtractor, compute_range
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from torchvision.transforms.v2 import functional as V
 from transformers import ViTModel
 
 from diffedit.io.checks import settings
-from diffedit.networks.base import FrozenNetwork, pick_device
+from diffedit.io.device import pick_device
+from diffedit.networks.base import FrozenNetwork
 from diffedit.networks.weights import CONFIG, TENSORS, find_checkpoint, hash_files, load_pretrained
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet
@@ -40,15 +41,19 @@ class DinoKeys(FrozenNetwork):
 
         Pictures should be in [0, 1], and are not checked: PIE-Bench feeds values up to 255, and its caller must, too.
         """
-        images = V.resize(images.to(pick_device(self.device)), [self.side, self.side], antialias=True)
         outputs: list[Tensor] = []
         projection = self.network.layers[self.layer].attention.k_proj
         hook = projection.register_forward_hook(lambda module, args, output: outputs.append(output))
         try:
-            self.network(V.normalize(images, MEAN, STD), interpolate_pos_encoding=True)
+            self.encode(images)
         finally:
             hook.remove()
         return outputs[0]
+
+    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Any:
+        """What the transformer makes of pictures, resized and normalised, on the network's device."""
+        images = V.resize(images.to(pick_device(self.device)), [self.side, self.side], antialias=True)
+        return self.network(V.normalize(images, MEAN, STD), interpolate_pos_encoding=True)
 
     def load(self) -> tuple[Any, str]:
         """The vision transformer; a ValueError for a block that it does not have."""

@@ -17,7 +17,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from diffedit.io.checks import settings
-from diffedit.networks.base import FrozenExtractor, pick_device
+from diffedit.io.device import pick_device
+from diffedit.networks.base import FrozenExtractor
 from diffedit.networks.weights import find_file, get_hub_folder, hash_files, read_tensors
 
 SIDE = 299

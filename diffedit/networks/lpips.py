@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from diffedit.io.checks import settings
-from diffedit.networks.base import FrozenNetwork, pick_device
+from diffedit.io.device import pick_device
+from diffedit.networks.base import FrozenNetwork
 from diffedit.networks.weights import find_file, get_hub_folder, hash_files, read_tensors
 
 BACKBONES = {

@@ -36,30 +36,30 @@ def add_noise(x0: Broadcast, noise: Broadcast, level: Level) -> Latents:
 
 def ddim_step(
     prediction: Prediction,
-    here: Level,
-    there: Level,
+    level: Level,
+    next_level: Level,
     eta: float = 0.0,
     noise: Broadcast | None = None,
     push: Latents | None = None,
 ) -> Latents:
-    """One DDIM update from level `here` to level `there`, up or down (Song et al. 2021, eq. 12 and 16).
+    """One DDIM update from `level` to `next_level`, up or down (Song et al. 2021, eq. 12 and 16).
 
     Args:
-        prediction: the network's estimate at `here`.
-        here: the level to leave.
-        there: the level to reach.
+        prediction: the network's estimate at `level`.
+        level: the level to leave.
+        next_level: the level to reach.
         eta: 0 is DDIM, 1 full ancestral (DDPM) noise; only for a step down.
         noise: the fresh noise that eta > 0 needs; one latent (shared by all rows) or one a row.
         push: a gradient that moves the mean by the variance of the fresh noise times itself: guidance by a classifier
             (Dhariwal & Nichol 2021, algorithm 1). Without fresh noise it does nothing.
     """
     if eta == 0:
-        return prediction.x0 * there.alpha + prediction.eps * there.sigma
+        return prediction.x0 * next_level.alpha + prediction.eps * next_level.sigma
     if noise is None:
         raise ValueError(f"eta = {eta} needs noise")
-    fresh = eta * (there.sigma / here.sigma) * (1 - (here.alpha / there.alpha) ** 2) ** 0.5
-    kept = (there.sigma**2 - fresh**2) ** 0.5
-    mean = prediction.x0 * there.alpha + prediction.eps * kept
+    fresh = eta * (next_level.sigma / level.sigma) * (1 - (level.alpha / next_level.alpha) ** 2) ** 0.5
+    kept = (next_level.sigma**2 - fresh**2) ** 0.5
+    mean = prediction.x0 * next_level.alpha + prediction.eps * kept
     return (mean if push is None else mean + push * fresh**2) + noise * fresh
 
 

@@ -13,7 +13,7 @@ from diffedit.types import Level
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """Schedule 0 (clean) to N (noisiest): `levels[i]` is a `Level`, `len(levels)` is N + 1.
+    """Levels 0 (clean) to N (noisiest): `schedule[i]` is a `Level`, `len(schedule)` is N + 1.
 
     The encoding ratio r of the paper (§3.2) means the last round(r * N) of N steps; ties go to the even level, as
     Python's `round` has it.
@@ -52,7 +52,7 @@ class NoiseSchedule:
         """The start levels of `ratios`, in their order.
 
         Raises:
-            ValueError: as `of`, no ratio at all, or two ratios that mean the same level and so the same edit.
+            ValueError: as `find_level`, no ratio at all, or two ratios that mean the same level and so the same edit.
         """
         if not ratios:
             raise ValueError("no ratio: give at least one encoding ratio in (0, 1]")

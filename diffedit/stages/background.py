@@ -35,7 +35,7 @@ class Reconstruct(Protocol):
     needs_decoder: bool  # of the backbone, to be trained
 
     def __call__(self, request: EditRequest, result: EditResult) -> Program[EditResult]:
-        """The result with other pictures; its metadata say how many steps and seconds that took for each picture."""
+        """The result with other pictures; its metadata hold the steps and seconds that each took."""
 
 
 class FitTarget(NamedTuple):
@@ -172,9 +172,10 @@ class PoissonSystem:
             other = np.concatenate([a.ravel() for pair in pairs for a in pair[::-1]])
             return one[self.inner], other[self.inner]
 
-        (here, there), (_, outside) = neighbours(g), neighbours(f)
+        inner, adjacent = neighbours(g)
+        _, outside = neighbours(f)
         sums = np.zeros(int(self.inside.sum()))
-        np.add.at(sums, self.one, here - there + np.where(self.other < 0, outside, 0))
+        np.add.at(sums, self.one, inner - adjacent + np.where(self.other < 0, outside, 0))
         return sums
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from diffedit.io.cache import BatchCache
 from diffedit.io.checks import settings
+from diffedit.io.device import pick_device
 from diffedit.io.files import resolve_path
-from diffedit.networks import FrozenExtractor, FrozenNetwork, pick_device
+from diffedit.networks import FrozenExtractor, FrozenNetwork
 from eval.benchmarks.imagenet_classes import Classes
 from eval.stilllife.render import RESOLUTION
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, FRUITS, Scene

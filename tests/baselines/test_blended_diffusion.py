@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision.transforms.functional as TF
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
-from helpers import request, same
+from helpers import make_request, same
 
 from baselines import blended_diffusion
 from baselines.blended_diffusion import BlendedDiffusion, Guided, augment, homographies, perspective, spherical
@@ -37,14 +37,16 @@ class Colours:
         return torch.tensor([named[text] for text in texts])
 
 
-def call_network(backbone, name="a", target="red", seed=0):
+def make_masked_request(backbone, name="a", target="red", seed=0):
     mask = torch.zeros(1, 16, 16)
     mask[0, 4:12, 4:12] = 1
-    return request(backbone, name, target=target, mask=lambda: mask, seed=seed)
+    return make_request(backbone, name, target=target, mask=lambda: mask, seed=seed)
 
 
 def run(editor, backbone, ratios=(0.5, 1.0), **settings):
-    return run_alone(editor(call_network(backbone, **settings), list(ratios), backbone.schedule(20), NOISE), backbone)
+    return run_alone(
+        editor(make_masked_request(backbone, **settings), list(ratios), backbone.schedule(20), NOISE), backbone
+    )
 
 
 def test_the_push_is_the_gradient_of_the_loss():
@@ -57,33 +59,29 @@ def test_the_push_is_the_gradient_of_the_loss():
     draws = editor.draws(NOISE, 6)
 
     def loss(x):
-        said = model.predict(x[None], [level], [cond])
-        seen = (said.x0 * level.sigma + x[None] * (1 - level.sigma)) * mask
-        views = augment(torch.nn.functional.adaptive_avg_pool2d(seen, 16), draws[None])[0]
+        prediction = model.predict(x[None], [level], [cond])
+        shown = (prediction.x0 * level.sigma + x[None] * (1 - level.sigma)) * mask
+        views = augment(torch.nn.functional.adaptive_avg_pool2d(shown, 16), draws[None])[0]
         distance = spherical(Colours().images((views + 1) / 2), text)
-        excess = (said.x0 - said.x0.clamp(-1, 1)).square().mean()
+        excess = (prediction.x0 - prediction.x0.clamp(-1, 1)).square().mean()
         return 10.0 * distance.mean() + 5.0 * excess
 
     clean, eps, push = editor.guide(model, [Guided(x, level, cond, text, mask, draws)])[0]
-    said = model.predict(x[None], [level], [cond])
-    assert torch.equal(clean, said.x0[0])
-    assert torch.equal(eps, said.eps[0])
-    for place in ((0, 2, 3), (1, 5, 5), (2, 0, 7)):
+    prediction = model.predict(x[None], [level], [cond])
+    assert torch.equal(clean, prediction.x0[0])
+    assert torch.equal(eps, prediction.eps[0])
+    for pixel in ((0, 2, 3), (1, 5, 5), (2, 0, 7)):
         nudge = torch.zeros_like(x)
-        nudge[place] = 1e-5
+        nudge[pixel] = 1e-5
         slope = (loss(x + nudge) - loss(x - nudge)) / 2e-5
-        assert -push[place].item() == pytest.approx(slope.item(), rel=1e-4, abs=1e-7)
+        assert -push[pixel].item() == pytest.approx(slope.item(), rel=1e-4, abs=1e-7)
 
 
 def test_a_push_moves_the_mean_by_the_variance():
     """eta = 1 is DDPM's posterior: its variance is beta * (1 - a') / (1 - a)."""
-    here, there = Level(0.6, 0.8, 500), Level(0.8, 0.6, 250)
-    said, push = (
-        Prediction(torch.full((1, 1, 1, 1), 0.3), torch.full((1, 1, 1, 1), -0.7)),
-        torch.full((1, 1, 1, 1), 2.0),
-    )
-    noise = torch.full((1, 1, 1, 1), 0.5)
-    plain, pushed = ddim_step(said, here, there, 1.0, noise), ddim_step(said, here, there, 1.0, noise, push)
+    level, next_level = Level(0.6, 0.8, 500), Level(0.8, 0.6, 250)
+    x0, eps, push, noise = (torch.full((1, 1, 1, 1), value) for value in (0.3, -0.7, 2.0, 0.5))
+    plain, pushed = (ddim_step(Prediction(x0, eps), level, next_level, 1.0, noise, by) for by in (None, push))
     variance = (1 - 0.6**2 / 0.8**2) * 0.6**2 / 0.8**2
     assert (pushed - plain).item() == pytest.approx(2 * variance, rel=1e-5)
 
@@ -100,11 +98,11 @@ def test_spherical_is_half_the_squared_angle():
 
 
 def test_perspective_is_opencvs():
-    here = torch.tensor([[-0.5, -0.9], [0.6, -0.7], [0.9, 0.8], [-0.8, 0.4]])
-    there = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-    ours = perspective(here[None], there)[0].numpy()
-    theirs = cv2.getPerspectiveTransform(here.numpy(), there.numpy())
-    assert ours == pytest.approx(theirs, abs=1e-4)
+    points = torch.tensor([[-0.5, -0.9], [0.6, -0.7], [0.9, 0.8], [-0.8, 0.4]])
+    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    matrix = perspective(points[None], corners)[0].numpy()
+    expected = cv2.getPerspectiveTransform(points.numpy(), corners.numpy())
+    assert matrix == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_affine_view_is_torchvisions():
@@ -118,7 +116,7 @@ def test_an_affine_view_is_torchvisions():
     bilinear = TF.InterpolationMode.BILINEAR
     turned = TF.affine(image[0], 15.0, [0, 0], 1.0, [0.0], interpolation=bilinear)
     other = TF.affine(image[0], -15.0, [0, 0], 1.0, [0.0], interpolation=bilinear)
-    assert min((views[1] - each).abs().mean() for each in (turned, other)) < 0.01 < (turned - other).abs().mean()
+    assert min((views[1] - view).abs().mean() for view in (turned, other)) < 0.01 < (turned - other).abs().mean()
     moved = TF.affine(image[0], 0.0, [-4, 0], 1.0, [0.0], interpolation=bilinear)
     assert torch.allclose(views[2], moved, atol=1e-5)
 
@@ -136,14 +134,14 @@ def test_seven_of_ten_views_are_warped():
 def test_the_outside_is_the_source_and_the_inside_turns(analytic):
     """Steered to red or to green, the square becomes redder or greener; outside it is the picture to the bit."""
     editor = BlendedDiffusion(Colours(), weight=300.0)
-    found = {target: run(editor, analytic, target=target) for target in ("red", "green")}
-    image = call_network(analytic).image()
-    for result in found.values():
+    results = {target: run(editor, analytic, target=target) for target in ("red", "green")}
+    image = make_masked_request(analytic).image()
+    for result in results.values():
         for edit in result.edits:
             outside = edit.image.clone()
             outside[:, 4:12, 4:12] = image[:, 4:12, 4:12]
             assert torch.equal(outside, image)
-    red, green = (found[name].edits[1].image[:, 4:12, 4:12].mean((1, 2)) for name in ("red", "green"))
+    red, green = (results[name].edits[1].image[:, 4:12, 4:12].mean((1, 2)) for name in ("red", "green"))
     assert red[0] - red[1] > green[0] - green[1] + 0.05
     unguided = run(BlendedDiffusion(Colours(), weight=0.0, range_weight=0.0), analytic, target="red").edits[1]
     assert red[0] - red[1] > (unguided.image[0] - unguided.image[1])[4:12, 4:12].mean()
@@ -152,12 +150,10 @@ def test_the_outside_is_the_source_and_the_inside_turns(analytic):
 @pytest.mark.parametrize("weight", [0.0, 200.0])
 def test_step_by_step_by_hand(analytic, weight):
     """DDPM's steps by their textbook coefficients; the source put back at the level just reached; then the picture."""
-    editor, schedule = (
-        BlendedDiffusion(Colours(), weight=weight, range_weight=0.0, augmentations=2),
-        analytic.schedule(20),
-    )
-    one = call_network(analytic)
-    x0, mask = analytic.encode(one.image()[None]), one.mask()[None]
+    editor = BlendedDiffusion(Colours(), weight=weight, range_weight=0.0, augmentations=2)
+    schedule = analytic.schedule(20)
+    request = make_masked_request(analytic)
+    x0, mask = analytic.encode(request.image()[None]), request.mask()[None]
     (cond,), text = analytic.embed([""]), Colours().texts(["red"])[0]
     x = schedule[10].alpha * x0 + schedule[10].sigma * NOISE.randn_like(x0, "start")
     for i in range(10, 0, -1):
@@ -170,8 +166,8 @@ def test_step_by_step_by_hand(analytic, weight):
         x = mean + variance * push + variance**0.5 * NOISE.randn_like(x0, f"step {i}")
         source = schedule[i - 1].alpha * x0 + schedule[i - 1].sigma * NOISE.randn_like(x0, f"source {i - 1}")
         x = mask * x + (1 - mask) * (source if i > 1 else x0)
-    found = run(editor, analytic, (0.5,)).edits[0].image
-    assert torch.allclose(found, analytic.decode(x)[0], atol=1e-4)
+    image = run(editor, analytic, (0.5,)).edits[0].image
+    assert torch.allclose(image, analytic.decode(x)[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("mask", [ContrastMask(), Everywhere()])
@@ -185,18 +181,19 @@ def test_equal_to_the_bit_whatever_stands_beside(analytic):
     editor, schedule = BlendedDiffusion(Colours(), augmentations=2), analytic.schedule(8)
     sizes = []
 
-    def results(names, ratios):
+    def edit_all(names, ratios):
         programs = [
-            (n, editor(call_network(analytic, n, seed=int(n)), ratios, schedule, RequestNoise(0, n))) for n in names
+            (n, editor(make_masked_request(analytic, n, seed=int(n)), ratios, schedule, RequestNoise(0, n)))
+            for n in names
         ]
-        found = {}
-        for out in Engine(analytic, BatchSizes(predict=8, custom=4), progress=False).run(programs):
-            assert out.error is None, out.error
-            sizes.append(out.evaluations)
-            found[out.id] = out.result.edits
-        return found
+        edits = {}
+        for outcome in Engine(analytic, BatchSizes(predict=8, custom=4), progress=False).run(programs):
+            assert outcome.error is None, outcome.error
+            sizes.append(outcome.evaluations)
+            edits[outcome.id] = outcome.result.edits
+        return edits
 
-    many, few = results("0123456", [0.5, 1.0]), results("3", [0.5])
+    many, few = edit_all("0123456", [0.5, 1.0]), edit_all("3", [0.5])
     assert same(few["3"], many["3"][:1])
     assert sizes[0] == {4: 4, 8: 8}
 
@@ -209,15 +206,17 @@ def test_samples_and_ranking(analytic):
         def __call__(self, request, images, masks):
             return images[:, 0].mean((1, 2)).tolist()
 
-    found = run(EditPipeline(BlendedDiffusion(Colours()), rank=Red(), samples=3), analytic)
-    assert len(found.samples) == 3
-    assert len({sample.edits[0].score for sample in found.samples}) == 3
+    result = run(EditPipeline(BlendedDiffusion(Colours()), rank=Red(), samples=3), analytic)
+    assert len(result.samples) == 3
+    assert len({sample.edits[0].score for sample in result.samples}) == 3
 
 
 def test_a_latent_backbone_is_refused(tiny):
     mask = torch.ones(1, 32, 32)
     with pytest.raises(ValueError, match="works on pixels"):
-        run_alone(BlendedDiffusion(Colours())(request(tiny, mask=lambda: mask), [0.5], tiny.schedule(4), NOISE), tiny)
+        run_alone(
+            BlendedDiffusion(Colours())(make_request(tiny, mask=lambda: mask), [0.5], tiny.schedule(4), NOISE), tiny
+        )
 
 
 # ------------------------------------------------------------------------------------------------------- pixel backbone
@@ -234,7 +233,7 @@ def pixel_folder(tmp_path_factory):
     return folder
 
 
-def test_a_walk_in_pixels_is_diffusers_ddim(pixel_folder):
+def test_sampling_in_pixels_is_diffusers_ddim(pixel_folder):
     """Unconditional denoising over 10 steps against DDIMScheduler on the same network.
 
     At leading times: at others diffusers steps to t - 100, whether it visits that time or not.
@@ -244,19 +243,19 @@ def test_a_walk_in_pixels_is_diffusers_ddim(pixel_folder):
     scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=False)
     scheduler.set_timesteps(10)
     assert [level.timestep for level in schedule][1:] == sorted(scheduler.timesteps.tolist())
-    unet, theirs = UNet2DModel.from_pretrained(pixel_folder, subfolder="unet"), x
+    unet, expected = UNet2DModel.from_pretrained(pixel_folder, subfolder="unet"), x
     with torch.no_grad():
         for time in scheduler.timesteps:
-            theirs = scheduler.step(unet(theirs, time).sample[:, :3], time, theirs).prev_sample
-    ours = run_alone(ddim_sample({10: x}, schedule, None, None, 1.0), backbone)[10]
-    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+            expected = scheduler.step(unet(expected, time).sample[:, :3], time, expected).prev_sample
+    sampled = run_alone(ddim_sample({10: x}, schedule, None, None, 1.0), backbone)[10]
+    assert torch.allclose(sampled, expected, rtol=1e-4, atol=1e-4)
     assert (schedule[0].alpha, schedule[0].sigma) == (1.0, 0.0)
 
 
 def test_the_times_are_guided_diffusions(pixel_folder):
     """Respaced to 100: steps of 999 / 99, rounded, from 0 to 999."""
-    labels = [level.timestep for level in PixelDiffusion(str(pixel_folder), device="cpu").schedule(100)][1:]
-    assert labels == [round(i * 999 / 99) for i in range(100)]
+    timesteps = [level.timestep for level in PixelDiffusion(str(pixel_folder), device="cpu").schedule(100)][1:]
+    assert timesteps == [round(i * 999 / 99) for i in range(100)]
 
 
 def test_guidance_through_a_network(pixel_folder):
@@ -264,8 +263,8 @@ def test_guidance_through_a_network(pixel_folder):
     backbone = PixelDiffusion(str(pixel_folder), device="cpu")
     edits = []
     for weight in (1000.0, 0.0):
-        found = run(BlendedDiffusion(OpenClip(), weight=weight, augmentations=2), backbone, (0.2,), target="a plum")
-        edits.append(found.edits[0].image)
+        result = run(BlendedDiffusion(OpenClip(), weight=weight, augmentations=2), backbone, (0.2,), target="a plum")
+        edits.append(result.edits[0].image)
     assert torch.isfinite(edits[0]).all()
     assert not torch.allclose(edits[0], edits[1], atol=1e-3)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import CONF, composed, request
+from helpers import CONF, composed, make_request
 from hydra.utils import instantiate
 
 from baselines.blended_latent import BlendedLatent, Shrinking
@@ -24,15 +24,15 @@ def preset(name, **settings):
     return replace(instantiate(cfg.editor, _convert_="all"), **settings)
 
 
-def call_network(backbone, box=(4, 12)):
+def make_masked_request(backbone, box=(4, 12)):
     mask = torch.zeros(1, 16, 16)
     mask[0, box[0] : box[1], box[0] : box[1]] = 1
-    return request(backbone, target="pear", mask=lambda: mask)
+    return make_request(backbone, target="pear", mask=lambda: mask)
 
 
 def run(editor, backbone, ratios=(0.75,), steps=N, **settings):
     return run_alone(
-        editor(call_network(backbone, **settings), list(ratios), backbone.schedule(steps), NOISE), backbone
+        editor(make_masked_request(backbone, **settings), list(ratios), backbone.schedule(steps), NOISE), backbone
     )
 
 
@@ -42,8 +42,8 @@ class ByHand:
     def __init__(self, backbone, steps=N, top=6):
         self.backbone, self.top = backbone, top
         self.schedule = backbone.schedule(steps)
-        self.x0 = backbone.encode(call_network(backbone).image()[None])
-        self.mask = call_network(backbone).mask()[None]
+        self.x0 = backbone.encode(make_masked_request(backbone).image()[None])
+        self.mask = make_masked_request(backbone).mask()[None]
         self.cond, self.empty = backbone.embed(["pear", ""])
 
     def draw(self, purpose):
@@ -64,8 +64,8 @@ class ByHand:
         return self.backbone.decode(x)[0]
 
 
-def close(found, by_hand, x):
-    return torch.allclose(found.edits[0].image, by_hand.image(x), atol=1e-5)
+def close(result, by_hand, x):
+    return torch.allclose(result.edits[0].image, by_hand.image(x), atol=1e-5)
 
 
 def test_matched_level_and_clean_end(analytic):
@@ -75,10 +75,10 @@ def test_matched_level_and_clean_end(analytic):
     for i in range(6, 0, -1):
         source = hand.noised(i - 1, f"source {i - 1}") if i > 1 else hand.x0
         x = hand.mask * hand.step(x, i) + (1 - hand.mask) * source
-    found = run(preset("blended_latent", guidance=GUIDANCE), analytic)
-    assert close(found, hand, x)
-    outside = ~call_network(analytic).mask().bool().expand(3, -1, -1)
-    assert torch.equal(found.edits[0].image[outside], analytic.decode(hand.x0)[0][outside])
+    result = run(preset("blended_latent", guidance=GUIDANCE), analytic)
+    assert close(result, hand, x)
+    outside = ~make_masked_request(analytic).mask().bool().expand(3, -1, -1)
+    assert torch.equal(result.edits[0].image[outside], analytic.decode(hand.x0)[0][outside])
 
 
 def test_sd2_puts_back_one_step_too_noisy(analytic):
@@ -88,10 +88,10 @@ def test_sd2_puts_back_one_step_too_noisy(analytic):
     for i in range(6, 0, -1):
         x = hand.mask * hand.step(x, i) + (1 - hand.mask) * hand.noised(i, f"source {i}")
     editor = preset("blended_latent_sd2", guidance=GUIDANCE)
-    found = run(editor, analytic)
-    assert close(found, hand, x)
-    outside = ~call_network(analytic).mask().bool().expand(3, -1, -1)
-    gap = found.edits[0].image[outside] - analytic.decode(hand.x0)[0][outside]
+    result = run(editor, analytic)
+    assert close(result, hand, x)
+    outside = ~make_masked_request(analytic).mask().bool().expand(3, -1, -1)
+    gap = result.edits[0].image[outside] - analytic.decode(hand.x0)[0][outside]
     assert 0.4 < gap.std() / (0.5 * hand.schedule[1].sigma) < 1.1  # the noise of level 1, clipped here and there
     assert not close(run(replace(editor, level="matched"), analytic), hand, x)
 
@@ -113,7 +113,7 @@ def test_ratio_is_one_minus_the_blending_start_percentage(analytic):
 
 def test_fixed_noise_is_sdedit_with_a_mask(analytic):
     """With one noise for start and source it is the same program as SDEdit under the mask."""
-    ours = run(BlendedLatent(start="noised", noise="fixed", guidance=GUIDANCE), analytic, ratios=(0.5, 1.0))
+    result = run(BlendedLatent(start="noised", noise="fixed", guidance=GUIDANCE), analytic, ratios=(0.5, 1.0))
     editor = SDEdit(GivenMask(), guidance=GUIDANCE)
     noise = RequestNoise(0, "a")
 
@@ -121,8 +121,8 @@ def test_fixed_noise_is_sdedit_with_a_mask(analytic):
         def randn_like(self, x, purpose, count=1):
             return noise.randn_like(x, purpose.removesuffix(" 0"), count)
 
-    theirs = run_alone(editor(call_network(analytic), [0.5, 1.0], analytic.schedule(N), Renamed()), analytic)
-    assert all(torch.equal(a.image, b.image) for a, b in zip(ours.edits, theirs.edits, strict=True))
+    expected = run_alone(editor(make_masked_request(analytic), [0.5, 1.0], analytic.schedule(N), Renamed()), analytic)
+    assert all(torch.equal(a.image, b.image) for a, b in zip(result.edits, expected.edits, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -159,17 +159,20 @@ def test_shares_by_config():
 
 def test_the_mask_shrinks_on_the_way_down(analytic):
     """Step by step by hand: each row of the sweep by its own steps; the end is the mask itself."""
-    hand, masks = ByHand(analytic), [dilate(call_network(analytic, (7, 9)).mask().bool()[0], k) for k in (3, 2, 1, 0)]
+    hand, masks = (
+        ByHand(analytic),
+        [dilate(make_masked_request(analytic, (7, 9)).mask().bool()[0], k) for k in (3, 2, 1, 0)],
+    )
     x = hand.noised(6, "start")
     for i in range(6, 0, -1):
         source = hand.noised(i - 1, f"source {i - 1}") if i > 1 else hand.x0
         x = torch.where(masks[3 - (i - 1) * 4 // 6], hand.step(x, i), source)
     editor = preset("blended_latent_thin", guidance=GUIDANCE)
-    found = run(editor, analytic, ratios=(1.0, 0.75), box=(7, 9))
-    assert torch.allclose(found.edits[1].image, hand.image(x), atol=1e-5)
-    assert torch.equal(found.mask, masks[-1])
+    result = run(editor, analytic, ratios=(1.0, 0.75), box=(7, 9))
+    assert torch.allclose(result.edits[1].image, hand.image(x), atol=1e-5)
+    assert torch.equal(result.mask, masks[-1])
     plain = run(replace(editor, shrink=Shrinking()), analytic, ratios=(0.75,), box=(7, 9))
-    assert not torch.allclose(found.edits[1].image, plain.edits[0].image, atol=1e-3)
+    assert not torch.allclose(result.edits[1].image, plain.edits[0].image, atol=1e-3)
 
 
 # ----------------------------------------------------------------------------------------------------------- odd masks
@@ -179,30 +182,30 @@ def test_a_mask_too_thin_for_the_grid_is_flagged_lost(tiny):
     """A line of one pixel covers a quarter of each latent place: by area it is lost, by `any` it is not."""
     mask = torch.zeros(1, 32, 32)
     mask[0, 1] = 1
-    line = request(tiny, mask=lambda: mask)
-    found = {
-        cover: run_alone(BlendedLatent(GivenMask(cover))(line, [0.5], tiny.schedule(4), NOISE), tiny)
-        for cover in ("area", "any", "nearest")
+    line = make_request(tiny, mask=lambda: mask)
+    results = {
+        downsample: run_alone(BlendedLatent(GivenMask(downsample))(line, [0.5], tiny.schedule(4), NOISE), tiny)
+        for downsample in ("area", "any", "nearest")
     }
-    assert found["area"].metadata == {"mask_area": 0.0, "mask_flag": "lost"}
-    assert found["nearest"].metadata["mask_flag"] == "lost"  # the centre of the block is another line
-    assert found["any"].metadata == {"mask_area": 8 / 64, "mask_flag": ""}
-    assert found["area"].pixel_mask.sum() == 32
+    assert results["area"].metadata == {"mask_area": 0.0, "mask_flag": "lost"}
+    assert results["nearest"].metadata["mask_flag"] == "lost"  # the centre of the block is another line
+    assert results["any"].metadata == {"mask_area": 8 / 64, "mask_flag": ""}
+    assert results["area"].pixel_mask.sum() == 32
 
 
 @pytest.mark.parametrize(("value", "flag"), [(0.0, "empty"), (1.0, "full"), (0.4, "empty"), (0.6, "full")])
 def test_empty_full_and_soft_masks(analytic, value, flag):
     """Nothing is edited under an empty mask; all is under a full one; soft values are cut at a half."""
     mask = torch.full((1, 16, 16), value)
-    odd = request(analytic, mask=lambda: mask)
-    found = run_alone(BlendedLatent()(odd, [0.5], analytic.schedule(N), NOISE), analytic)
-    assert found.metadata["mask_flag"] == flag
-    kept = torch.equal(found.edits[0].image, analytic.decode(analytic.encode(odd.image()[None]))[0])
+    odd = make_request(analytic, mask=lambda: mask)
+    result = run_alone(BlendedLatent()(odd, [0.5], analytic.schedule(N), NOISE), analytic)
+    assert result.metadata["mask_flag"] == flag
+    kept = torch.equal(result.edits[0].image, analytic.decode(analytic.encode(odd.image()[None]))[0])
     assert kept == (flag == "empty")
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Shrinking((4, 1)), "odd sizes"),
         (lambda: Shrinking(()), "odd sizes"),
@@ -211,13 +214,13 @@ def test_empty_full_and_soft_masks(analytic, value, flag):
         (lambda: BlendedLatent(blend="before", level="departed"), "editor.level=matched"),
     ],
 )
-def test_bad_settings_are_refused(make, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["editor/mask=contrast"], "infers no mask"),
         (["editor.noise=some"], "it should be 'fresh' or 'fixed'"),
@@ -225,7 +228,7 @@ def test_bad_settings_are_refused(make, said):
         (["editor.shrink.shares=odd"], "shares = 'odd'"),
     ],
 )
-def test_bad_configs_are_refused(overrides, said):
+def test_bad_configs_are_refused(overrides, message):
     """As a user meets them: without the shape checks of the tests."""
     code = (
         "import sys; from hydra import compose, initialize_config_dir; from hydra.utils import instantiate\n"
@@ -235,13 +238,13 @@ def test_bad_configs_are_refused(overrides, said):
     )
     done = subprocess.run([sys.executable, "-c", code, *overrides], capture_output=True, text=True, cwd=CONF.parent)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_a_request_without_a_mask_is_named(analytic):
-    for editor, said in (
+    for editor, message in (
         (BlendedLatent(), "request a: the editor wants a given mask"),
         (BlendedLatent(GivenMask(which="oracle")), "request a: the editor wants the oracle's mask"),
     ):
-        with pytest.raises(ValueError, match=said):
-            run_alone(editor(request(analytic), [0.5], analytic.schedule(N), NOISE), analytic)
+        with pytest.raises(ValueError, match=message):
+            run_alone(editor(make_request(analytic), [0.5], analytic.schedule(N), NOISE), analytic)

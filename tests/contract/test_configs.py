@@ -33,10 +33,14 @@ def run(*overrides):
     mask = torch.zeros(1, 16, 16)
     mask[0, 4:12, 4:12] = 1
     image = backbone.decode(backbone.means[0, 0][None])[0]
-    settings = {"mask": lambda: mask, "true_mask": lambda: mask, "counterfactual": lambda: 1 - image}
-    asks = [EditRequest(str(i), lambda: image, "pear", source, **settings) for i, source in enumerate(("apple", None))]
+    settings = {"mask": lambda: mask, "true_mask": lambda: mask, "true_edit": lambda: 1 - image}
+    requests = [
+        EditRequest(str(i), lambda: image, "pear", source, **settings) for i, source in enumerate(("apple", None))
+    ]
     schedule = backbone.schedule(10)
-    programs = [(ask.id, editor(ask, RATIOS, schedule, RequestNoise(cfg.seed, ask.id))) for ask in asks]
+    programs = [
+        (request.id, editor(request, RATIOS, schedule, RequestNoise(cfg.seed, request.id))) for request in requests
+    ]
     outcomes = list(Engine(backbone, BatchSizes(**cfg.engine.batch), progress=False).run(programs))
     for outcome in outcomes:
         if outcome.error is not None:
@@ -65,10 +69,10 @@ def test_sdedits_masks(mask):
     run("editor=sdedit", f"editor/mask={mask}")
 
 
-@pytest.mark.parametrize("extremes", names("editor/mask/outliers"))
+@pytest.mark.parametrize("outliers", names("editor/mask/outliers"))
 @pytest.mark.parametrize("threshold", names("editor/mask/threshold"))
-def test_every_rule(extremes, threshold):
-    run(f"editor/mask/outliers={extremes}", f"editor/mask/threshold={threshold}")
+def test_every_rule(outliers, threshold):
+    run(f"editor/mask/outliers={outliers}", f"editor/mask/threshold={threshold}")
 
 
 @pytest.mark.parametrize("backbone", names("backbone"))
@@ -79,7 +83,8 @@ def test_every_backbone_composes(backbone):
 
 @pytest.mark.parametrize("benchmark", names("benchmark"))
 def test_every_benchmark_composes(benchmark):
-    assert composed(f"benchmark={benchmark}").benchmark._target_.startswith("eval.benchmarks.")
+    target = composed(f"benchmark={benchmark}").benchmark._target_
+    assert target.startswith(("eval.benchmarks.", "eval.stilllife."))
 
 
 @pytest.mark.parametrize("grammar", names("benchmark/grammar"))
@@ -96,9 +101,9 @@ def test_every_experiment_composes_for_each_of_its_editors(experiment):
         editors = cfg.hydra.sweeper.params.editor.split(",")
         assert set(editors) <= set(names("editor"))
         for editor in editors:
-            one = compose("run", [f"experiment={experiment}", f"editor={editor}"])
-            build_pipeline(one)
-            assert one.editor._target_ != cfg.editor._target_ or editor.startswith("diffedit")
+            run_cfg = compose("run", [f"experiment={experiment}", f"editor={editor}"])
+            build_pipeline(run_cfg)
+            assert run_cfg.editor._target_ != cfg.editor._target_ or editor.startswith("diffedit")
 
 
 @pytest.mark.parametrize("table", names("table"))
@@ -128,9 +133,9 @@ def test_every_figure_composes_and_its_pairs_are_scored_and_published(figure):
 def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
     masks = {"editor/mask", "editor/mask/outliers", "editor/mask/threshold"}
-    known = {"backbone", "benchmark", "editor", "metric", "training", "rank", "reconstruct", "experiment", "table"}
-    known |= {"networks", "logger", "figure", "benchmark/grammar"}
-    assert groups == known | masks
+    covered = {"backbone", "benchmark", "editor", "metric", "training", "rank", "reconstruct", "experiment", "table"}
+    covered |= {"networks", "logger", "figure", "benchmark/grammar"}
+    assert groups == covered | masks
 
 
 @pytest.mark.parametrize("metric", names("metric"))
@@ -150,12 +155,14 @@ def test_every_network_has_the_settings_of_its_class(group):
     assert set(cfg) == {"fid", "csfid", "kid", "lpips", "clip", "cmmd", "classifier", "structure"}
     for name in cfg:
         settings = OmegaConf.to_container(cfg[name], resolve=True)
-        made = locate(settings.pop("_target_"))
-        known = inspect.signature(made).parameters
-        assert set(settings) == set(known), name
+        network_class = locate(settings.pop("_target_"))
+        parameters = inspect.signature(network_class).parameters
+        assert set(settings) == set(parameters), name
         if group == "stilllife":
-            given = {key: each.default for key, each in known.items() if key not in ("output", "path")}
-            assert {key: settings[key] for key in given} == given
+            defaults = {
+                key: parameter.default for key, parameter in parameters.items() if key not in ("output", "path")
+            }
+            assert {key: settings[key] for key in defaults} == defaults
 
 
 def test_weights_that_are_not_there_stop_before_any_work(monkeypatch, tmp_path):
@@ -165,8 +172,8 @@ def test_weights_that_are_not_there_stop_before_any_work(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     cfg = composed("networks=photographs", "metric=[lpips,fid]", name="score", backbone=False)
-    for metric, said in (("lpips", "alexnet-owt-7be5be79.pth"), ("fid", "inception-2015-12-05.pt")):
-        with pytest.raises(InstantiationException, match=rf"networks\.{metric}\.weights.*{said}"):
+    for metric, file in (("lpips", "alexnet-owt-7be5be79.pth"), ("fid", "inception-2015-12-05.pt")):
+        with pytest.raises(InstantiationException, match=rf"networks\.{metric}\.weights.*{file}"):
             instantiate(cfg.metric[metric], _convert_="all")
 
 
@@ -204,7 +211,7 @@ def test_a_yaml_lists_every_field_of_its_class_with_its_default(editor):
     settings = OmegaConf.to_container(cfg.editor)
     assert set(settings) - {"_target_"} == set(vars(built))
     if "_target_" in (CONF / f"editor/{editor}.yaml").read_text():  # the others are presets
-        needed = [each.name for each in fields(built) if each.default is MISSING]
+        needed = [field.name for field in fields(built) if field.default is MISSING]
         assert built == type(built)(**{name: getattr(built, name) for name in needed})
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from helpers import ROOT, call, said
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 
 from diffedit.io.checks import RENAMED, refuse_renamed
@@ -234,10 +236,10 @@ def test_names_of_before_are_refused_and_the_new_ones_are_there(command):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = compose(command)
     for old, new in RENAMED[command].items():
-        assert old not in cfg
-        assert new in cfg
-        with pytest.raises(SystemExit, match=f"^{old} is called {new} now$"):
-            refuse_renamed(command, [f"{old}=1"])
+        assert OmegaConf.select(cfg, old) is None
+        assert new.startswith("networks") or new in cfg  # their keys depend on the choice
+        with pytest.raises(SystemExit, match=f"^{re.escape(old)}.* is called {re.escape(new)} now$"):
+            refuse_renamed(command, [old if "=" in old else f"{old}=1"])
 
 
 def test_numbers_as_texts_and_as_ratios(folder, tmp_path):

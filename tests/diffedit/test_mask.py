@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from helpers import request
+from helpers import make_request
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter
 from skimage.filters import threshold_otsu
@@ -28,18 +28,19 @@ from diffedit.types import Predict
 MAP = torch.from_numpy(np.random.default_rng(0).gamma(1.0, 1.0, (16, 16)).astype(np.float32))
 
 
-def find(finder, backbone, ask=None, x0=None):
-    """(mask, the queries it asked)."""
+def find(finder, backbone, request=None, x0=None):
+    """The mask that the finder makes of a request, or of this latent."""
     target, reference = backbone.embed(["pear", "apple"])
-    x0 = backbone.encode((ask or request(backbone)).image()[None]) if x0 is None else x0
-    program = finder.find(ask or request(backbone), x0, target, reference, backbone.schedule(20), RequestNoise(0, "a"))
+    request = request or make_request(backbone)
+    x0 = backbone.encode(request.image()[None]) if x0 is None else x0
+    program = finder.find(request, x0, target, reference, backbone.schedule(20), RequestNoise(0, "a"))
     return run_alone(program, backbone)
 
 
 def test_the_map_costs_one_query_of_two_evaluations_a_noise(analytic):
     x0 = torch.zeros(1, 3, 16, 16)
     program = ContrastMask(num_noises=10).find(
-        request(analytic), x0, "Q", "R", analytic.schedule(50), RequestNoise(0, "a")
+        make_request(analytic), x0, "Q", "R", analytic.schedule(50), RequestNoise(0, "a")
     )
     query = next(program)
     assert isinstance(query, Predict)
@@ -56,12 +57,12 @@ def test_the_map_is_the_mean_of_absolute_differences(analytic):
     noise = RequestNoise(0, "a").randn_like(x0, "mask", 2)
     target, reference = analytic.embed(["pear", "apple"])
     maps = []
-    for each in noise:
-        x = (schedule[10].alpha * x0 + schedule[10].sigma * each[None]).float()
+    for sample in noise:
+        x = (schedule[10].alpha * x0 + schedule[10].sigma * sample[None]).float()
         q, r = (analytic.predict(x, [schedule[10]], [cond]).eps[0] for cond in (target, reference))
         maps.append(q - r)
-    mean_abs = sum(each.abs().mean(0) for each in maps) / 2
-    l2 = sum(each.square().sum(0).sqrt() for each in maps) / 2
+    mean_abs = sum(difference.abs().mean(0) for difference in maps) / 2
+    l2 = sum(difference.square().sum(0).sqrt() for difference in maps) / 2
     torch.testing.assert_close(find(ContrastMask(num_noises=2), analytic, x0=x0).contrast_map, mean_abs)
     torch.testing.assert_close(find(ContrastMask(num_noises=2, reduction="l2"), analytic, x0=x0).contrast_map, l2)
 
@@ -77,12 +78,12 @@ def test_rules_for_extreme_values():
     torch.testing.assert_close(rescale(MAP, Quantile(0.9, "both")), ((MAP - low) / (high - low)).clamp(0, 1))
     torch.testing.assert_close(rescale(MAP, Quantile(0.9)), (MAP / high).clamp(max=1))
     torch.testing.assert_close(rescale(MAP, MeanClamp(2.0)), (MAP / (2 * MAP.mean())).clamp(0, 1))
-    for bad, said in (
+    for bad, message in (
         (lambda: Quantile(0.3), "q = 0.3"),
         (lambda: MeanClamp(0.0), "factor"),
         (lambda: Fixed(50), "value"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             bad()
 
 
@@ -96,12 +97,12 @@ def test_otsu_is_scikit_images():
     assert torch.equal(mask[0, 0], rescale(MAP, KeepOutliers()) > threshold_otsu(rescale(MAP, KeepOutliers()).numpy()))
 
 
-@pytest.mark.parametrize("extremes", [MeanClamp(), Quantile(), KeepOutliers()])
+@pytest.mark.parametrize("outliers", [MeanClamp(), Quantile(), KeepOutliers()])
 @pytest.mark.parametrize("threshold", [Fixed(), Otsu()])
 @pytest.mark.parametrize("value", [0.0, 0.7])
-def test_a_map_without_contrast_has_a_mask_for_every_rule(extremes, threshold, value):
+def test_a_map_without_contrast_has_a_mask_for_every_rule(outliers, threshold, value):
     """Equal texts give zeros; and a constant is above half of three means nowhere."""
-    mask = ContrastMask(outliers=extremes, threshold=threshold).binarise(torch.full((16, 16), value))
+    mask = ContrastMask(outliers=outliers, threshold=threshold).binarise(torch.full((16, 16), value))
     assert not mask.any()
     assert Mask(mask).metadata() == {"mask_area": 0.0, "mask_flag": "empty"}
 
@@ -129,21 +130,21 @@ def test_a_grown_mask_grows_in_pixels_too(tiny):
     """What is pasted or ranked later is the region that was edited."""
     mask = torch.zeros(1, 32, 32)
     mask[0, 13:15, 13:15] = 1
-    ask = request(tiny, mask=lambda: mask)
-    plain, grown = (find(GivenMask("any", by), tiny, ask) for by in (0, 1))
+    request = make_request(tiny, mask=lambda: mask)
+    plain, grown = (find(GivenMask("any", by), tiny, request) for by in (0, 1))
     assert torch.equal(plain.pixel_mask, mask > 0)
     assert grown.pixel_mask.sum() == 12 * 12
     assert torch.equal(grown.pixel_mask, torch.nn.functional.interpolate(grown.latent.float(), (32, 32))[0] > 0)
 
 
-@pytest.mark.parametrize("cover", ["nearest", "corner"])
-def test_nearest_is_that_of_pillow_and_corner_that_of_torch(cover):
+@pytest.mark.parametrize("downsample", ["nearest", "corner"])
+def test_nearest_is_that_of_pillow_and_corner_that_of_torch(downsample):
     mask = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)) >= 0.5
-    ours = to_latent_grid(mask, (16, 16), cover)[0, 0].numpy()
+    latent = to_latent_grid(mask, (16, 16), downsample)[0, 0].numpy()
     pillow = np.asarray(Image.fromarray(mask[0].numpy()).convert("L").resize((16, 16), Image.Resampling.NEAREST)) > 0
-    torchs = torch.nn.functional.interpolate(mask[None].float(), (16, 16))[0, 0].numpy() > 0
-    assert np.array_equal(ours, pillow if cover == "nearest" else torchs)
-    assert not np.array_equal(pillow, torchs)
+    interpolated = torch.nn.functional.interpolate(mask[None].float(), (16, 16))[0, 0].numpy() > 0
+    assert np.array_equal(latent, pillow if downsample == "nearest" else interpolated)
+    assert not np.array_equal(pillow, interpolated)
 
 
 def test_a_given_mask_on_the_latent_grid():
@@ -151,10 +152,10 @@ def test_a_given_mask_on_the_latent_grid():
     mask = torch.zeros(1, 8, 8)
     mask[0, :4, :2], mask[0, 0, 4], mask[0, 4:, 4:] = 1, 1, 0.6
     mask[0, 4:, :4] = 0.4
-    area, touched = (to_latent_grid(mask >= 0.5, (2, 2), cover)[0, 0] for cover in ("area", "any"))
+    area, touched = (to_latent_grid(mask >= 0.5, (2, 2), downsample)[0, 0] for downsample in ("area", "any"))
     assert area.tolist() == [[False, False], [False, True]]
     assert touched.tolist() == [[True, True], [False, True]]
-    centre, corner = (to_latent_grid(mask >= 0.5, (2, 2), cover)[0, 0] for cover in ("nearest", "corner"))
+    centre, corner = (to_latent_grid(mask >= 0.5, (2, 2), downsample)[0, 0] for downsample in ("nearest", "corner"))
     assert centre.tolist() == [[False, False], [False, True]]  # pixels (2, 2), (2, 6), (6, 2), (6, 6)
     assert corner.tolist() == [[True, True], [False, True]]  # pixels (0, 0), (0, 4), (4, 0), (4, 4)
     mask[0, 0, 2] = 1
@@ -164,10 +165,10 @@ def test_a_given_mask_on_the_latent_grid():
 def test_a_given_mask_is_used_and_grown(analytic):
     mask = torch.zeros(1, 16, 16)
     mask[0, 8, 8] = 1
-    ask = request(analytic, mask=lambda: mask)
-    assert find(GivenMask(), analytic, ask).latent.sum() == 1
-    assert find(GivenMask(dilate=2), analytic, ask).latent.sum() == 25
-    assert find(GivenMask(), analytic, ask).contrast_map is None
+    request = make_request(analytic, mask=lambda: mask)
+    assert find(GivenMask(), analytic, request).latent.sum() == 1
+    assert find(GivenMask(dilate=2), analytic, request).latent.sum() == 25
+    assert find(GivenMask(), analytic, request).contrast_map is None
 
 
 def test_bad_settings_are_refused():

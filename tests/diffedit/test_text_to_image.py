@@ -19,13 +19,13 @@ def test_a_sample_is_diffusers_sample(tiny, tiny_folder):
     """Their pipeline with the same noise; `set_alpha_to_one: false` is the schedule of both."""
     like, noise = torch.zeros(1, 4, 8, 8), RequestNoise(0, "a")
     schedule = tiny.schedule(10)
-    ours = run_alone(sample("a cat", like, schedule, noise, 5.0), tiny).edits[0].image
+    image = run_alone(sample("a cat", like, schedule, noise, 5.0), tiny).edits[0].image
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     # They begin at unit variance, we at sigma of the noisiest level.
     latents = noise.randn_like(like, "sample") * schedule[10].sigma
-    theirs = pipeline("a cat", latents=latents, num_inference_steps=10, guidance_scale=5.0, output_type="pt").images[0]
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    expected = pipeline("a cat", latents=latents, num_inference_steps=10, guidance_scale=5.0, output_type="pt").images
+    torch.testing.assert_close(image, expected[0], atol=1e-4, rtol=1e-4)
 
 
 def test_a_full_device_is_told_by_the_setting_that_helps(tiny_folder, monkeypatch):
@@ -65,24 +65,23 @@ def benchmark(tmp_path):
     from diffedit.testing import TinyPipeline
 
     folder = TinyPipeline(latent=16, tokens=77).write(tmp_path / "tiny")
-    text_to_image, grammar = (
-        TextToImage(config(folder), steps=2, batch=4),
-        Grammar("{fruit}", {"fruit": ["apples", "pears", "plums"]}),
-    )
+    text_to_image = TextToImage(config(folder), steps=2, batch=4)
+    grammar = Grammar("{fruit}", {"fruit": ["apples", "pears", "plums"]})
     return Generated(text_to_image, grammar, limit=3, cache=str(tmp_path / "cache"))
 
 
 def test_generated_pictures_are_drawn_once(benchmark, monkeypatch):
-    asks = list(benchmark.requests(64))
-    assert sorted(ask.id for ask in asks) == ["0-fruit", "1-fruit", "2-fruit"]
-    assert all(ask.source != ask.target and ask.mask is None and ask.true_edit is None for ask in asks)
-    images = [ask.image() for ask in asks]
+    requests = list(benchmark.requests(64))
+    assert sorted(request.id for request in requests) == ["0-fruit", "1-fruit", "2-fruit"]
+    assert all(request.source != request.target for request in requests)
+    assert all(request.mask is None and request.true_edit is None for request in requests)
+    images = [request.image() for request in requests]
     assert images[0].shape == (3, 64, 64)
     assert not torch.equal(images[0], images[1])
     files = {path: path.stat().st_mtime_ns for path in benchmark_files(benchmark)}
     monkeypatch.setattr(TextToImage, "__call__", None)
     again = list(benchmark.requests(64))
-    assert all(torch.equal(one, ask.image()) for one, ask in zip(images, again, strict=True))
+    assert all(torch.equal(one, request.image()) for one, request in zip(images, again, strict=True))
     assert files == {path: path.stat().st_mtime_ns for path in benchmark_files(benchmark)}
     assert again[0].image().shape == (3, 64, 64)
     assert next(iter(benchmark.requests(32))).image().shape == (3, 32, 32)
@@ -101,9 +100,9 @@ def test_a_missing_picture_alone_is_drawn_again_and_is_the_same(benchmark):
 def test_a_score_never_draws(benchmark):
     """What was edited is compared, not a picture drawn for the occasion."""
     reader = replace(benchmark, generate_missing=False)
-    ask = next(iter(reader.requests(64)))
+    request = next(iter(reader.requests(64)))
     with pytest.raises(FileNotFoundError, match=r"\.png: no such file"):
-        ask.image()
+        request.image()
     assert not benchmark_files(benchmark)
 
 

@@ -13,7 +13,7 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
 )
-from helpers import GivenNoise, request
+from helpers import GivenNoise, make_request
 
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
@@ -69,11 +69,11 @@ def embed(backbone, *texts):
 
 def their_map(pipeline, monkeypatch, x0, seed=3, **settings):
     """(mask, continuous map) of generate_mask: the map is what they clamp."""
-    seen = []
+    clamped = []
     clamp = torch.Tensor.clamp
 
     def spy(self, *args, **kwargs):
-        seen.append(self)
+        clamped.append(self)
         return clamp(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.Tensor, "clamp", spy)
@@ -87,14 +87,16 @@ def their_map(pipeline, monkeypatch, x0, seed=3, **settings):
         **settings,
     )
     monkeypatch.undo()
-    return torch.from_numpy(mask), next(each for each in seen if each.shape == mask.shape)
+    return torch.from_numpy(mask), next(tensor for tensor in clamped if tensor.shape == mask.shape)
 
 
 def our_mask(backbone, x0, noise, **settings):
     schedule = backbone.schedule(N)
     target, reference = embed(backbone, TARGET, SOURCE)
     finder = ContrastMask(outliers=MeanClamp(), **settings)  # the rule that is theirs
-    return run_alone(finder.find(request(backbone), x0, target, reference, schedule, GivenNoise(mask=noise)), backbone)
+    return run_alone(
+        finder.find(make_request(backbone), x0, target, reference, schedule, GivenNoise(mask=noise)), backbone
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------- parity
@@ -109,19 +111,19 @@ def test_contrast_map(pair, monkeypatch):
     backbone, folder = pair
     mask, contrast = their_map(diffedit_pipeline(folder), monkeypatch, latent(1))
     noise = torch.randn(10, 4, 8, 8, generator=torch.Generator().manual_seed(3))
-    ours = our_mask(backbone, latent(1), noise)
+    result = our_mask(backbone, latent(1), noise)
     alpha = backbone.schedule(N)[5].alpha if backbone.scheduler.config.prediction_type == "v_prediction" else 1
-    torch.testing.assert_close(ours.contrast_map / alpha * 6.5, contrast[0], **CLOSE)
-    assert torch.equal(ours.latent[0, 0], mask[0].bool())
-    assert 0 < ours.latent.float().mean() < 1
+    torch.testing.assert_close(result.contrast_map / alpha * 6.5, contrast[0], **CLOSE)
+    assert torch.equal(result.latent[0, 0], mask[0].bool())
+    assert 0 < result.latent.float().mean() < 1
 
 
 def test_inversion_trajectory(pair):
     backbone, folder = pair
     pipeline = diffedit_pipeline(folder)
-    theirs = pipeline.invert(prompt="", image=latent(1), guidance_scale=1, inpaint_strength=1, num_inference_steps=N)
+    expected = pipeline.invert(prompt="", image=latent(1), guidance_scale=1, inpaint_strength=1, num_inference_steps=N)
     path = run_alone(ddim_invert(latent(1), backbone.schedule(N), N, embed(backbone, "")[0], "destination"), backbone)
-    torch.testing.assert_close(torch.cat(path[:0:-1]), theirs.latents[0], **CLOSE)
+    torch.testing.assert_close(torch.cat(path[:0:-1]), expected.latents[0], **CLOSE)
     assert torch.equal(path[0], latent(1))
 
 
@@ -138,7 +140,7 @@ def test_unmasked_guided_decoding(pair, level):
     schedule = backbone.schedule(N)
     target, empty = embed(backbone, TARGET, "")
     path = run_alone(ddim_invert(latent(1), schedule, level, empty), backbone)
-    theirs = diffedit_pipeline(folder)(
+    expected = diffedit_pipeline(folder)(
         prompt=TARGET,
         mask_image=torch.ones(1, 1, 8, 8),
         image_latents=torch.stack(path[:0:-1], 1),
@@ -147,19 +149,19 @@ def test_unmasked_guided_decoding(pair, level):
         guidance_scale=7.5,
         output_type="latent",
     ).images
-    ours = run_alone(ddim_sample({level: path[level]}, schedule, target, empty, 7.5), backbone)[level]
-    torch.testing.assert_close(ours, theirs, **CLOSE)
+    sampled = run_alone(ddim_sample({level: path[level]}, schedule, target, empty, 7.5), backbone)[level]
+    torch.testing.assert_close(sampled, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 def test_ddim_sampling(pair, guidance):
     backbone, folder = pair
     target, empty = embed(backbone, TARGET, "")
-    theirs = load(StableDiffusionPipeline, folder)(
+    expected = load(StableDiffusionPipeline, folder)(
         TARGET, latents=latent(2), num_inference_steps=N, guidance_scale=guidance, output_type="latent"
     ).images
-    ours = run_alone(ddim_sample({N: latent(2)}, backbone.schedule(N), target, empty, guidance), backbone)[N]
-    torch.testing.assert_close(ours, theirs, **CLOSE)
+    sampled = run_alone(ddim_sample({N: latent(2)}, backbone.schedule(N), target, empty, guidance), backbone)[N]
+    torch.testing.assert_close(sampled, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
@@ -168,24 +170,24 @@ def test_stochastic_ddim(default, eta):
     backbone, folder = default
     target, empty = embed(backbone, TARGET, "")
     generator = torch.Generator().manual_seed(5)
-    theirs = load(StableDiffusionPipeline, folder)(
+    expected = load(StableDiffusionPipeline, folder)(
         TARGET, latents=latent(2), num_inference_steps=N, eta=eta, generator=generator, output_type="latent"
     ).images
     draw = torch.Generator().manual_seed(5)
     noises = {i: torch.randn(1, 4, 8, 8, generator=draw) for i in range(N, 0, -1)}
     program = ddim_sample({N: latent(2)}, backbone.schedule(N), target, empty, 7.5, eta=eta, noise=noises.get)
-    torch.testing.assert_close(run_alone(program, backbone)[N], theirs, **CLOSE)
+    torch.testing.assert_close(run_alone(program, backbone)[N], expected, **CLOSE)
 
 
 def test_sdedit_is_img2img(default):
     """SDEdit with eta = 0, K = 1, no mask: the whole editor, from picture to picture."""
     backbone, folder = default
-    ask = request(backbone, target=TARGET)
+    request = make_request(backbone, target=TARGET)
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
-    result = run_alone(SDEdit()(ask, [0.6], backbone.schedule(N), GivenNoise(start_0=noise)), backbone)
+    result = run_alone(SDEdit()(request, [0.6], backbone.schedule(N), GivenNoise(start_0=noise)), backbone)
     with torch.no_grad():
-        x0 = backbone.encode(ask.image()[None])
-    theirs = load(StableDiffusionImg2ImgPipeline, folder)(
+        x0 = backbone.encode(request.image()[None])
+    expected = load(StableDiffusionImg2ImgPipeline, folder)(
         TARGET,
         image=x0,
         strength=0.6,
@@ -193,7 +195,7 @@ def test_sdedit_is_img2img(default):
         generator=torch.Generator().manual_seed(4),
         output_type="pt",
     ).images
-    torch.testing.assert_close(result.edits[0].image, theirs[0], **CLOSE)
+    torch.testing.assert_close(result.edits[0].image, expected[0], **CLOSE)
 
 
 def test_autoencoder(default):
@@ -202,10 +204,10 @@ def test_autoencoder(default):
     pipeline = load(StableDiffusionPipeline, folder)
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        theirs = pipeline.vae.encode(image * 2 - 1).latent_dist.mode() * pipeline.vae.config.scaling_factor
-        back = pipeline.vae.decode(theirs / pipeline.vae.config.scaling_factor).sample
-        torch.testing.assert_close(backbone.encode(image), theirs)
-        torch.testing.assert_close(backbone.decode(theirs), pipeline.image_processor.postprocess(back, "pt"))
+        expected = pipeline.vae.encode(image * 2 - 1).latent_dist.mode() * pipeline.vae.config.scaling_factor
+        back = pipeline.vae.decode(expected / pipeline.vae.config.scaling_factor).sample
+        torch.testing.assert_close(backbone.encode(image), expected)
+        torch.testing.assert_close(backbone.decode(expected), pipeline.image_processor.postprocess(back, "pt"))
 
 
 # ----------------------------------------------------------------------------------------------------------- departures
@@ -215,19 +217,19 @@ def test_departure_1_the_threshold_is_a_mean_over_the_batch(default, monkeypatch
     pipeline = diffedit_pipeline(default[1])
     quiet, loud = latent(1), latent(2) * 6
     both, maps = their_map(pipeline, monkeypatch, torch.cat([quiet, loud]))
-    rule = torch.stack([each > 1.5 * each.mean() for each in maps])
+    rule = torch.stack([contrast > 1.5 * contrast.mean() for contrast in maps])
     assert not torch.equal(both.bool(), rule)
     finder = ContrastMask(outliers=MeanClamp())
-    assert all(torch.equal(finder.binarise(each)[0, 0], mask) for each, mask in zip(maps, rule, strict=True))
+    assert all(torch.equal(finder.binarise(contrast)[0, 0], mask) for contrast, mask in zip(maps, rule, strict=True))
 
 
 def test_departure_2_inversion_is_guided_by_default(default):
     folder = default[1]
-    theirs = diffedit_pipeline(folder).invert(prompt=SOURCE, image=latent(1), inpaint_strength=1, num_inference_steps=N)
+    guided = diffedit_pipeline(folder).invert(prompt=SOURCE, image=latent(1), inpaint_strength=1, num_inference_steps=N)
     rule = diffedit_pipeline(folder).invert(
         prompt="", guidance_scale=1, image=latent(1), inpaint_strength=1, num_inference_steps=N
     )
-    assert not torch.allclose(theirs.latents, rule.latents, **CLOSE)
+    assert not torch.allclose(guided.latents, rule.latents, **CLOSE)
 
 
 def test_departure_3_an_empty_mask_does_not_return_x0(default):
@@ -235,7 +237,7 @@ def test_departure_3_an_empty_mask_does_not_return_x0(default):
     backbone, folder = default
     schedule, x0 = backbone.schedule(N), latent(1)
     path = run_alone(ddim_invert(x0, schedule, 6, embed(backbone, "")[0]), backbone)
-    theirs = diffedit_pipeline(folder)(
+    blended = diffedit_pipeline(folder)(
         prompt=TARGET,
         mask_image=torch.zeros(1, 1, 8, 8),
         image_latents=torch.stack(path[:0:-1], 1),
@@ -243,12 +245,12 @@ def test_departure_3_an_empty_mask_does_not_return_x0(default):
         num_inference_steps=N,
         output_type="latent",
     ).images
-    assert torch.equal(theirs, path[1])
-    assert not torch.allclose(theirs, x0, **CLOSE)
-    ask = request(backbone, target=TARGET, mask=lambda: torch.zeros(1, 32, 32))
-    result = run_alone(DiffEdit(mask=GivenMask())(ask, [0.3, 0.6], schedule, RequestNoise(0, "a")), backbone)
+    assert torch.equal(blended, path[1])
+    assert not torch.allclose(blended, x0, **CLOSE)
+    request = make_request(backbone, target=TARGET, mask=lambda: torch.zeros(1, 32, 32))
+    result = run_alone(DiffEdit(mask=GivenMask())(request, [0.3, 0.6], schedule, RequestNoise(0, "a")), backbone)
     with torch.no_grad():
-        round_trip = backbone.decode(backbone.encode(ask.image()[None]).expand(2, -1, -1, -1))
+        round_trip = backbone.decode(backbone.encode(request.image()[None]).expand(2, -1, -1, -1))
     assert all(torch.equal(edit.image, image) for edit, image in zip(result.edits, round_trip, strict=True))
 
 
@@ -281,10 +283,8 @@ def test_departure_6_ratios_are_truncated(default):
 def test_departure_7_several_images_a_prompt_get_each_others_masks(default):
     backbone, folder = default
     x0 = torch.cat([latent(1), latent(2)])
-    path = [
-        run_alone(ddim_invert(each[None], backbone.schedule(N), 3, embed(backbone, "")[0]), backbone) for each in x0
-    ]
-    encoded = torch.cat([torch.stack(each[:0:-1], 1) for each in path])
+    path = [run_alone(ddim_invert(x[None], backbone.schedule(N), 3, embed(backbone, "")[0]), backbone) for x in x0]
+    encoded = torch.cat([torch.stack(latents[:0:-1], 1) for latents in path])
     masks = torch.cat([torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)])
     settings = {"inpaint_strength": 0.3, "num_inference_steps": N, "output_type": "latent"}
     pipeline = diffedit_pipeline(folder)
@@ -305,26 +305,26 @@ def test_departure_7_a_small_ratio_crashes(default):
 def test_departure_8_the_mask_costs_twice_what_it_needs(default, monkeypatch):
     backbone, folder = default
     pipeline = diffedit_pipeline(folder)
-    count = []
+    counts = []
     forward = type(pipeline.unet).forward
     monkeypatch.setattr(
-        type(pipeline.unet), "forward", lambda self, x, *a, **k: count.append(len(x)) or forward(self, x, *a, **k)
+        type(pipeline.unet), "forward", lambda self, x, *a, **k: counts.append(len(x)) or forward(self, x, *a, **k)
     )
     pipeline.generate_mask(image=latent(1), target_prompt=TARGET, source_prompt=SOURCE, num_inference_steps=N)
-    theirs, count[:] = sum(count), []
+    their_count, counts[:] = sum(counts), []
     our_mask(backbone, latent(1), latent(3, 10))
-    assert (theirs, sum(count)) == (40, 20)
+    assert (their_count, sum(counts)) == (40, 20)
 
 
-def test_departure_9_inversion_clips_by_default_and_is_labelled_ahead(default):
+def test_departure_9_inversion_clips_by_default_and_its_timesteps_run_ahead(default):
     backbone, folder = default
     assert DDIMInverseScheduler().config.clip_sample
     pipeline = diffedit_pipeline(folder)
-    labels = []
+    timesteps = []
     forward = type(pipeline.unet).forward
 
     def spy(self, x, t, *args, **kwargs):
-        labels.append(int(torch.as_tensor(t).flatten()[0]))
+        timesteps.append(int(torch.as_tensor(t).flatten()[0]))
         return forward(self, x, t, *args, **kwargs)
 
     type(pipeline.unet).forward = spy
@@ -333,7 +333,7 @@ def test_departure_9_inversion_clips_by_default_and_is_labelled_ahead(default):
         run_alone(ddim_invert(latent(1), backbone.schedule(N), 3, embed(backbone, "")[0], "source"), backbone)
     finally:
         type(pipeline.unet).forward = forward
-    assert labels == [1, 101, 201, 0, 1, 101]
+    assert timesteps == [1, 101, 201, 0, 1, 101]
 
 
 def test_departure_10_level_0_is_not_clean_in_sds_own_schedule(default):
@@ -347,26 +347,27 @@ def test_departure_11_it_is_deprecated_and_still_there():
 
 
 def test_encode_decode_is_their_pipeline_under_a_full_mask(default):
-    """The whole editor: their invert with the paper's settings, our label theirs, a full mask."""
+    """The whole editor: their invert with the paper's settings, our timesteps theirs, a full mask."""
     backbone, folder = default
-    ask = request(backbone, target=TARGET)
+    request = make_request(backbone, target=TARGET)
     result = run_alone(
-        EncodeDecode(inversion_timestep="destination")(ask, [0.7], backbone.schedule(N), RequestNoise(0, "a")), backbone
+        EncodeDecode(inversion_timestep="destination")(request, [0.7], backbone.schedule(N), RequestNoise(0, "a")),
+        backbone,
     )
     pipeline = diffedit_pipeline(folder)
     with torch.no_grad():
-        x0 = backbone.encode(ask.image()[None])
+        x0 = backbone.encode(request.image()[None])
     settings = {"inpaint_strength": 0.7, "num_inference_steps": N}
     encoded = pipeline.invert(prompt="", image=x0, guidance_scale=1, **settings).latents
-    theirs = pipeline(
+    expected = pipeline(
         TARGET, mask_image=torch.ones(1, 1, 8, 8), image_latents=encoded, output_type="pt", **settings
     ).images
-    torch.testing.assert_close(result.edits[0].image, theirs[0], **CLOSE)
+    torch.testing.assert_close(result.edits[0].image, expected[0], **CLOSE)
 
 
 def test_add_noise_is_their_schedulers(pair):
     backbone, _ = pair
     schedule, noise = backbone.schedule(N), latent(2)
     for i in range(1, N + 1):
-        theirs = backbone.scheduler.add_noise(latent(1), noise, torch.tensor([schedule[i].timestep]))
-        torch.testing.assert_close(add_noise(latent(1), noise, schedule[i]), theirs)
+        expected = backbone.scheduler.add_noise(latent(1), noise, torch.tensor([schedule[i].timestep]))
+        torch.testing.assert_close(add_noise(latent(1), noise, schedule[i]), expected)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
-from helpers import GivenNoise, composed, request
+from helpers import GivenNoise, composed, make_request
 from hydra.utils import instantiate
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
@@ -40,10 +40,10 @@ def editor(*overrides):
 def test_the_edit_is_theirs(pair, strength):
     backbone, pipeline = pair
     mask = (torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(5)) > 0.6).float()
-    ask = request(backbone, target=TARGET, mask=lambda: mask)
-    theirs = pipeline(
+    request = make_request(backbone, target=TARGET, mask=lambda: mask)
+    expected = pipeline(
         TARGET,
-        image=ask.image()[None],
+        image=request.image()[None],
         mask_image=mask[None],
         height=32,
         width=32,
@@ -55,9 +55,9 @@ def test_the_edit_is_theirs(pair, strength):
     ).images
     draw = torch.Generator().manual_seed(3)  # they draw the posterior's sample, then the noise
     noise = GivenNoise(**{name: torch.randn(1, 4, 8, 8, generator=draw) for name in ("encode", "start")})
-    found = run_alone(editor()(ask, [strength], backbone.schedule(N), noise), backbone)
-    assert torch.allclose(found.edits[0].image, theirs[0], **CLOSE)
-    assert not torch.allclose(theirs[0], ask.image(), atol=0.05)
+    result = run_alone(editor()(request, [strength], backbone.schedule(N), noise), backbone)
+    assert torch.allclose(result.edits[0].image, expected[0], **CLOSE)
+    assert not torch.allclose(expected[0], request.image(), atol=0.05)
 
 
 def test_a_mode_instead_of_a_sample_is_not_theirs(pair):
@@ -65,12 +65,12 @@ def test_a_mode_instead_of_a_sample_is_not_theirs(pair):
     backbone, _ = pair
     mask = torch.zeros(1, 32, 32)
     mask[0, 8:24, 8:24] = 1
-    ask = request(backbone, target=TARGET, mask=lambda: mask)
+    request = make_request(backbone, target=TARGET, mask=lambda: mask)
     draw = torch.Generator().manual_seed(3)
     draws = {name: torch.randn(1, 4, 8, 8, generator=draw) for name in ("encode", "start")}
     schedule = backbone.schedule(N)
-    ours = run_alone(editor()(ask, [1.0], schedule, GivenNoise(**draws)), backbone)
-    mode = run_alone(editor("editor.encode=mode")(ask, [1.0], schedule, GivenNoise(start=draws["start"])), backbone)
-    start = run_alone(editor("editor.start=noised")(ask, [1.0], schedule, GivenNoise(**draws)), backbone)
+    preset = run_alone(editor()(request, [1.0], schedule, GivenNoise(**draws)), backbone)
+    mode = run_alone(editor("editor.encode=mode")(request, [1.0], schedule, GivenNoise(start=draws["start"])), backbone)
+    start = run_alone(editor("editor.start=noised")(request, [1.0], schedule, GivenNoise(**draws)), backbone)
     for other in (mode, start):
-        assert not torch.allclose(ours.edits[0].image, other.edits[0].image, **CLOSE)
+        assert not torch.allclose(preset.edits[0].image, other.edits[0].image, **CLOSE)

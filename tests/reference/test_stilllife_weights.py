@@ -37,32 +37,32 @@ def test_plain_stable_diffusion_pipeline_draws_what_our_sampler_draws(backbone):
     pipeline, schedule = load(StableDiffusionPipeline), backbone.schedule(10)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     noise, like, text = RequestNoise(0, "a"), torch.zeros(1, 4, 16, 16), "a bowl of apples on a wooden table, gray wall"
-    ours = run_alone(sample(text, like, schedule, noise, 5.0), backbone).edits[0].image
+    image = run_alone(sample(text, like, schedule, noise, 5.0), backbone).edits[0].image
     latents = noise.randn_like(like, "sample") * schedule[10].sigma
-    theirs = pipeline(text, latents=latents, num_inference_steps=10, guidance_scale=5.0, output_type="pt").images[0]
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    expected = pipeline(text, latents=latents, num_inference_steps=10, guidance_scale=5.0, output_type="pt").images[0]
+    torch.testing.assert_close(image, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_diffusers_diffedit_pipeline_edits_still_life():
     scheduler = DDIMScheduler.from_pretrained(FOLDER, subfolder="scheduler")
     inverse = DDIMInverseScheduler.from_config(scheduler.config, clip_sample=False)
     pipeline = load(StableDiffusionDiffEditPipeline, scheduler=scheduler, inverse_scheduler=inverse)
-    ask = next(iter(StillLifeScenes(size=1, attributes=["fruits"]).requests(64)))
+    request = next(iter(StillLifeScenes(size=1, attributes=["fruits"]).requests(64)))
     torch.manual_seed(0)
-    image = ask.image()[None] * 2 - 1
+    image = request.image()[None] * 2 - 1
     with torch.no_grad():
         mask = pipeline.generate_mask(
-            image=image, source_prompt=ask.source, target_prompt=ask.target, num_inference_steps=20
+            image=image, source_prompt=request.source, target_prompt=request.target, num_inference_steps=20
         )
         latents = pipeline.invert(image=image, prompt="", guidance_scale=1, num_inference_steps=20).latents
         out = pipeline(
-            ask.target, mask_image=mask, image_latents=latents, num_inference_steps=20, output_type="np"
+            request.target, mask_image=mask, image_latents=latents, num_inference_steps=20, output_type="np"
         ).images[0]
     assert out.shape == (64, 64, 3)
     assert 0.01 < mask.mean() < 0.6
-    exact = ask.mask()[0].numpy() > 0.5
-    found = np.kron(mask[0], np.ones((4, 4))) > 0.5
-    assert (found & exact).sum() / (found | exact).sum() > 0.3
+    exact = request.mask()[0].numpy() > 0.5
+    inferred = np.kron(mask[0], np.ones((4, 4))) > 0.5
+    assert (inferred & exact).sum() / (inferred | exact).sum() > 0.3
     edited = torch.from_numpy(out).permute(2, 0, 1)[None]
-    outside = torch.from_numpy(~(found | exact))[None, None].float()
-    assert psnr(ask.image()[None], edited, outside) > 20
+    outside = torch.from_numpy(~(inferred | exact))[None, None].float()
+    assert psnr(request.image()[None], edited, outside) > 20

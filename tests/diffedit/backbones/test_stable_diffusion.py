@@ -69,13 +69,13 @@ def test_a_pndm_folder_as_stable_diffusion_1_5_ships_it(copy):
 def test_predictions_are_consistent(tiny_folder, tmp_path, kind):
     """x = alpha * x0 + sigma * eps at each row's own level; the raw output is eps, or v = alpha * eps - sigma * x0."""
     backbone = StableDiffusion(str(TinyPipeline(prediction_type=kind).write(tmp_path)), device="cpu")
-    x, schedule, said = predict(backbone)
+    x, schedule, prediction = predict(backbone)
     alpha, sigma = (torch.tensor([schedule[i][k] for i in (1, 5, 10)]).float()[:, None, None, None] for k in (0, 1))
-    torch.testing.assert_close(alpha * said.x0 + sigma * said.eps, x, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(alpha * prediction.x0 + sigma * prediction.eps, x, atol=1e-5, rtol=1e-5)
     hidden = torch.stack(backbone.embed(["a", "b", ""]))
     with torch.no_grad():
         raw = backbone.unet(x, torch.tensor([1, 401, 901]), encoder_hidden_states=hidden).sample
-    expected = said.eps if kind == "epsilon" else alpha * said.eps - sigma * said.x0
+    expected = prediction.eps if kind == "epsilon" else alpha * prediction.eps - sigma * prediction.x0
     torch.testing.assert_close(raw, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -117,7 +117,7 @@ def test_an_unknown_prediction_type_is_refused(copy):
 def test_texts(tiny):
     """Each at its own length, padded to the limit; the empty one too; long ones refused with their count."""
     long = "x" * 40
-    assert [each.shape for each in tiny.embed(["a", ""])] == [(32, 16)] * 2
+    assert [embedding.shape for embedding in tiny.embed(["a", ""])] == [(32, 16)] * 2
     with pytest.raises(
         ValueError, match="the prompt has 42 tokens, start and end included, and the text encoder takes 32"
     ):

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 import torch
-from helpers import request, same
+from helpers import make_request, same
 
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
@@ -20,7 +20,7 @@ TEXTS = ["apple", "pear", "plum", "apple pear", "plum pear"]
 
 
 class Recorder:
-    """A backbone that metadata the size of every call."""
+    """A backbone that notes the size of every call."""
 
     def __init__(self, backbone):
         self.backbone, self.sizes = backbone, {kind: [] for kind in ("encode", "decode", "embed", "predict")}
@@ -32,9 +32,9 @@ class Recorder:
         return lambda rows, *rest: self.sizes[name].append(len(rows)) or value(rows, *rest)
 
 
-def walk_of(i, backbone, ratios=RATIOS, editor=None, **settings):
-    ask = request(backbone, f"{i}", TEXTS[i % 5], TEXTS[(i + 1) % 5] if i % 2 else None, seed=i, **settings)
-    return (editor or EDITORS[i % 4])(ask, ratios, backbone.schedule(STEPS), RequestNoise(0, ask.id))
+def make_program(i, backbone, ratios=RATIOS, editor=None, **settings):
+    request = make_request(backbone, f"{i}", TEXTS[i % 5], TEXTS[(i + 1) % 5] if i % 2 else None, seed=i, **settings)
+    return (editor or EDITORS[i % 4])(request, ratios, backbone.schedule(STEPS), RequestNoise(0, request.id))
 
 
 def run(backbone, programs, batch=BATCH, **settings):
@@ -50,9 +50,9 @@ def backbone(request):
 @pytest.fixture(scope="module")
 def alone(backbone):
     """Each of 12 requests in an engine of its own: {(id, ratio): edit}, {id: outcome}."""
-    outcomes = {str(i): run(backbone, [(str(i), walk_of(i, backbone))])[str(i)] for i in range(12)}
+    outcomes = {str(i): run(backbone, [(str(i), make_program(i, backbone))])[str(i)] for i in range(12)}
     return {
-        (name, edit.variant.strength): edit for name, each in outcomes.items() for edit in each.result.edits
+        (name, edit.variant.strength): edit for name, outcome in outcomes.items() for edit in outcome.result.edits
     }, outcomes
 
 
@@ -61,25 +61,25 @@ def test_equal_to_the_bit_whatever_stands_beside(backbone, alone, trial):
     """Random windows, orders, subsets of requests and ratios: every edit is the one of the request alone."""
     draw = random.Random(trial)
     edits, _ = alone
-    chosen = draw.sample(range(12), draw.randint(2, 12))
-    ratios = {i: draw.sample(RATIOS, draw.randint(1, 5)) for i in chosen}
-    programs = [(str(i), walk_of(i, backbone, ratios[i])) for i in chosen]
+    subset = draw.sample(range(12), draw.randint(2, 12))
+    ratios = {i: draw.sample(RATIOS, draw.randint(1, 5)) for i in subset}
+    programs = [(str(i), make_program(i, backbone, ratios[i])) for i in subset]
     outcomes = run(backbone, programs, max_live=draw.choice([None, 1, 2, 5, 30]), embedding_cache=draw.choice([1, 512]))
-    assert len(outcomes) == len(chosen)
-    for i in chosen:
+    assert len(outcomes) == len(subset)
+    for i in subset:
         assert same(outcomes[str(i)].result.edits, [edits[str(i), ratio] for ratio in ratios[i]])
 
 
-def test_driving_a_walk_alone_agrees(backbone, alone):
+def test_running_a_program_alone_agrees(backbone, alone):
     """Other batch sizes, so not to the bit."""
     for i in range(4):
-        result, (edits, _) = run_alone(walk_of(i, backbone), backbone), alone
-        for edit in result.edits:
+        edits, _ = alone
+        for edit in run_alone(make_program(i, backbone), backbone).edits:
             torch.testing.assert_close(edit.image, edits[str(i), edit.variant.strength].image, atol=1e-4, rtol=1e-4)
 
 
 class Rogue:
-    """Walks that go wrong, each in its own way."""
+    """Programs that go wrong, each in its own way."""
 
     def __init__(self, backbone):
         self.schedule = backbone.schedule(STEPS)
@@ -109,7 +109,7 @@ class Rogue:
         (cond,) = yield Embed(("pear",))
         yield Predict(torch.zeros(1, 9, 3, 3), self.schedule[2], (cond,))
 
-    def call(self):
+    def custom(self):
         yield Custom(lambda backbone: 1 / 0)
 
     def no_rows(self):
@@ -152,7 +152,7 @@ class Rogue:
         ("nan_at_the_end", FloatingPointError),
         ("unknown_text", ValueError),
         ("shape", Exception),
-        ("call", ZeroDivisionError),
+        ("custom", ZeroDivisionError),
         ("no_rows", ValueError),
         ("not_a_query", TypeError),
         ("edits_do_not_match", ValueError),
@@ -161,9 +161,9 @@ class Rogue:
         ("other_dtype", RuntimeError),
     ],
 )
-def test_a_walk_that_goes_wrong_touches_no_other(backbone, alone, rogue, error):
+def test_a_program_that_goes_wrong_touches_no_other(backbone, alone, rogue, error):
     edits, _ = alone
-    programs = [(str(i), walk_of(i, backbone)) for i in range(4)]
+    programs = [(str(i), make_program(i, backbone)) for i in range(4)]
     programs.insert(2, ("rogue", getattr(Rogue(backbone), rogue)()))
     outcomes = run(backbone, programs)
     assert isinstance(outcomes["rogue"].error, error)
@@ -176,7 +176,8 @@ def test_a_walk_that_goes_wrong_touches_no_other(backbone, alone, rogue, error):
 def test_good_results_come_before_the_errors_of_the_same_call(analytic):
     """So that whoever stops at an error loses nothing that was ready."""
     rogue = Rogue(analytic)
-    programs = [("rogue", rogue.nan_at_the_end())] + [(str(i), walk_of(i, analytic, [0.2], SDEdit())) for i in range(3)]
+    good = [(str(i), make_program(i, analytic, [0.2], SDEdit())) for i in range(3)]
+    programs = [("rogue", rogue.nan_at_the_end()), *good]
     names = [outcome.id for outcome in Engine(analytic, BatchSizes(8, 4, 4, 4), progress=False).run(programs)]
     assert names.index("rogue") >= 1
 
@@ -191,21 +192,22 @@ def test_a_place_check_that_fails_is_no_failure(analytic, caplog):
                 raise OSError("no second time")
             return self.backbone.encode(images)
 
-    outcomes = run(Fragile(analytic), [("0", walk_of(0, analytic))])
+    outcomes = run(Fragile(analytic), [("0", make_program(0, analytic))])
     assert outcomes["0"].error is None
     assert "encode: could not check" in caplog.text
 
 
 def test_every_call_has_the_constant_size_and_only_the_tail_is_padded(analytic):
     recorder = Recorder(analytic)
-    outcomes = run(recorder, [(str(i), walk_of(i, analytic)) for i in range(40)])
+    outcomes = run(recorder, [(str(i), make_program(i, analytic)) for i in range(40)])
     for kind, sizes in recorder.sizes.items():
         assert set(sizes) == {getattr(BATCH, kind)}, kind
     # One call of each kind is made twice, to check that places are alike.
     recorder.sizes = {kind: sizes[1:] for kind, sizes in recorder.sizes.items()}
-    rows = {"predict": sum(o.evaluations.total() for o in outcomes.values()), "encode": 40, "decode": 40 * len(RATIOS)}
-    for kind, asked in rows.items():
-        wasted = sum(recorder.sizes[kind]) - asked
+    evaluations = sum(outcome.evaluations.total() for outcome in outcomes.values())
+    rows = {"predict": evaluations, "encode": 40, "decode": 40 * len(RATIOS)}
+    for kind, count in rows.items():
+        wasted = sum(recorder.sizes[kind]) - count
         # The tail: the last programs (at most a window of them) meet in the fewest calls, but their lengths differ.
         assert wasted < (60 if kind == "predict" else 2) * getattr(BATCH, kind), (kind, wasted)
 
@@ -214,9 +216,9 @@ def test_a_long_run_fills_its_calls(analytic):
     """Equal programs, many of them: less than 1 % of the rows is padding."""
     recorder = Recorder(analytic)
     editor = SDEdit()
-    outcomes = run(recorder, [(str(i), walk_of(i, analytic, editor=editor)) for i in range(300)])
-    asked = sum(outcome.evaluations.total() for outcome in outcomes.values())
-    assert asked / sum(recorder.sizes["predict"]) > 0.99
+    outcomes = run(recorder, [(str(i), make_program(i, analytic, editor=editor)) for i in range(300)])
+    evaluations = sum(outcome.evaluations.total() for outcome in outcomes.values())
+    assert evaluations / sum(recorder.sizes["predict"]) > 0.99
 
 
 def test_the_window_is_bounded_and_results_stream(analytic):
@@ -225,7 +227,7 @@ def test_the_window_is_bounded_and_results_stream(analytic):
     def source():
         for i in range(40):
             drawn.append(i)
-            yield str(i), walk_of(i, analytic)
+            yield str(i), make_program(i, analytic)
 
     ended = 0
     for _ in Engine(analytic, BATCH, max_live=window, progress=False).run(source()):
@@ -245,17 +247,17 @@ def test_the_default_window_is_the_smallest_that_keeps_a_batch_full(analytic):
 def test_evaluations_are_counted_for_each_edit(analytic):
     """The sweep r = 0.1 ... 1 of 50 steps: 50 to encode, 20 for the mask, 2 * 275 to decode: 620."""
     ratios = [i / 10 for i in range(1, 11)]
-    ask, schedule, noise = request(analytic), analytic.schedule(50), RequestNoise(0, "a")
-    (outcome,) = run(analytic, [("a", DiffEdit()(ask, ratios, schedule, noise))]).values()
+    request, schedule, noise = make_request(analytic), analytic.schedule(50), RequestNoise(0, "a")
+    (outcome,) = run(analytic, [("a", DiffEdit()(request, ratios, schedule, noise))]).values()
     assert outcome.evaluations == Counter({None: 70} | {5 * i: 10 * i for i in range(1, 11)})
     assert outcome.evaluations.total() == 620
     one_by_one = [
-        run(analytic, [("a", DiffEdit()(ask, [r], schedule, noise))])["a"].evaluations.total() for r in ratios
+        run(analytic, [("a", DiffEdit()(request, [r], schedule, noise))])["a"].evaluations.total() for r in ratios
     ]
     assert sum(one_by_one) == 1025
-    (outcome,) = run(analytic, [("a", DiffEdit(guidance=1)(ask, ratios, schedule, noise))]).values()
+    (outcome,) = run(analytic, [("a", DiffEdit(guidance=1)(request, ratios, schedule, noise))]).values()
     assert outcome.evaluations.total() == 70 + 275
-    (outcome,) = run(analytic, [("a", SDEdit(repeats=3)(ask, [0.1], schedule, noise))]).values()
+    (outcome,) = run(analytic, [("a", SDEdit(repeats=3)(request, [0.1], schedule, noise))]).values()
     assert outcome.evaluations == Counter({5: 30})
     assert outcome.seconds > 0
 
@@ -264,7 +266,7 @@ def test_the_seconds_add_up_to_the_wall_time(analytic):
     import time
 
     began = time.perf_counter()
-    outcomes = run(analytic, [(str(i), walk_of(i, analytic)) for i in range(8)])
+    outcomes = run(analytic, [(str(i), make_program(i, analytic)) for i in range(8)])
     wall = time.perf_counter() - began
     assert 0.9 * wall < sum(outcome.seconds for outcome in outcomes.values()) <= wall
 
@@ -273,12 +275,12 @@ def test_a_text_is_embedded_once(analytic):
     recorder = Recorder(analytic)
     engine = Engine(recorder, BATCH, progress=False)
     for _ in range(2):
-        list(engine.run([(str(i), walk_of(i, analytic)) for i in range(20)]))
+        list(engine.run([(str(i), make_program(i, analytic)) for i in range(20)]))
     assert len(engine.embedded) == 6  # TEXTS and ""
     assert len(recorder.sizes["embed"]) <= 6 + 1
 
 
-def test_a_call_runs_alone_with_gradients(analytic):
+def test_a_custom_query_runs_alone_with_gradients(analytic):
     def program():
         x = yield Encode(torch.zeros(3, 16, 16))
 
@@ -299,16 +301,16 @@ def test_a_call_runs_alone_with_gradients(analytic):
 
 
 def test_grad_mode_does_not_leak_to_the_caller(analytic):
-    for _ in Engine(analytic, BATCH, progress=False).run([("0", walk_of(0, analytic))]):
+    for _ in Engine(analytic, BATCH, progress=False).run([("0", make_program(0, analytic))]):
         assert torch.is_grad_enabled()
 
 
 def test_the_bar_shows_edits_and_evaluations_a_second(analytic, capsys):
-    programs = [(str(i), walk_of(i, analytic)) for i in range(3)]
+    programs = [(str(i), make_program(i, analytic)) for i in range(3)]
     list(Engine(analytic, BATCH).run(programs, total=3, edits=len(RATIOS)))
-    said = capsys.readouterr().err
-    assert "15/15" in said
-    assert "evaluations/s" in said
+    bar = capsys.readouterr().err
+    assert "15/15" in bar
+    assert "evaluations/s" in bar
 
 
 def test_noise_belongs_to_seed_request_and_purpose():
@@ -317,7 +319,7 @@ def test_noise_belongs_to_seed_request_and_purpose():
         RequestNoise(*key[:2]).randn_like(x, key[2])
         for key in [(0, "a", "p"), (1, "a", "p"), (0, "b", "p"), (0, "a", "q")]
     ]
-    assert len({each.sum().item() for each in draws}) == 4
+    assert len({draw.sum().item() for draw in draws}) == 4
     three = RequestNoise(0, "a").randn_like(x, "p", 3)
     assert torch.equal(three[:1], draws[0])
     assert torch.equal(three[:2], RequestNoise(0, "a").randn_like(x, "p", 2))
@@ -340,10 +342,10 @@ class Uneven:
 
 
 def test_a_batch_whose_places_differ_is_warned_about(analytic, tiny, caplog):
-    run(analytic, [("0", walk_of(0, analytic))])
-    run(tiny, [("0", walk_of(0, tiny))])
+    run(analytic, [("0", make_program(0, analytic))])
+    run(tiny, [("0", make_program(0, tiny))])
     assert not caplog.records
-    run(Uneven(analytic), [(str(i), walk_of(i, analytic)) for i in range(4)])
+    run(Uneven(analytic), [(str(i), make_program(i, analytic)) for i in range(4)])
     (record,) = caplog.records
     assert "encode: the last bits" in record.getMessage()
     assert "engine.batch.encode" in record.getMessage()
@@ -358,7 +360,7 @@ def halve(backbone, rows):
     return [row / 2 for row in rows]
 
 
-def test_batched_calls_of_many_walks_fill_batches_and_fail_alone(analytic):
+def test_custom_rows_of_many_programs_fill_batches_and_fail_alone(analytic):
     halve.sizes = []
 
     def program(i):

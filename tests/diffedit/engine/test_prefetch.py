@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import request
+from helpers import make_request
 
 from baselines.bounds import Copy, Oracle
 from baselines.sdedit import SDEdit
@@ -40,21 +40,22 @@ class Loads:
 
 
 def test_requests_come_in_their_order_with_what_their_loaders_give():
-    found = list(prefetch_requests(Loads().requests(9), threads=3, depth=4))
-    assert [each.id for each in found] == list("012345678")
-    assert [each.image()[0, 0, 0].item() for each in found] == pytest.approx([i / 10 for i in range(9)])
+    requests = list(prefetch_requests(Loads().requests(9), threads=3, depth=4))
+    assert [request.id for request in requests] == list("012345678")
+    assert [request.image()[0, 0, 0].item() for request in requests] == pytest.approx([i / 10 for i in range(9)])
 
 
 def test_only_what_is_read_is_loaded():
     loads = Loads()
-    found = list(prefetch_requests(loads.requests(3)))
-    assert [each.image() is not None for each in found] == [True] * 3
+    requests = list(prefetch_requests(loads.requests(3)))
+    assert [request.image() is not None for request in requests] == [True] * 3
     assert loads.count == 3
-    for each in found:
-        each.mask()
+    for request in requests:
+        request.mask()
     assert loads.count == 6
     both = list(prefetch_requests(loads.requests(3), ("image", "mask")))
-    assert [float(each.mask()[0, 0, 0] - each.image()[0, 0, 0]) for each in both] == pytest.approx([0, 0.1, 0.2])
+    differences = [float(request.mask()[0, 0, 0] - request.image()[0, 0, 0]) for request in both]
+    assert differences == pytest.approx([0, 0.1, 0.2])
     assert loads.count == 12
 
 
@@ -77,10 +78,10 @@ def test_no_more_than_depth_requests_wait():
 
 
 def test_a_run_that_stops_leaves_the_rest_unopened():
-    release, opened = threading.Event(), []
+    release, attempts = threading.Event(), []
 
     def load(i):
-        opened.append(i)
+        attempts.append(i)
         if i:
             release.wait(20)
 
@@ -90,16 +91,16 @@ def test_a_run_that_stops_leaves_the_rest_unopened():
     next(drawn)
     threading.Timer(0.1, release.set).start()
     drawn.close()
-    assert opened in ([0], [0, 1])  # the one that the thread was at when the run stopped
+    assert attempts in ([0], [0, 1])  # the one that the thread was at when the run stopped
 
 
 def test_a_bad_picture_fails_its_own_request(analytic):
     loads, schedule = Loads(fails=(1,)), analytic.schedule(4)
     programs = (
-        (each.id, SDEdit()(each, [0.5], schedule, RequestNoise(0, each.id)))
-        for each in prefetch_requests(loads.requests(3))
+        (request.id, SDEdit()(request, [0.5], schedule, RequestNoise(0, request.id)))
+        for request in prefetch_requests(loads.requests(3))
     )
-    outcomes = {each.id: each.error for each in Engine(analytic, ONE, progress=False).run(programs)}
+    outcomes = {outcome.id: outcome.error for outcome in Engine(analytic, ONE, progress=False).run(programs)}
     assert outcomes["0"] is None
     assert outcomes["2"] is None
     assert str(outcomes["1"]) == "1.jpg: truncated"
@@ -120,30 +121,33 @@ def test_pictures_are_opened_while_the_network_works(loader):
     backbone.next = threading.Event()
 
     def requests():
-        for each in loads.requests(2):
-            yield replace(each, image=lambda each=each: backbone.next.set() or each.image()) if each.id == "1" else each
+        for request in loads.requests(2):
+            opening = lambda request=request: backbone.next.set() or request.image()  # noqa: E731
+            yield replace(request, image=opening) if request.id == "1" else request
 
     schedule = backbone.schedule(2)
-    programs = ((each.id, SDEdit()(each, [1.0], schedule, RequestNoise(0, each.id))) for each in loader(requests()))
+    programs = (
+        (request.id, SDEdit()(request, [1.0], schedule, RequestNoise(0, request.id))) for request in loader(requests())
+    )
     if loader is iter:  # the test can fail
         backbone.next.wait = lambda seconds: backbone.next.is_set()
-    errors = [each.error for each in Engine(backbone, ONE, progress=False).run(programs)]
+    errors = [outcome.error for outcome in Engine(backbone, ONE, progress=False).run(programs)]
     assert [error is None for error in errors] == [loader is prefetch_requests, True]
 
 
 def test_pictures_that_are_opened_ahead_make_the_same_edits(analytic):
-    asks = [request(analytic, name, seed=i) for i, name in enumerate("abcde")]
+    originals = [make_request(analytic, name, seed=i) for i, name in enumerate("abcde")]
     schedule = analytic.schedule(6)
 
-    def edited(requests):
+    def edit_all(requests):
         programs = (
-            (each.id, EditPipeline(DiffEdit())(each, [0.5, 1.0], schedule, RequestNoise(0, each.id)))
-            for each in requests
+            (request.id, EditPipeline(DiffEdit())(request, [0.5, 1.0], schedule, RequestNoise(0, request.id)))
+            for request in requests
         )
-        found = Engine(analytic, BatchSizes(4, 2, 2, 2, 1), progress=False).run(programs)
-        return {each.id: [edit.image for edit in each.result.edits] for each in found}
+        outcomes = Engine(analytic, BatchSizes(4, 2, 2, 2, 1), progress=False).run(programs)
+        return {outcome.id: [edit.image for edit in outcome.result.edits] for outcome in outcomes}
 
-    one, other = edited(asks), edited(prefetch_requests(asks, depth=3))
+    one, other = edit_all(originals), edit_all(prefetch_requests(originals, depth=3))
     assert one.keys() == other.keys()
     assert all(torch.equal(a, b) for name in one for a, b in zip(one[name], other[name], strict=True))
 

@@ -12,19 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import edit_small_run, request
+from helpers import edit_small_run, make_request
 from PIL import Image
 
 from diffedit.engine.queries import Outcome
-from diffedit.backbones.analytic import AnalyticBackbone
-from diffedit.diffedit import DiffEdit
-from diffedit.engine.engine import BatchSizes, Engine
-from diffedit.io.files import HOST, write
-from diffedit.mask import ContrastMask
-from diffedit.sampling.noise import RequestNoise
+from diffedit.io.files import HOST, Writer, quote_file_name, write
 from diffedit.runs.directory import ConfigChangedError, RunDirectory
-from diffedit.io.files import Writer
-from diffedit.io.files import quote_file_name
 from diffedit.types import Edit, EditResult, Variant
 
 CONFIG = {
@@ -47,12 +40,12 @@ def outcome(name="a", error=None, side=8):
 
 def test_the_layout_and_what_lies_in_it(tmp_path, analytic):
     run = RunDirectory(tmp_path / "run", CONFIG, "1")
-    list(run.find_pending([request(analytic, "a"), request(analytic, "b")]))
-    run.save(request(analytic, "a"), outcome())
-    run.save(request(analytic, "b", source=None), outcome("b", OSError("cut short")))
+    list(run.find_pending([make_request(analytic, "a"), make_request(analytic, "b")]))
+    run.save(make_request(analytic, "a"), outcome())
+    run.save(make_request(analytic, "b", source=None), outcome("b", OSError("cut short")))
     table = run.close()
-    found = {path.relative_to(run.root).as_posix() for path in run.root.rglob("*") if path.is_file()}
-    assert found == {
+    files = {path.relative_to(run.root).as_posix() for path in run.root.rglob("*") if path.is_file()}
+    assert files == {
         "config.yaml",
         "environment.json",
         "images/0.5/a.png",
@@ -83,15 +76,15 @@ def test_the_layout_and_what_lies_in_it(tmp_path, analytic):
 
 def test_resume_skips_what_is_done_and_tries_again_what_failed_or_lost_a_file(tmp_path, analytic):
     run = RunDirectory(tmp_path, CONFIG)
-    asks = [request(analytic, name) for name in "abcd"]
-    for ask in asks[:2]:
-        run.save(ask, outcome(ask.id))
-    run.save(asks[2], outcome("c", ValueError("no")))
+    requests = [make_request(analytic, name) for name in "abcd"]
+    for request in requests[:2]:
+        run.save(request, outcome(request.id))
+    run.save(requests[2], outcome("c", ValueError("no")))
     run.close()
     again = RunDirectory(tmp_path, CONFIG)
-    assert [ask.id for ask in again.find_pending(asks)] == ["c", "d"]
+    assert [request.id for request in again.find_pending(requests)] == ["c", "d"]
     (tmp_path / "images/1/a.png").unlink()
-    assert [ask.id for ask in again.find_pending(asks)] == ["a", "c", "d"]
+    assert [request.id for request in again.find_pending(requests)] == ["a", "c", "d"]
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
@@ -124,40 +117,40 @@ def test_another_environment_is_warned_about(tmp_path, caplog):
 
 def test_other_texts_under_a_done_id_are_refused(tmp_path, analytic):
     run = RunDirectory(tmp_path, CONFIG)
-    run.save(request(analytic, "a"), outcome())
+    run.save(make_request(analytic, "a"), outcome())
     run.close()
     with pytest.raises(ConfigChangedError, match=r"request a is done, and .*: target: pear -> plum"):
-        list(run.find_pending([request(analytic, "a", target="plum")]))
+        list(run.find_pending([make_request(analytic, "a", target="plum")]))
     with pytest.raises(ConfigChangedError, match=r"origin:  -> other\.png mask\.png"):
-        list(run.find_pending([replace(request(analytic, "a"), origin="other.png mask.png")]))
-    assert list(run.find_pending([request(analytic, "a")])) == []
+        list(run.find_pending([replace(make_request(analytic, "a"), origin="other.png mask.png")]))
+    assert list(run.find_pending([make_request(analytic, "a")])) == []
 
 
 def test_the_manifest_holds_the_requests_of_this_benchmark_only(tmp_path, analytic):
     run = RunDirectory(tmp_path, CONFIG)
-    asks = [request(analytic, name) for name in "ab"]
-    list(run.find_pending(asks))
-    for ask in asks:
-        run.save(ask, outcome(ask.id, ValueError("no") if ask.id == "a" else None))
+    requests = [make_request(analytic, name) for name in "ab"]
+    list(run.find_pending(requests))
+    for request in requests:
+        run.save(request, outcome(request.id, ValueError("no") if request.id == "a" else None))
     assert list(run.close().id.unique()) == ["a", "b"]
     again = RunDirectory(tmp_path, CONFIG)
-    list(again.find_pending(asks[1:]))
+    list(again.find_pending(requests[1:]))
     assert list(again.close().id.unique()) == ["b"]
     assert again.record("a")["status"] == "failed"
 
 
 def test_a_start_that_fails_early_leaves_the_manifest(tmp_path, analytic):
     """Before the requests are listed, or while they are: the view of what is done stays as it was."""
-    run, asks = RunDirectory(tmp_path, CONFIG), [request(analytic, name) for name in "ab"]
-    list(run.find_pending(asks))
-    for ask in asks:
-        run.save(ask, outcome(ask.id))
+    run, requests = RunDirectory(tmp_path, CONFIG), [make_request(analytic, name) for name in "ab"]
+    list(run.find_pending(requests))
+    for request in requests:
+        run.save(request, outcome(request.id))
     run.close()
     before = (tmp_path / "manifest.parquet").read_bytes()
     assert RunDirectory(tmp_path, CONFIG).close() is None
     halfway = RunDirectory(tmp_path, CONFIG)
     with pytest.raises(ConfigChangedError):
-        list(halfway.find_pending([asks[0], replace(asks[1], target="plum")]))
+        list(halfway.find_pending([requests[0], replace(requests[1], target="plum")]))
     assert halfway.close() is None
     assert (tmp_path / "manifest.parquet").read_bytes() == before
 
@@ -166,7 +159,7 @@ def test_ids_become_file_names():
     assert quote_file_name("n04254120/jack-o'-lantern") == "n04254120%2Fjack-o'-lantern"
     assert quote_file_name("naïve") == "na%C3%AFve"
     odd = ["", "..", ".hidden", "x" * 300, "x" * 300 + "y", "ж" * 60, "猫" * 40]
-    names = [quote_file_name(each) for each in odd]
+    names = [quote_file_name(text) for text in odd]
     assert len(set(names)) == len(odd)
     assert all(1 <= len(name) <= 140 and not name.startswith(".") for name in names)
     assert quote_file_name("猫" * 10).startswith("%E7%8C%AB")
@@ -202,15 +195,15 @@ def test_a_failed_write_is_not_lost():
 
 def contents(root):
     """Every file's bytes, but for times: `seconds` in the records, the manifest made of them, the environment."""
-    found = {}
+    files = {}
     for path in sorted(Path(root).rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_file() and name not in ("manifest.parquet", "environment.json"):
             assert not name.endswith(".tmp"), name
-            found[name] = path.read_bytes()
+            files[name] = path.read_bytes()
             if name.startswith("records/"):
-                found[name] = json.loads(found[name]) | {"seconds": 0}
-    return found
+                files[name] = json.loads(files[name]) | {"seconds": 0}
+    return files
 
 
 def test_killed_twenty_times_and_resumed_ends_with_the_same_bytes(tmp_path):

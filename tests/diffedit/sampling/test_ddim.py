@@ -1,4 +1,4 @@
-"""The program on the exact model: what must hold for any network."""
+"""The moves and the editors on the exact model: what must hold for any network."""
 
 import itertools
 import math
@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
-from helpers import request, same
+from helpers import make_request, same
 
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
@@ -72,9 +72,9 @@ def test_the_exact_estimate_is_the_score(exact):
     away = x[0] - level.alpha * exact.means
     log_p = (cond[:, None] - away.square().sum((2, 3, 4)) / (2 * variance)).logsumexp((0, 1))
     (score,) = torch.autograd.grad(log_p, x)
-    said = exact.predict(x.detach(), [level], [cond])
-    torch.testing.assert_close(said.eps, -level.sigma * score)
-    torch.testing.assert_close(said.x0 * level.alpha + said.eps * level.sigma, x.detach())
+    prediction = exact.predict(x.detach(), [level], [cond])
+    torch.testing.assert_close(prediction.eps, -level.sigma * score)
+    torch.testing.assert_close(prediction.x0 * level.alpha + prediction.eps * level.sigma, x.detach())
 
 
 def test_sampling_ends_in_the_modes_of_the_class(exact):
@@ -88,87 +88,87 @@ def test_sampling_ends_in_the_modes_of_the_class(exact):
 
 
 def test_a_step_up_undoes_a_step_down(exact):
-    here, there = exact.schedule(50)[20], exact.schedule(50)[19]
-    said = Prediction(picture(exact), NOISE.randn_like(picture(exact), "eps"))
-    down = ddim_step(said, here, there)
-    torch.testing.assert_close(down, add_noise(*said, there))
-    torch.testing.assert_close(ddim_step(said, there, here), add_noise(*said, here))
+    level, next_level = exact.schedule(50)[20], exact.schedule(50)[19]
+    prediction = Prediction(picture(exact), NOISE.randn_like(picture(exact), "eps"))
+    down = ddim_step(prediction, level, next_level)
+    torch.testing.assert_close(down, add_noise(*prediction, next_level))
+    torch.testing.assert_close(ddim_step(prediction, next_level, level), add_noise(*prediction, level))
 
 
 def test_full_eta_is_ddpms_posterior(exact):
     """eta = 1 draws from q(x_s | x_t, x0) of DDPM: mean and variance by Bayes' rule."""
-    here, there = exact.schedule(50)[30], exact.schedule(50)[29]
+    level, next_level = exact.schedule(50)[30], exact.schedule(50)[29]
     x0, x = torch.full((1, 1, 1, 1), 0.3).double(), torch.full((1, 1, 1, 1), -0.7).double()
-    said = Prediction(x0, (x - here.alpha * x0) / here.sigma)
-    a = here.alpha / there.alpha
-    forward = here.sigma**2 - (a * there.sigma) ** 2
-    mean = (there.sigma**2 * a * x + forward * there.alpha * x0) / here.sigma**2
-    std = (forward * there.sigma**2 / here.sigma**2) ** 0.5
+    prediction = Prediction(x0, (x - level.alpha * x0) / level.sigma)
+    a = level.alpha / next_level.alpha
+    forward = level.sigma**2 - (a * next_level.sigma) ** 2
+    mean = (next_level.sigma**2 * a * x + forward * next_level.alpha * x0) / level.sigma**2
+    std = (forward * next_level.sigma**2 / level.sigma**2) ** 0.5
     for z in (0.0, 1.0, -2.0):
         noise = torch.full_like(x, z)
-        torch.testing.assert_close(ddim_step(said, here, there, 1.0, noise), mean + std * z)
+        torch.testing.assert_close(ddim_step(prediction, level, next_level, 1.0, noise), mean + std * z)
     with pytest.raises(ValueError, match="needs noise"):
-        ddim_step(said, here, there, 0.5)
+        ddim_step(prediction, level, next_level, 0.5)
 
 
 def full(value):
     return lambda: torch.full((1, 16, 16), float(value))
 
 
-def edit(editor, backbone, ask, ratios=RATIOS, steps=20):
-    return run_alone(editor(ask, ratios, backbone.schedule(steps), NOISE), backbone)
+def run(editor, backbone, request, ratios=RATIOS, steps=20):
+    return run_alone(editor(request, ratios, backbone.schedule(steps), NOISE), backbone)
 
 
 def test_a_full_mask_is_encode_decode(analytic):
-    expected = edit(EncodeDecode(), analytic, request(analytic)).edits
-    assert same(edit(DiffEdit(mask=GivenMask()), analytic, request(analytic, mask=full(1))).edits, expected)
-    assert same(edit(DiffEdit(mask=Everywhere()), analytic, request(analytic)).edits, expected)
+    expected = run(EncodeDecode(), analytic, make_request(analytic)).edits
+    assert same(run(DiffEdit(mask=GivenMask()), analytic, make_request(analytic, mask=full(1))).edits, expected)
+    assert same(run(DiffEdit(mask=Everywhere()), analytic, make_request(analytic)).edits, expected)
 
 
 @pytest.mark.parametrize("start", ["encode", "noise"])
 def test_an_empty_mask_returns_x0_exactly(analytic, start):
-    ask = request(analytic, mask=full(0))
-    result = edit(DiffEdit(mask=GivenMask(), start=start), analytic, ask)
-    back = analytic.decode(analytic.encode(ask.image()[None]))[0]
-    assert all(torch.equal(each.image, back) for each in result.edits)
+    request = make_request(analytic, mask=full(0))
+    result = run(DiffEdit(mask=GivenMask(), start=start), analytic, request)
+    back = analytic.decode(analytic.encode(request.image()[None]))[0]
+    assert all(torch.equal(edit.image, back) for edit in result.edits)
     assert result.metadata == {"mask_area": 0.0, "mask_flag": "empty"}
-    assert all(torch.equal(e.image, back) for e in edit(SDEdit(mask=GivenMask()), analytic, ask).edits)
+    assert all(torch.equal(edit.image, back) for edit in run(SDEdit(mask=GivenMask()), analytic, request).edits)
 
 
 def test_outside_the_mask_x0_comes_back_exactly_and_inside_it_changes(analytic):
-    ask = request(analytic)
-    result = edit(DiffEdit(), analytic, ask)
-    back = analytic.decode(analytic.encode(ask.image()[None]))[0]
+    request = make_request(analytic)
+    result = run(DiffEdit(), analytic, request)
+    back = analytic.decode(analytic.encode(request.image()[None]))[0]
     outside = ~result.mask[0, 0]
     assert 0 < outside.sum() < outside.numel()
-    for each in result.edits:
-        assert torch.equal(each.image[:, outside], back[:, outside])
-        assert not torch.allclose(each.image[:, ~outside], back[:, ~outside], atol=0.01)
+    for edit in result.edits:
+        assert torch.equal(edit.image[:, outside], back[:, outside])
+        assert not torch.allclose(edit.image[:, ~outside], back[:, ~outside], atol=0.01)
 
 
 def test_the_outside_is_put_back_at_the_level_just_reached(analytic):
     """Both paths, through the whole editor: what the network is shown outside the mask, at every level."""
     mask = torch.zeros(1, 16, 16)
     mask[:, 4:12, 4:12] = 1
-    ask, schedule = request(analytic, mask=lambda: mask), analytic.schedule(10)
+    request, schedule = make_request(analytic, mask=lambda: mask), analytic.schedule(10)
     outside = mask[0] == 0
-    x0 = analytic.encode(ask.image()[None])
+    x0 = analytic.encode(request.image()[None])
     start = RequestNoise(0, "a").randn_like(x0, "start")
     expected = {
         "encode": run_alone(ddim_invert(x0, schedule, 8, analytic.class_weights("")), analytic),
         "noise": [add_noise(x0, start, level) if i else x0 for i, level in enumerate(schedule.levels)],
     }
     for kind, path in expected.items():
-        seen = {}
-        program = DiffEdit(mask=GivenMask(), start=kind)(ask, [0.8], schedule, RequestNoise(0, "a"))
-        run_alone(watched(program, seen), analytic)
-        assert sorted(seen) == list(range(1, 9))
-        for i, x in seen.items():
+        latents = {}
+        program = DiffEdit(mask=GivenMask(), start=kind)(request, [0.8], schedule, RequestNoise(0, "a"))
+        run_alone(watch(program, latents), analytic)
+        assert sorted(latents) == list(range(1, 9))
+        for i, x in latents.items():
             assert torch.equal(x[..., outside], path[i][..., outside]), (kind, i)
             assert i == 8 or not torch.equal(x[..., ~outside], path[i][..., ~outside])
 
 
-def watched(program, seen):
+def watch(program, latents):
     """The program, noting the latent that each edit's query shows the network, by level."""
     answer = None
     while True:
@@ -178,14 +178,14 @@ def watched(program, seen):
             return stop.value
         if isinstance(query, Predict) and query.edits:
             level = round((query.level.timestep - 1) / 100) + 1
-            seen[level] = query.x[:1]
+            latents[level] = query.x[:1]
         answer = yield query
 
 
 def test_the_mask_contrasts_target_and_reference(analytic):
     """The conditions of the mask's query, through the editor."""
     for reference, text in (("source", "apple"), ("empty", "")):
-        program = DiffEdit(reference=reference)(request(analytic), [0.5], analytic.schedule(10), NOISE)
+        program = DiffEdit(reference=reference)(make_request(analytic), [0.5], analytic.schedule(10), NOISE)
         next(program)
         program.send(torch.zeros(1, 3, 16, 16))
         query = program.send(["Q", text, "the empty one"])
@@ -194,13 +194,14 @@ def test_the_mask_contrasts_target_and_reference(analytic):
 
 def test_a_repeat_of_sdedit_starts_from_the_last_result(analytic):
     """K = 2 is one pass, then another from its result with the second pass's noise."""
-    schedule, ask, x0 = analytic.schedule(10), request(analytic), analytic.encode(request(analytic).image()[None])
+    schedule, request = analytic.schedule(10), make_request(analytic)
+    x0 = analytic.encode(request.image()[None])
     target, empty = analytic.embed(["pear", ""])
     x = x0
     for k in range(2):
         begin = {6: add_noise(x, NOISE.randn_like(x0, f"start {k}"), schedule[6])}
         x = run_alone(ddim_sample(begin, schedule, target, empty, 7.5), analytic)[6]
-    twice = edit(SDEdit(repeats=2), analytic, ask, [0.6], 10).edits[0]
+    twice = run(SDEdit(repeats=2), analytic, request, [0.6], 10).edits[0]
     assert torch.equal(twice.image, analytic.decode(x)[0])
 
 
@@ -219,25 +220,26 @@ def test_sdedit_infers_no_mask():
 def test_diffedit_finds_the_object_and_makes_it_the_other_class(analytic):
     """The classes of the exact model differ in the central quarter only: that is the true mask."""
     image = analytic.decode(analytic.means[0, 0][None])[0]
-    ask = request(analytic)
-    ask = type(ask)("a", lambda: image, "pear", "apple")
-    result = edit(DiffEdit(), analytic, ask)
+    request = make_request(analytic)
+    request = type(request)("a", lambda: image, "pear", "apple")
+    result = run(DiffEdit(), analytic, request)
     truth = torch.zeros(16, 16, dtype=torch.bool)
     truth[4:12, 4:12] = True
     assert torch.equal(result.mask[0, 0], truth)
     pears = analytic.decode(analytic.means[1])
-    errors = [min((each.image - pear)[:, truth].abs().mean().item() for pear in pears) for each in result.edits]
+    errors = [min((edit.image - pear)[:, truth].abs().mean().item() for pear in pears) for edit in result.edits]
     assert errors[-1] < 0.01
     assert result.contrast_map.shape == (16, 16)
 
 
 def test_sdedit_forgets_x0_as_r_goes_to_1(analytic):
     """Two pictures, the same noise and text: the edits meet as r goes to 1, and stay apart at a small r."""
-    one, other = request(analytic, seed=1), request(analytic, seed=2)
+    one, other = make_request(analytic, seed=1), make_request(analytic, seed=2)
     apart = [
         (a.image - b.image).abs().mean().item()
         for a, b in zip(
-            *(edit(SDEdit(guidance=1), analytic, ask, [0.05, 0.5, 1.0], 100).edits for ask in (one, other)), strict=True
+            *(run(SDEdit(guidance=1), analytic, request, [0.05, 0.5, 1.0], 100).edits for request in (one, other)),
+            strict=True,
         )
     ]
     assert apart[0] > 0.1
@@ -246,8 +248,10 @@ def test_sdedit_forgets_x0_as_r_goes_to_1(analytic):
 
 
 def test_sdedits_settings_do_something(analytic):
-    ask = request(analytic)
-    plain, stochastic, twice = (edit(e, analytic, ask) for e in (SDEdit(), SDEdit(eta=1.0), SDEdit(repeats=2)))
+    request = make_request(analytic)
+    plain, stochastic, twice = (
+        run(editor, analytic, request) for editor in (SDEdit(), SDEdit(eta=1.0), SDEdit(repeats=2))
+    )
     assert not same(plain.edits, stochastic.edits)
     assert not same(plain.edits, twice.edits)
     with pytest.raises(ValueError, match="eta = 2"):
@@ -258,13 +262,13 @@ def test_sdedits_settings_do_something(analytic):
 
 @pytest.mark.parametrize("editor", [DiffEdit(), DiffEdit(start="noise"), EncodeDecode(), SDEdit(eta=0.5, repeats=2)])
 def test_an_edit_does_not_depend_on_the_other_ratios(analytic, editor):
-    together = edit(editor, analytic, request(analytic)).edits
-    alone = [edit(editor, analytic, request(analytic), [ratio]).edits[0] for ratio in RATIOS]
+    together = run(editor, analytic, make_request(analytic)).edits
+    alone = [run(editor, analytic, make_request(analytic), [ratio]).edits[0] for ratio in RATIOS]
     assert same(together, alone)
 
 
 def test_reference_texts(analytic):
-    with_source, without = request(analytic), request(analytic, source=None)
+    with_source, without = make_request(analytic), make_request(analytic, source=None)
     reference = {kind: DiffEdit(reference=kind).reference_text(with_source) for kind in ("auto", "source", "empty")}
     assert reference == {"auto": "apple", "source": "apple", "empty": ""}
     assert DiffEdit(reference="auto").reference_text(without) == ""
@@ -284,7 +288,7 @@ def test_misspelt_settings_are_refused():
 
 def test_a_missing_given_mask_is_named(analytic):
     with pytest.raises(ValueError, match=r"request a: .*the request has none"):
-        edit(DiffEdit(mask=GivenMask()), analytic, request(analytic))
+        run(DiffEdit(mask=GivenMask()), analytic, make_request(analytic))
 
 
 def test_an_unknown_class_is_refused(analytic):

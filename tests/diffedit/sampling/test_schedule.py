@@ -43,12 +43,12 @@ def test_ratios_are_a_list():
 
 
 def test_levels_go_from_clean_to_noisy_and_preserve_variance():
-    all_levels = list(schedule(50).levels)
-    assert len(all_levels) == 51
+    levels = list(schedule(50).levels)
+    assert len(levels) == 51
     assert schedule(50).steps == 50
-    assert all_levels[0] == (1.0, 0.0, 0)
-    assert all(a.sigma < b.sigma and a.timestep <= b.timestep for a, b in itertools.pairwise(all_levels))
-    assert all(each.alpha**2 + each.sigma**2 == pytest.approx(1) for each in all_levels)
+    assert levels[0] == (1.0, 0.0, 0)
+    assert all(a.sigma < b.sigma and a.timestep <= b.timestep for a, b in itertools.pairwise(levels))
+    assert all(level.alpha**2 + level.sigma**2 == pytest.approx(1) for level in levels)
 
 
 def test_the_schedule_is_latent_diffusions():

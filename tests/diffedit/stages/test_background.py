@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import request
+from helpers import make_request
 
 from baselines.blended_latent import BlendedLatent
 from diffedit.backbones.stable_diffusion import StableDiffusion
@@ -32,18 +32,18 @@ def pictures(count, side=32, seed=0):
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-def made(images, mask, source):
-    """A request and the result of some editor, as a stage finds them."""
+def make_result(images, mask, source):
+    """A request and the result of some editor, as a stage is given them."""
     result = EditResult([Edit(Variant(0.1 * (i + 1)), i + 1, image) for i, image in enumerate(images)], pixel_mask=mask)
     return EditRequest("a", lambda: source, "pear"), result
 
 
 def same_weights(before, module):
-    return all(torch.equal(before[name], each) for name, each in module.state_dict().items())
+    return all(torch.equal(before[name], weight) for name, weight in module.state_dict().items())
 
 
 def snapshot(module):
-    return {name: each.clone() for name, each in module.state_dict().items()}
+    return {name: weight.clone() for name, weight in module.state_dict().items()}
 
 
 def outside_error(image, source, mask):
@@ -55,36 +55,36 @@ def outside_error(image, source, mask):
 
 def test_pixel_paste_leaves_no_error_outside(tiny):
     images, source, mask = pictures(2), pictures(1, seed=1)[0], box()
-    found = run_alone(PixelPaste()(*made(images, mask, source)), tiny)
-    for edit, image in zip(found.edits, images, strict=True):
+    result = run_alone(PixelPaste()(*make_result(images, mask, source)), tiny)
+    for edit, image in zip(result.edits, images, strict=True):
         assert outside_error(edit.image, source, mask) == 0
         assert torch.equal(edit.image[:, mask[0]], image[:, mask[0]])
-    assert found.metadata["reconstruct_steps"] == 0
-    assert found.metadata["reconstruct_seconds"] >= 0
+    assert result.metadata["reconstruct_steps"] == 0
+    assert result.metadata["reconstruct_seconds"] >= 0
 
 
 def test_without_pixels_the_latent_mask_is_enlarged(tiny):
     latent = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     latent[0, 0, 2:6, 2:6] = True
-    ask, result = made(pictures(1), None, pictures(1, seed=1)[0])
-    found = run_alone(PixelPaste()(ask, EditResult(result.edits, latent)), tiny)
-    expected = run_alone(PixelPaste()(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
-    assert torch.equal(found.edits[0].image, expected.edits[0].image)
+    request, edited = make_result(pictures(1), None, pictures(1, seed=1)[0])
+    pasted = run_alone(PixelPaste()(request, EditResult(edited.edits, latent)), tiny)
+    expected = run_alone(PixelPaste()(*make_result(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
+    assert torch.equal(pasted.edits[0].image, expected.edits[0].image)
 
 
 def test_poisson_takes_a_constant_away():
     """The gradients of source + c are those of the source: the clone is the source itself."""
     source = 0.2 + 0.5 * pictures(1)[0]
     for mask in (box(), box(low=0, high=9), box(low=15, high=16)):
-        found = PoissonSystem(mask).clone(source + 0.25, source)
-        assert torch.allclose(found, source, atol=1e-6)
+        cloned = PoissonSystem(mask).clone(source + 0.25, source)
+        assert torch.allclose(cloned, source, atol=1e-6)
 
 
 def test_poisson_of_a_flat_edit_is_harmonic():
     """Without gradients the inside is the mean of its neighbours; along a line it is linear."""
     ramp = torch.linspace(0, 1, 32).expand(3, 32, 32).contiguous()
-    found = PoissonSystem(box()).clone(torch.zeros(3, 32, 32), ramp)
-    assert torch.allclose(found, ramp, atol=1e-6)
+    linear = PoissonSystem(box()).clone(torch.zeros(3, 32, 32), ramp)
+    assert torch.allclose(linear, ramp, atol=1e-6)
     noisy = PoissonSystem(box()).clone(torch.zeros(3, 32, 32), pictures(1)[0])
     mean = (noisy[:, 7:23, 8:24] + noisy[:, 9:25, 8:24] + noisy[:, 8:24, 7:23] + noisy[:, 8:24, 9:25]) / 4
     assert torch.allclose(noisy[:, 8:24, 8:24], mean, atol=1e-6)
@@ -102,8 +102,8 @@ def test_poisson_at_the_frame_is_free_there():
 def test_poisson_of_empty_and_full_masks(tiny):
     image, source = pictures(1), pictures(1, seed=1)[0]
     for mask, expected in ((torch.zeros(1, 32, 32), source), (torch.ones(1, 32, 32), image[0])):
-        found = run_alone(Poisson()(*made(image, mask.bool(), source)), tiny)
-        assert torch.equal(found.edits[0].image, expected)
+        result = run_alone(Poisson()(*make_result(image, mask.bool(), source)), tiny)
+        assert torch.equal(result.edits[0].image, expected)
 
 
 def smooth(seed, side=64):
@@ -118,12 +118,12 @@ def test_poisson_is_opencvs_normal_clone():
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     bump = 0.3 * torch.exp(-((y - 31.5) ** 2 + (x - 31.5) ** 2) / 30)
     edited = source + 0.2 + bump
-    ours = PoissonSystem(mask).clone(edited, source)
-    assert torch.allclose(ours, source + bump, atol=1e-2)  # the bump has not quite gone at the edge
-    eight = [(each.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for each in (edited, source)]
+    cloned = PoissonSystem(mask).clone(edited, source)
+    assert torch.allclose(cloned, source + bump, atol=1e-2)  # the bump has not quite gone at the edge
+    eight = [(picture.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for picture in (edited, source)]
     area = (mask[0].numpy() * 255).astype(np.uint8)
-    theirs = torch.from_numpy(cv2.seamlessClone(*eight, area, (32, 32), cv2.NORMAL_CLONE)).permute(2, 0, 1) / 255
-    difference, change = (ours - theirs).abs()[:, mask[0]], (theirs - edited).abs()[:, mask[0]]
+    expected = torch.from_numpy(cv2.seamlessClone(*eight, area, (32, 32), cv2.NORMAL_CLONE)).permute(2, 0, 1) / 255
+    difference, change = (cloned - expected).abs()[:, mask[0]], (expected - edited).abs()[:, mask[0]]
     assert difference.max() < 4 / 255
     assert change.mean() > 40 / 255
 
@@ -146,38 +146,38 @@ def test_poisson_has_no_seam_and_pixel_paste_has():
 # ------------------------------------------------------------------------------------------------------------- fitting
 
 
-def scene_of(backbone, name=0):
-    """A true edit: the true_edit of a target through the autoencoder, with the exact mask."""
-    ask = list(StillLifeScenes(4).requests(64))[name]
+def encode_true_edit(backbone, name=0):
+    """A perfect edit: the true edit of a request through the autoencoder, with the exact mask."""
+    request = list(StillLifeScenes(4).requests(64))[name]
     with torch.no_grad():
-        edited = backbone.decode(backbone.encode(ask.true_edit()[None]))[0]
-    return ask, edited, ask.mask() >= 0.5
+        edited = backbone.decode(backbone.encode(request.true_edit()[None]))[0]
+    return request, edited, request.mask() >= 0.5
 
 
 def test_the_decoder_lowers_the_background_error_by_more_than_three(stilllife):
     """Against the bare round trip of the source, with the paper's settings; the inside stays the edit."""
-    ask, edited, mask = scene_of(stilllife, 1)
+    request, edited, mask = encode_true_edit(stilllife, 1)
     before = snapshot(stilllife.vae)
     with torch.no_grad():
-        trip = stilllife.decode(stilllife.encode(ask.image()[None]))[0]
-    found = run_alone(DecoderWeights()(*made([edited], mask, ask.image())), stilllife)
-    bare, fitted = (outside_error(image, ask.image(), mask) for image in (trip, found.edits[0].image))
+        trip = stilllife.decode(stilllife.encode(request.image()[None]))[0]
+    result = run_alone(DecoderWeights()(*make_result([edited], mask, request.image())), stilllife)
+    bare, fitted = (outside_error(image, request.image(), mask) for image in (trip, result.edits[0].image))
     assert fitted < bare / 3
-    assert torch.where(mask, found.edits[0].image - edited, 0).square().sum() / mask.sum() / 3 < 2e-3
-    assert found.metadata["reconstruct_steps"] == 75
-    assert found.metadata["reconstruct_seconds"] > 0
+    assert torch.where(mask, result.edits[0].image - edited, 0).square().sum() / mask.sum() / 3 < 2e-3
+    assert result.metadata["reconstruct_steps"] == 75
+    assert result.metadata["reconstruct_seconds"] > 0
     assert same_weights(before, stilllife.vae)
 
 
 def test_weights_do_not_leak_to_the_next_picture(tiny):
     """The same picture comes out whatever was fitted before it, and the model is equal to the bit afterwards."""
     stage, mask, before = DecoderWeights(steps=3, rate=1e-2), box(), snapshot(tiny.vae)
-    both = run_alone(stage(*made(pictures(2), mask, pictures(1, seed=1)[0])), tiny)
-    alone = run_alone(stage(*made(pictures(2)[1:], mask, pictures(1, seed=1)[0])), tiny)
+    both = run_alone(stage(*make_result(pictures(2), mask, pictures(1, seed=1)[0])), tiny)
+    alone = run_alone(stage(*make_result(pictures(2)[1:], mask, pictures(1, seed=1)[0])), tiny)
     assert torch.equal(both.edits[1].image, alone.edits[0].image)
     assert not torch.equal(both.edits[1].image, pictures(2)[1])
     assert same_weights(before, tiny.vae)
-    assert all(each.grad is None and not each.requires_grad for each in tiny.vae.parameters())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in tiny.vae.parameters())
 
 
 @pytest.mark.parametrize("stage", [DecoderWeights(steps=5), Latents(steps=5)])
@@ -193,10 +193,10 @@ def test_the_model_is_whole_after_an_exception(tiny, monkeypatch, stage):
     loss = AdamFit.loss
     monkeypatch.setattr(AdamFit, "loss", failing)
     with pytest.raises(FloatingPointError, match="in the middle"):
-        run_alone(stage(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
+        run_alone(stage(*make_result(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
     assert len(steps) == 3
     assert same_weights(before, tiny.vae)
-    assert all(each.grad is None and not each.requires_grad for each in tiny.vae.parameters())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in tiny.vae.parameters())
 
 
 def test_the_loss_is_that_of_the_paper():
@@ -226,9 +226,9 @@ def test_latents_by_hand(tiny):
         optimiser.step()
     with torch.no_grad():
         expected = tiny.decode(z)[0]
-    found = run_alone(Latents(steps=4)(*made([edited], mask, source)), tiny).edits[0].image
-    assert torch.allclose(found, expected, atol=1e-4)
-    assert not torch.allclose(found, tiny.decode(latent)[0], atol=1e-2)
+    fitted = run_alone(Latents(steps=4)(*make_result([edited], mask, source)), tiny).edits[0].image
+    assert torch.allclose(fitted, expected, atol=1e-4)
+    assert not torch.allclose(fitted, tiny.decode(latent)[0], atol=1e-2)
 
 
 def test_latents_of_many_requests_are_fitted_in_one_batch(tiny):
@@ -245,8 +245,8 @@ def test_latents_of_many_requests_are_fitted_in_one_batch(tiny):
         method, programs = EditPipeline(BlendedLatent(), Watched(steps=3)), []
         for name in names:
             mask = box().float()
-            ask = request(tiny, name, mask=lambda mask=mask: mask, seed=int(name))
-            programs.append((name, method(ask, [0.5, 1.0], schedule, RequestNoise(0, name))))
+            request = make_request(tiny, name, mask=lambda mask=mask: mask, seed=int(name))
+            programs.append((name, method(request, [0.5, 1.0], schedule, RequestNoise(0, name))))
         return {out.id: out.result for out in Engine(tiny, batch, progress=False).run(programs)}
 
     many, few = run("01234567"), run("52")
@@ -265,16 +265,16 @@ def test_render_is_decode_before_the_clip(stilllife, tiny):
 
 
 def test_a_backbone_without_a_decoder_is_refused(analytic):
-    ask, result = made(pictures(1, 16), box(16, 4, 12), pictures(1, 16, 1)[0])
+    request, result = make_result(pictures(1, 16), box(16, 4, 12), pictures(1, 16, 1)[0])
     for stage in (DecoderWeights(), Latents()):
         with pytest.raises(ValueError, match="AnalyticBackbone has no decoder to fit"):
-            run_alone(stage(ask, result), analytic)
+            run_alone(stage(request, result), analytic)
 
 
 @pytest.mark.parametrize("stage", [DecoderWeights(2, 1e20), Latents(2, 1e20)])
 def test_a_fit_that_diverges_is_an_error_by_name(tiny, stage):
     with pytest.raises(FloatingPointError, match=r"request a: the reconstructed picture \(a lower reconstruct.rate"):
-        run_alone(stage(*made(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
+        run_alone(stage(*make_result(pictures(1), box(), pictures(1, seed=1)[0])), tiny)
 
 
 def test_bad_settings_are_refused():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from helpers import request, same
+from helpers import make_request, same
 
 from baselines.blended_diffusion import BlendedDiffusion
 from baselines.blended_latent import BlendedLatent
@@ -39,14 +39,14 @@ class Redness:
         return images[:, 0].mean((1, 2)).tolist()
 
 
-def square(backbone):
+def make_masked_request(backbone):
     mask = torch.zeros(1, backbone.resolution, backbone.resolution)
     mask[0, 4:12, 4:12] = 1
-    return request(backbone, mask=lambda: mask)
+    return make_request(backbone, mask=lambda: mask)
 
 
-def run(method, backbone, ask=None, noise=NOISE):
-    return run_alone(method(ask or square(backbone), RATIOS, backbone.schedule(6), noise), backbone)
+def run(method, backbone, request=None, noise=NOISE):
+    return run_alone(method(request or make_masked_request(backbone), RATIOS, backbone.schedule(6), noise), backbone)
 
 
 EDITORS = [BlendedLatent(), SDEdit(eta=0.5), DiffEdit(), DiffEdit(start="noise")]
@@ -55,12 +55,12 @@ EDITORS = [BlendedLatent(), SDEdit(eta=0.5), DiffEdit(), DiffEdit(start="noise")
 @pytest.mark.parametrize("editor", EDITORS)
 def test_a_sample_is_what_it_is_alone(tiny, editor):
     """The k-th of three samples is the edit by its own noise; the first is the edit without samples."""
-    found = run(EditPipeline(editor, rank=Redness(), samples=3), tiny)
-    for k, sample in enumerate(found.samples):
+    result = run(EditPipeline(editor, rank=Redness(), samples=3), tiny)
+    for k, sample in enumerate(result.samples):
         alone = run(editor, tiny, noise=SampleNoise(NOISE, k))
         for one, other in zip(sample.edits, alone.edits, strict=True):
             assert torch.allclose(one.image, other.image, atol=2e-4)  # batches of other sizes
-    assert not torch.allclose(found.samples[0].edits[0].image, found.samples[1].edits[0].image, atol=1e-4)
+    assert not torch.allclose(result.samples[0].edits[0].image, result.samples[1].edits[0].image, atol=1e-4)
     assert same(run(EditPipeline(editor), tiny).edits, run(editor, tiny).edits)
 
 
@@ -68,28 +68,30 @@ def test_samples_are_equal_to_the_bit_in_the_engine(tiny):
     """Whatever their number, and whatever they are batched with."""
     schedule = tiny.schedule(6)
 
-    def edits(samples, others):
-        names = ["a", *others]
+    def edit_a(samples, neighbours):
+        names = ["a", *neighbours]
         method = EditPipeline(BlendedLatent(), rank=Redness(), samples=samples)
-        programs = [(name, method(square(tiny), RATIOS, schedule, RequestNoise(0, name))) for name in names]
-        (found,) = [out for out in Engine(tiny, BATCH, progress=False).run(programs) if out.id == "a"]
-        return found.result
+        programs = [
+            (name, method(make_masked_request(tiny), RATIOS, schedule, RequestNoise(0, name))) for name in names
+        ]
+        (first,) = [outcome for outcome in Engine(tiny, BATCH, progress=False).run(programs) if outcome.id == "a"]
+        return first.result
 
-    one, four, crowd = edits(1, ()), edits(4, ()), edits(3, ("b", "c"))
+    one, four, crowd = edit_a(1, ()), edit_a(4, ()), edit_a(3, ("b", "c"))
     assert same(one.edits, four.samples[0].edits)
     for k in range(3):
         assert same(four.samples[k].edits, crowd.samples[k].edits)
 
 
 def test_the_best_of_each_ratio_is_marked(tiny):
-    found = run(EditPipeline(BlendedLatent(), rank=Redness(), samples=4), tiny)
-    for i, edit in enumerate(found.edits):
-        reds = [sample.edits[i].image[0].mean().item() for sample in found.samples]
+    result = run(EditPipeline(BlendedLatent(), rank=Redness(), samples=4), tiny)
+    for i, edit in enumerate(result.edits):
+        reds = [sample.edits[i].image[0].mean().item() for sample in result.samples]
         assert edit.sample == max(range(4), key=reds.__getitem__)
         assert edit.score == pytest.approx(max(reds))
-        assert torch.equal(edit.image, found.samples[edit.sample].edits[i].image)
-        assert [sample.edits[i].score for sample in found.samples] == pytest.approx(reds)
-    assert len({sample.edits[0].score for sample in found.samples}) == 4
+        assert torch.equal(edit.image, result.samples[edit.sample].edits[i].image)
+        assert [sample.edits[i].score for sample in result.samples] == pytest.approx(reds)
+    assert len({sample.edits[0].score for sample in result.samples}) == 4
 
 
 def test_without_a_ranking_the_first_is_the_one(tiny):
@@ -98,34 +100,34 @@ def test_without_a_ranking_the_first_is_the_one(tiny):
 
 def test_samples_share_their_queries(tiny):
     """Three samples ask once for encoding and texts, and for all estimates of a level in one query."""
-    seen = []
+    queries = []
 
-    def watched(program):
+    def watch(program):
         answer = None
         while True:
             try:
                 query = program.send(answer)
             except StopIteration as stop:
                 return stop.value
-            seen.append(query)
+            queries.append(query)
             answer = yield query
 
     method = EditPipeline(SDEdit(), samples=3)
-    run_alone(watched(method(request(tiny), RATIOS, tiny.schedule(6), NOISE)), tiny)
-    kinds = Counter(type(query) for query in seen)
+    run_alone(watch(method(make_request(tiny), RATIOS, tiny.schedule(6), NOISE)), tiny)
+    kinds = Counter(type(query) for query in queries)
     assert kinds == {Encode: 1, Embed: 1, Predict: 6, Decode: 1, Custom: 2}  # a call ranks each ratio
-    assert [len(query.x) for query in seen if isinstance(query, Predict)] == [6] * 3 + [12] * 3
-    assert [len(query.latents) for query in seen if isinstance(query, Decode)] == [6]
+    assert [len(query.x) for query in queries if isinstance(query, Predict)] == [6] * 3 + [12] * 3
+    assert [len(query.latents) for query in queries if isinstance(query, Decode)] == [6]
 
 
 def test_the_count_of_evaluations_is_that_of_all_samples(tiny):
     method = EditPipeline(BlendedLatent(), samples=3)
-    programs = [("a", method(square(tiny), RATIOS, tiny.schedule(6), NOISE))]
-    (found,) = Engine(tiny, BATCH, progress=False).run(programs)
-    assert found.evaluations == {3: 3 * 2 * 3, 6: 3 * 2 * 6}
+    programs = [("a", method(make_masked_request(tiny), RATIOS, tiny.schedule(6), NOISE))]
+    (outcome,) = Engine(tiny, BATCH, progress=False).run(programs)
+    assert outcome.evaluations == {3: 3 * 2 * 3, 6: 3 * 2 * 6}
 
 
-def test_walks_of_different_lengths_end_together(analytic):
+def test_programs_of_different_lengths_end_together(analytic):
     def program(k):
         total = 0
         for i in range(k):
@@ -163,7 +165,7 @@ def test_a_failing_sample_ends_the_request_and_closes_the_others(tiny):
     assert closed == [True]
 
 
-def test_equal_samples_are_said(tiny, caplog):
+def test_equal_samples_are_warned_about(tiny, caplog):
     """DDIM encoding under a given mask draws nothing: all its samples are one picture."""
     run(EditPipeline(DiffEdit(GivenMask()), samples=3), tiny)
     assert "request a: all 3 samples are the same picture" in caplog.text
@@ -173,13 +175,13 @@ def test_equal_samples_are_said(tiny, caplog):
 
 
 def test_stages_that_cannot_be_are_refused_before_any_work(tiny, analytic):
-    for method, backbone, said in (
+    for method, backbone, message in (
         (EditPipeline(SDEdit(), PixelPaste()), tiny, "reconstruct needs a mask, and SDEdit has none"),
         (EditPipeline(RoundTrip(), PixelPaste()), tiny, "RoundTrip has none"),
         (EditPipeline(BlendedLatent(), DecoderWeights()), analytic, "AnalyticBackbone has no decoder to fit"),
         (EditPipeline(SDEdit(), rank=ClipRank(OpenClip()), samples=2), tiny, "rank.region=whole"),
     ):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             method.check(backbone)
     EditPipeline(SDEdit(GivenMask()), PixelPaste(), ClipRank(OpenClip()), 2).check(tiny)
 
@@ -210,8 +212,8 @@ def test_the_time_of_a_stage_is_that_of_its_request(tiny):
             return (yield from super().__call__(request, result))
 
     method, schedule = EditPipeline(BlendedLatent(), Slow()), tiny.schedule(4)
-    programs = [(name, method(square(tiny), [0.5], schedule, NOISE)) for name in ("a", "slow")]
-    programs[1] = ("slow", method(replace(square(tiny), id="slow"), [0.5], schedule, NOISE))
+    programs = [(name, method(make_masked_request(tiny), [0.5], schedule, NOISE)) for name in ("a", "slow")]
+    programs[1] = ("slow", method(replace(make_masked_request(tiny), id="slow"), [0.5], schedule, NOISE))
     seconds = {out.id: out.seconds for out in Engine(tiny, BATCH, progress=False).run(programs)}
     assert seconds["slow"] > seconds["a"] + 0.25
 
@@ -225,33 +227,36 @@ def test_no_samples_are_refused():
 
 
 def test_all_samples_are_in_the_record_and_the_best_is_marked(tiny, tmp_path):
-    found = run(EditPipeline(DiffEdit(), rank=Redness(), samples=3), tiny)
-    ask, ratios = square(tiny), list(RATIOS)
+    result = run(EditPipeline(DiffEdit(), rank=Redness(), samples=3), tiny)
+    request, ratios = make_masked_request(tiny), list(RATIOS)
     directory = RunDirectory(tmp_path, {"ratios": ratios, "seed": 0})
-    assert [each.id for each in directory.find_pending([ask])] == ["a"]
-    directory.save(ask, Outcome("a", found, None, Counter({3: 1, 6: 1}), 1.0))
+    assert [pending.id for pending in directory.find_pending([request])] == ["a"]
+    directory.save(request, Outcome("a", result, None, Counter({3: 1, 6: 1}), 1.0))
     table = directory.close()
     record = json.loads((tmp_path / "records/a.json").read_text())
     assert len(record["samples"]) == 6
-    files = {(each["variant"], each["sample"]): each for each in record["samples"]}
-    for edit, said in zip(found.edits, record["edits"], strict=True):
-        marked = [each["sample"] for each in record["samples"] if each["variant"] == str(edit.variant) and each["best"]]
-        assert marked == [edit.sample] == [said["sample"]]
+    files = {(sample["variant"], sample["sample"]): sample for sample in record["samples"]}
+    for edit, best_record in zip(result.edits, record["edits"], strict=True):
+        same_variant = [sample for sample in record["samples"] if sample["variant"] == str(edit.variant)]
+        marked = [sample["sample"] for sample in same_variant if sample["best"]]
+        assert marked == [edit.sample] == [best_record["sample"]]
         best = files[str(edit.variant), edit.sample]
-        assert best["sha256"] == said["sha256"]
-        assert (tmp_path / best["file"]).read_bytes() == (tmp_path / said["file"]).read_bytes()
-        assert said["mask"] == best["mask"] == f"samples/{edit.sample}/masks/a.png"
-    assert len({each["sha256"] for each in record["samples"]}) == 6
-    assert list(table.score) == pytest.approx([edit.score for edit in found.edits])
+        assert best["sha256"] == best_record["sha256"]
+        assert (tmp_path / best["file"]).read_bytes() == (tmp_path / best_record["file"]).read_bytes()
+        assert best_record["mask"] == best["mask"] == f"samples/{edit.sample}/masks/a.png"
+    assert len({sample["sha256"] for sample in record["samples"]}) == 6
+    assert list(table.score) == pytest.approx([edit.score for edit in result.edits])
     assert pd.read_parquet(tmp_path / "manifest.parquet").shape == table.shape
 
     again = RunDirectory(tmp_path, {"ratios": ratios, "seed": 0})
-    assert list(again.find_pending([ask])) == []
+    assert list(again.find_pending([request])) == []
     for key in ("file", "mask"):
         path = tmp_path / record["samples"][4][key]
         data = path.read_bytes()
         path.unlink()
-        assert [each.id for each in again.find_pending([ask])] == ["a"]  # a sample is missing: it is not whole
+        assert [pending.id for pending in again.find_pending([request])] == [
+            "a"
+        ]  # a sample is missing: it is not whole
         path.write_bytes(data)
     again.close()
 
@@ -269,17 +274,17 @@ def test_the_ranking_is_open_clips_cosine_under_the_mask(clip):
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     masks = torch.zeros(3, 1, 64, 64, dtype=torch.bool)
     masks[:, :, 16:48, 16:48] = True
-    ask = EditRequest("a", lambda: images[0], "a bowl of apples")
-    found = ClipRank(clip)(ask, images, masks)
+    request = EditRequest("a", lambda: images[0], "a bowl of apples")
+    scores = ClipRank(clip)(request, images, masks)
     with torch.no_grad():
         expected = clip.images(images * masks) @ clip.texts(["a bowl of apples"])[0]
-    assert found == pytest.approx(expected.tolist(), abs=1e-6)
-    assert ClipRank(clip, "whole")(ask, images, None) != found
+    assert scores == pytest.approx(expected.tolist(), abs=1e-6)
+    assert ClipRank(clip, "whole")(request, images, None) != scores
     with pytest.raises(ValueError, match=r"request a: rank.region=mask"):
-        ClipRank(clip)(ask, images, None)
+        ClipRank(clip)(request, images, None)
 
 
-def test_a_text_longer_than_clip_reads_is_said(clip, caplog):
+def test_a_text_longer_than_clip_reads_is_warned_about(clip, caplog):
     clip.texts(["a bowl of apples"])
     assert not caplog.text
     clip.texts(["a bowl of apples " * 30])
@@ -289,11 +294,11 @@ def test_a_text_longer_than_clip_reads_is_said(clip, caplog):
 def test_clip_ranks_renders_by_what_they_show(clip):
     from eval.stilllife.benchmarks import StillLifeScenes
 
-    asks = list(StillLifeScenes(8, attributes=("fruits",)).requests(64))
+    requests = list(StillLifeScenes(8, attributes=("fruits",)).requests(64))
     right = 0
-    for ask in asks:
-        images = torch.stack([ask.image(), ask.true_edit()])
-        scores = ClipRank(clip, "whole")(ask, images, None)
+    for request in requests:
+        images = torch.stack([request.image(), request.true_edit()])
+        scores = ClipRank(clip, "whole")(request, images, None)
         right += scores[1] > scores[0]
     assert right == 8
 
@@ -303,19 +308,19 @@ def test_clip_ranks_renders_by_what_they_show(clip):
 
 def test_any_editor_with_a_mask_can_be_reconstructed(tiny):
     for editor in EDITORS:
-        ask = square(tiny)
+        request = make_masked_request(tiny)
         if isinstance(editor, SDEdit):
             with pytest.raises(ValueError, match="request a: reconstruct needs a mask"):
-                run(EditPipeline(editor, PixelPaste()), tiny, ask)
+                run(EditPipeline(editor, PixelPaste()), tiny, request)
             continue
-        found = run(EditPipeline(editor, PixelPaste(), samples=2), tiny, ask)
-        for sample in found.samples:
-            outside = ~(sample.pixel_mask if sample.pixel_mask is not None else big(sample.mask))
+        result = run(EditPipeline(editor, PixelPaste(), samples=2), tiny, request)
+        for sample in result.samples:
+            outside = ~(sample.pixel_mask if sample.pixel_mask is not None else enlarge(sample.mask))
             for edit in sample.edits:
-                assert torch.equal(edit.image[:, outside[0]], ask.image()[:, outside[0]])
+                assert torch.equal(edit.image[:, outside[0]], request.image()[:, outside[0]])
     with pytest.raises(ValueError, match="reconstruct needs a mask"):
         run(EditPipeline(RoundTrip(), PixelPaste()), tiny)
 
 
-def big(mask):
+def enlarge(mask):
     return torch.nn.functional.interpolate(mask.float(), (32, 32))[0] > 0

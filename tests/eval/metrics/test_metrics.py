@@ -98,9 +98,9 @@ def test_perceptual_distance_is_the_lpips_packages(weights):
     one, other = pictures(3), pictures(3, seed=1)
     with torch.no_grad():
         expected = theirs(one * 2 - 1, other * 2 - 1).flatten()
-    found = ours.per_image(pair(one, other))["lpips"]
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert (found > 0.01).all()
+    values = ours.per_image(pair(one, other))["lpips"]
+    torch.testing.assert_close(values, expected, atol=1e-5, rtol=1e-5)
+    assert (values > 0.01).all()
     assert ours.distance(one, one).abs().max() == 0
 
 
@@ -187,8 +187,8 @@ LABELS = (*ATTRIBUTES["fruits"], *(f"{name}:{value}" for name in CHOICES for val
 
 def logits_of(scene):
     """What a perfect classifier says of a scene."""
-    seen = [*scene.fruits, *(f"{name}:{getattr(scene, name)}" for name in CHOICES)]
-    return torch.tensor([1.0 if label in seen else -1.0 for label in LABELS])
+    visible = [*scene.fruits, *(f"{name}:{getattr(scene, name)}" for name in CHOICES)]
+    return torch.tensor([1.0 if label in visible else -1.0 for label in LABELS])
 
 
 def test_accuracy_wants_the_new_value_and_not_the_old_one():
@@ -225,8 +225,8 @@ def test_accuracy_among_target_classes_is_flexits(weights):
     two = replace(given, requests=given.requests[:2], inputs=None, edits=given.edits[:2])
     wanted = [ask.label for ask in two.requests]
     among = logits[:2][:, [kinds.index(name) for name in sorted(wanted)]].argmax(1)
-    found = metric.per_image(two)["accuracy"]
-    assert found.tolist() == [float(sorted(wanted)[k] == want) for k, want in zip(among, wanted, strict=True)]
+    values = metric.per_image(two)["accuracy"]
+    assert values.tolist() == [float(sorted(wanted)[k] == want) for k, want in zip(among, wanted, strict=True)]
     strange = replace(two, requests=[replace(ask, label="n0123") for ask in two.requests])
     assert metric.undefined_reason(strange).startswith("the classifier has no class n0123; it has apple")
 
@@ -271,13 +271,13 @@ def test_clip_score_is_open_clips_cosine(clip):
     asks = [EditRequest(text, lambda: None, text) for text in texts]
     images = pictures(2)
     images = to_uint8(images) / 255
-    found = metric.per_image(Batch(asks, images, images, None))["clip_score"]
+    values = metric.per_image(Batch(asks, images, images, None))["clip_score"]
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{clip}")
     tokens = open_clip.get_tokenizer(f"local-dir:{clip}")(texts)
     with torch.no_grad():
         image_features, text_features = model.eval().encode_image(images * 2 - 1), model.encode_text(tokens)
     cosine = torch.nn.functional.cosine_similarity(image_features, text_features)
-    torch.testing.assert_close(found, 100 * cosine.clamp(min=0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(values, 100 * cosine.clamp(min=0), atol=1e-4, rtol=1e-4)
 
 
 def test_clip_inside_is_the_score_of_what_the_mask_shows(clip):
@@ -330,12 +330,12 @@ def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):
     theirs = CLIPScore(model_name_or_path=lambda: (Adapter(), Processor()))
     theirs.update(list(to_uint8(images)), texts)
     asks = [EditRequest(text, lambda: None, text) for text in texts]
-    seen, tokens = ours(to_uint8(images)), torch.stack([ours.reader.prepare(text) for text in texts])
-    cosine = 100 * torch.nn.functional.cosine_similarity(seen, ours.reader.features(tokens))
+    embeddings, tokens = ours(to_uint8(images)), torch.stack([ours.reader.prepare(text) for text in texts])
+    cosine = 100 * torch.nn.functional.cosine_similarity(embeddings, ours.reader.features(tokens))
     torch.testing.assert_close(theirs.score / theirs.n_samples, cosine.mean())
-    found = metric.per_image(Batch(asks, images, images, None))["clip_score"]
-    torch.testing.assert_close(found, cosine.clamp(min=0))
-    monkeypatch.setattr(OpenClip, "features", lambda self, prepared: seen * torch.tensor([[1.0], [-1.0], [1.0]]))
+    values = metric.per_image(Batch(asks, images, images, None))["clip_score"]
+    torch.testing.assert_close(values, cosine.clamp(min=0))
+    monkeypatch.setattr(OpenClip, "features", lambda self, prepared: embeddings * torch.tensor([[1.0], [-1.0], [1.0]]))
     turned = metric.per_image(Batch(asks, images, images, None))["clip_score"]
     assert (turned >= 0).all()
 
@@ -347,14 +347,14 @@ def test_directional_clip_is_the_formula_and_an_unchanged_picture_has_no_directi
     asks = [
         EditRequest(str(i), lambda: None, target, "apples") for i, target in enumerate(("pears", "plums", "apples"))
     ]
-    found = ClipDirectional(ours).per_image(Batch(asks, before, after, None))
+    values = ClipDirectional(ours).per_image(Batch(asks, before, after, None))
     unit = torch.nn.functional.normalize
     one, two = (unit(ours(to_uint8(images))) for images in (before, after))
     texts = unit(ours.reader.features(torch.stack([ours.reader.prepare(text) for text in ("apples", "pears")])))
     expected = torch.nn.functional.cosine_similarity(two[:1] - one[:1], texts[1:] - texts[:1])
-    assert found["clip_directional"][0] == pytest.approx(100 * expected.item(), abs=1e-3)
-    assert found["clip_directional"][1:].tolist() == [0, 0]
-    assert found["clip_unchanged"].tolist() == [0, 1, 1]
+    assert values["clip_directional"][0] == pytest.approx(100 * expected.item(), abs=1e-3)
+    assert values["clip_directional"][1:].tolist() == [0, 0]
+    assert values["clip_unchanged"].tolist() == [0, 1, 1]
     none = [replace(ask, source=None) for ask in asks]
     assert (
         ClipDirectional(ours).undefined_reason(Batch(none, before, after, None)) == "the benchmark has no source texts"
@@ -471,17 +471,17 @@ def test_background_is_over_the_mask_or_as_pie_bench_has_it(weights):
 def test_structure_distance_is_that_of_self_similarities(weights):
     network = StillLifeTokens(weights, "cpu")
     one, other = pictures(2), pictures(2, 1)
-    found = StructureDistance(network).per_image(pair(one, other))["dino_structure"]
+    values = StructureDistance(network).per_image(pair(one, other))["dino_structure"]
     expected = []
     for a, b in zip(one, other, strict=True):
         first, second = (torch.nn.functional.normalize(network.tokens(x[None])[0]) for x in (a, b))
         expected.append(1000 * torch.nn.functional.mse_loss(second @ second.T, first @ first.T).item())
-    assert found.tolist() == pytest.approx(expected, rel=1e-4)
+    assert values.tolist() == pytest.approx(expected, rel=1e-4)
     assert StructureDistance(network).per_image(pair(one, one))["dino_structure"].tolist() == [0, 0]
-    seen = []
-    fake = SimpleNamespace(hash="x", domain="anything", tokens=lambda x: seen.append(x.max()) or x.flatten(2))
+    maxima = []
+    fake = SimpleNamespace(hash="x", domain="anything", tokens=lambda x: maxima.append(x.max()) or x.flatten(2))
     StructureDistance(fake, "pie_compat").per_image(pair(one, other))
-    assert seen[0] > 200  # the published code's range, kept for comparison
+    assert maxima[0] > 200  # the published code's range, kept for comparison
 
 
 def test_a_distance_to_a_set_needs_a_set(weights):

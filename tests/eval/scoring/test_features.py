@@ -38,12 +38,12 @@ class Fake:
         return torch.stack([prepared.flatten(1).double().mean(1), prepared[:, 0, 0, 0].double() / 3], 1).float()
 
     @property
-    def seen(self):
+    def count(self):
         return sum(self.batches)
 
 
 class Pictures:
-    """Random pictures by number, as items; metadata which were loaded."""
+    """Random pictures by number, as items; notes which were loaded."""
 
     def __init__(self):
         self.loaded = []
@@ -84,15 +84,15 @@ def test_a_second_fill_computes_and_loads_nothing_nor_does_another_process(tmp_p
     assert again.fill(fake, pictures.items(range(10))) == 0
     assert again.fill(fake, pictures.items(range(8, 13))) == 3
     assert sorted(pictures.loaded) == list(range(13))
-    assert fake.seen == 13
-    for each in (again, FeatureStore(tmp_path)):
-        np.testing.assert_array_equal(each.read(fake, keys(range(13))), expected(range(13)))
+    assert fake.count == 13
+    for store in (again, FeatureStore(tmp_path)):
+        np.testing.assert_array_equal(store.read(fake, keys(range(13))), expected(range(13)))
 
 
 def test_what_is_there_twice_in_a_fill_is_computed_once(tmp_path, pictures):
     fake, store = Fake(), FeatureStore(tmp_path, batch=4)
     assert store.fill(fake, pictures.items([0, 1, 0, 2, 1, 1, 0])) == 3
-    assert fake.seen == 3
+    assert fake.count == 3
     assert sorted(pictures.loaded) == [0, 1, 2]
     np.testing.assert_array_equal(store.read(fake, keys([0, 0, 2])), expected([0, 0, 2]))
 
@@ -112,10 +112,10 @@ def test_rows_come_back_in_the_order_asked_across_shards_in_float32(tmp_path, pi
     store.fill(fake, pictures.items(range(20)))
     assert len(list((tmp_path / "one").glob("*.parquet"))) == 4  # 6 + 6 + 6 + 2
     order = [*np.random.default_rng(0).permutation(20).tolist(), 7, 7, 0]
-    for each in (store, FeatureStore(tmp_path)):
-        found = each.read(fake, keys(order))
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, expected(order))
+    for opened in (store, FeatureStore(tmp_path)):
+        features = opened.read(fake, keys(order))
+        assert features.dtype == np.float32
+        np.testing.assert_array_equal(features, expected(order))
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -158,9 +158,9 @@ def test_a_file_that_cannot_be_read_is_named_and_what_came_before_is_kept(tmp_pa
 def test_features_that_are_not_finite_are_refused_by_name_and_what_came_before_is_kept(tmp_path, pictures, bad):
     class Broken(Fake):
         def features(self, prepared):
-            found = super().features(prepared)
-            found[(prepared == pictures.picture(6)).flatten(1).all(1), 1] = bad
-            return found
+            features = super().features(prepared)
+            features[(prepared == pictures.picture(6)).flatten(1).all(1), 1] = bad
+            return features
 
     with pytest.raises(ValueError, match=r"fake: NaN or infinite features of picture 6$"):
         FeatureStore(tmp_path, batch=4).fill(Broken(), pictures.items(range(10)))
@@ -240,17 +240,17 @@ def test_two_processes_may_fill_the_same_store_at_once(tmp_path):
     commands = [[sys.executable, "-c", WRITER, str(tmp_path), str(i)] for i in range(2)]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True) for command in commands]
     for process in both:
-        said, complained = process.communicate(timeout=120)
-        assert process.returncode == 0, complained
-        assert said.strip() == "True"
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert output.strip() == "True"
 
     class Untouched(Fake):
         def features(self, prepared):
             raise AssertionError("all is there")
 
     store = FeatureStore(tmp_path / "store")
-    found = store.read(Untouched(), [str(k) for k in range(160)])
-    np.testing.assert_array_equal(found, np.repeat(2.0 * np.arange(160)[:, None], 3, 1))
+    features = store.read(Untouched(), [str(k) for k in range(160)])
+    np.testing.assert_array_equal(features, np.repeat(2.0 * np.arange(160)[:, None], 3, 1))
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -351,8 +351,8 @@ parts = [items[i : i + batch] for i in range(0, len(items), batch)]
 ready = [torch.stack([heavy.prepare(item.load()) for item in part]) for part in parts]
 
 def bare():
-    for each in ready:
-        heavy.features(each)
+    for prepared in ready:
+        heavy.features(prepared)
 
 def whole(k):
     assert FeatureStore(Path(sys.argv[2]) / str(k), batch, threads=2).fill(heavy, items) == len(items)
@@ -392,6 +392,6 @@ def test_the_pass_is_nearly_as_fast_as_the_bare_network(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     share, busy, bare, whole = map(float, done.stdout.split())
-    told = f"{whole:.1f} of {bare:.1f} features/s: wall {share:.3f}, its thread {busy:.3f}"
-    assert busy >= 0.9, told
-    assert share >= 0.8, told
+    rates = f"{whole:.1f} of {bare:.1f} features/s: wall {share:.3f}, its thread {busy:.3f}"
+    assert busy >= 0.9, rates
+    assert share >= 0.8, rates

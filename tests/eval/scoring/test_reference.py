@@ -19,7 +19,6 @@ from baselines.bounds import Copy
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.io.images import ImageFile, Resize
 from diffedit.testing import TinyPipeline
-from eval.benchmarks.base import BaseBenchmark
 from eval.metrics.functional.csfid import Csfid
 from eval.metrics.functional.frechet import Fid
 from eval.metrics.set_distance import SetDistance
@@ -280,7 +279,9 @@ def test_a_reference_that_is_not_there_is_named(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/there/fake\.safetensors: no statistics by fake; scripts"):
         replace(absent, folder=tmp_path / "there")(Fake(), 20)
-    assert "reference= names statistics" in References(BaseBenchmark(), "none", 8, ("",), tmp_path).undefined_reason()
+    bare = Drawn()
+    bare.has_reference = False
+    assert "reference= names statistics" in References(bare, "none", 8, ("",), tmp_path).undefined_reason()
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
