@@ -121,7 +121,6 @@ class BlendedDiffusion(MaskedEditor):
 
     @property
     def networks(self) -> tuple[TextImage, ...]:
-        """Its guide."""
         return (self.clip,)
 
     def draws(self, noise: Noise, level: int) -> Float[Tensor, "views numbers"]:

@@ -15,7 +15,7 @@ from diffedit.backbones.stable_diffusion import StableDiffusion
 
 
 class StableDiffusionXL(StableDiffusion):
-    """As Stable Diffusion, but for the texts and what the UNet is told of the picture's size."""
+    """As Stable Diffusion, but for the texts and what its UNet is given of the picture's size."""
 
     def load_text_encoders(self, path: str) -> None:
         """CLIP's encoder, and OpenCLIP's with its projection."""

@@ -71,7 +71,6 @@ class PixelDiffusion(PixelBackbone):
         return super().posterior(images.to(self.device))
 
     def embed(self, texts: Sequence[str]) -> list[None]:
-        """Nothing."""
         return [None] * len(texts)
 
     def predict(self, x: Float[Tensor, "b 3 H W"], levels: Sequence[Level], conds: Sequence[None]) -> Prediction:

@@ -1,4 +1,4 @@
-"""Queries as rows, and their answers: what a batch is made of, and how a backbone is asked."""
+"""Queries as rows, and their answers: what a batch is made of, and how a backbone is called."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from diffedit.types import (
 
 Row = tuple[Any, ...]
 Kind = Any
-"""What is asked in one batch: a type of query, or the function of a `CustomBatch`."""
+"""What one batch holds: a type of query, or the function of a `CustomBatch`."""
 
 
 class Outcome(NamedTuple):
@@ -142,11 +142,11 @@ ORDER = (
     Decode,
     CustomBatch,
     Custom,
-)  # what is asked first, so that programs meet in later queries
+)  # which kind goes first, so that programs meet in later queries
 
 
 def run_together(programs: Sequence[Program[T]]) -> Program[list[T]]:
-    """Several programs of one request as one program: queries that can be asked at once are asked in one query."""
+    """Several programs of one request as one program: queries that can be merged become one."""
     results: dict[int, T] = {}
     waiting: dict[int, Query] = {}
 
@@ -172,7 +172,7 @@ def run_together(programs: Sequence[Program[T]]) -> Program[list[T]]:
 
 
 def can_merge(one: Query, other: Query) -> bool:
-    """Whether two queries can be asked as one."""
+    """Whether one query can stand for both."""
     match one, other:
         case (Encode(), Encode()):
             return one.image is other.image and one.spread == other.spread

@@ -43,7 +43,7 @@ class Extractor(DomainNetwork, Protocol):
         """The network, without gradients; float32, on the CPU, and no view of what was prepared."""
 
     def __call__(self, pictures: UInt8[Tensor, "b 3 H W"]) -> Float[Tensor, "b d"]:
-        """Both."""
+        """`prepare` and `features` of pictures of one size."""
 
 
 @runtime_checkable

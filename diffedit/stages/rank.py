@@ -53,7 +53,6 @@ class ClipRank:
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """The model."""
         return (self.clip,)
 
     @property

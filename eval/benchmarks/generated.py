@@ -116,7 +116,6 @@ class Generated(SubsetBenchmark):
 
     @property
     def fingerprint(self) -> str:
-        """Of the model."""
         return self.text_to_image.fingerprint
 
     def read_only(self) -> "Generated":

@@ -184,7 +184,7 @@ def annotate_strengths(axes: Axes, curve: pd.DataFrame, colour: str, right: bool
 
 
 def draw_bounds(axes: Axes, frame: pd.DataFrame, x: str, y: str, points: pd.DataFrame | None) -> None:
-    """Floor and ceiling; one that would squeeze what else there is into a corner is told in the legend."""
+    """Floor and ceiling; one that would squeeze what else there is into a corner is written in the legend."""
     within = pd.concat([frame[~frame.is_bound | (frame.editor == CEILING)], points])
     bounds = frame[frame.is_bound & (frame.editor != "real")]
     for name, bound in bounds.groupby("editor", sort=False):

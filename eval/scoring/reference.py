@@ -190,7 +190,6 @@ class Sums:
     classes: dict[str, list] = field(default_factory=dict)
 
     def add(self, features: Float[ndarray, "b d"], labels: Sequence[str]) -> None:
-        """Some more pictures."""
         self.origin = features[0].astype(np.float64) if self.origin is None else self.origin
         centred = features - self.origin
         self.n += len(centred)
@@ -273,7 +272,7 @@ def compute_reference(
 
 @runtime_checkable
 class ReferenceBenchmark(Protocol):
-    """What is asked of a benchmark here (`eval.benchmarks.base` has the usual declarations)."""
+    """What statistics need of a benchmark (`eval.benchmarks.base` has the usual declarations)."""
 
     version: str
     fingerprint: str

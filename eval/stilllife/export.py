@@ -219,7 +219,6 @@ class Pair(NamedTuple):
 
     @property
     def truth(self) -> GroundTruth:
-        """Its scenes."""
         return self.request.ground_truth
 
 

@@ -43,7 +43,7 @@ class Rendering:
 
 @lru_cache(512)  # several metrics and strengths ask for one picture
 def render(scene: Scene) -> Rendering:
-    """Paint the scene."""
+    """Paint the scene and the masks of its parts; the same scene gives the same pixels."""
     layout = generator(scene.seed, "layout")
     horizon = int(layout.integers(104, 132))
     x, y = int(layout.integers(104, 152)), int(layout.integers(146, 164))

@@ -39,7 +39,7 @@ from eval.stilllife.network import StillLifeExtractor
 from eval.stilllife.train.features import FeaturesPart
 
 ROOT = Path(__file__).parents[3]
-STILLLIFE = StillLifeExtractor(device="cpu")  # the weights that come along
+STILLLIFE = StillLifeExtractor(device="cpu")  # the weights of this repository
 
 
 class Fake:

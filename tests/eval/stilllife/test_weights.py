@@ -1,4 +1,4 @@
-"""The networks that come along do what their cards say. Small samples here; the cards' figures are of larger ones."""
+"""The networks in weights/ do what their cards say. Small samples here; the cards' figures are of larger ones."""
 
 import json
 from pathlib import Path
