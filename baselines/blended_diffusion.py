@@ -91,7 +91,8 @@ class BlendedDiffusion(MaskedEditor):
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
     ) -> Program[EditResult]:
         """The ratios share their noises: an edit at one ratio does not depend on which others are asked for."""
-        starts, image = schedule.start_levels(ratios), request.image()
+        starts = schedule.start_levels(ratios)
+        image = request.image()
         x0 = yield Encode(image)
         if x0.shape[1:] != image.shape:
             raise ValueError(
@@ -102,7 +103,8 @@ class BlendedDiffusion(MaskedEditor):
         mask = yield from self.mask.find(request, x0, cond, cond, schedule, noise)
         text = self.clip.texts([request.target])[0]
 
-        order, x = sorted(starts, reverse=True), x0[:0]
+        order = sorted(starts, reverse=True)
+        x = x0[:0]
         for i in range(order[0], 0, -1):
             if i in starts:
                 x = torch.cat([x, add_noise(x0, noise.randn_like(x0, "start"), schedule[i])])
@@ -176,7 +178,8 @@ def augment(images: Float[Tensor, "b 3 s s"], draws: Float[Tensor, "b _ numbers"
 
 def homographies(draws: Float[Tensor, "n numbers"]) -> Float[Tensor, "n 3 3"]:
     """From places in a view to places in the image, both in [-1, 1]."""
-    n, angle = len(draws), (draws[:, 1] * 2 - 1) * torch.pi / 12
+    n = len(draws)
+    angle = (draws[:, 1] * 2 - 1) * torch.pi / 12
     move = (draws[:, 2:4] * 2 - 1) * 0.2  # the side is 2
     affine = torch.eye(3).repeat(n, 1, 1)
     affine[:, 0, 0] = affine[:, 1, 1] = angle.cos()

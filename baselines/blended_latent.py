@@ -112,7 +112,8 @@ class BlendedLatent(MaskedEditor):
         target, empty = yield Embed((request.target, ""))
         mask = yield from self.mask.find(request, x0, target, empty, schedule, noise)
 
-        source, masks = self.source(x0, schedule, noise), self.shrink.masks(mask.latent)
+        source = self.source(x0, schedule, noise)
+        masks = self.shrink.masks(mask.latent)
         put_back = self.put_back(sorted(starts, reverse=True), masks, source)
         begin = {i: self.begin(x0, i, schedule, noise) for i in starts}
         if self.blend == "before":

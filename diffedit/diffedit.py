@@ -54,7 +54,8 @@ class DiffEdit(MaskedEditor):
         path = yield from self.path(x0, max(starts), empty, schedule, noise)
 
         # Step 3: guided decoding; after each update the outside is put back at the level just reached, x0 at the end.
-        begin, blend = {i: path(i) for i in starts}, blend_outside(mask.latent, path)
+        begin = {i: path(i) for i in starts}
+        blend = blend_outside(mask.latent, path)
         edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, blend)
         edits = yield from decode_edits(edited, ratios, starts)
         return EditResult(edits, mask.latent, mask.contrast_map, mask.pixel_mask, mask.metadata())

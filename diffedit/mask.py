@@ -207,7 +207,8 @@ class ContrastMask:
 
         Guidance would scale the map by a constant (the unconditional terms cancel), and the rules do not see scale.
         """
-        n, level = self.num_noises, schedule[schedule.find_level(self.noise_strength)]
+        n = self.num_noises
+        level = schedule[schedule.find_level(self.noise_strength)]
         x = add_noise(x0, noise.randn_like(x0, "mask", n), level)
         prediction = yield Predict(torch.cat([x, x]), level, (target,) * n + (reference,) * n)
         difference = prediction.eps[:n] - prediction.eps[n:]

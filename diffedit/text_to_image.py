@@ -69,9 +69,9 @@ class TextToImage:
     def __call__(self, texts: Mapping[str, str]) -> Iterator[tuple[str, Float[Tensor, "3 H W"]]]:
         """(id, picture) for each id and text, as they get ready; raises what went wrong with one."""
         backbone = instantiate(dict(self.backbone), _convert_="all")
-        schedule, side = backbone.schedule(self.steps), backbone.resolution
+        schedule = backbone.schedule(self.steps)
         with torch.no_grad():
-            like = backbone.encode(torch.zeros(1, 3, side, side))
+            like = backbone.encode(torch.zeros(1, 3, backbone.resolution, backbone.resolution))
         engine = Engine(backbone, BatchSizes(self.batch, 1, min(self.batch, 4), 16))
         programs: Iterator[Any] = (
             (name, sample(text, like, schedule, RequestNoise(self.seed, name), self.guidance))

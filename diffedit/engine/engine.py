@@ -122,11 +122,13 @@ class Engine:
         embedding_cache: int = 512,
         progress: bool = True,
     ) -> None:
-        self.backbone, self.batch = backbone, batch or BatchSizes()
+        self.backbone = backbone
+        self.batch = batch or BatchSizes()
         self.max_live = sum(size - 1 for size in vars(self.batch).values()) + 1 if max_live is None else max_live
         if self.max_live < 1:
             raise ValueError(f"engine.max_live = {max_live}: at least one program has to live")
-        self.embedding_cache, self.progress = embedding_cache, progress
+        self.embedding_cache = embedding_cache
+        self.progress = progress
         self.embedded: OrderedDict[str, Cond] = OrderedDict()
         self.checked: set[Kind] = set()
 
@@ -141,7 +143,8 @@ class Engine:
             edits: how many edits each makes, for the bar.
         """
         pool = Pool(self)
-        source, more = iter(programs), True
+        source = iter(programs)
+        more = True
         often = 0.1 if sys.stderr.isatty() else 10  # a log file wants a line now and then
         with tqdm(total=total * edits or None, unit="edit", disable=not self.progress, mininterval=often) as bar:
             while True:
@@ -175,7 +178,8 @@ class Pool:
     def oldest(self, kind: Kind) -> list[tuple[LiveProgram, int]]:
         """The rows of the next call of this kind: (program, row) pairs; repeated texts do not count twice."""
         size = self.engine.batch.get_size(kind)
-        keys, taken = set(), []
+        keys: set[Any] = set()
+        taken: list[tuple[LiveProgram, int]] = []
         for live in self.running:
             if get_kind(live.query) == kind:
                 for i in live.todo:
@@ -272,9 +276,11 @@ class Pool:
     @torch.no_grad()
     def advance(self, live: LiveProgram) -> list[Outcome]:
         """Send a program the answers it waited for; what it spends itself, `Custom` included, is its own time."""
-        began, ended = time.perf_counter(), self.move(live)
+        began = time.perf_counter()
+        ended = self.move(live)
         spent = time.perf_counter() - began
-        live.seconds, self.mark = live.seconds + spent, self.mark + spent
+        live.seconds += spent
+        self.mark += spent
         return self.end(live, *ended) if ended else []
 
     def move(self, live: LiveProgram) -> tuple[EditResult | None, Exception | None] | None:

@@ -147,7 +147,8 @@ class PoissonSystem:
     @cached_property
     def solver(self) -> Any:
         """The factorised matrix."""
-        n, free = int(self.inside.sum()), self.other >= 0
+        n = int(self.inside.sum())
+        free = self.other >= 0
         rows = np.concatenate([self.one, self.one[free]])
         columns = np.concatenate([self.one, self.other[free]])
         values = np.concatenate([np.ones(len(self.one)), -np.ones(free.sum())])

@@ -30,7 +30,7 @@ from eval.stilllife.scene import (
     Scene,
     change,
     find_siblings,
-    generator,
+    make_generator,
     sample,
 )
 
@@ -111,7 +111,7 @@ class StillLifeScenes(StillLifeBenchmark):
         for i in range(self.size):
             attribute = self.attributes[i % len(self.attributes)]
             scene = sample(SPLITS[self.split][self.first + i], self.two_kinds)
-            rng = generator(scene.seed, "edit")
+            rng = make_generator(scene.seed, "edit")
             index = int(rng.integers(len(scene.fruits)))
             present = scene.fruits if attribute == "fruits" else (getattr(scene, attribute),)
             value = str(rng.choice([value for value in ATTRIBUTES[attribute] if value not in present]))
@@ -257,7 +257,7 @@ def draw_stroke(truth: GroundTruth, width: int, resolution: int) -> Float[Tensor
 
 def draw_ellipse(seed: int, resolution: int) -> Float[Tensor, "1 resolution resolution"]:
     """A random mask."""
-    rng = generator(seed, "mask")
+    rng = make_generator(seed, "mask")
     half = rng.uniform(10, 20, 2)
     centre = rng.uniform(half, RESOLUTION - half)
     y, x = np.mgrid[:RESOLUTION, :RESOLUTION] + 0.5

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from eval.stilllife.fruit import CANVAS, PAINT
-from eval.stilllife.scene import Scene, generator
+from eval.stilllife.scene import Scene, make_generator
 
 RESOLUTION = 64
 SCALE = 4
@@ -43,8 +43,8 @@ class Rendering:
 
 @lru_cache(512)  # several metrics and strengths ask for one picture
 def render(scene: Scene) -> Rendering:
-    """Paint the scene and the masks of its parts; the same scene gives the same pixels."""
-    layout = generator(scene.seed, "layout")
+    """Paint the scene: the same one gives the same pixels."""
+    layout = make_generator(scene.seed, "layout")
     horizon = int(layout.integers(104, 132))
     x, y = int(layout.integers(104, 152)), int(layout.integers(146, 164))
     light = layout.uniform(0.93, 1.05)
@@ -103,14 +103,14 @@ def cut_out(colours: np.ndarray, mask: Image.Image) -> Image.Image:
 
 def paint_wall(scene: Scene) -> Image.Image:
     """A plain wall, darker towards the table."""
-    tint = generator(scene.seed, "wall").uniform(-7, 7, 3)
+    tint = make_generator(scene.seed, "wall").uniform(-7, 7, 3)
     column = (np.array(WALL_COLOURS[scene.wall]) + tint) * np.linspace(1.06, 0.9, FULL)[:, None, None]
     return to_image(column).resize((FULL, FULL), Image.Resampling.NEAREST)
 
 
 def paint_table(scene: Scene, horizon: int) -> Image.Image:
     """The table top from the horizon down."""
-    rng = generator(scene.seed, "table")
+    rng = make_generator(scene.seed, "table")
     shift = int(rng.integers(SPREAD))
     tint = rng.uniform(-7, 7, 3).astype(np.float32)
     top = paint_pattern(scene.table)[: FULL - horizon, shift : shift + FULL]
@@ -153,7 +153,7 @@ def paint_sprite(kind: str, turn: int) -> Image.Image:
 
 def arrange_pile(scene: Scene, x: int, y: int) -> list[tuple[str, Image.Image, tuple[int, int]]]:
     """(kind, picture, corner) of every fruit, back to front. The seed alone decides how many, where and how turned."""
-    rng = generator(scene.seed, "pile")
+    rng = make_generator(scene.seed, "pile")
     slots = LAYOUTS[rng.integers(len(LAYOUTS))]
     first = int(rng.integers(2))
     fruits = []

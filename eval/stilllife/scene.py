@@ -88,14 +88,14 @@ class Scene:
         }
 
 
-def generator(seed: int, purpose: str) -> np.random.Generator:
+def make_generator(seed: int, purpose: str) -> np.random.Generator:
     """Random numbers for one purpose of a seed, so that no draw shifts another."""
     return np.random.default_rng([seed, *purpose.encode()])
 
 
 def sample(seed: int, two_kinds: float = 0.3) -> Scene:
     """A scene of this seed, all attributes uniform; two kinds of fruit with this probability."""
-    rng = generator(seed, "scene")
+    rng = make_generator(seed, "scene")
     count = 2 if rng.random() < two_kinds else 1
     fruits = tuple(str(kind) for kind in rng.choice(list(FRUITS), count, replace=False))
     return Scene(fruits, **{name: str(rng.choice(ATTRIBUTES[name])) for name in CHOICES}, seed=seed)
@@ -121,7 +121,7 @@ def find_siblings(kind: str) -> tuple[str, ...]:
     return next(tuple(sibling for sibling in group if sibling != kind) for group in GROUPS if kind in group)
 
 
-def changes(scene: Scene) -> Iterator[tuple[str, Scene]]:
+def list_changes(scene: Scene) -> Iterator[tuple[str, Scene]]:
     """Every edit of one phrase: (attribute, the scene after it)."""
     for i, kind in enumerate(scene.fruits):
         for value in FRUITS:

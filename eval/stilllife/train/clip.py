@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import draw_sheet
-from eval.stilllife.scene import SPLITS, Scene, changes, generator
+from eval.stilllife.scene import SPLITS, Scene, list_changes, make_generator
 from eval.stilllife.train.captions import LIMIT, shorten_caption, write_tokenizer
 from eval.stilllife.train.features import disturb
 from eval.stilllife.train.loop import Part, TrainingSchedule, chunk, render_batches, render_scenes, sample_split
@@ -111,9 +111,9 @@ def sample_pairs(schedule: TrainingSchedule, step: int) -> list[Scene]:
     """Scenes of one step: each with one of its edits, none with the caption of another."""
     by_caption: dict[str, Scene] = {}
     for scene in sample_split("train", FIRST + step * schedule.batch // 2, schedule.batch // 2):
-        rng = generator(scene.seed, "pair")
-        attribute = str(rng.choice(sorted({name for name, _ in changes(scene)})))
-        edits = [edit for name, edit in changes(scene) if name == attribute]
+        rng = make_generator(scene.seed, "pair")
+        attribute = str(rng.choice(sorted({name for name, _ in list_changes(scene)})))
+        edits = [edit for name, edit in list_changes(scene) if name == attribute]
         for member in (scene, edits[int(rng.integers(len(edits)))]):
             by_caption.setdefault(member.caption(), member)
     return list(by_caption.values())
@@ -121,9 +121,9 @@ def sample_pairs(schedule: TrainingSchedule, step: int) -> list[Scene]:
 
 def list_rivals(scene: Scene) -> list[Scene]:
     """The scene, then 15 of its one-phrase edits: every attribute, as evenly as it goes."""
-    rng = generator(scene.seed, "rivals")
+    rng = make_generator(scene.seed, "rivals")
     edits: dict[str, list[Scene]] = {}
-    for name, edit in changes(scene):
+    for name, edit in list_changes(scene):
         edits.setdefault(name, []).append(edit)
     fruits = edits.pop("fruits")
     others = [edit for group in edits.values() for edit in group]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from eval.reporting.contact_sheet import draw_sheet
-from eval.stilllife.scene import Scene, generator
+from eval.stilllife.scene import Scene, make_generator
 from eval.stilllife.train.captions import LIMIT, shorten_caption, write_tokenizer
 from eval.stilllife.train.latents import Latents, hash_weights
 from eval.stilllife.train.loop import Part, TrainingSchedule, chunk, render_scenes, sample_split
@@ -118,7 +118,7 @@ class LdmPart(Part):
             captions = [scene.caption() for scene in part]
             errors.append(self.error(latents, captions, torch.Generator().manual_seed(i)))
         texts = [scene.caption() for scene in scenes[:16]]
-        noise = torch.from_numpy(generator(0, "samples").standard_normal((len(texts), 4, 16, 16))).float()
+        noise = torch.from_numpy(make_generator(0, "samples").standard_normal((len(texts), 4, 16, 16))).float()
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
         pictures = pipeline(texts, latents=noise.to(self.device), num_inference_steps=25, guidance_scale=5.0).images

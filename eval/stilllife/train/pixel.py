@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import draw_sheet
-from eval.stilllife.scene import Scene, generator
+from eval.stilllife.scene import Scene, make_generator
 from eval.stilllife.train.loop import Part, chunk, render_scenes, sample_split
 
 
@@ -60,7 +60,7 @@ class PixelPart(Part):
             part = scenes[i : i + 64]
             images = render_scenes(part).float().to(self.device) / 255
             errors.append(self.loss(images, part, torch.Generator().manual_seed(i)))
-        x = torch.from_numpy(generator(0, "samples").standard_normal((16, 3, 64, 64))).float().to(self.device)
+        x = torch.from_numpy(make_generator(0, "samples").standard_normal((16, 3, 64, 64))).float().to(self.device)
         ddim = DDIMScheduler.from_config(self.scheduler.config)
         ddim.set_timesteps(50)
         for time in ddim.timesteps:

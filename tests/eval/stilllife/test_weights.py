@@ -78,12 +78,12 @@ def test_diffedit_finds_the_fruit_and_leaves_the_rest(backbone):
     overlaps = []
     for ask, result in edited(backbone, DiffEdit()):
         exact = ask.mask()[0] > 0.5
-        found = torch.nn.functional.interpolate(result.mask.float(), (64, 64))[0, 0] > 0.5
-        overlaps.append(((found & exact).sum() / (found | exact).sum()).item())
+        inferred = torch.nn.functional.interpolate(result.mask.float(), (64, 64))[0, 0] > 0.5
+        overlaps.append(((inferred & exact).sum() / (inferred | exact).sum()).item())
         change = (result.edits[0].image - ask.image()).abs().mean(0)
-        far = torch.nn.functional.max_pool2d((found | exact)[None].float(), 17, 1, 8)[0] == 0
+        far = torch.nn.functional.max_pool2d((inferred | exact)[None].float(), 17, 1, 8)[0] == 0
         assert change[far].mean() < 0.05
-        assert change[found].mean() > 2 * change[far].mean()
+        assert change[inferred].mean() > 2 * change[far].mean()
     assert np.mean(overlaps) > 0.4
 
 
@@ -94,16 +94,16 @@ def test_the_commands_work_without_arguments(tmp_path):
     assert done.returncode == 0, said(done)
     runs = f"{tmp_path}/runs/*/*/*/*"
     small = ["metric.fid.size=16", f"cache={tmp_path}/cache", f"out={tmp_path}/scores.csv"]
-    done = call("score.py", f"run={runs}", "logger=tensorboard", *small)
+    done = call("score.py", f"runs={runs}", "logger=tensorboard", *small)
     assert done.returncode == 0, said(done)
     scores = pd.read_csv(tmp_path / "scores.csv")
-    oracle = scores[scores.editor == "oracle"].set_index(["metric", "ratio"]).value
+    oracle = scores[scores.editor == "oracle"].set_index(["metric", "strength"]).value
     assert oracle["accuracy", 1.0] == 1
     assert oracle["cf_psnr", 1.0] == 100
     assert len(list((tmp_path / "runs").glob("*/*/*/*/tensorboard/*"))) == 2
-    again = call("score.py", f"run={runs}", *small)
+    again = call("score.py", f"runs={runs}", *small)
     assert said(again).count("all there") == 2
-    done = call("plot.py", f"run={runs}", f"out={tmp_path}/plots", "at=[]")
+    done = call("plot.py", f"runs={runs}", f"out={tmp_path}/plots", "match_at=[]")
     assert done.returncode == 0, said(done)
     assert {path.name for path in (tmp_path / "plots").glob("*.png")} >= {
         "stilllife_scenes_stilllife_accuracy_over_lpips.png",

@@ -9,7 +9,7 @@ from scipy.ndimage import binary_dilation
 from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
 from eval.stilllife.fruit import PAINT
 from eval.stilllife.render import TURNS, WALL_COLOURS, paint_pattern, paint_sprite, paint_vessel, render
-from eval.stilllife.scene import ATTRIBUTES, FRUITS, GROUPS, SPLITS, Scene, change, changes, find_siblings, sample
+from eval.stilllife.scene import ATTRIBUTES, FRUITS, GROUPS, SPLITS, Scene, change, find_siblings, list_changes, sample
 
 PINNED = {
     0: "0242c677bfabb30a",
@@ -84,7 +84,7 @@ def test_an_edit_changes_its_own_place_only():
     for seed in range(60):
         scene = sample(seed)
         before = render(scene)
-        for attribute, target in changes(scene):
+        for attribute, target in list_changes(scene):
             after = render(target)
             changed = difference(scene, target) > 8
             assert changed.any()
@@ -113,7 +113,7 @@ def test_captions():
 def test_an_edit_changes_one_phrase():
     for seed in range(20):
         scene = sample(seed)
-        for attribute, target in changes(scene):
+        for attribute, target in list_changes(scene):
             differing = [name for name in ATTRIBUTES if scene.phrases()[name] != target.phrases()[name]]
             assert differing == [attribute]
 
