@@ -340,5 +340,5 @@ def test_the_real_wandb_stays_inside_the_run_is_quiet_and_fails_fast(runs, tmp_p
     assert locked.startswith("PermissionError: wandb: no API key")
     assert refused.startswith("ConnectionError: wandb: no run from http://127.0.0.1:1 (")
     assert silent.startswith("ConnectionError: wandb: no run from")
-    assert unknown == "Wandb: mode = 'offlin' is none of offline, online, disabled"
+    assert unknown == "Wandb: mode = 'offlin': it should be 'offline', 'online' or 'disabled'"
     assert max(report["seconds"]) < 15
