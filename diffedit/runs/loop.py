@@ -1,0 +1,178 @@
+"""Edit every request of a benchmark into a run directory; go on where a killed run stopped."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from annotated_types import Ge
+
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.engine.prefetch import prefetch_requests
+from diffedit.io.checks import settings
+from diffedit.runs.directory import RunDirectory
+from diffedit.sampling.noise import RequestNoise
+from diffedit.stages.pipeline import EditPipeline
+from diffedit.types import Backbone, Benchmark, EditRequest, EditResult, Program
+
+log = logging.getLogger("run")
+
+FLAGS = {
+    "empty": "nothing is edited",
+    "full": "everything is",
+    "lost": "too thin for the latent grid, nothing is edited: editor.mask.downsample=any",
+}
+
+
+class RunFailedError(RuntimeError):
+    """Some request failed; what was edited is saved."""
+
+
+@settings
+class RunSettings:
+    """What a run is asked for beside benchmark, method and model.
+
+    Attributes:
+        ratios: strengths of the method: encoding ratios r in (0, 1].
+        steps: N, DDIM steps of the whole schedule.
+        seed: with a request's id, it fixes every draw.
+        on_error: `skip` goes on and raises at the end; `stop` raises at the first request that fails.
+        batch: rows in a network call.
+        max_live: most requests under way at once; None for the smallest number that keeps batches full.
+        embedding_cache: embedded texts to remember.
+        threads: that open pictures ahead of the networks.
+        progress: show a bar.
+    """
+
+    ratios: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
+    steps: Annotated[int, Ge(1)] = 50
+    seed: int = 0
+    on_error: Literal["skip", "stop"] = "skip"
+    batch: BatchSizes = BatchSizes()
+    max_live: Annotated[int, Ge(1)] | None = None
+    embedding_cache: Annotated[int, Ge(0)] = 512
+    threads: Annotated[int, Ge(1)] = 2
+    progress: bool = True
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    pipeline: EditPipeline,
+    backbone: Backbone,
+    root: Path,
+    settings: RunSettings | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Edit what is not done yet, each request saved as it ends; returns the manifest, a row per request and strength.
+
+    Args:
+        benchmark: the requests.
+        pipeline: the method, with its stages.
+        backbone: the networks.
+        root: the run directory.
+        settings: how.
+        config: what identifies the run, as plain containers; None describes the objects themselves.
+
+    Raises:
+        ConfigChangedError: the directory holds a run of something else.
+        RunFailedError: some request failed (after all others are done, unless `on_error` is `stop`).
+    """
+    settings = settings or RunSettings()
+    config = dict(config or describe_run(benchmark, pipeline, backbone, settings))
+    config["weights"] = backbone.fingerprint
+    config |= {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
+    pipeline.check(backbone)
+    editor = pipeline.editor
+    run = RunDirectory(root, config, benchmark.version, editor.is_bound, editor.strength_name)
+    try:
+        edit_pending(run, benchmark, pipeline, backbone, settings)
+    finally:
+        table = run.close()
+        if table is not None:
+            log_summary(table, len(benchmark), run.root)
+    return table
+
+
+def edit_pending(
+    run: RunDirectory, benchmark: Benchmark, pipeline: EditPipeline, backbone: Backbone, settings: RunSettings
+) -> None:
+    """Edit the requests that a run has not done."""
+    schedule, ratios = backbone.schedule(settings.steps), list(settings.ratios)
+    schedule.start_levels(ratios)  # bad ratios are refused before any work
+    engine = Engine(backbone, settings.batch, settings.max_live, settings.embedding_cache, settings.progress)
+    total = sum(1 for _ in run.find_pending(benchmark.requests(backbone.resolution)))
+    if total < len(benchmark):
+        log.info("%d of %d requests are done already", len(benchmark) - total, len(benchmark))
+    live: dict[str, EditRequest] = {}
+
+    def programs() -> Iterator[tuple[str, Program[EditResult]]]:
+        pending = run.find_pending(benchmark.requests(backbone.resolution))
+        for request in prefetch_requests(pending, pipeline.editor.inputs, settings.threads, engine.max_live):
+            live[request.id] = request
+            yield request.id, pipeline(request, ratios, schedule, RequestNoise(settings.seed, request.id))
+
+    failed = 0
+    for outcome in engine.run(programs(), total, len(ratios)):
+        run.save(live.pop(outcome.id), outcome)
+        if outcome.error is not None:
+            failed += 1
+            log.debug("request %s failed", outcome.id, exc_info=outcome.error)
+            if settings.on_error == "stop":
+                raise RunFailedError(f"request {outcome.id}: {outcome.error} (on_error=stop)") from outcome.error
+    if failed:
+        raise RunFailedError(
+            f"{failed} of {len(benchmark)} requests failed; they are listed above and in the manifest "
+            "(hydra.verbose=run shows where each went wrong)"
+        )
+
+
+def log_summary(table: pd.DataFrame, total: int, root: Path) -> None:
+    """Log what came out: how much, at what cost, the masks worth a look, the failed requests by name."""
+    requests, edits = table.drop_duplicates("id"), table[table.status == "done"]
+    done, failed = (requests[requests.status == status] for status in ("done", "failed"))
+    log.info("%s: %d of %d requests done, %d edits", root, len(done), total, len(edits))
+    if len(edits):
+        evaluations = int(edits.evaluations.sum() + done.shared_evaluations.sum())
+        log.info("%d network evaluations, %.1f an edit", evaluations, evaluations / len(edits))
+    for flag, advice in FLAGS.items() if "mask_flag" in done else ():
+        if ids := list(done.id[done.mask_flag == flag]):
+            named = ", ".join(ids[:5] + ["..."] * (len(ids) > 5))
+            log.warning("masks: %d %s (%s): %s", len(ids), flag, advice, named)
+    for row in failed.itertuples():
+        log.error("failed: %s: %s", row.id, row.error)
+
+
+def describe_run(
+    benchmark: Benchmark, pipeline: EditPipeline, backbone: Backbone, settings: RunSettings
+) -> dict[str, Any]:
+    """The config of a run that was put together in Python: what `conf/run.yaml` would say."""
+    stages = {name: describe(getattr(pipeline, name)) for name in ("editor", "reconstruct", "rank")}
+    return {
+        "benchmark": describe(benchmark),
+        **stages,
+        "backbone": describe(backbone),
+        "samples": pipeline.samples,
+        "ratios": list(settings.ratios),
+        "steps": settings.steps,
+        "seed": settings.seed,
+        "engine": {"batch": vars(settings.batch)},
+    }
+
+
+def describe(part: Any) -> Any:
+    """An object as a config that makes it again: a dataclass by its class and fields, containers item by item.
+
+    Anything else that is not plain stands there by the name of its class alone: its hash names what it holds.
+    """
+    if isinstance(part, str | int | float | bool | None):
+        return part
+    if isinstance(part, Mapping):
+        return {str(key): describe(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [describe(value) for value in part]
+    kind = type(part)
+    names = [field.name for field in fields(part) if field.init] if is_dataclass(part) else []
+    values = {name: describe(getattr(part, name)) for name in names}
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **values}

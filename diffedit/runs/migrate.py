@@ -1,0 +1,105 @@
+"""Runs of before can still be read: classes that moved, settings and fields that have another name now.
+
+`FORMAT` counts what a run directory looks like. Format 1 had no number; its ratios were bare numbers.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffedit.io.checks import RENAMED
+from diffedit.types import Variant
+
+FORMAT = 2
+
+# Modules of format 1, where the classes that a config names lie now; the longest prefix counts.
+MOVED = {
+    "diffedit.editor": "diffedit.diffedit",
+    "diffedit.sampler": "diffedit.text_to_image",
+    "diffedit.reconstruct": "diffedit.stages.background",
+    "diffedit.stages": "diffedit.stages.rank",
+    "eval.images": "diffedit.io.images",
+    "eval.networks.clip": "diffedit.networks.clip",
+    "eval.benchmarks.stilllife": "eval.stilllife",
+}
+RENAMED_CLASSES = {
+    "diffedit.text_to_image.Sampler": "diffedit.text_to_image.TextToImage",
+    "diffedit.stages.background.Bare": "diffedit.stages.background.NoReconstruction",
+    "diffedit.stages.rank.First": "diffedit.stages.rank.KeepFirst",
+    "diffedit.networks.clip.ClipRank": "diffedit.stages.rank.ClipRank",
+    "diffedit.mask.NoExtremes": "diffedit.mask.KeepOutliers",
+}
+GONE = {
+    "eval.stilllife.generated.StillLifeGenerated": "run benchmark=stilllife_generated (other captions now), or "
+    "score this one by the revision that made it (environment.json)"
+}
+BOUNDS = ("Copy", "RoundTrip", "Oracle")
+
+
+def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run in today's names; one of today comes back as it is.
+
+    Raises:
+        ValueError: its benchmark is no longer there; the message says what to do.
+    """
+    if config.get("format", 1) >= FORMAT:
+        return dict(config)
+    config = rename_settings(move_targets(config))
+    benchmark = config.get("benchmark", {})
+    if (target := benchmark.get("_target_")) in GONE:
+        raise ValueError(f"benchmark {target} is no longer there: {GONE[target]}")
+    grammar = benchmark.get("grammar") or {}
+    if grammar.pop("truth", None) is not None:  # what captions say is known to a benchmark of its own
+        benchmark["_target_"] = "eval.stilllife.generated.StillLifeGenerated"
+    is_bound = str(config.get("editor", {}).get("_target_", "")).rpartition(".")[2] in BOUNDS
+    return {**config, "is_bound": is_bound, "strength_name": "ratio", "format": FORMAT}
+
+
+def move_targets(node: Any) -> Any:
+    """A config whose `_target_`s name the classes where they lie now."""
+    if isinstance(node, Mapping):
+        return {key: move_target(value) if key == "_target_" else move_targets(value) for key, value in node.items()}
+    return [move_targets(value) for value in node] if isinstance(node, list | tuple) else node
+
+
+def move_target(target: str) -> str:
+    """Where a class of format 1 lies now."""
+    prefixes = [prefix for prefix in MOVED if target.startswith(f"{prefix}.")]
+    if prefixes:
+        longest = max(prefixes, key=len)
+        target = MOVED[longest] + target.removeprefix(longest)
+    return RENAMED_CLASSES.get(target, target)
+
+
+def rename_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config whose settings have today's names; their order stays."""
+
+    def rename(node: Any, prefix: str) -> Any:
+        if not isinstance(node, Mapping):
+            return node
+        renamed = {}
+        for key, value in node.items():
+            path = f"{prefix}{key}"
+            name = RENAMED["run"].get(path, path).removeprefix(prefix)
+            renamed[name] = rename(value, f"{prefix}{name}.")
+        return renamed
+
+    return rename(config, "")
+
+
+def migrate_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of any format in today's fields."""
+    record = dict(record)
+    if "notes" in record:
+        record["metadata"] = record.pop("notes")
+    for name in ("edits", "samples"):
+        if name in record:
+            record[name] = [migrate_edit(edit) for edit in record[name]]
+    return record
+
+
+def migrate_edit(edit: Mapping[str, Any]) -> dict[str, Any]:
+    """One edit of a record: its ratio as a variant."""
+    if "variant" in edit:
+        return dict(edit)
+    rest = {key: value for key, value in edit.items() if key != "ratio"}
+    return {"variant": str(Variant(float(edit["ratio"]))), **rest}

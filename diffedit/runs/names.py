@@ -1,0 +1,40 @@
+"""The name of a run's directory: what was overridden, without what does not change the pictures."""
+
+import hashlib
+import re
+
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from diffedit.runs.directory import RUNTIME_KEYS
+
+LONGEST = 200  # letters; file systems take 255 bytes
+BETWEEN = re.compile(r",(?=[+~]?[\w./@]+=)")  # between two overrides; a list has commas too
+IN_THE_PATH = ("benchmark", "backbone", "editor")  # these name folders above
+
+
+def name_run(overrides: str, benchmark: str) -> str:
+    """The name of a run; `default` where nothing was overridden.
+
+    Args:
+        overrides: `key=value` pairs, joined by commas, as Hydra's `override_dirname` has them.
+        benchmark: `_target_` of the benchmark, whose `path_keys` say where files lie: a name is cut, and has to keep
+            what was asked for.
+    """
+    left_out = {*RUNTIME_KEYS, *IN_THE_PATH, *(f"benchmark.{key}" for key in get_class(benchmark).path_keys)}
+    kept = [pair for pair in BETWEEN.split(overrides) if pair.partition("=")[0] not in left_out]
+    return slugify(",".join(kept))
+
+
+def slugify(text: str) -> str:
+    """Overrides as the name of one folder."""
+    name = re.sub(r"[^\w=.,+@-]+", "-", re.sub(r"[][{}'\"]", "", text)).strip("-")
+    if len(name) > LONGEST:
+        name = re.sub(r"(.+),(experiment=\w+)", r"\2,\1", name)  # tables and figures find their runs by it
+        name = f"{name[: LONGEST - 10]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return name or "default"
+
+
+def register_resolvers() -> None:
+    """Make `${run_name:...}` known to OmegaConf, which conf/run.yaml uses."""
+    OmegaConf.register_new_resolver("run_name", name_run, replace=True)
