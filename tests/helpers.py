@@ -57,6 +57,18 @@ def said(done):
     return done.stdout + done.stderr
 
 
+def watch(program, note):
+    """The program, each of its queries shown to `note` before it is answered."""
+    answer = None
+    while True:
+        try:
+            query = program.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        note(query)
+        answer = yield query
+
+
 def names(group):
     stems = sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
     assert stems

@@ -206,7 +206,7 @@ class RunDirectory:
     def close(self) -> pd.DataFrame | None:
         """Wait for all writes, make the manifest of the requests that `find_pending` was given, return it.
 
-        None, and no new manifest, where `find_pending` never came to its end: a start that failed early says nothing new.
+        None, and no new manifest, where `find_pending` never came to its end: a start that failed early says nothing.
         """
         self.writer.close()
         if not self.listed:

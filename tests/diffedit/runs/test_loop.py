@@ -1,14 +1,11 @@
 """A benchmark is edited from Python, without a command: the loop, and the config that describes the objects."""
 
 import json
-from dataclasses import dataclass
 
 import pytest
-import torch
+from helpers import Pictures
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-
-from helpers import Pictures
 
 from baselines.bounds import Copy
 from baselines.sdedit import SDEdit
@@ -17,8 +14,6 @@ from diffedit.engine.engine import BatchSizes
 from diffedit.runs.directory import ConfigChangedError
 from diffedit.runs.loop import RunFailedError, RunSettings, describe, run_benchmark
 from diffedit.stages.pipeline import EditPipeline
-from diffedit.types import EditRequest
-
 
 SETTINGS = RunSettings(ratios=(0.5, 1.0), steps=4, progress=False)
 

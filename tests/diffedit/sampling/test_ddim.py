@@ -2,11 +2,12 @@
 
 import itertools
 import math
+from functools import partial
 from typing import Literal
 
 import pytest
 import torch
-from helpers import make_request, same
+from helpers import make_request, same, watch
 
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
@@ -161,25 +162,18 @@ def test_the_outside_is_put_back_at_the_level_just_reached(analytic):
     for kind, path in expected.items():
         latents = {}
         program = DiffEdit(mask=GivenMask(), start=kind)(request, [0.8], schedule, RequestNoise(0, "a"))
-        run_alone(watch(program, latents), analytic)
+        run_alone(watch(program, partial(note_latents, latents)), analytic)
         assert sorted(latents) == list(range(1, 9))
         for i, x in latents.items():
             assert torch.equal(x[..., outside], path[i][..., outside]), (kind, i)
             assert i == 8 or not torch.equal(x[..., ~outside], path[i][..., ~outside])
 
 
-def watch(program, latents):
-    """The program, noting the latent that each edit's query shows the network, by level."""
-    answer = None
-    while True:
-        try:
-            query = program.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        if isinstance(query, Predict) and query.edits:
-            level = round((query.level.timestep - 1) / 100) + 1
-            latents[level] = query.x[:1]
-        answer = yield query
+def note_latents(latents, query):
+    """Keep the latent that each edit's query shows the network, by level."""
+    if isinstance(query, Predict) and query.edits:
+        level = round((query.level.timestep - 1) / 100) + 1
+        latents[level] = query.x[:1]
 
 
 def test_the_mask_contrasts_target_and_reference(analytic):

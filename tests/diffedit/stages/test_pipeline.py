@@ -8,7 +8,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from helpers import make_request, same
+from helpers import make_request, same, watch
 
 from baselines.blended_diffusion import BlendedDiffusion
 from baselines.blended_latent import BlendedLatent
@@ -102,18 +102,8 @@ def test_samples_share_their_queries(tiny):
     """Three samples ask once for encoding and texts, and for all estimates of a level in one query."""
     queries = []
 
-    def watch(program):
-        answer = None
-        while True:
-            try:
-                query = program.send(answer)
-            except StopIteration as stop:
-                return stop.value
-            queries.append(query)
-            answer = yield query
-
     method = EditPipeline(SDEdit(), samples=3)
-    run_alone(watch(method(make_request(tiny), RATIOS, tiny.schedule(6), NOISE)), tiny)
+    run_alone(watch(method(make_request(tiny), RATIOS, tiny.schedule(6), NOISE), queries.append), tiny)
     kinds = Counter(type(query) for query in queries)
     assert kinds == {Encode: 1, Embed: 1, Predict: 6, Decode: 1, Custom: 2}  # a call ranks each ratio
     assert [len(query.x) for query in queries if isinstance(query, Predict)] == [6] * 3 + [12] * 3
