@@ -25,11 +25,23 @@ def write(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
+SHIPPED = ("conf", "weights")
+
+
+def find_shipped(name: str) -> Path:
+    """A folder that comes with the code, `conf` or `weights`: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parents[1]
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
 def resolve_path(path: str | Path) -> Path:
-    """Where a path of a config lies: from the working directory, else from the project's folder (shipped weights)."""
+    """Where a path of a config lies: from the working directory, else where conf/ and weights/ came with the code."""
     path = Path(path).expanduser()
-    shipped = Path(__file__).parents[2] / path
-    return shipped if not path.exists() and shipped.exists() else path
+    if path.exists() or path.is_absolute() or path.parts[:1] not in [(name,) for name in SHIPPED]:
+        return path
+    shipped = find_shipped(path.parts[0]).joinpath(*path.parts[1:])
+    return shipped if shipped.exists() else path
 
 
 def sweep(root: Path) -> None:
