@@ -55,7 +55,11 @@ class TextToImage:
 
         Of a hub id it is the name and the revision: pin backbone.revision where the repository may move.
         """
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=dict).encode())
+        backbone = dict(self.backbone)
+        if "_target_" in backbone:  # the class alone: pictures that were drawn before need not be drawn again
+            backbone["_target_"] = backbone["_target_"].removesuffix(".from_pretrained")
+        settings = asdict(self) | {"backbone": backbone}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=dict).encode())
         if path := self.backbone.get("path"):
             files = [
                 file

@@ -50,7 +50,7 @@ def time_engine(args: argparse.Namespace) -> None:
     """Time one run of DiffEdit at ten ratios; print the share of the wall time that is not the networks'."""
     tiny = TinyPipeline((64, 128, 192), (24, 48, 96), latent=16, width=128, tokens=77)
     with tempfile.TemporaryDirectory() as folder:
-        backbone = StableDiffusion(str(tiny.write(folder)))
+        backbone = StableDiffusion.from_pretrained(str(tiny.write(folder)))
     schedule = backbone.schedule(args.steps)
     editor = DiffEdit()
     size = args.requests, 3, backbone.resolution, backbone.resolution

@@ -31,7 +31,7 @@ def tiny(tiny_folder):
     """It as a backbone."""
     from diffedit.backbones.stable_diffusion import StableDiffusion
 
-    return StableDiffusion(str(tiny_folder), device="cpu")
+    return StableDiffusion.from_pretrained(str(tiny_folder), device="cpu")
 
 
 @pytest.fixture(scope="session")

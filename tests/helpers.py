@@ -81,7 +81,11 @@ def composed(*overrides, name="run", backbone=True):
 
 
 def config(folder, **settings):
-    return {"_target_": "diffedit.backbones.stable_diffusion.StableDiffusion", "path": str(folder), "device": "cpu"}
+    return {
+        "_target_": "diffedit.backbones.stable_diffusion.StableDiffusion.from_pretrained",
+        "path": str(folder),
+        "device": "cpu",
+    }
 
 
 @dataclass(frozen=True)

@@ -1,46 +1,84 @@
-"""What backbones share: networks, schedules and tokenizers from a folder or the hub."""
+"""What backbones share: networks, schedules and tokenizers from a folder or the hub.
 
+diffusers and transformers are imported where they are first needed: it takes seconds, and settings are checked before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
-from transformers import CLIPTokenizer
 
 from diffedit.io.files import resolve_path
 
 
-def load_network(kind: Any, path: str, part: str, dtype: torch.dtype, weights: dict[str, Any]) -> Any:
-    """One network; an OSError where the file holds no value for one of its weights."""
-    model, info = kind.from_pretrained(path, subfolder=part, dtype=dtype, output_loading_info=True, **weights)
-    if missing := sorted(info["missing_keys"]):
-        raise OSError(f"{path}/{part}: {len(missing)} weights are missing from the file: {', '.join(missing[:5])} ...")
-    return model.eval().requires_grad_(False)
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder or hub id that holds a pipeline, and how its parts are loaded.
+
+    Attributes:
+        path: of the folder, or the id.
+        dtype: of a network, where `load` is given no other.
+        device: that networks are put on.
+        revision: git revision on the hub.
+        variant: weights variant, such as "fp16" for *.fp16.safetensors.
+    """
+
+    path: str
+    dtype: torch.dtype = torch.float32
+    device: torch.device = torch.device("cpu")
+    revision: str | None = None
+    variant: str | None = None
+
+    def load(self, kind: Any, part: str, dtype: torch.dtype | None = None) -> Any:
+        """One network; an OSError where the file holds no value for one of its weights."""
+        weights = {"revision": self.revision, "variant": self.variant, "use_safetensors": True}
+        model, info = kind.from_pretrained(
+            self.path, subfolder=part, dtype=dtype or self.dtype, output_loading_info=True, **weights
+        )
+        if missing := sorted(info["missing_keys"]):
+            named = ", ".join(missing[:5])
+            raise OSError(f"{self.path}/{part}: {len(missing)} weights are missing from the file: {named} ...")
+        return model.eval().requires_grad_(False).to(self.device)
+
+    def load_scheduler(self) -> Any:
+        """The noise schedule, whatever sampler the folder names."""
+        from diffusers import DDIMScheduler
+
+        try:
+            config = DDIMScheduler.load_config(self.path, subfolder="scheduler", revision=self.revision)
+        except OSError as error:
+            raise OSError(
+                f"backbone.path = {self.path}: neither a folder here nor a model that the hub gives: {error}"
+            ) from error
+        return make_scheduler(config, f"{self.path}/scheduler")
+
+    def load_tokenizer(self, text_config: Any, part: str = "tokenizer") -> Any:
+        """The tokenizer; a missing file would give an empty vocabulary without a word, so its size is checked."""
+        from transformers import CLIPTokenizer
+
+        tokenizer = CLIPTokenizer.from_pretrained(self.path, subfolder=part, revision=self.revision)
+        if len(tokenizer) != text_config.vocab_size:
+            raise OSError(
+                f"{self.path}/{part} has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}: "
+                "vocab.json, merges.txt or tokenizer.json missing?"
+            )
+        return tokenizer
 
 
-def read_scheduler(path: str, find: dict[str, Any]) -> DDIMScheduler:
-    """The noise schedule, whatever sampler the folder names; a ValueError where it is not a discrete DDPM one."""
-    try:
-        config = DDIMScheduler.load_config(path, subfolder="scheduler", **find)
-    except OSError as error:
-        raise OSError(
-            f"backbone.path = {path}: neither a folder here nor a model that the hub gives: {error}"
-        ) from error
+def make_scheduler(config: Mapping[str, Any], name: str) -> Any:
+    """A DDIMScheduler of its own with the noise schedule of a config; a ValueError where it is no discrete DDPM one.
+
+    Args:
+        config: of any of diffusers' schedulers.
+        name: of it, for the error.
+    """
+    from diffusers import DDIMScheduler
+
     if "beta_schedule" not in config and config.get("trained_betas") is None:
-        raise ValueError(f"{path}/scheduler: {config.get('_class_name')} has no betas: not a DDPM noise schedule")
+        raise ValueError(f"{name}: {config.get('_class_name')} has no betas: not a DDPM noise schedule")
     keys = set(DDIMScheduler().config)
     return DDIMScheduler.from_config({key: value for key, value in config.items() if key in keys})
-
-
-def read_tokenizer(path: str, text_config: Any, find: dict[str, Any], part: str = "tokenizer") -> CLIPTokenizer:
-    """The tokenizer; a missing file would give an empty vocabulary without a word, so its size is checked."""
-    tokenizer = CLIPTokenizer.from_pretrained(path, subfolder=part, **find)
-    if len(tokenizer) != text_config.vocab_size:
-        raise OSError(
-            f"{path}/{part} has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}: "
-            "vocab.json, merges.txt or tokenizer.json missing?"
-        )
-    tokenizer.model_max_length = min(tokenizer.model_max_length, text_config.max_position_embeddings)
-    return tokenizer
 
 
 def find_folder(path: str) -> str:

@@ -6,12 +6,12 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
 from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.backbones.base import PixelBackbone, read_output
-from diffedit.backbones.loading import find_folder, load_network, read_dtype, read_scheduler
+from diffedit.backbones.loading import ModelFolder, find_folder, read_dtype
+from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
@@ -41,14 +41,15 @@ class PixelDiffusion(PixelBackbone):
         device: str = "auto",
         spacing: Literal["linspace", "leading", "trailing"] = "linspace",
     ) -> None:
-        if spacing not in ("linspace", "leading", "trailing"):
-            raise ValueError(f"backbone.spacing = {spacing!r} is none of linspace, leading, trailing")
-        path, find = find_folder(path), {"revision": revision}
+        check_literal("backbone.spacing", spacing, ("linspace", "leading", "trailing"))
         self.device, self.dtype = pick_device(device, mps=True), read_dtype(dtype)
-        scheduler = read_scheduler(path, find)
-        self.scheduler = DDIMScheduler.from_config(scheduler.config, timestep_spacing=spacing)
-        weights = find | {"variant": variant, "use_safetensors": True}
-        self.unet = load_network(UNet2DModel, path, "unet", self.dtype, weights).to(self.device)
+        folder = ModelFolder(find_folder(path), self.dtype, self.device, revision, variant)
+        scheduler = folder.load_scheduler()
+        self.scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing=spacing)
+
+        from diffusers import UNet2DModel
+
+        self.unet = folder.load(UNet2DModel, "unet")
         if self.unet.config.in_channels != 3:
             raise ValueError(f"{path}: the network takes {self.unet.config.in_channels} channels, pictures have 3")
         self.resolution: int = self.unet.config.sample_size

@@ -1,58 +1,120 @@
-"""Stable Diffusion 1.x and 2.x, or anything saved in its layout: a local folder or a hub id."""
+"""Stable Diffusion 1.x and 2.x, or anything in its layout: a loaded pipeline, a local folder or a hub id."""
 
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffedit.backbones.base import BaseBackbone, read_output
-from diffedit.backbones.loading import (
-    find_folder,
-    load_network,
-    read_dtype,
-    read_scheduler,
-    read_tokenizer,
-)
+from diffedit.backbones.loading import ModelFolder, find_folder, make_scheduler, read_dtype
+from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
 log = logging.getLogger(__name__)
 
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+LONG_PROMPTS = ("error", "truncate")
+
 
 class StableDiffusion(BaseBackbone):
-    """A latent diffusion model under the `Backbone` protocol.
+    """A latent diffusion model under the `Backbone` protocol, made of networks that are loaded already.
+
+    `from_pipeline` takes those of a diffusers pipeline, `from_pretrained` loads a folder or a hub id.
 
     Latents, noise levels and estimates are float32 outside the networks, whatever the networks run in. The
     autoencoder's posterior is not sampled: a latent is its mode times the scaling factor. Attention is PyTorch's
-    scaled_dot_product_attention, the libraries' default. Weights are read from safetensors files only; a missing weight
-    is an error, never a random one. The scheduler's own betas, spacing, offset, `set_alpha_to_one` and prediction type
-    are read; its `clip_sample` and `thresholding`, which are meant for pixels, are not applied to latents.
+    scaled_dot_product_attention, the libraries' default. The scheduler's own betas, spacing, offset,
+    `set_alpha_to_one` and prediction type are read; its `clip_sample` and `thresholding`, which are meant for pixels,
+    are not applied to latents.
 
     Args:
-        path: folder or hub id, with unet/, vae/, text_encoder/, tokenizer/, scheduler/.
-        revision: git revision on the hub.
-        variant: weights variant, such as "fp16" for *.fp16.safetensors.
-        dtype: of the UNet and the text encoder: "float32", "float16" or "bfloat16".
-        vae_dtype: of the autoencoder; some overflow in float16.
-        device: "auto" takes CUDA, else Apple's MPS, else the CPU.
+        unet: the denoiser, a UNet2DConditionModel.
+        vae: the autoencoder, an AutoencoderKL.
+        text_encoder: a CLIPTextModel.
+        tokenizer: its CLIPTokenizer.
+        scheduler: any of diffusers' schedulers with DDPM's betas. Its config is read; it is never set or stepped.
         resolution: side of the images in pixels; None for the one the UNet was trained at.
         long_prompts: a prompt that the text encoder cannot take whole is an "error", or "truncate"d with a warning.
-        memory_format: "contiguous" or "channels_last" (faster convolutions in half precision on a GPU).
-        compile: a mode of `torch.compile` for the UNet ("default", "max-autotune", ...), or None.
+        device: where the networks run; None for where the UNet lies.
+        name: of the model in messages.
+        more: the parts that a family has beside these, kept as attributes.
     """
+
+    parts: ClassVar = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+    """What `__init__` takes and a pipeline has, by its name in both."""
 
     def __init__(
         self,
+        unet: nn.Module,
+        vae: nn.Module,
+        text_encoder: nn.Module,
+        tokenizer: Any,
+        scheduler: Any,
+        resolution: int | None = None,
+        long_prompts: Literal["error", "truncate"] = "error",
+        device: torch.device | None = None,
+        name: str = "the pipeline",
+        **more: Any,
+    ) -> None:
+        check_literal("backbone.long_prompts", long_prompts, LONG_PROMPTS)
+        if wrong := more.keys() ^ set(self.parts[5:]):
+            raise TypeError(
+                f"{type(self).__name__} takes the parts {', '.join(self.parts)}: {', '.join(sorted(wrong))}?"
+            )
+        vars(self).update(more)
+        self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
+        self.tokenizer = tokenizer
+        self.scheduler = make_scheduler(scheduler.config, f"{name}: scheduler")
+        self.long_prompts = long_prompts
+        self.device = unet.device if device is None else device
+        self.dtype, self.vae_dtype = unet.dtype, vae.dtype
+        self.resolution = self.check_sizes(name, resolution)
+        self.denoiser = unet
+        self.memory_format = torch.contiguous_format
+        self.expand_prompt: Any = None  # a pipeline's own spelling of texts
+
+    @classmethod
+    def from_pipeline(
+        cls,
+        pipe: Any,
+        resolution: int | None = None,
+        long_prompts: Literal["error", "truncate"] = "error",
+    ) -> "StableDiffusion":
+        """The networks of a loaded diffusers pipeline: shared, not copied, on its device and in its dtypes.
+
+        LoRAs, textual inversions (of several vectors too), offloading, slicing and compiled networks stay as they were
+        set on the pipeline. Its scheduler is read and never touched; its safety checker is not asked.
+
+        Args:
+            pipe: a StableDiffusionPipeline, or any other of diffusers with the same parts.
+            resolution: as in the class.
+            long_prompts: as in the class.
+
+        Raises:
+            ValueError: the pipeline lacks a part, or its UNet wants more than a text; the message names it.
+        """
+        kind = type(pipe).__name__
+        if missing := [part for part in cls.parts if getattr(pipe, part, None) is None]:
+            raise ValueError(f"{kind} has no {', '.join(missing)}: a pipeline in Stable Diffusion's layout is wanted")
+        device = getattr(pipe, "_execution_device", pipe.device)  # where an offloaded network comes to
+        networks = {part: getattr(pipe, part) for part in cls.parts}
+        backbone = cls(**networks, resolution=resolution, long_prompts=long_prompts, device=device, name=kind)
+        if hasattr(pipe, "maybe_convert_prompt"):  # a textual inversion of several vectors is several tokens
+            backbone.expand_prompt = pipe.maybe_convert_prompt
+        return backbone
+
+    @classmethod
+    def from_pretrained(
+        cls,
         path: str,
         revision: str | None = None,
         variant: str | None = None,
@@ -63,44 +125,62 @@ class StableDiffusion(BaseBackbone):
         long_prompts: Literal["error", "truncate"] = "error",
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         compile: str | None = None,
-    ) -> None:
-        path = find_folder(path)
-        self.device = pick_device(device, mps=True)
-        self.dtype, self.vae_dtype = read_dtype(dtype), read_dtype(vae_dtype)
-        self.long_prompts = long_prompts
-        self.hub = {"revision": revision}
-        self.weights = self.hub | {"variant": variant, "use_safetensors": True}
-        self.scheduler = read_scheduler(path, self.hub)
-        self.unet = self.load(UNet2DConditionModel, path, "unet", self.dtype)
-        self.vae = self.load(AutoencoderKL, path, "vae", self.vae_dtype)
-        self.load_text_encoders(path)
-        self.resolution = self.check_sizes(path, resolution)
+    ) -> "StableDiffusion":
+        """A folder or hub id with unet/, vae/, text_encoder/, tokenizer/, scheduler/.
 
-        self.memory_format = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[
-            memory_format
-        ]
-        self.unet = self.unet.to(memory_format=self.memory_format)
-        self.denoiser = torch.compile(self.unet, mode=compile) if compile else self.unet
+        Weights are read from safetensors files only; a missing weight is an error, never a random one.
 
-    def load(self, kind: Any, path: str, part: str, dtype: torch.dtype) -> Any:
-        """One network of the folder, on the device."""
-        return load_network(kind, path, part, dtype, self.weights).to(self.device)
+        Args:
+            path: of the folder, or the id.
+            revision: git revision on the hub.
+            variant: weights variant, such as "fp16" for *.fp16.safetensors.
+            dtype: of the UNet and the text encoder: "float32", "float16" or "bfloat16".
+            vae_dtype: of the autoencoder; some overflow in float16.
+            device: "auto" takes CUDA, else Apple's MPS, else the CPU.
+            resolution: as in the class.
+            long_prompts: as in the class.
+            memory_format: "contiguous" or "channels_last" (faster convolutions in half precision on a GPU).
+            compile: a mode of `torch.compile` for the UNet ("default", "max-autotune", ...), or None.
+        """
+        check_literal("backbone.long_prompts", long_prompts, LONG_PROMPTS)
+        check_literal("backbone.memory_format", memory_format, list(MEMORY_FORMATS))
+        dtypes = {"dtype": read_dtype(dtype), "vae_dtype": read_dtype(vae_dtype)}
+        folder = ModelFolder(find_folder(path), dtypes["dtype"], pick_device(device, mps=True), revision, variant)
+        parts = cls.load_parts(folder, dtypes["vae_dtype"])
+        backbone = cls(**parts, resolution=resolution, long_prompts=long_prompts, name=folder.path)
+        backbone.memory_format = MEMORY_FORMATS[memory_format]
+        backbone.unet.to(memory_format=backbone.memory_format)
+        if compile:
+            backbone.denoiser = torch.compile(backbone.unet, mode=compile)
+        return backbone
 
-    def load_text_encoders(self, path: str) -> None:
-        """What `embed` needs; a family with other text encoders overrides both."""
-        self.text_encoder = self.load(CLIPTextModel, path, "text_encoder", self.dtype)
-        self.tokenizer = read_tokenizer(path, self.text_encoder.config, self.hub)
+    @classmethod
+    def load_parts(cls, folder: ModelFolder, vae_dtype: torch.dtype) -> dict[str, Any]:
+        """What `__init__` takes, by name; a family with more parts adds them."""
+        scheduler = folder.load_scheduler()  # first: a path that names nothing is told by it
 
-    def check_sizes(self, path: str, resolution: int | None) -> int:
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+        from transformers import CLIPTextModel
+
+        text_encoder = folder.load(CLIPTextModel, "text_encoder")
+        return {
+            "unet": folder.load(UNet2DConditionModel, "unet"),
+            "vae": folder.load(AutoencoderKL, "vae", vae_dtype),
+            "text_encoder": text_encoder,
+            "tokenizer": folder.load_tokenizer(text_encoder.config),
+            "scheduler": scheduler,
+        }
+
+    def check_sizes(self, name: str, resolution: int | None) -> int:
         """The side of the images; a ValueError where the networks do not take it, or do not fit each other."""
         channels, taken = self.vae.config.latent_channels, self.unet.config.in_channels
         if taken != channels:
-            raise ValueError(f"{path}: the UNet takes {taken} channels, latents have {channels} (an inpainting model?)")
+            raise ValueError(f"{name}: the UNet takes {taken} channels, latents have {channels} (an inpainting model?)")
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         resolution = resolution or self.unet.config.sample_size * factor
         grain = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if resolution % grain:
-            raise ValueError(f"backbone.resolution = {resolution} is not a multiple of {grain}, as {path} needs")
+            raise ValueError(f"backbone.resolution = {resolution} is not a multiple of {grain}, as {name} needs")
         return resolution
 
     @cached_property
@@ -154,13 +234,16 @@ class StableDiffusion(BaseBackbone):
         Raises:
             ValueError: a text of more tokens than the encoder takes, unless `long_prompts` is "truncate".
         """
+        if self.expand_prompt is not None:
+            texts = [self.expand_prompt(text, self.tokenizer) for text in texts]
         for text in texts:
             self.check_length(text)
         return list(self.encode_texts(self.tokenizer, self.text_encoder, texts)[0])
 
-    def encode_texts(self, tokenizer: CLIPTokenizer, encoder: nn.Module, texts: Sequence[str], **options: Any) -> Any:
+    def encode_texts(self, tokenizer: Any, encoder: nn.Module, texts: Sequence[str], **options: Any) -> Any:
         """What a text encoder of transformers gives for some texts; `options` are its own."""
-        tokens = tokenizer(list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True)
+        limit = find_token_limit(tokenizer, encoder)
+        tokens = tokenizer(list(texts), padding="max_length", max_length=limit, truncation=True)
         ids = torch.tensor(tokens.input_ids, device=self.device)
         attended = None
         if encoder.config.to_dict().get("use_attention_mask"):  # Stable Diffusion's own encoders do not say
@@ -169,7 +252,8 @@ class StableDiffusion(BaseBackbone):
 
     def check_length(self, text: str) -> None:
         """Refuse a text that is too long, or warn that its end will be cut."""
-        limit, count = self.tokenizer.model_max_length, len(self.tokenizer(text, verbose=False).input_ids)
+        limit = find_token_limit(self.tokenizer, self.text_encoder)
+        count = len(self.tokenizer(text, verbose=False).input_ids)
         if count <= limit:
             return
         fault = f"the prompt has {count} tokens, start and end included, and the text encoder takes {limit}: {text!r}"
@@ -188,8 +272,13 @@ class StableDiffusion(BaseBackbone):
 
     def condition(self, conds: Sequence[Any]) -> dict[str, Any]:
         """What the UNet takes beside latents and timesteps, of conditions that `embed` gave."""
-        return {"encoder_hidden_states": torch.stack(list(conds))}
+        return {"encoder_hidden_states": torch.stack(list(conds)).to(self.dtype)}
 
     def column(self, values: list[float]) -> Float[Tensor, "b 1 1 1"]:
         """One number a row, ready to multiply latents."""
         return torch.tensor(values, dtype=torch.float32, device=self.device)[:, None, None, None]
+
+
+def find_token_limit(tokenizer: Any, encoder: nn.Module) -> int:
+    """How many tokens a text may have, start and end included."""
+    return min(tokenizer.model_max_length, encoder.config.max_position_embeddings)

@@ -29,7 +29,7 @@ SHIPPED = ("conf", "weights")
 
 
 def find_shipped(name: str) -> Path:
-    """A folder that comes with the code, `conf` or `weights`: beside the package in a checkout, inside it in a wheel."""
+    """A folder that comes with the code, `conf` or `weights`: beside a checkout's package, inside an installed one."""
     package = Path(__file__).parents[1]
     inside = package / name
     return inside if inside.is_dir() else package.parent / name

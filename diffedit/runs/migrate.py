@@ -1,15 +1,16 @@
 """Runs of before can still be read: classes that moved, settings and fields that have another name now.
 
-`FORMAT` counts what a run directory looks like. Format 1 had no number; its ratios were bare numbers.
+`FORMAT` counts what a run directory looks like. Format 1 had no number; its ratios were bare numbers. In format 2 the
+class of Stable Diffusion itself was called with a path.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffedit.io.checks import RENAMED
 from diffedit.types import Variant
 
-FORMAT = 2
+FORMAT = 3
 
 # Modules of format 1, where the classes that a config names lie now; the longest prefix counts.
 MOVED = {
@@ -28,6 +29,11 @@ RENAMED_CLASSES = {
     "diffedit.networks.clip.ClipRank": "diffedit.stages.rank.ClipRank",
     "diffedit.mask.NoExtremes": "diffedit.mask.KeepOutliers",
 }
+LOADED = {  # classes of format 2 that were called with a path, by what loads one now
+    "diffedit.backbones.stable_diffusion.StableDiffusion": (
+        "diffedit.backbones.stable_diffusion.StableDiffusion.from_pretrained"
+    )
+}
 GONE = {
     "eval.stilllife.generated.StillLifeGenerated": "run benchmark=stilllife_generated (other captions now), or "
     "score this one by the revision that made it (environment.json)"
@@ -41,9 +47,16 @@ def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: its benchmark is no longer there; the message says what to do.
     """
-    if config.get("format", 1) >= FORMAT:
+    before = config.get("format", 1)
+    if before >= FORMAT:
         return dict(config)
-    config = rename_settings(move_targets(config))
+    config = map_targets(config, lambda target: LOADED.get(target, target))
+    return {**(config if before > 1 else migrate_first_format(config)), "format": FORMAT}
+
+
+def migrate_first_format(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run of format 1 in the names of format 2; a ValueError as of `migrate_config`."""
+    config = rename_settings(map_targets(config, move_target))
     benchmark = config.get("benchmark", {})
     if (target := benchmark.get("_target_")) in GONE:
         raise ValueError(f"benchmark {target} is no longer there: {GONE[target]}")
@@ -51,14 +64,14 @@ def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if grammar.pop("truth", None) is not None:  # what captions say is known to a benchmark of its own
         benchmark["_target_"] = "eval.stilllife.generated.StillLifeGenerated"
     is_bound = str(config.get("editor", {}).get("_target_", "")).rpartition(".")[2] in BOUNDS
-    return {**config, "is_bound": is_bound, "strength_name": "ratio", "format": FORMAT}
+    return {**config, "is_bound": is_bound, "strength_name": "ratio"}
 
 
-def move_targets(node: Any) -> Any:
-    """A config whose `_target_`s name the classes where they lie now."""
+def map_targets(node: Any, rename: Callable[[str], str]) -> Any:
+    """A config whose `_target_`s have another name."""
     if isinstance(node, Mapping):
-        return {key: move_target(value) if key == "_target_" else move_targets(value) for key, value in node.items()}
-    return [move_targets(value) for value in node] if isinstance(node, list | tuple) else node
+        return {key: rename(value) if key == "_target_" else map_targets(value, rename) for key, value in node.items()}
+    return [map_targets(value, rename) for value in node] if isinstance(node, list | tuple) else node
 
 
 def move_target(target: str) -> str:

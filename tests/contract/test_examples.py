@@ -130,7 +130,7 @@ def test_a_family_of_backbones_agrees_with_diffusers(sdxl):
     from add_backbone import StableDiffusionXL
 
     folder, pipeline = sdxl
-    backbone = StableDiffusionXL(str(folder), device="cpu")
+    backbone = StableDiffusionXL.from_pretrained(str(folder), device="cpu")
     assert backbone.fingerprint
     conds = backbone.embed(["a cat", ""])
     states, _, pooled, _ = pipeline.encode_prompt("a cat", device="cpu", do_classifier_free_guidance=False)

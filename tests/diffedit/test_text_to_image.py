@@ -110,3 +110,10 @@ def benchmark_files(benchmark):
     from pathlib import Path
 
     return sorted(Path(benchmark.cache).rglob("*.png"))
+
+
+def test_the_fingerprint_names_the_class_and_not_how_it_is_loaded():
+    """Pictures that were drawn when the class itself took the path need not be drawn again."""
+    name = "diffedit.backbones.stable_diffusion.StableDiffusion"
+    one, other = ({"_target_": target, "path": "nowhere"} for target in (name, f"{name}.from_pretrained"))
+    assert TextToImage(one).fingerprint == TextToImage(other).fingerprint

@@ -39,7 +39,7 @@ def pair(request, tmp_path_factory):
         "trailing": TinyPipeline(scheduler={"timestep_spacing": "trailing", "set_alpha_to_one": True}),
     }
     folder = settings[request.param].write(tmp_path_factory.mktemp(request.param))
-    return StableDiffusion(str(folder), device="cpu"), folder
+    return StableDiffusion.from_pretrained(str(folder), device="cpu"), folder
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ def pair(request, tmp_path_factory):
         folder, scheduler=scheduler, safety_checker=None, requires_safety_checker=False
     )
     pipeline.set_progress_bar_config(disable=True)
-    return StableDiffusion(str(folder), device="cpu"), pipeline
+    return StableDiffusion.from_pretrained(str(folder), device="cpu"), pipeline
 
 
 def editor(*overrides):

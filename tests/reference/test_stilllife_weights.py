@@ -30,7 +30,7 @@ def load(kind, **parts):
 
 @pytest.fixture(scope="module")
 def backbone():
-    return StableDiffusion(str(FOLDER), device="cpu")
+    return StableDiffusion.from_pretrained(str(FOLDER), device="cpu")
 
 
 def test_plain_stable_diffusion_pipeline_draws_what_our_sampler_draws(backbone):

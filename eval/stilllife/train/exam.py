@@ -23,6 +23,7 @@ from eval.stilllife.train.loop import chunk, render_scenes, sample_split
 
 FIRST = 2 * 10**6  # of the test split: apart from the benchmarks' scenes
 PART = 64  # pictures in a network call
+STABLE_DIFFUSION = "diffedit.backbones.stable_diffusion.StableDiffusion.from_pretrained"
 
 
 @torch.no_grad()
@@ -49,7 +50,7 @@ def examine(weights: Path, count: int, steps: int, guidance: float) -> tuple[dic
 
 def examine_autoencoder(weights: Path, count: int) -> dict[str, float]:
     """Mean PSNR of the round trip in dB."""
-    backbone = StableDiffusion(str(weights))
+    backbone = StableDiffusion.from_pretrained(str(weights))
     scenes = sample_split("test", FIRST, count)
     values = [psnr(x, backbone.decode(backbone.encode(x)).cpu()) for x in render_parts(scenes)]
     return {"psnr": torch.cat(values).mean().item()}
@@ -78,7 +79,9 @@ def examine_diffusion(
     """How often samples show what their caption says, how far they are from renders; and a sheet of samples."""
     scenes = sample_split("test", FIRST, count)
     captions = [scene.caption() for scene in scenes]
-    images = draw("diffedit.backbones.stable_diffusion.StableDiffusion", weights, captions, steps, guidance)
+    images = draw(
+        "diffedit.backbones.stable_diffusion.StableDiffusion.from_pretrained", weights, captions, steps, guidance
+    )
     right = check_parts(features, images.split(PART), scenes)
     scores = {name: column.float().mean().item() for name, column in right.items()}
     scores |= {"all_four": torch.stack(list(right.values())).all(0).float().mean().item()}

@@ -30,11 +30,11 @@ def predict(backbone, k=3):
 
 
 def test_the_schedule_is_the_folders_own(copy):
-    base = StableDiffusion(str(copy), device="cpu").schedule(10)
+    base = StableDiffusion.from_pretrained(str(copy), device="cpu").schedule(10)
     assert [level.timestep for level in base.levels] == [0, *range(1, 1000, 100)]
     assert base[0].alpha < 1
     change(copy / "scheduler/scheduler_config.json", timestep_spacing="trailing", set_alpha_to_one=True, beta_end=0.02)
-    other = StableDiffusion(str(copy), device="cpu").schedule(10)
+    other = StableDiffusion.from_pretrained(str(copy), device="cpu").schedule(10)
     assert [level.timestep for level in other.levels] == [0, *range(99, 1000, 100)]
     assert other[0] == (1, 0, 0)
     assert other[10].alpha < base[10].alpha
@@ -55,20 +55,20 @@ def test_a_pndm_folder_as_stable_diffusion_1_5_ships_it(copy):
         "clip_sample": False,
     }
     (copy / "scheduler/scheduler_config.json").write_text(json.dumps(shipped))
-    schedule = StableDiffusion(str(copy), device="cpu").schedule(50)
+    schedule = StableDiffusion.from_pretrained(str(copy), device="cpu").schedule(50)
     assert [schedule[i].timestep for i in (1, 2, 50)] == [1, 21, 981]
     assert schedule[0].alpha ** 2 == pytest.approx(0.99915)
     change(copy / "scheduler/scheduler_config.json", _class_name="FlowMatchEulerDiscreteScheduler")
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
     (copy / "scheduler/scheduler_config.json").write_text(json.dumps(flow))
     with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler has no betas"):
-        StableDiffusion(str(copy), device="cpu")
+        StableDiffusion.from_pretrained(str(copy), device="cpu")
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_predictions_are_consistent(tiny_folder, tmp_path, kind):
     """x = alpha * x0 + sigma * eps at each row's own level; the raw output is eps, or v = alpha * eps - sigma * x0."""
-    backbone = StableDiffusion(str(TinyPipeline(prediction_type=kind).write(tmp_path)), device="cpu")
+    backbone = StableDiffusion.from_pretrained(str(TinyPipeline(prediction_type=kind).write(tmp_path)), device="cpu")
     x, schedule, prediction = predict(backbone)
     alpha, sigma = (torch.tensor([schedule[i][k] for i in (1, 5, 10)]).float()[:, None, None, None] for k in (0, 1))
     torch.testing.assert_close(alpha * prediction.x0 + sigma * prediction.eps, x, atol=1e-5, rtol=1e-5)
@@ -100,7 +100,7 @@ def test_weights_named_as_the_published_files_name_them(copy, tiny):
         config = json.loads((copy / name / "config.json").read_text())
         config["_diffusers_version"], config["transformers_version"] = "0.6.0", "4.22.0.dev0"
         (copy / name / "config.json").write_text(json.dumps(config))
-    backbone = StableDiffusion(str(copy), device="cpu")
+    backbone = StableDiffusion.from_pretrained(str(copy), device="cpu")
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(predict(backbone)[2].eps, predict(tiny)[2].eps)
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_weights_named_as_the_published_files_name_them(copy, tiny):
 def test_an_unknown_prediction_type_is_refused(copy):
     change(copy / "scheduler/scheduler_config.json", prediction_type="sample")
     with pytest.raises(ValueError, match="'sample' is neither"):
-        predict(StableDiffusion(str(copy), device="cpu"))
+        predict(StableDiffusion.from_pretrained(str(copy), device="cpu"))
 
 
 def test_texts(tiny):
@@ -125,7 +125,7 @@ def test_texts(tiny):
 
 
 def test_long_texts_are_cut_with_a_warning_where_asked(tiny_folder, caplog):
-    backbone = StableDiffusion(str(tiny_folder), device="cpu", long_prompts="truncate")
+    backbone = StableDiffusion.from_pretrained(str(tiny_folder), device="cpu", long_prompts="truncate")
     one, two, other = backbone.embed(["x" * 40, "x" * 35, "y" * 40])
     assert "the last 10 are cut" in caplog.text
     assert torch.equal(one, two)
@@ -135,7 +135,7 @@ def test_long_texts_are_cut_with_a_warning_where_asked(tiny_folder, caplog):
 def test_weights_come_from_safetensors_only(copy):
     (copy / "unet/diffusion_pytorch_model.safetensors").rename(copy / "unet/diffusion_pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
-        StableDiffusion(str(copy), device="cpu")
+        StableDiffusion.from_pretrained(str(copy), device="cpu")
 
 
 @pytest.mark.parametrize("part", ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"])
@@ -146,20 +146,20 @@ def test_a_missing_weight_is_named(copy, part):
     del weights[name]
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(OSError, match=f"{part.split('/')[0]}: 1 weights are missing from the file: {name}"):
-        StableDiffusion(str(copy), device="cpu")
+        StableDiffusion.from_pretrained(str(copy), device="cpu")
 
 
 def test_a_missing_tokenizer_is_an_error(copy):
     for path in (copy / "tokenizer").glob("*"):
         path.unlink()
     with pytest.raises(OSError, match="tokenizer"):
-        StableDiffusion(str(copy), device="cpu")
+        StableDiffusion.from_pretrained(str(copy), device="cpu")
 
 
 def test_a_folder_without_a_pipeline(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match="not a Stable Diffusion folder"):
-            StableDiffusion(str(path))
+            StableDiffusion.from_pretrained(str(path))
 
 
 def test_an_inpainting_unet_is_refused(copy):
@@ -169,21 +169,21 @@ def test_an_inpainting_unet_is_refused(copy):
     weights["conv_in.weight"] = torch.zeros(16, 9, 3, 3)
     save_file(weights, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="takes 9 channels, latents have 4"):
-        StableDiffusion(str(copy), device="cpu")
+        StableDiffusion.from_pretrained(str(copy), device="cpu")
 
 
 def test_the_resolution_is_the_unets_or_the_users(tiny_folder, tiny):
     assert tiny.resolution == 32
-    assert StableDiffusion(str(tiny_folder), device="cpu", resolution=48).resolution == 48
+    assert StableDiffusion.from_pretrained(str(tiny_folder), device="cpu", resolution=48).resolution == 48
     with pytest.raises(ValueError, match=r"resolution = 50 is not a multiple of 8"):
-        StableDiffusion(str(tiny_folder), device="cpu", resolution=50)
+        StableDiffusion.from_pretrained(str(tiny_folder), device="cpu", resolution=50)
 
 
 @pytest.mark.parametrize(
     "settings", [{"dtype": "bfloat16", "vae_dtype": "bfloat16"}, {"memory_format": "channels_last"}]
 )
 def test_other_dtypes_and_layouts_agree(tiny_folder, tiny, settings):
-    backbone = StableDiffusion(str(tiny_folder), device="cpu", **settings)
+    backbone = StableDiffusion.from_pretrained(str(tiny_folder), device="cpu", **settings)
     tolerance = 0.1 if "dtype" in settings else 1e-5
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -194,19 +194,19 @@ def test_other_dtypes_and_layouts_agree(tiny_folder, tiny, settings):
         torch.testing.assert_close(backbone.decode(latents), tiny.decode(expected), atol=tolerance, rtol=tolerance)
     torch.testing.assert_close(predict(backbone)[2].eps, predict(tiny)[2].eps, atol=tolerance, rtol=tolerance)
     with pytest.raises(ValueError, match="none of float32, float16, bfloat16"):
-        StableDiffusion(str(tiny_folder), dtype="int8")
+        StableDiffusion.from_pretrained(str(tiny_folder), dtype="int8")
 
 
 @pytest.mark.slow
 def test_compiled_agrees(tiny_folder, tiny):
-    backbone = StableDiffusion(str(tiny_folder), device="cpu", compile="default")
+    backbone = StableDiffusion.from_pretrained(str(tiny_folder), device="cpu", compile="default")
     torch.testing.assert_close(predict(backbone)[2].eps, predict(tiny)[2].eps, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_agrees(tiny_folder, tiny):
-    backbone = StableDiffusion(str(tiny_folder), device="cuda")
+    backbone = StableDiffusion.from_pretrained(str(tiny_folder), device="cuda")
     schedule = backbone.schedule(10)
     x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -14,7 +14,7 @@ from diffedit.types import EditRequest
 
 torch.set_num_threads(2)
 folder, root = sys.argv[1:]
-backbone = StableDiffusion(folder, device="cpu")
+backbone = StableDiffusion.from_pretrained(folder, device="cpu")
 schedule, editor, live = backbone.schedule(2), DiffEdit(mask=ContrastMask(num_noises=1)), {}
 run = RunDirectory(Path(root), {"ratios": [0.5, 1.0], "seed": 0})
 

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from hydra.utils import get_class
+from hydra.utils import get_class, get_method
 
 from diffedit.runs.migrate import FORMAT, MOVED, RENAMED_CLASSES, migrate_config, migrate_record
 
@@ -62,6 +62,18 @@ def test_an_old_config_has_todays_names():
 @pytest.mark.parametrize("target", [*RENAMED_CLASSES.values(), "diffedit.io.images.Resize"])
 def test_what_they_are_called_now_is_there(target):
     get_class(target)
+
+
+def test_a_class_that_took_a_path_is_loaded_now():
+    """Also where it lies deep in a config: of a benchmark that draws its pictures."""
+    before = {"_target_": "diffedit.backbones.stable_diffusion.StableDiffusion", "path": "a"}
+    now = {"_target_": "diffedit.backbones.stable_diffusion.StableDiffusion.from_pretrained", "path": "a"}
+    get_method(now["_target_"])
+    config = {"format": 2, "backbone": before, "benchmark": {"text_to_image": {"backbone": before}}}
+    migrated = {"format": FORMAT, "backbone": now, "benchmark": {"text_to_image": {"backbone": now}}}
+    assert migrate_config(config) == migrated
+    assert migrate_config(migrated) == migrated
+    assert migrate_config({"backbone": before})["backbone"] == now
 
 
 def test_a_class_is_moved_by_the_longest_prefix():

@@ -19,7 +19,7 @@ from eval.stilllife.benchmarks import StillLifeScenes
 
 @pytest.fixture(scope="module")
 def stilllife():
-    return StableDiffusion("weights/stilllife", device="cpu")
+    return StableDiffusion.from_pretrained("weights/stilllife", device="cpu")
 
 
 def box(side=32, low=8, high=24):

@@ -18,7 +18,9 @@ from eval.stilllife.benchmarks import StillLifeScenes
 @pytest.fixture
 def edit(tmp_path):
     """Makes a finished run of a method on some scenes."""
-    backbone = StableDiffusion(str(TinyPipeline(latent=16, tokens=77).write(tmp_path / "tiny")), device="cpu")
+    backbone = StableDiffusion.from_pretrained(
+        str(TinyPipeline(latent=16, tokens=77).write(tmp_path / "tiny")), device="cpu"
+    )
 
     def edit(editor, size):
         root = tmp_path / "scenes/tiny" / type(editor).__name__ / str(size)

@@ -358,7 +358,7 @@ def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
     for seed in range(2):
         FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=seed).export(folder / str(seed))
-    tiny = StableDiffusion(str(TinyPipeline(latent=16, tokens=77).write(folder / "tiny")), device="cpu")
+    tiny = StableDiffusion.from_pretrained(str(TinyPipeline(latent=16, tokens=77).write(folder / "tiny")), device="cpu")
     return [StillLifeExtractor(str(folder / str(seed)), device="cpu") for seed in range(2)], tiny
 
 

@@ -49,7 +49,9 @@ def edited(tmp_path_factory):
     """(runs of four editors, metrics, cache) with random weights."""
     folder = tmp_path_factory.mktemp("edited")
     FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0).export(folder / "features")
-    backbone = StableDiffusion(str(TinyPipeline(latent=16, tokens=77).write(folder / "tiny")), device="cpu")
+    backbone = StableDiffusion.from_pretrained(
+        str(TinyPipeline(latent=16, tokens=77).write(folder / "tiny")), device="cpu"
+    )
     for name, editor in EDITORS.items():
         root = folder / "runs/stilllife_scenes/tiny" / name / "default"
         edit_benchmark(root, StillLifeScenes(size=8), editor, backbone, [0.5, 1.0], 4)

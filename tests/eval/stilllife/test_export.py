@@ -171,7 +171,7 @@ def backbone():
     """In one thread: two that have to share a core spend nearly all their time waiting for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield StableDiffusion("weights/stilllife", device="cpu")
+    yield StableDiffusion.from_pretrained("weights/stilllife", device="cpu")
     torch.set_num_threads(threads)
 
 

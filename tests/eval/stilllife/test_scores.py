@@ -31,7 +31,10 @@ WEIGHTS = "weights/stilllife_features"
 def scores(tmp_path_factory):
     """Rows of scores by (editor, strength, metric), with their intervals."""
     folder = tmp_path_factory.mktemp("known")
-    backbone, benchmark = StableDiffusion("weights/stilllife", device="cpu"), StillLifeClasses(per_class=PER_CLASS)
+    backbone, benchmark = (
+        StableDiffusion.from_pretrained("weights/stilllife", device="cpu"),
+        StillLifeClasses(per_class=PER_CLASS),
+    )
     settings = RunSettings(RATIOS, steps=10, batch=BatchSizes(64, 16, 16, 8), progress=False)
     for name, editor in {"copy": Copy(), "oracle": Oracle(), "diffedit": DiffEdit()}.items():
         root = folder / "classes/stilllife" / name / "default"

@@ -171,7 +171,7 @@ def test_the_latent_diffusion_model_trains_and_loads_everywhere(tmp_path):
     folder = tmp_path / "ldm/export"
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
     assert pipeline("apples", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
-    backbone = StableDiffusion(str(folder), device="cpu")
+    backbone = StableDiffusion.from_pretrained(str(folder), device="cpu")
     assert backbone.resolution == 64
     assert backbone.embed(["apples"])[0].shape == (32, 32)
     assert load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"].dtype == torch.float16

@@ -24,7 +24,7 @@ RECORDED = json.loads((WEIGHTS / "figures.json").read_text())
 
 @pytest.fixture(scope="module")
 def backbone():
-    return StableDiffusion("weights/stilllife", device="cpu")
+    return StableDiffusion.from_pretrained("weights/stilllife", device="cpu")
 
 
 def test_they_are_small_and_half_precision():
