@@ -5,14 +5,13 @@ from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig, ListConfig
-from rich.console import Console
 
 from diffedit.command import run_command
 from diffedit.io.files import resolve_path
 from eval.reporting.collect import collect
 from eval.reporting.compare import build_comparison_table, compare_at_equal
 from eval.reporting.curves import plot_pairs
-from eval.reporting.tables import read_published
+from eval.reporting.tables import make_console, read_published
 from eval.scoring.score import find_runs
 
 log = logging.getLogger("plot")
@@ -36,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     scored = set(scores.metric)
     if unknown := {*x, *y, *compared} - DEFAULTS - scored:
         raise ValueError(f"{', '.join(sorted(unknown))}: not scored; there are {', '.join(sorted(scored))}")
-    console = Console(width=None if Console().is_terminal else 200)
+    console = make_console()
     sets = scores.groupby(["benchmark", "backbone"]).set.transform("nunique")
     scores["benchmark"] = scores.benchmark.where(sets == 1, scores.benchmark + "-" + scores.set)
     for names, part in scores.groupby(["benchmark", "backbone"], sort=False):
@@ -47,8 +46,9 @@ def main(cfg: DictConfig) -> None:
                 part, cfg.method, cfg.match, list(cfg.match_at), metric, cfg.resamples, cfg.seed
             )
             if not comparison.empty:
-                table = build_comparison_table(comparison, cfg.method, cfg.match, metric)
-                console.print(f"[bold]{names[0]}[/bold]", table)
+                title = ", ".join(names)
+                table = build_comparison_table(comparison, cfg.method, cfg.match, metric, console.width, title)
+                console.print("", table)
 
 
 if __name__ == "__main__":

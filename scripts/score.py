@@ -32,8 +32,8 @@ def main(cfg: DictConfig) -> None:
     settings = Settings(Path(cfg.cache), reference, cfg.resamples, cfg.batch, cfg.threads, cfg.seed, cfg.resolution)
     scored = score_runs(roots, metrics, settings)
     scores = collect(scored, list(metrics))
-    columns = cfg.columns or [name for metric in metrics.values() for name in metric.higher_is_better]
-    refused = print_tables(scores, cfg.group, columns, published)
+    asked = [name for metric in metrics.values() for name in metric.higher_is_better]
+    refused = print_tables(scores, cfg.group, cfg.columns or asked, published, asked)
     if published is not None:
         for source in dict.fromkeys(published.source):
             log.info("published: %s", source)

@@ -1,14 +1,18 @@
 """Tables of scores: a row per method and variant, floor and ceiling first; and published values."""
 
 import logging
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from diffedit.types import UNEDITED, Variant
 from eval.reporting.collect import NotComparableError, check_comparable
@@ -16,6 +20,12 @@ from eval.reporting.collect import NotComparableError, check_comparable
 log = logging.getLogger(__name__)
 
 NAN = float("nan")
+WIDTH = 100  # characters of a line where there is no terminal
+LONGEST_NAME = 36  # characters of a method in its column; a longer one is written out below
+LONGEST_LIST = 10  # names
+MOST_DIGITS = 4  # behind the point
+GAP = 2  # characters between two columns
+MISSING = "–"  # a value that there is not
 BOUNDS = ("real", "copy", "round_trip", "oracle")  # the order of these; any other bound follows
 OVERRIDES = re.compile(r",(?=[^,=]+=)")  # between two settings of a run's name; a list has commas too
 
@@ -115,37 +125,140 @@ def pivot_published(published: pd.DataFrame) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------- for a terminal
 
 
+class FittedTable(NamedTuple):
+    """A table that fits a terminal (None without a row); above it a title, below it what it leaves out, and why."""
+
+    title: str
+    table: Table | None
+    notes: list[str]
+
+    def __rich__(self) -> Group:
+        return Group(Text(self.title, "bold"), *filter(None, [self.table]), *(Text(note) for note in self.notes))
+
+
+def make_console() -> Console:
+    """Standard output: as wide as the terminal, and `WIDTH` columns where it is a file or a pipe."""
+    return Console(width=None if Console().is_terminal else WIDTH)
+
+
 def build_table(
-    scores: pd.DataFrame, title: str, columns: Sequence[str] | None = None, published: pd.DataFrame | None = None
-) -> Table:
+    scores: pd.DataFrame,
+    title: str,
+    columns: Sequence[str] | None = None,
+    published: pd.DataFrame | None = None,
+    width: int = WIDTH,
+    asked: Collection[str] = (),
+) -> FittedTable:
     """The pivoted table for a terminal; an arrow shows which way is better.
 
-    A value is followed by the larger half of its interval.
+    A value is followed by the larger half of its interval. The last metrics are left out where all do not fit, and one
+    that has no value is no column; both are said below, and long names of methods are written out there.
 
     Args:
         scores: as `eval.reporting.collect.collect` returns them.
         title: above it.
         columns: metrics to show, in this order, as far as they are there; None for all.
         published: as `read_published` returns them: rows below, marked as such.
+        width: in characters.
+        asked: metrics whose absence is to be said.
     """
+    frame = pivot_with_published(scores, published)
+    scored = [name for name in frame if name not in ("method", "variant")]
+    metrics = scored if columns is None else [name for name in columns if name in scored]
+    cells, notes = format_cells(frame, scores, metrics)
+    shown = fit_columns(cells, width)
+    metrics = metrics[: len(shown) - 2]
+    rows = list(zip(*(cells[name] for name in shown), strict=True))
+    empty = [row for row in rows if metrics and set(row[2:]) == {MISSING}]
+    rows = [row for row in rows if row not in empty]
+    if any(MISSING in row for row in rows):
+        notes.append(f"{MISSING}: not defined for this method, or not known")
+    said = {
+        "without any of these": list(dict.fromkeys(row[0] for row in empty)),
+        "not defined here": [name for name in asked if name not in scored and name in (columns or asked)],
+        "also scored": [name for name in scored if name not in metrics and name in set(scores.metric)],
+    }
+    notes += [f"{what}: {list_names(names)}" for what, names in said.items() if names]
+    if said["also scored"]:
+        notes[-1] += ": in the CSV, out=scores.csv"
+    table = make_table(shown, rows)
+    return FittedTable(fold(title, width), table, [fold(note, width) for note in notes])
+
+
+def pivot_with_published(scores: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
+    """Method, variant and the metrics that have a value: of the runs, and below them what is published."""
     frame = pivot_scores(scores).drop(columns=["editor", "is_bound", "strength"])
     if published is not None:
         points = pivot_published(published)
         variants = ["" if np.isnan(ratio) else str(Variant(ratio)) for ratio in points.ratio]
         points = points.assign(method=points.method + " (published)", variant=variants)
-        frame = pd.concat([frame, points.drop(columns=["editor", "setting", "ratio"])])
-    if columns is not None:
-        frame = frame[["method", "variant", *(name for name in columns if name in frame)]]
-    arrows = {True: " ↑", False: " ↓"}
-    is_higher = dict(zip(scores.metric, scores.higher_is_better, strict=True))
-    table = Table(title=title, title_justify="left")
-    for name in frame.columns:
-        table.add_column(name + arrows.get(is_higher.get(name), ""), justify="left" if name == "method" else "right")
-    widths = compute_half_widths(scores)
-    for row in frame.to_dict("records"):
-        key = row["method"], row["variant"]
-        table.add_row(*(format_value(value, widths.get((*key, name))) for name, value in row.items()))
+        frame = pd.concat([frame, points.drop(columns=["editor", "setting", "ratio"])], ignore_index=True)
+    return frame.dropna(axis=1, how="all")
+
+
+def make_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Texts as a table with `GAP` characters between its columns; the first column to the left, others to the right."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, GAP - 1, 0, 0))
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
+
+
+def format_cells(
+    frame: pd.DataFrame, scores: pd.DataFrame, metrics: Sequence[str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """(the texts of each column by its head, long names written out) of a pivoted table."""
+    labels = shorten_names(frame.method)
+    notes = [f"{label}: {name}" for name, label in labels.items() if label != name]
+    kinds = {variant.partition("=")[0] for variant in frame.variant} - {""}
+    head = kinds.pop() if len(kinds) == 1 else "variant"  # one kind of strength: its name need not stand in each row
+    cells = {
+        "method": [labels[name] for name in frame.method],
+        head: [variant.removeprefix(f"{head}=") for variant in frame.variant],
+    }
+    is_higher = dict(zip(scores.metric, scores.higher_is_better, strict=True))
+    errors = compute_half_widths(scores)
+    arrows = {True: " ↑", False: " ↓"}
+    for name in metrics:
+        cells[name + arrows.get(is_higher.get(name), "")] = [
+            format_value(value, errors.get((method, variant, name)))
+            for method, variant, value in zip(frame.method, frame.variant, frame[name], strict=True)
+        ]
+    return cells, notes
+
+
+def shorten_names(methods: Iterable[str]) -> dict[str, str]:
+    """What stands in the table for each method: its name, or where that is long its beginning and a number."""
+    names = list(dict.fromkeys(methods))
+    is_long = [len(name) > LONGEST_NAME for name in names]
+    return {
+        name: f"{name.partition(' (')[0][: LONGEST_NAME - 4]} #{sum(is_long[: i + 1])}" if is_long[i] else name
+        for i, name in enumerate(names)
+    }
+
+
+def fit_columns(cells: dict[str, list[str]], width: int) -> list[str]:
+    """The columns that fit, the last ones left out; the first three always stand there."""
+    ends = np.cumsum([max(map(len, (head, *column))) + GAP for head, column in cells.items()])
+    return list(cells)[: max(3, int((ends <= width).sum()))]
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Names, with commas; of many the first ones, and how many more."""
+    more = len(names) - LONGEST_LIST
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:LONGEST_LIST])} and {more} more"
+
+
+def fold(text: str, width: int) -> str:
+    """A text in lines of at most this width, broken after a space or a comma."""
+    lines = [""]
+    for part in re.findall(r"[^ ,]*[ ,]*", text):
+        if len(lines[-1]) + len(part.rstrip()) > width and lines[-1]:
+            lines.append("  ")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def compute_half_widths(scores: pd.DataFrame) -> dict[tuple[str, str, str], float]:
@@ -158,14 +271,18 @@ def compute_half_widths(scores: pd.DataFrame) -> dict[tuple[str, str, str], floa
     return widths
 
 
-def format_value(value: object, error: float | None = None) -> str:
-    """Four digits, and the error as far; nothing for what is not defined."""
-    if isinstance(value, str):
-        return value
+def format_value(value: float, error: float | None = None) -> str:
+    """A number as far as it is known: its error to two digits, and the value as far; a dash where there is none.
+
+    Without an error, or with one that rounding leaves nothing of, the value has four digits.
+    """
     if pd.isna(value):
-        return ""
-    digits = 3 if abs(value) < 10 else 1
-    return f"{value:.{digits}f}" + ("" if error is None or pd.isna(error) else f" ±{error:.{digits}f}")
+        return MISSING
+    if error is None or pd.isna(error) or error < 10.0**-MOST_DIGITS:
+        return f"{value:.{3 if abs(value) < 10 else 1}f}" + ("" if error is None or pd.isna(error) else " ±0")
+    digits = min(1 - math.floor(math.log10(error)), MOST_DIGITS)
+    value, error = (round(number, digits) + 0.0 for number in (value, error))  # + 0.0: no -0
+    return f"{value:.{max(digits, 0)}f} ±{error:.{max(digits, 0)}f}"
 
 
 def print_tables(
@@ -173,6 +290,7 @@ def print_tables(
     group: Sequence[str],
     columns: Sequence[str] | None = None,
     published: pd.DataFrame | None = None,
+    asked: Collection[str] = (),
 ) -> int:
     """Print a table for each group of runs that may be compared.
 
@@ -181,15 +299,18 @@ def print_tables(
         group: the columns whose values a table has in common, as `benchmark` and `backbone`.
         columns: as of `build_table`.
         published: as of `build_table`.
+        asked: as of `build_table`.
 
     Returns:
         how many tables were refused, for their scores are not comparable; the log says why.
     """
-    console = Console(width=None if Console().is_terminal else 200)
+    console = make_console()
     refused = 0
     for title, part in split_groups(scores, group):
         try:
-            console.print(build_table(check_comparable(part), f"{title}, n = {part.n.max()}", columns, published))
+            counted = f"{title}, n = {part.n.max()}"
+            table = build_table(check_comparable(part), counted, columns, published, console.width, asked)
+            console.print("", table)
         except NotComparableError as error:
             refused += 1
             log.error("%s: no table: %s", title, error)

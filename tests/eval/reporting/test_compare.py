@@ -1,12 +1,14 @@
 """Methods at equal values of a metric."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import make_scores, render
 
 from diffedit.types import UNEDITED, Variant
-from eval.reporting.compare import build_comparison_table, compare_at_equal
+from eval.reporting.compare import build_comparison_table, compare_at_equal, describe_difference
 
 LPIPS = {"diffedit": 0.1, "sdedit": 0.3}
 
@@ -46,14 +48,43 @@ def test_methods_are_compared_where_they_reach_the_same_accuracy(scores):
 
 def test_a_comparison_as_a_table(scores):
     comparison = compare_at_equal(scores, "diffedit", "accuracy", [0.375, 0.9], "lpips", 100)
-    table = build_comparison_table(comparison, "diffedit", "accuracy", "lpips")
-    cells = [list(column.cells) for column in table.columns]
-    assert [column.header for column in table.columns][:4] == ["other", "accuracy", "diffedit", "other's"]
-    assert cells[0] == ["sdedit", "sdedit"]
-    assert cells[2] == ["0.0500", "nan"]
-    assert cells[3] == ["0.1500", "nan"]
-    assert cells[4] == ["-0.1000", "nan"]
-    assert "lpips at equal accuracy: diffedit - other" in render(table)
+    fitted = build_comparison_table(comparison, "diffedit", "accuracy", "lpips", title="scenes")
+    text = render(fitted)
+    (line,) = (line for line in text.splitlines() if line.startswith("sdedit  "))
+    assert line.split()[1:5] == ["0.375", "0.050", "0.150", "-0.100"]
+    assert "scenes: lpips at equal accuracy: diffedit minus the other" in text
+    assert "nan" not in text
+    assert "sdedit: nothing to compare at accuracy 0.9: over the strengths of these runs" in text
+    assert "diffedit goes from 0 to 0.75, sdedit from 0 to 0.75" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_where_nothing_can_be_compared_there_is_no_table(scores):
+    comparison = compare_at_equal(scores, "diffedit", "accuracy", [0.9, 0.95], "lpips", 100)
+    fitted = build_comparison_table(comparison, "diffedit", "accuracy", "lpips", 60)
+    assert fitted.table is None
+    assert len(fitted.notes) == 1
+    assert "0.9, 0.95" in render(fitted)
+    assert max(map(len, render(fitted).splitlines())) <= 60
+
+
+PHRASE = "{method} is closer than {other} by {by}", "{method} is farther than {other} by {by}"
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "sentence"),
+    [
+        (-0.13, -0.18, -0.08, "At an accuracy of 0.7 A is closer than b by 0.13 LPIPS [0.08, 0.18], n = 96."),
+        (0.13, 0.08, 0.18, "At an accuracy of 0.7 A is farther than b by 0.13 LPIPS [0.08, 0.18], n = 96."),
+        (-0.004, -0.007, -0.001, "A is closer than b by 0.0040 LPIPS [0.0010, 0.0070]"),
+        (-0.05, -0.11, 0.01, "no difference can be seen between A and b at n = 96: it lies in [-0.11, +0.01] LPIPS."),
+        (-0.05, np.nan, np.nan, "nothing can be said of A and b: n = 96 is too few"),
+        (np.nan, np.nan, np.nan, "there is nothing to compare: not both of A and b have it."),
+    ],
+)
+def test_a_sentence_follows_from_the_interval(difference, low, high, sentence):
+    row = SimpleNamespace(other="b", at=0.7, difference=difference, low=low, high=high, n=96)
+    assert sentence in describe_difference(row, "A", "an accuracy", PHRASE, " LPIPS")
 
 
 def test_what_cannot_be_compared_is_said(scores, caplog):

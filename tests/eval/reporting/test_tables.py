@@ -7,7 +7,7 @@ from helpers import CONF, make_scores, render
 
 from diffedit.types import UNEDITED, Variant
 from eval.reporting.collect import NotComparableError, check_comparable
-from eval.reporting.tables import build_table, pivot_scores, print_tables, read_published
+from eval.reporting.tables import build_table, format_value, pivot_scores, print_tables, read_published
 
 
 def test_published_rows_are_marked():
@@ -19,7 +19,7 @@ def test_published_rows_are_marked():
     line = next(line for line in text.splitlines() if "Blended Latent Diffusion (published)" in line)
     assert "0.287" in line
     assert "0.540" in line
-    assert "0.800 ±0.400" in text  # the larger half of the interval
+    assert "0.80 ±0.40" in text  # the larger half of the interval
     assert text.index("blended_latent") < text.index("(published)")
     assert "diversity" not in text
 
@@ -28,8 +28,8 @@ def test_the_printed_ratio_of_a_published_point_is_its_variant():
     text = render(build_table(make_scores(("diffedit", Variant(0.5), "lpips", 0.2)), "", None, read_published(
         CONF / "table/imagenet_tradeoff.csv"
     )))  # fmt: skip
-    assert [line.count("ratio=0.5") for line in text.splitlines() if "diffedit" in line] == [1]
-    assert any("DiffEdit (published)" in line and "ratio=0.6" in line for line in text.splitlines())
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("diffedit")] == ["0.5"]
+    assert any("DiffEdit (published)" in line and " 0.6 " in line for line in text.splitlines())
 
 
 def test_a_bad_table_of_published_values_is_refused(tmp_path):
@@ -61,9 +61,93 @@ def test_columns_have_the_order_asked_for_and_arrows():
     rows = [("a", Variant(0.5), name, 1.0) for name in ("accuracy", "fid")]
     rows.append(("a", Variant(0.5), "lpips", 1.0, {"higher_is_better": False}))
     table = build_table(make_scores(*rows), "", ["lpips", "kid", "accuracy"])
-    assert [column.header for column in table.columns] == ["method", "variant", "lpips ↓", "accuracy ↑"]
-    table = build_table(make_scores(*rows), "")
-    assert [column.header for column in table.columns][2:] == ["accuracy ↑", "fid ↑", "lpips ↓"]
+    assert heads(table) == ["method", "ratio", "lpips ↓", "accuracy ↑"]
+    assert table.notes == ["also scored: fid: in the CSV, out=scores.csv"]
+    assert heads(build_table(make_scores(*rows), ""))[2:] == ["accuracy ↑", "fid ↑", "lpips ↓"]
+
+
+def heads(fitted):
+    return [str(column.header) for column in fitted.table.columns]
+
+
+LONG = "guidance=3,editor.mask.num_noises=11,engine.batch={predict:64,encode:4},steps=20"
+WIDE = [
+    *[
+        (
+            editor,
+            Variant(ratio),
+            f"metric_{i}",
+            ratio * 10.0**i,
+            {"low": 0.9 * ratio * 10.0**i, "high": ratio * 10.0**i} | more,
+        )
+        for editor, more in (
+            ("diffedit", {}),
+            ("sdedit", {"name": LONG, "run": "long"}),
+            ("sdedit", {"name": "steps=20"}),
+        )
+        for ratio in (0.3, 0.5)
+        for i in range(12)
+    ],
+    *[("copy", UNEDITED, f"metric_{i}", 0.0, BOUND | {"low": 0.0, "high": 0.0}) for i in range(12)],
+    ("real", UNEDITED, "metric_11", 5.0, BOUND | {"run": ""}),
+]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_wide_table_fits(width):
+    """One line a method and ratio; the last metrics are left out and named, long names stand below."""
+    fitted = build_table(make_scores(*WIDE), f"{LONG}, {LONG}", width=width)
+    text = render(fitted)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    shown, left_out = heads(fitted)[2:], " ".join(text.split()).partition("also scored: ")[2]
+    assert shown == [f"metric_{i} ↑" for i in range(len(shown))]
+    assert left_out.startswith(f"metric_{len(shown)}, ")
+    assert left_out.endswith("in the CSV, out=scores.csv")
+    lines = [line.split() for line in text.splitlines() if line.startswith(("diffedit", "sdedit", "copy"))]
+    assert [line[0] for line in lines][:3] == ["copy", "diffedit", "diffedit"]  # of sdedit the names, and #1
+    assert len(lines) == 1 + 3 * 2 + 1  # and the name below
+    assert "sdedit #1: sdedit (guidance=3," in text
+    assert "without any of these: " in text
+    assert "real" in text.partition("without any of these: ")[2].splitlines()[0]
+
+
+def test_a_wide_table_fits_a_file(capsys):
+    print_tables(make_scores(*WIDE), ["benchmark", "backbone"])
+    lines = capsys.readouterr().out.splitlines()
+    assert 80 < max(map(len, lines)) <= 100
+
+
+def test_what_is_not_defined_is_no_column_and_said():
+    rows = [("a", Variant(0.5), "lpips", 1.0), ("a", Variant(0.5), "kid", float("nan"))]
+    rows += [("b", Variant(0.5), "lpips", 1.0), ("b", Variant(0.5), "mask_iou", 0.5)]
+    fitted = build_table(make_scores(*rows), "", ["lpips", "kid", "fid", "mask_iou"], asked=["kid", "fid", "csfid"])
+    assert heads(fitted) == ["method", "ratio", "lpips ↑", "mask_iou ↑"]
+    assert "nan" not in render(fitted)
+    assert "not defined here: kid, fid" in fitted.notes
+    assert "–: not defined for this method, or not known" in fitted.notes
+
+
+def test_names_are_no_markup():
+    bold = ("a", Variant(0.5), "lpips", 1.0, {"name": "x=[bold]", "run": "r"})
+    scores = make_scores(bold, ("a", Variant(0.5), "lpips", 1.0))
+    assert "a (x=[bold])" in render(build_table(scores, "[red]"))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (-7942.1, 17311.0, "-8000 ±17000"),
+        (0.74512, 0.0771, "0.745 ±0.077"),
+        (-0.001, 0.4, "0.00 ±0.40"),
+        (12.3456, 1e-12, "12.3 ±0"),
+        (1.0, 0.0, "1.000 ±0"),
+        (123.456, None, "123.5"),
+        (float("nan"), 1.0, "–"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_error_leaves(value, error, text):
+    assert format_value(value, error) == text
 
 
 def test_a_table_for_each_group_and_set(capsys, caplog):
