@@ -1,4 +1,7 @@
-"""DiffEdit and the machinery it needs. The names below are loaded when they are first used."""
+"""Text-driven image editing with diffusion models: `diffedit.edit(pipe, image, target="a photo of a dog").image`.
+
+The names below are loaded when they are first used.
+"""
 
 from importlib import import_module
 from typing import Any
@@ -15,8 +18,13 @@ CONTENTS = {
     "StableDiffusion": "diffedit.backbones.stable_diffusion",
     "TextToImage": "diffedit.text_to_image",
     "Variant": "diffedit.types",
+    "edit": "diffedit.api.edit",
+    "find_mask": "diffedit.api.edit",
+    "load_run": "eval.reporting.load_run",
+    "run": "diffedit.api.run",
     "run_alone": "diffedit.engine.queries",
     "run_benchmark": "diffedit.runs.loop",
+    "score": "eval.scoring.folders",
 }
 __all__ = list(CONTENTS)
 

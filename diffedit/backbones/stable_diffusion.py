@@ -105,6 +105,9 @@ class StableDiffusion(BaseBackbone):
         kind = type(pipe).__name__
         if missing := [part for part in cls.parts if getattr(pipe, part, None) is None]:
             raise ValueError(f"{kind} has no {', '.join(missing)}: a pipeline in Stable Diffusion's layout is wanted")
+        wanted = pipe.unet.config.get("addition_embed_type")
+        if wanted is not None and cls.condition is StableDiffusion.condition:
+            raise ValueError(f"{kind}: its UNet wants {wanted!r} beside a text: take a backbone of its family")
         device = getattr(pipe, "_execution_device", pipe.device)  # where an offloaded network comes to
         networks = {part: getattr(pipe, part) for part in cls.parts}
         backbone = cls(**networks, resolution=resolution, long_prompts=long_prompts, device=device, name=kind)

@@ -112,6 +112,8 @@ class Engine:
         max_live: most programs alive at once; None for the smallest number that never pads early.
         embedding_cache: how many embedded texts to remember.
         progress: show a bar of edits done, evaluations a second and time left.
+        pad: every call of a kind has the same size, so that a row's answer does not depend on its neighbours. False
+            leaves calls as full as they are: quicker where there is little to do, and the last bits may differ.
     """
 
     def __init__(
@@ -121,8 +123,10 @@ class Engine:
         max_live: int | None = None,
         embedding_cache: int = 512,
         progress: bool = True,
+        pad: bool = True,
     ) -> None:
         self.backbone = backbone
+        self.pad = pad
         self.batch = batch or BatchSizes()
         self.max_live = sum(size - 1 for size in vars(self.batch).values()) + 1 if max_live is None else max_live
         if self.max_live < 1:
@@ -217,7 +221,8 @@ class Pool:
         batch = [live.rows[i] for live, i in taken]
         if kind is Embed:
             batch = list(dict.fromkeys(batch))
-        padded = batch + [batch[-1]] * (self.engine.batch.get_size(kind) - len(batch))
+        missing = self.engine.batch.get_size(kind) - len(batch) if self.engine.pad else 0
+        padded = batch + [batch[-1]] * missing
         programs = list({id(live): live for live, _ in taken}.values())
         try:
             answers = call_network(self.backbone, kind, padded)
@@ -241,7 +246,7 @@ class Pool:
 
     def check_places(self, kind: Kind, padded: list[Row], answers: list[Any]) -> None:
         """Warn, once a kind, where the answer to a row depends on its place in the batch."""
-        if kind in self.engine.checked:
+        if kind in self.engine.checked or not self.engine.pad:
             return
         self.engine.checked.add(kind)
         try:

@@ -54,15 +54,24 @@ class Resize:
     filter: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
 
     def __call__(self, picture: Image.Image, resolution: int) -> Image.Image:
-        width, height = picture.size
-        resample = Image.Resampling[self.filter.upper()]
+        size, (left, top) = self.place(picture.size, resolution)
+        scaled = picture.resize(size, Image.Resampling[self.filter.upper()])
+        return scaled.crop((left, top, left + resolution, top + resolution))
+
+    def place(self, size: tuple[int, int], resolution: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """What a picture of this width and height is scaled to, and the left upper corner of the square in that."""
         if self.policy == "squash":
-            return picture.resize((resolution, resolution), resample)
+            return (resolution, resolution), (0, 0)
         # The longer side is truncated and the crop's corner rounded, as torchvision does: equal to the bit, without the
         # second or more that importing it takes.
-        size = tuple(resolution * length // min(width, height) for length in (width, height))
-        left, top = (round((length - resolution) / 2) for length in size)
-        return picture.resize(size, resample).crop((left, top, left + resolution, top + resolution))
+        width, height = (resolution * length // min(size) for length in size)
+        return (width, height), (round((width - resolution) / 2), round((height - resolution) / 2))
+
+    def crop_box(self, size: tuple[int, int], resolution: int) -> tuple[int, int, int, int]:
+        """Which part of a picture of this width and height the square shows: left, upper, right, lower in pixels."""
+        scaled, corner = self.place(size, resolution)
+        edges = (*corner, *(edge + resolution for edge in corner))
+        return tuple(round(edge * size[i % 2] / scaled[i % 2]) for i, edge in enumerate(edges))
 
 
 @dataclass(frozen=True)
@@ -99,16 +108,28 @@ class MaskFile:
         with open_image(self.picture) as picture:
             size = picture.size
         with open_image(self.path) as mask:
-            off = (mask.width / mask.height) / (size[0] / size[1])
-            if abs(np.log(off)) > np.log1p(ASPECT_TOLERANCE):
+            if is_other_shape(mask.size, size):
                 raise ValueError(
                     f"{self.path}: the mask is {mask.width} x {mask.height}, its picture {self.picture.name} is "
                     f"{size[0]} x {size[1]}: another shape, so it cannot be laid over it"
                 )
-            grey = to_eight_bits(mask).convert("RGB").convert("L")
-            if grey.size != size:
-                grey = grey.resize(size, Image.Resampling.BILINEAR)
-            return to_tensor(self.resize(grey, self.resolution))
+            return lay_mask(mask, size, self.resolution, self.resize)
+
+
+def is_other_shape(mask: tuple[int, int], picture: tuple[int, int]) -> bool:
+    """Whether the aspect ratios of a mask and its picture are too far apart."""
+    off = (mask[0] / mask[1]) / (picture[0] / picture[1])
+    return max(off, 1 / off) > 1 + ASPECT_TOLERANCE
+
+
+def lay_mask(
+    mask: Image.Image, size: tuple[int, int], resolution: int, resize: Resize
+) -> Float[Tensor, "1 resolution resolution"]:
+    """A mask, stretched to its picture's size, through the picture's resize; its luminance counts."""
+    grey = to_eight_bits(mask).convert("RGB").convert("L")
+    if grey.size != size:
+        grey = grey.resize(size, Image.Resampling.BILINEAR)
+    return to_tensor(resize(grey, resolution))
 
 
 @contextmanager

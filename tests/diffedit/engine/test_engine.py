@@ -212,6 +212,21 @@ def test_every_call_has_the_constant_size_and_only_the_tail_is_padded(analytic):
         assert wasted < (60 if kind == "predict" else 2) * getattr(BATCH, kind), (kind, wasted)
 
 
+def test_without_padding_no_row_is_asked_twice(analytic):
+    """Calls are at most as large as set, and all rows together are those of the work; the edits agree."""
+    recorder = Recorder(analytic)
+    outcomes = run(recorder, [(str(i), make_program(i, analytic)) for i in range(9)], pad=False)
+    for kind, sizes in recorder.sizes.items():
+        assert max(sizes) <= getattr(BATCH, kind), kind
+    evaluations = sum(outcome.evaluations.total() for outcome in outcomes.values())
+    assert sum(recorder.sizes["predict"]) == evaluations
+    assert (sum(recorder.sizes["encode"]), sum(recorder.sizes["decode"])) == (9, 9 * len(RATIOS))
+    padded = run(analytic, [(str(i), make_program(i, analytic)) for i in range(9)])
+    for name, outcome in outcomes.items():
+        for one, other in zip(outcome.result.edits, padded[name].result.edits, strict=True):
+            torch.testing.assert_close(one.image, other.image, atol=1e-5, rtol=0)
+
+
 def test_a_long_run_fills_its_calls(analytic):
     """Equal programs, many of them: less than 1 % of the rows is padding."""
     recorder = Recorder(analytic)
