@@ -9,15 +9,18 @@ sys.path.insert(0, str(DOCS.parent))
 
 project = "DiffEdit"
 author = "The DiffEdit framework authors"
+copyright = "The DiffEdit framework authors, MIT licence"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "DiffEdit"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 myst_heading_anchors = 4  # the anchors that a code host gives, so that one link serves both
 
-autodoc_default_options = {"members": True}
+autodoc_default_options = {"members": True, "special-members": "__call__"}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"

@@ -131,7 +131,8 @@ def make_choice(path: Path) -> Iterator[str]:
     group, text = path.parent.relative_to(CONF).as_posix(), path.read_text()
     settings = list(read_settings(text.splitlines()))
     yield from (f"### {group}: {path.stem}" if path.stem.startswith("_") else f"### {group}={path.stem}", "")
-    notes = [end(escape(line[:1].upper() + line[1:])) for line in read_head(text.splitlines())]
+    head = " ".join(end(escape(line)) for line in read_head(text.splitlines()))
+    notes = [head[:1].upper() + head[1:]]
     if target := find_target(settings):
         notes.append(f"Makes `{target}`.")
     bases = re.findall(r"(?:^defaults: \[|^  - )(?!_self_)(\w+)(?:, _self_\]|$)", text, re.MULTILINE)
