@@ -1,18 +1,31 @@
-"""Where the time of a run goes: inside the networks, or outside in batching, programs and masks."""
+"""Where the time of a run goes, and how `diffedit.edit` compares with the calls of diffusers."""
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 
 import torch
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    StableDiffusionDiffEditPipeline,
+    StableDiffusionPipeline,
+)
+from PIL import Image
 
+import diffedit
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.diffedit import DiffEdit
 from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.io.files import resolve_path
+from diffedit.io.images import to_pil
 from diffedit.sampling.noise import RequestNoise
 from diffedit.testing import TinyPipeline
 from diffedit.types import EditRequest
+from eval.stilllife.benchmarks import StillLifeScenes
 
 RATIOS = [i / 10 for i in range(1, 11)]
 
@@ -79,6 +92,63 @@ def time_engine(args: argparse.Namespace) -> None:
     print(f"  {'wall':13s} {wall:7.2f} s")
 
 
+def time_call(args: argparse.Namespace) -> None:
+    """Time `diffedit.edit` against diffusers' three calls as documented: one picture, the same networks.
+
+    Theirs finds the mask once; each ratio is an inversion (guided, its default) and a decoding. Repeats come after a
+    warm-up and are interleaved; what is printed is the median of the paired ratios, and their range.
+    """
+    image, scene = draw_scene()
+    pipe = StableDiffusionPipeline.from_pretrained(resolve_path("weights/stilllife"), safety_checker=None)
+    peer = make_peer(pipe)
+    texts, settings = {"source": scene.source, "target": scene.target}, {"num_inference_steps": args.steps}
+
+    def call_ours(ratios: Sequence[float]) -> None:
+        diffedit.edit(pipe, image, **texts, ratio=ratios, **settings)
+
+    def call_theirs(ratios: Sequence[float]) -> None:
+        mask = peer.generate_mask(image, scene.target, source_prompt=scene.source, **settings)
+        for ratio in ratios:
+            share = {"inpaint_strength": ratio}
+            latents = peer.invert(scene.source, image, **share, **settings).latents
+            peer(scene.target, mask, latents, **share, **settings)
+
+    print(f"{args.steps} steps, {torch.get_num_threads()} threads, {args.repeats} repeats, medians")
+    for ratios in (RATIOS[4:5], RATIOS[2::2]):
+        calls = call_ours, call_theirs
+        pairs = [[measure_seconds(call, ratios) for call in calls] for _ in range(args.repeats + 1)]
+        ours, theirs = (statistics.median(column) for column in zip(*pairs[1:], strict=True))
+        share = [one / other for one, other in pairs[1:]]
+        print(
+            f"{len(ratios)} ratios: diffedit.edit {ours:.2f} s, diffusers {theirs:.2f} s; "
+            f"{statistics.median(share):.2f} of theirs [{min(share):.2f}, {max(share):.2f}]"
+        )
+
+
+def draw_scene() -> tuple[Image.Image, EditRequest]:
+    """A rendered picture and its texts."""
+    scene = next(StillLifeScenes(size=1).requests(64))
+    return to_pil(scene.image()), scene
+
+
+def make_peer(pipe: StableDiffusionPipeline) -> StableDiffusionDiffEditPipeline:
+    """The DiffEdit of diffusers with the networks of a pipeline, and the two schedulers that it is documented with."""
+    inverse = DDIMInverseScheduler.from_config(pipe.scheduler.config)
+    parts = {name: getattr(pipe, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+    schedulers = {"scheduler": DDIMScheduler.from_config(pipe.scheduler.config), "inverse_scheduler": inverse}
+    none = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    peer = StableDiffusionDiffEditPipeline(**parts, **schedulers, **none)
+    peer.set_progress_bar_config(disable=True)
+    return peer
+
+
+def measure_seconds(call: Callable[[Sequence[float]], None], ratios: Sequence[float]) -> float:
+    """Wall seconds of one call."""
+    began = time.perf_counter()
+    call(ratios)
+    return time.perf_counter() - began
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, epilog="example: python scripts/bench.py engine --requests 8")
@@ -89,6 +159,10 @@ def main() -> None:
     one.add_argument("--batch", type=int, default=64, help="rows in a UNet call")
     one.add_argument("--progress", action="store_true", help="show the bar")
     one.set_defaults(command=time_engine)
+    one = commands.add_parser("call", help="diffedit.edit of one picture against diffusers' calls, on Still Life")
+    one.add_argument("--steps", type=int, default=50)
+    one.add_argument("--repeats", type=int, default=5)
+    one.set_defaults(command=time_call)
     args = parser.parse_args()
     args.command(args)
 

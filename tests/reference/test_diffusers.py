@@ -15,6 +15,7 @@ from diffusers import (
 )
 from helpers import GivenNoise, make_request
 
+import diffedit
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
 from diffedit.backbones.stable_diffusion import StableDiffusion
@@ -371,3 +372,28 @@ def test_add_noise_is_their_schedulers(pair):
     for i in range(1, N + 1):
         expected = backbone.scheduler.add_noise(latent(1), noise, torch.tensor([schedule[i].timestep]))
         torch.testing.assert_close(add_noise(latent(1), noise, schedule[i]), expected)
+
+
+def test_one_call_of_ours_asks_less_than_three_of_theirs(default, monkeypatch):
+    """Rows of the UNet for one picture: at one ratio fewer, at four at most 0.6 of theirs, whose mask is found once."""
+    folder = default[1]
+    pipeline, image = diffedit_pipeline(folder), torch.rand(1, 3, 32, 32)
+    rows = []
+    pipeline.unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    steps = {"num_inference_steps": 50}
+
+    def theirs(ratios):
+        mask = pipeline.generate_mask(image, TARGET, source_prompt=SOURCE, **steps)
+        for ratio in ratios:
+            latents = pipeline.invert(SOURCE, image, inpaint_strength=ratio, **steps).latents
+            pipeline(TARGET, mask, latents, inpaint_strength=ratio, **steps)
+
+    counts = {}
+    for ratios in ([0.5], [0.3, 0.5, 0.7, 0.9]):
+        rows.clear()
+        theirs(ratios)
+        count = sum(rows)
+        rows.clear()
+        diffedit.edit(pipeline, image[0], TARGET, SOURCE, ratio=ratios, **steps)
+        counts[len(ratios)] = (sum(rows), count)
+    assert counts == {1: (95, 140), 4: (305, 520)}
