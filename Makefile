@@ -4,7 +4,7 @@ UV_VERSION := 0.13.8
 PY := .venv/bin/python
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test test-full help lint lock
+.PHONY: setup demo test test-full help lint lock docs figures wheel
 .DEFAULT_GOAL := help
 
 help:
@@ -14,11 +14,14 @@ help:
 	@echo 'make test-full  everything, the slow tests and (where there is one) the GPU tests included'
 	@echo 'make lint       ruff: rules and format'
 	@echo 'make lock       resolve requirements.in into requirements.lock'
+	@echo 'make docs       the documentation as a site: docs/_build/html/index.html'
+	@echo 'make figures    the pictures of the README and the documentation, from Still Life'
+	@echo 'make wheel      dist/*.whl, with conf/ and weights/ inside; nothing is downloaded'
 
 setup: .venv/ok
 
 # Where python lacks ensurepip (Debian without python3-venv), pip installs uv into the bare environment from outside.
-.venv/ok: requirements.lock pyproject.toml
+.venv/ok: requirements.lock pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
 	test -x $(PY) || $(PYTHON) -m venv .venv || $(PYTHON) -m venv --without-pip .venv
 	$(PY) -m pip --version >/dev/null 2>&1 \
@@ -44,3 +47,13 @@ lint: .venv/ok
 lock: .venv/ok
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  requirements.in -o requirements.lock
+
+docs: .venv/ok
+	.venv/bin/sphinx-build -W -b html docs docs/_build/html
+
+figures: .venv/ok
+	$(PY) scripts/make_figures.py
+
+# By way of the source distribution, so that the wheel holds what that holds.
+wheel: .venv/ok
+	.venv/bin/uv build --offline --no-build-isolation --python $(PY) --out-dir dist .

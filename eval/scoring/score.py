@@ -5,7 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from glob import glob
 from pathlib import Path
@@ -204,6 +204,7 @@ def write_scores(
         "real": make_rows(UNEDITED, real, bootstrap),
         "real_missing": real_missing,
         "made_by": name_maker(metric, context, run) if values else metric.fingerprint(),
+        "parts": list_parts(metric),
         "benchmark": name_requests(run),
         "version": run.benchmark.version,
         "n": len(run.requests),
@@ -251,6 +252,19 @@ def name_maker(metric: Metric, context: MetricContext, run: FinishedRun) -> str:
     if not metric.uses_reference:
         return name
     return f"{name}-{metric.reference(context).hash if context.references.folder else 'own'}"
+
+
+def list_parts(metric: Metric) -> list[dict[str, str]]:
+    """The metric, its distance and its networks, as a config names them: class, and settings that are texts.
+
+    By these `diffedit cite` knows whose work a score is.
+    """
+    parts = []
+    for part in filter(None, [metric, getattr(metric, "distance", None), *metric.networks]):
+        names = [field.name for field in fields(part)] if is_dataclass(part) else []
+        texts = {name: value for name in names if isinstance(value := getattr(part, name), str)}
+        parts.append({"_target_": f"{type(part).__module__}.{type(part).__qualname__}"} | texts)
+    return parts
 
 
 def name_benchmark(run: FinishedRun) -> str:

@@ -133,7 +133,7 @@ def test_tensorboard_in_a_folder_leaves_other_files_alone(runs, tmp_path, caplog
 )
 def test_a_missing_package_is_named(runs, monkeypatch, logger, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=f"needs {package}: pip install {package}; or use logger=none"):
+    with pytest.raises(ImportError, match=rf'needs {package}: pip install "diffedit\[{package}\]"; or use logger=none'):
         logger.log(*given(runs))
 
 
