@@ -1,15 +1,12 @@
 """Checks of settings: types and ranges by pydantic, names of before, values that are not finite."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial, wraps
 from typing import Any, TypeVar, dataclass_transform
 
-import torch
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 T = TypeVar("T")
 
@@ -57,8 +54,10 @@ def check_literal(key: str, value: Any, known: Sequence[Any]) -> None:
         raise ValueError(f"{key} = {value!r} is none of {', '.join(map(str, known))}")
 
 
-def check_finite(x: Tensor, what: str) -> Tensor:
-    """`x` itself; a FloatingPointError that says `what` it is where it holds a NaN or an infinity."""
+def check_finite(x: T, what: str) -> T:
+    """The tensor itself; a FloatingPointError that says `what` it is where it holds a NaN or an infinity."""
+    import torch  # here: settings are checked by commands that have no use for it
+
     if not torch.isfinite(x).all():
         raise FloatingPointError(f"{what} is not finite (NaN or infinity): try a wider dtype")
     return x
@@ -93,10 +92,10 @@ RENAMED["edit"] = RENAMED["check_benchmark"] = RENAMED["run"]
 
 
 def refuse_renamed(command: str, overrides: Sequence[str]) -> None:
-    """End a command whose overrides use a name of before; the message has the new one."""
+    """Refuse overrides that use a name of before: a ValueError with the new one."""
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         for old, new in RENAMED.get(command, {}).items():
             if old in (key, override) or key.startswith(f"{old}."):
                 name = override if override == old else key
-                sys.exit(f"{name} is called {new}{name.removeprefix(old)} now")
+                raise ValueError(f"{name} is called {new}{name.removeprefix(old)} now")

@@ -33,15 +33,10 @@ from diffedit.io.images import encode_png
 from diffedit.io.tables import encode_table
 from diffedit.runs.environment import describe_environment
 from diffedit.runs.migrate import FORMAT, migrate_config, migrate_record
+from diffedit.runs.names import RUNTIME_KEYS
 from diffedit.types import Edit, EditRequest, EditResult, Variant
 
 log = logging.getLogger(__name__)
-
-# Settings that change how a run goes and not what comes out; everything else is compared on resume.
-RUNTIME_KEYS = (
-    *("on_error", "runs", "name", "is_bound", "strength_name"),
-    *("engine.max_live", "engine.embedding_cache", "engine.threads", "engine.progress"),
-)
 
 
 class ConfigChangedError(ValueError):

@@ -14,6 +14,7 @@ from diffedit.engine.prefetch import prefetch_requests
 from diffedit.io.checks import settings
 from diffedit.runs.directory import RunDirectory
 from diffedit.sampling.noise import RequestNoise
+from diffedit.sampling.schedule import check_ratios
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Backbone, Benchmark, EditRequest, EditResult, Program
 
@@ -28,6 +29,8 @@ FLAGS = {
 
 class RunFailedError(RuntimeError):
     """Some request failed; what was edited is saved."""
+
+    exit_code = 1
 
 
 @settings
@@ -55,6 +58,9 @@ class RunSettings:
     embedding_cache: Annotated[int, Ge(0)] = 512
     threads: Annotated[int, Ge(1)] = 2
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_ratios(self.ratios, self.steps)
 
 
 def run_benchmark(
@@ -100,7 +106,7 @@ def edit_pending(
 ) -> None:
     """Edit the requests that a run has not done."""
     schedule, ratios = backbone.schedule(settings.steps), list(settings.ratios)
-    schedule.start_levels(ratios)  # bad ratios are refused before any work
+    schedule.start_levels(ratios)  # on the levels that this model has
     engine = Engine(backbone, settings.batch, settings.max_live, settings.embedding_cache, settings.progress)
     total = sum(1 for _ in run.find_pending(benchmark.requests(backbone.resolution)))
     if total < len(benchmark):

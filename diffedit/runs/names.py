@@ -3,10 +3,13 @@
 import hashlib
 import re
 
-from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from diffedit.runs.directory import RUNTIME_KEYS
+# Settings that change how a run goes and not what comes out: a name leaves them out, a resumed run may have others.
+RUNTIME_KEYS = (
+    *("on_error", "runs", "name", "is_bound", "strength_name"),
+    *("engine.max_live", "engine.embedding_cache", "engine.threads", "engine.progress"),
+)
 
 LONGEST = 200  # letters; file systems take 255 bytes
 BETWEEN = re.compile(r",(?=[+~]?[\w./@]+=)")  # between two overrides; a list has commas too
@@ -21,6 +24,8 @@ def name_run(overrides: str, benchmark: str) -> str:
         benchmark: `_target_` of the benchmark, whose `path_keys` say where files lie: a name is cut, and has to keep
             what was asked for.
     """
+    from hydra.utils import get_class  # here: a benchmark's class imports torch, and `--help` asks for no name
+
     left_out = {*RUNTIME_KEYS, *IN_THE_PATH, *(f"benchmark.{key}" for key in get_class(benchmark).path_keys)}
     kept = [pair for pair in BETWEEN.split(overrides) if pair.partition("=")[0] not in left_out]
     return slugify(",".join(kept))

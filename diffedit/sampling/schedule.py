@@ -33,39 +33,12 @@ class NoiseSchedule:
         return len(self.levels) - 1
 
     def find_level(self, ratio: float) -> int:
-        """The level round(ratio * N).
-
-        Raises:
-            ValueError: the ratio is outside (0, 1], or so small that ratio * N < 1 and nothing would change.
-        """
-        if not 0 < ratio <= 1:
-            raise ValueError(f"ratio r = {ratio} is outside (0, 1] (N = {self.steps} steps)")
-        # The product may fall short of 1 by a rounding: (1 / 49) * 49 does.
-        if ratio * self.steps < 1 - 1e-9:
-            raise ValueError(
-                f"ratio r = {ratio} of N = {self.steps} steps is less than one step (r * N = {ratio * self.steps:g}): "
-                f"take r >= {1 / self.steps:g} or more steps"
-            )
-        return round(ratio * self.steps)
+        """The level round(ratio * N); a ValueError as of the function `find_level`."""
+        return find_level(ratio, self.steps)
 
     def start_levels(self, ratios: Sequence[float]) -> list[int]:
-        """The start levels of `ratios`, in their order.
-
-        Raises:
-            ValueError: as `find_level`, no ratio at all, or two ratios that mean the same level and so the same edit.
-        """
-        if not ratios:
-            raise ValueError("no ratio: give at least one encoding ratio in (0, 1]")
-        first: dict[int, float] = {}
-        for ratio in ratios:
-            level = self.find_level(ratio)
-            if level in first:
-                raise ValueError(
-                    f"ratios {first[level]} and {ratio} are both level {level} of N = {self.steps} steps, the same "
-                    "edit twice: drop one or take more steps"
-                )
-            first[level] = ratio
-        return list(first)
+        """The start levels of `ratios`, in their order; a ValueError as of `check_ratios`."""
+        return check_ratios(ratios, self.steps)
 
     @classmethod
     def discrete(
@@ -83,6 +56,43 @@ class NoiseSchedule:
         squares = [float(clean)] + [float(alphas_cumprod[t]) for t in times]
         timesteps = [0, *times]
         return cls(tuple(Level(a**0.5, (1 - a) ** 0.5, t) for a, t in zip(squares, timesteps, strict=True)))
+
+
+def find_level(ratio: float, steps: int) -> int:
+    """The level round(ratio * N) of N steps.
+
+    Raises:
+        ValueError: the ratio is outside (0, 1], or so small that ratio * N < 1 and nothing would change.
+    """
+    if not 0 < ratio <= 1:
+        raise ValueError(f"ratio r = {ratio} is outside (0, 1] (N = {steps} steps)")
+    # The product may fall short of 1 by a rounding: (1 / 49) * 49 does.
+    if ratio * steps < 1 - 1e-9:
+        raise ValueError(
+            f"ratio r = {ratio} of N = {steps} steps is less than one step (r * N = {ratio * steps:g}): "
+            f"take r >= {1 / steps:g} or more steps"
+        )
+    return round(ratio * steps)
+
+
+def check_ratios(ratios: Sequence[float], steps: int) -> list[int]:
+    """The start levels of ratios, in their order.
+
+    Raises:
+        ValueError: as `find_level`, no ratio at all, or two ratios that mean the same level and so the same edit.
+    """
+    if not ratios:
+        raise ValueError("no ratio: give at least one encoding ratio in (0, 1]")
+    first: dict[int, float] = {}
+    for ratio in ratios:
+        level = find_level(ratio, steps)
+        if level in first:
+            raise ValueError(
+                f"ratios {first[level]} and {ratio} are both level {level} of N = {steps} steps, the same "
+                "edit twice: drop one or take more steps"
+            )
+        first[level] = ratio
+    return list(first)
 
 
 def read_ratios(value: Any) -> list[float]:

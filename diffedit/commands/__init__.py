@@ -1,0 +1,64 @@
+"""The command line: `diffedit COMMAND ...`, or `python -m diffedit`; the module of a command is imported with it."""
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+COMMANDS = {
+    "edit": "edit one picture: a file, or a rendered still life",
+    "run": "edit every request of a benchmark; go on where a killed run stopped",
+    "score": "score finished runs, or two folders of pictures; print tables",
+    "plot": "edit strength over fidelity; compare methods at equal accuracy",
+    "sheet": "a contact sheet of finished runs",
+    "ls": "what there is: editors, benchmarks, backbones, metrics, networks, experiments",
+    "cite": "the BibTeX of what a run used",
+    "demo": "edit, score and plot Still Life; a page to look at, in minutes on two cores",
+    "check-benchmark": "open every picture and mask of a benchmark before a long run",
+    "reference-stats": "statistics of real pictures, for FID and its kin",
+}
+EXIT_CODES = {
+    0: "done",
+    1: "some failed: what was done is saved, and what failed is listed",
+    2: "refused: settings, files or names are wrong, and nothing was computed",
+    3: "not done yet: another process is at it",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Call a command; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(describe_commands())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"diffedit {read_version()}")
+        return 0
+    name = words[0].replace("_", "-")
+    if name not in COMMANDS:
+        near = get_close_matches(name, COMMANDS, 1, 0.5) or ["--help"]
+        print(f"diffedit {words[0]}: there is no such command; did you mean diffedit {near[0]}?", file=sys.stderr)
+        return 2
+    return import_module(f"diffedit.commands.{name.replace('-', '_')}").main(words[1:])
+
+
+def describe_commands() -> str:
+    """The screen of `diffedit --help`."""
+    width = max(map(len, COMMANDS))
+    lines = ["Text-driven image editing with diffusion models: methods, benchmarks, scores and plots.", ""]
+    lines += ["usage: diffedit COMMAND ...", "       diffedit COMMAND --help", ""]
+    lines += [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+    lines += ["", "Examples:"]
+    lines += ['  diffedit edit cat.jpg --target "a photo of a dog" --backbone sd15', "  diffedit run benchmark.size=32"]
+    lines += ["  diffedit ls editor", "", "Exit codes of all commands:"]
+    lines += [f"  {code}  {text}" for code, text in EXIT_CODES.items()]
+    return "\n".join(lines)
+
+
+def read_version() -> str:
+    """Of the installed package."""
+    try:
+        return version("diffedit")
+    except PackageNotFoundError:
+        return "of a checkout that is not installed"

@@ -1,0 +1,214 @@
+"""`diffedit edit`: one picture, by plain options, since texts and file names are not for Hydra's grammar."""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffedit.commands.launch import tell
+from diffedit.io.checks import refuse_renamed
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from diffedit.types import EditRequest
+
+log = logging.getLogger("edit")
+
+OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@]*=")
+# What was written as an override before: the option that it is now.
+OPTIONS = {name: f"--{name}" for name in ("target", "source", "mask", "request", "out")} | {"image": "a word by itself"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    parser = make_parser()
+    options = read_options(parser, argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    try:
+        for name, option in OPTIONS.items():
+            if any(word.startswith(f"{name}=") for word in options.overrides):
+                raise ValueError(f"{name}= is {option} now, so that any text can be written: diffedit edit --help")
+        refuse_renamed("edit", options.overrides)
+        cfg = compose_config(options)
+        if options.cfg:
+            from omegaconf import OmegaConf
+
+            print(OmegaConf.to_yaml(cfg), end="")
+            return 0
+        edit(cfg, options)
+    except Exception as error:
+        return tell(error, "diffedit edit")
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        "diffedit edit",
+        description="Edit one picture; write the edit at each ratio, the mask, the contrast map, the mask laid over\n"
+        "the picture and a contact sheet of all.",
+        usage="diffedit edit [PICTURE] [--target TEXT] [options] [SETTING=VALUE ...]",
+        epilog="""examples:
+  diffedit edit                                  a rendered still life, by the networks that come along
+  diffedit edit --request 3 --target "a bowl of pears on a white tablecloth"
+  diffedit edit "my cat (1).jpg" --target "a dog's bowl, 50% off" --source "a cat" --backbone sd15
+  diffedit edit cat.jpg --target "a dog" --editor sdedit --ratio 0.6 0.8 --model /path/to/weights
+  diffedit edit cat.jpg --target "a dog" --mask head.png --editor blended_latent reconstruct=poisson
+
+settings (as of `diffedit run`): editor.mask.num_noises=20, backbone.dtype=float16, samples=4 rank=clip, ...
+exit codes: 0 done, 1 the edit failed, 2 refused""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("words", nargs="*", metavar="PICTURE", help="file to edit; none: a picture of Still Life")
+    add("--target", metavar="TEXT", help="what the result shall show")
+    add("--source", metavar="TEXT", help="what the picture shows, where you can say it")
+    add("--mask", metavar="FILE", type=Path, help="white where the picture may change; else the method finds it")
+    add("--ratio", metavar="R", nargs="+", default=[], help="encoding ratios in (0, 1] (default 0.3 0.5 0.7 0.9)")
+    add("--editor", metavar="NAME", help="method, of `diffedit ls editor` (default diffedit)")
+    add("--backbone", metavar="NAME", help="model, of `diffedit ls backbone` (default stilllife)")
+    add("--model", metavar="PATH", help="model: a folder or hub id in Stable Diffusion's layout")
+    add("--steps", metavar="N", type=int, help="DDIM steps of the whole schedule (default 50)")
+    add("--guidance", metavar="G", type=float, help="classifier-free guidance (default the editor's own, 7.5)")
+    add("--seed", metavar="S", type=int, help="of the noise (default 0)")
+    add("--request", metavar="N", type=int, default=0, help="which picture of Still Life, without PICTURE (default 0)")
+    add("--out", metavar="FOLDER", type=Path, default=Path("edited"), help="folder to write to (default edited)")
+    add("--include", metavar="DIR", action="append", default=[], help="folder of editors and models of your own")
+    add("--cfg", action="store_true", help="print all settings, and edit nothing")
+    return parser
+
+
+def read_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """The options, with `picture` and `overrides` for the words that belong to none."""
+    options = parser.parse_intermixed_args(argv)
+    ratios = [word for word in options.ratio if is_number(word)]
+    words = [*options.words, *(word for word in options.ratio if not is_number(word))]  # `--ratio 0.5 steps=20`
+    options.ratio = list(map(float, ratios))
+    options.overrides = [word for word in words if OVERRIDE.match(word) and not Path(word).exists()]
+    pictures = [word for word in words if word not in options.overrides]
+    if len(pictures) > 1:
+        parser.error(f"one picture is edited, and there are {len(pictures)}: {', '.join(pictures)}")
+    options.picture = Path(pictures[0]).expanduser() if pictures else None
+    if options.model and options.backbone:
+        parser.error("--model and --backbone both name the model: give one")
+    return options
+
+
+def is_number(word: str) -> bool:
+    """Whether a word is one."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def compose_config(options: argparse.Namespace) -> "DictConfig":
+    """conf/edit.yaml with what the options and overrides choose."""
+    from omegaconf import open_dict
+
+    from diffedit.commands.include import include_packages
+    from diffedit.io.compose import compose
+
+    overrides = include_packages([word for folder in options.include for word in ("--include", folder)])
+    overrides += [f"editor={options.editor}"] * bool(options.editor)
+    overrides += [f"backbone={options.backbone}"] * bool(options.backbone)
+    overrides += ["backbone=stable_diffusion"] * bool(options.model)
+    overrides += options.overrides
+    if options.mask and not any(word.startswith("editor/mask=") for word in overrides):
+        chosen = [word for word in overrides if word.startswith(("editor=", "hydra."))]
+        if "mask" in compose("edit", chosen).editor:  # its finder would look for a mask: the one that is given counts
+            overrides.append("editor/mask=given")
+    cfg = compose("edit", overrides)
+    with open_dict(cfg):
+        if options.model:
+            cfg.backbone.path = options.model
+        for name, value in (("ratios", options.ratio or None), ("steps", options.steps), ("seed", options.seed)):
+            if value is not None:
+                cfg[name] = value
+        if options.guidance is not None:
+            if "guidance" not in cfg.editor:
+                raise ValueError(f"--guidance {options.guidance}: this editor has none")
+            cfg.editor.guidance = options.guidance
+    return cfg
+
+
+def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
+    """Edit the picture and write what comes out."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from diffedit.engine.engine import BatchSizes, Engine
+    from diffedit.sampling.noise import RequestNoise
+    from diffedit.sampling.schedule import check_ratios, read_ratios
+    from diffedit.stages.pipeline import build_pipeline
+    from eval.reporting.contact_sheet import save_result
+
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    ratios = read_ratios(cfg.ratios)
+    check_ratios(ratios, cfg.steps)
+    batch, pipeline = BatchSizes(**cfg.engine.batch), build_pipeline(cfg)
+    if options.mask and "mask" not in pipeline.editor.inputs:
+        raise ValueError(f"--mask {options.mask}: this editor does not use one")
+    make_request = check_picture(cfg, options)
+    backbone = instantiate(cfg.backbone, _convert_="all")
+    pipeline.check(backbone)
+    request = make_request(backbone.resolution)
+    program = pipeline(request, ratios, backbone.schedule(cfg.steps), RequestNoise(cfg.seed, request.id))
+    engine = Engine(backbone, batch, progress=cfg.engine.progress, pad=False)
+    (outcome,) = engine.run([(request.id, program)], total=1, edits=len(ratios))
+    if outcome.error is not None:
+        raise outcome.error
+    save_result(request, outcome.result, options.out)
+    log.info("%s: %d network evaluations, %.1f s", options.out, outcome.evaluations.total(), outcome.seconds)
+    if flag := outcome.result.metadata.get("mask_flag"):
+        log.warning("the mask is %s", flag)
+
+
+def check_picture(cfg: "DictConfig", options: argparse.Namespace) -> Any:
+    """What makes the request at a resolution; whatever is wrong with the options is said before a model is loaded."""
+    if options.picture is None:
+        return pick_request(cfg, options)
+    if options.target is None:
+        raise ValueError("say what the picture shall show: --target TEXT")
+    for path in (options.picture, options.mask):
+        if path is not None and not path.expanduser().is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+    return lambda resolution: read_request(cfg, options, resolution)
+
+
+def read_request(cfg: "DictConfig", options: argparse.Namespace, resolution: int) -> "EditRequest":
+    """The picture, texts and mask of the command line."""
+    from hydra.utils import instantiate
+
+    from diffedit.io.images import ImageFile, MaskFile
+    from diffedit.types import EditRequest
+
+    path, resize = options.picture, instantiate(cfg.resize)
+    mask = MaskFile(options.mask.expanduser(), path, resolution, resize) if options.mask else None
+    return EditRequest(path.stem, ImageFile(path, resolution, resize), options.target, options.source, mask)
+
+
+def pick_request(cfg: "DictConfig", options: argparse.Namespace) -> Any:
+    """Picks a request of the benchmark, with other texts where the options have some."""
+    from hydra.utils import instantiate
+
+    if options.mask:
+        raise ValueError("--mask belongs to a picture; the benchmark's own mask is used by editor/mask=given")
+    benchmark = instantiate(cfg.benchmark, _convert_="all")
+    if not 0 <= options.request < len(benchmark):
+        raise ValueError(f"--request {options.request}: the benchmark has {len(benchmark)}, counted from 0")
+
+    def pick(resolution: int) -> "EditRequest":
+        request = next(islice(benchmark.requests(resolution), options.request, None))
+        if options.target is not None:
+            request = replace(request, target=options.target, true_edit=None, mask=None, true_mask=None)
+        return request if options.source is None else replace(request, source=options.source)
+
+    return pick

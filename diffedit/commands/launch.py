@@ -1,0 +1,130 @@
+"""How a command runs what Hydra composes for it, and what a user is told where that goes wrong."""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any
+
+from diffedit.commands.include import include_packages
+from diffedit.io.files import find_shipped
+
+FULL = "HYDRA_FULL_ERROR"
+HINT = f"({FULL}=1 shows where)"
+FAILED, REFUSED = 1, 2
+
+
+def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: str | None = None) -> int:
+    """Compose conf/<name>.yaml with the overrides of a command line, and run the task with it; several in a sweep.
+
+    Args:
+        name: of the command.
+        task: is called with each config; what it raises is told, and a sweep goes on to its next job.
+        argv: what stands behind the command's name.
+        config: name of the yaml, where it is another.
+
+    Returns:
+        the exit code: the largest of a sweep's.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from diffedit.io.checks import refuse_renamed
+
+    codes, process = [0], os.getpid()
+    kept = sys.argv, os.environ.get(FULL)
+    is_full = kept[1] not in (None, "0")
+
+    @wraps(task)
+    def guarded(cfg: Any) -> None:
+        try:
+            task(cfg)
+        except Exception as error:
+            if os.getpid() != process:  # a launcher's own process: it has to know
+                raise
+            job = HydraConfig.get().overrides.task if is_sweep() else ()
+            codes.append(tell(error, f"diffedit {name}" + f" {' '.join(job)}" * bool(job), is_full))
+
+    def is_sweep() -> bool:
+        return HydraConfig.get().mode is not None and HydraConfig.get().mode.name == "MULTIRUN"
+
+    try:
+        words = include_packages(list(argv))
+        refuse_renamed(name, words)
+        sys.argv = [f"diffedit {name}", *words]
+        os.environ[FULL] = "1"  # so that what Hydra itself finds wrong comes here
+        folder = str(find_shipped("conf").resolve())
+        hydra.main(version_base="1.3", config_path=folder, config_name=config or name)(guarded)()
+    except Exception as error:
+        codes.append(tell(error, f"diffedit {name}", is_full))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    finally:
+        sys.argv = kept[0]
+        os.environ.pop(FULL, None)
+        if kept[1] is not None:
+            os.environ[FULL] = kept[1]
+    return max(codes)
+
+
+def tell(error: Exception, where: str, is_full: bool = False) -> int:
+    """Say what went wrong, in a line where the user can mend it and with a traceback where only we can.
+
+    Returns:
+        the exit code.
+    """
+    cause = find_cause(error)
+    code = find_exit_code(cause)
+    if is_full or code is None:
+        traceback.print_exception(error)
+    if code is None:
+        return FAILED
+    print(f"{where}: {describe(cause)}\n{HINT}", file=sys.stderr)
+    return code
+
+
+def find_cause(error: Exception) -> Exception:
+    """What an object raised when it was made from a config; else the error itself."""
+    from hydra.errors import InstantiationException
+
+    while isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
+
+
+def find_exit_code(error: Exception) -> int | None:
+    """The exit code of an error that its message explains; None for a fault of the code."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(code := getattr(error, "exit_code", None), int):
+        return code
+    if type(error.__cause__).__name__ == "OutOfMemoryError" or (isinstance(error, OSError) and not is_of_a_path(error)):
+        return FAILED
+    if isinstance(error, ValueError | OSError | ImportError | HydraException | OmegaConfBaseException):
+        return REFUSED
+    return REFUSED if isinstance(error, TypeError) and "unexpected keyword argument" in str(error) else None
+
+
+def is_of_a_path(error: OSError) -> bool:
+    """Whether a path is at fault, and not a disk that is full or broken."""
+    return error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+
+
+def describe(error: Exception) -> str:
+    """The message of an error, with its cause where Hydra leaves that out."""
+    from hydra.errors import MissingConfigException
+
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        near = get_close_matches(name, error.options, 3, 0.4)
+        question = f"; did you mean {' or '.join(near)}?" if near else "."
+        return f"{group}={name}: there is no such choice{question} There are {', '.join(sorted(error.options))}"
+    texts = [str(error)]
+    if error.__cause__ is not None and str(error.__cause__) not in texts[0] and "hydra" in type(error).__module__:
+        texts.append(str(error.__cause__))
+    return "\n".join(texts).strip()

@@ -1,0 +1,56 @@
+"""`diffedit plot`: the trade-off of scored runs, and methods compared at equal values of a metric."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+
+from diffedit.commands.launch import launch
+
+log = logging.getLogger("plot")
+
+DEFAULTS = {"accuracy", "clip_score", "csfid", "fid"}  # of y: left out where a benchmark does not have them
+
+
+def as_list(names: str | ListConfig) -> list[str]:
+    """One name or more."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    return launch("plot", plot, argv)
+
+
+def plot(cfg: DictConfig) -> None:
+    """A plot for each benchmark and pair of metrics, a comparison for each benchmark and compared metric."""
+    from diffedit.io.files import resolve_path
+    from eval.reporting.collect import collect
+    from eval.reporting.compare import build_comparison_table, compare_at_equal
+    from eval.reporting.curves import plot_pairs
+    from eval.reporting.tables import make_console, read_published
+    from eval.scoring.score import find_runs
+
+    x, y, compared = as_list(cfg.x), as_list(cfg.y), list(cfg.compare) if cfg.match_at else []
+    published = read_published(resolve_path(cfg.published)) if cfg.published else None
+    scores = collect(find_runs(cfg.runs))
+    if scores.empty:
+        raise FileNotFoundError(f"runs = {cfg.runs}: none of them is scored; do it by diffedit score")
+    scored = set(scores.metric)
+    if unknown := {*x, *y, *compared} - DEFAULTS - scored:
+        raise ValueError(f"{', '.join(sorted(unknown))}: not scored; there are {', '.join(sorted(scored))}")
+    console = make_console()
+    sets = scores.groupby(["benchmark", "backbone"]).set.transform("nunique")
+    scores["benchmark"] = scores.benchmark.where(sets == 1, scores.benchmark + "-" + scores.set)
+    for names, part in scores.groupby(["benchmark", "backbone"], sort=False):
+        for path in plot_pairs(part, x, y, names, Path(cfg.out), published):
+            log.info("%s", path)
+        for metric in compared:
+            comparison = compare_at_equal(
+                part, cfg.method, cfg.match, list(cfg.match_at), metric, cfg.resamples, cfg.seed
+            )
+            if not comparison.empty:
+                title = ", ".join(names)
+                table = build_comparison_table(comparison, cfg.method, cfg.match, metric, console.width, title)
+                console.print("", table)
