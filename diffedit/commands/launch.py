@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import Any
 
+from diffedit.commands.help import describe_command
 from diffedit.commands.include import include_packages
 from diffedit.io.files import find_shipped
 
@@ -24,11 +25,16 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
         name: of the command.
         task: is called with each config; what it raises is told, and a sweep goes on to its next job.
         argv: what stands behind the command's name.
-        config: name of the yaml, where it is another.
+        config: name of the yaml, of a script that is no command of `diffedit`.
 
     Returns:
         the exit code: the largest of a sweep's.
     """
+    program = f"diffedit {name.replace('_', '-')}" if config is None else f"python scripts/{name}.py"
+    if {"-h", "--help"} & set(argv):
+        print(describe_command(program, config or name))
+        return 0
+
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
@@ -46,7 +52,7 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
             if os.getpid() != process:  # a launcher's own process: it has to know
                 raise
             job = HydraConfig.get().overrides.task if is_sweep() else ()
-            codes.append(tell(error, f"diffedit {name}" + f" {' '.join(job)}" * bool(job), is_full))
+            codes.append(tell(error, " ".join([program, *job]), is_full))
 
     def is_sweep() -> bool:
         return HydraConfig.get().mode is not None and HydraConfig.get().mode.name == "MULTIRUN"
@@ -54,12 +60,12 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
     try:
         words = include_packages(list(argv))
         refuse_renamed(name, words)
-        sys.argv = [f"diffedit {name}", *words]
+        sys.argv = [program, *words]
         os.environ[FULL] = "1"  # so that what Hydra itself finds wrong comes here
         folder = str(find_shipped("conf").resolve())
         hydra.main(version_base="1.3", config_path=folder, config_name=config or name)(guarded)()
     except Exception as error:
-        codes.append(tell(error, f"diffedit {name}", is_full))
+        codes.append(tell(error, program, is_full))
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
