@@ -13,6 +13,7 @@ from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.engine.prefetch import prefetch_requests
 from diffedit.io.checks import settings
 from diffedit.runs.directory import RunDirectory
+from diffedit.runs.lock import lock
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import check_ratios
 from diffedit.stages.pipeline import EditPipeline
@@ -82,6 +83,7 @@ def run_benchmark(
         config: what identifies the run, as plain containers; None describes the objects themselves.
 
     Raises:
+        BusyError: another process edits into the directory.
         ConfigChangedError: the directory holds a run of something else.
         RunFailedError: some request failed (after all others are done, unless `on_error` is `stop`).
     """
@@ -91,13 +93,14 @@ def run_benchmark(
     config |= {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
     pipeline.check(backbone)
     editor = pipeline.editor
-    run = RunDirectory(root, config, benchmark.version, editor.is_bound, editor.strength_name)
-    try:
-        edit_pending(run, benchmark, pipeline, backbone, settings)
-    finally:
-        table = run.close()
-        if table is not None:
-            log_summary(table, len(benchmark), run.root)
+    with lock(root):
+        run = RunDirectory(root, config, benchmark.version, editor.is_bound, editor.strength_name)
+        try:
+            edit_pending(run, benchmark, pipeline, backbone, settings)
+        finally:
+            table = run.close()
+            if table is not None:
+                log_summary(table, len(benchmark), run.root)
     return table
 
 

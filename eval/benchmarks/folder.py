@@ -85,7 +85,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
             continue
         where = f"{KEY} = {path}, line {number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)  # 1e3 is a text as it is written
         except json.JSONDecodeError as error:
             raise ValueError(f"{where}: not JSON ({error})") from error
         if not isinstance(row, dict):
@@ -108,7 +108,11 @@ def check_columns(where: str, columns: Sequence[str]) -> None:
 
 def complete_row(where: str, row: dict) -> dict[str, str]:
     """One row with every column, stripped, and an id."""
-    full = {name: "" if row.get(name) is None else str(row[name]).strip() for name in REQUIRED + OPTIONAL}
+    full = {name: "" if row.get(name) is None else row[name] for name in REQUIRED + OPTIONAL}
+    for name, text in full.items():
+        if not isinstance(text, str):
+            raise ValueError(f"{where}: {name} = {json.dumps(text)}: a text is wanted, in quotes")
+        full[name] = text.strip()
     for name in REQUIRED:
         if not full[name]:
             raise ValueError(f"{where}: the cell {name!r} is empty")

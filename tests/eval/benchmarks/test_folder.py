@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 
 import pytest
@@ -50,6 +52,44 @@ def test_jsonl_says_the_same(folder):
     by_csv = table(folder, "image,target,source\na.png,pear,apple\nb.png,plum,\n")
     by_json = table(folder, lines, "edits.jsonl")
     assert by_csv.rows == by_json.rows
+
+
+TEXTS = (
+    *("1e3", "007", "nan", "None", "null", "NA", "true", "-5", "0.10", "2026-01-01"),
+    *("[a dog]", "a, b", "a dog's bowl, 50% off", "a=b", '"quoted"', "$x", "${y}", "{z}", "#1", "été", "a\nb"),
+)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_any_text_stands_as_it_was_written(folder, ending):
+    """Also what a table's reader might take for a number, for nothing, or for a list; and in names of files."""
+    names = [f"{text} (1).png".replace("\n", " ") for text in TEXTS]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(folder / name)
+    rows = [
+        {"image": name, "target": text, "source": text, "id": f"{i} {text}"}
+        for i, (name, text) in enumerate(zip(names, TEXTS, strict=True))
+    ]
+    if ending == "csv":
+        file = io.StringIO()
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        text = file.getvalue()
+    else:
+        text = "\n".join(json.dumps(row) for row in rows)
+    requests = list(table(folder, text, f"edits.{ending}").requests(8))
+    assert [(r.target, r.source, r.id) for r in requests] == [(r["target"], r["source"], r["id"]) for r in rows]
+    assert all(request.image().shape == (3, 8, 8) for request in requests)
+
+
+def test_json_that_is_no_text(folder):
+    """A number stands as it was written; what would have to be made up is refused."""
+    (row,) = table(folder, '{"image": "a.png", "target": 1e3, "id": 70}', "a.jsonl").rows
+    assert (row["target"], row["id"]) == ("1e3", "70")
+    for value in ("true", '["a dog"]', '{"a": 1}'):
+        with pytest.raises(ValueError, match=r"a\.jsonl, line 2: target = .*: a text is wanted, in quotes"):
+            table(folder, f'{{"image": "a.png", "target": "x"}}\n{{"image": "a.png", "target": {value}}}', "a.jsonl")
 
 
 def test_an_id_does_not_depend_on_the_order_and_two_edits_of_one_picture_differ(folder):
