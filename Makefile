@@ -9,7 +9,7 @@ export UV_SYSTEM_CERTS := 1
 
 help:
 	@echo 'make setup      the environment, .venv, from requirements.lock'
-	@echo 'make demo       edit, score and plot Still Life with every method; look into demo/'
+	@echo 'make demo       DiffEdit and SDEdit on small pictures, in minutes; then open demo/index.html'
 	@echo 'make test       all but the slow tests: minutes on two cores, no accelerator, no downloads'
 	@echo 'make test-full  everything, the slow tests and (where there is one) the GPU tests included'
 	@echo 'make lint       ruff: rules and format'

@@ -1,0 +1,85 @@
+"""The pictures of the README, from the demo's runs: a strip of edits, and the trade-off; `make figures`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from diffedit.commands.demo import EDITORS, Plan, choose_threads, make_demo
+
+SCALE = 3  # of the pictures, which are 64 x 64
+SIDE = 64 * SCALE
+GAP, LABEL, HEAD = 8, 128, 44  # pixels between pictures, of the names on the left, of the words above
+COUNT = 5  # requests, evenly spread
+INK, PAPER = "#1c1f24", "#ffffff"
+EXAMPLE = "example: python scripts/make_figures.py --demo demo --out docs/images"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE)
+    parser.add_argument("--demo", type=Path, default=Path("demo"), help="of `diffedit demo`; run where it is not there")
+    parser.add_argument("--pictures", type=int, default=192, help="of the demo (default 192)")
+    parser.add_argument("--steps", type=int, default=20, help="of the demo (default 20)")
+    parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder (default docs/images)")
+    args = parser.parse_args()
+    choose_threads()
+    plan = Plan(args.demo, args.pictures, args.steps)
+    make_demo(plan)
+    args.out.mkdir(parents=True, exist_ok=True)
+    draw_strip(plan).save(args.out / "edits.png", optimize=True)
+    with Image.open(args.demo / "tradeoff.png") as curve:
+        curve.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(args.out / "tradeoff.png", optimize=True)
+    print(*(f"{path}: {path.stat().st_size / 1000:.0f} kB" for path in sorted(args.out.glob("*.png"))), sep="\n")
+
+
+def draw_strip(plan: Plan) -> Image.Image:
+    """A column a request: what changes, the input, DiffEdit's mask, and the edits of both at the largest ratio."""
+    from diffedit.io.images import to_pil
+    from eval.reporting.contact_sheet import draw_overlay
+    from eval.reporting.page import choose_requests, mark_changes, name_editor
+    from eval.scoring.finished_run import FinishedRun, read_picture
+
+    runs = {editor: FinishedRun(plan.find_root(editor)) for editor in EDITORS}
+    one = runs[EDITORS[0]]
+    columns = []
+    for i in choose_requests(len(one.requests), COUNT):
+        request = one.requests[i]
+        mask = read_picture(one.root / one.records[request.id]["mask"])[None] > 0.5
+        pictures = [to_pil(request.image()), draw_overlay(request.image(), mask)]
+        files = (run.root / run.edit(request.id, run.variants[-1])["file"] for run in runs.values())
+        pictures += [to_pil(read_picture(file)) for file in files]
+        words = mark_changes(request.source, request.target)
+        before, after = (" ".join(text for text, kind in words if kind == name) for name in ("del", "ins"))
+        what = request.ground_truth.attribute
+        columns.append(((f"{what}: {shorten(before)}", f"to {shorten(after)}"), pictures))
+    ratio = one.variants[-1].strength
+    rows = ["input", "mask", *(f"{name_editor(editor)}\nr = {ratio:g}" for editor in EDITORS)]
+    return lay_out(columns, rows)
+
+
+def shorten(words: str) -> str:
+    """Words of a sentence as a heading: "a plate of" is a plate."""
+    return words.strip(",").removeprefix("a ").removesuffix(" of") or "none"
+
+
+def lay_out(columns: Sequence[tuple[tuple[str, str], Sequence[Image.Image]]], rows: Sequence[str]) -> Image.Image:
+    """Columns of pictures under their words, names of the rows on the left."""
+    page = Image.new("RGB", (LABEL + len(columns) * (SIDE + GAP), HEAD + len(rows) * (SIDE + GAP)), PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=18)
+    for r, name in enumerate(rows):
+        draw.text((LABEL - 14, HEAD + r * (SIDE + GAP) + SIDE // 2), name, INK, font, anchor="rm", align="right")
+    for c, (lines, pictures) in enumerate(columns):
+        x = LABEL + c * (SIDE + GAP)
+        for line, text in enumerate(lines):
+            draw.text((x + SIDE // 2, 10 + 20 * line), text, INK, font, anchor="mm")
+        for r, picture in enumerate(pictures):
+            picture = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST)
+            page.paste(picture, (x, HEAD + r * (SIDE + GAP)))
+    return page
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The demo, in small: one process, nothing twice, a page at the end; and how its threads wait."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.commands.demo import EDITORS, RATIOS, ROW_COST, Plan, choose_threads, main
+
+SMALL = ["--pictures", "4", "--steps", "5"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """The folder of a small demo; one with a space and a quote, which no grammar of settings is to see."""
+    out = tmp_path_factory.mktemp("demo") / "my cat's demo"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TQDM_DISABLE"):
+            patch.setenv(name, os.environ.get(name, "1"))
+        assert main(["--out", str(out), *SMALL]) == 0
+    return out
+
+
+@pytest.fixture
+def plan(out):
+    return Plan(out, 4, 5)
+
+
+def read_times(folder, pattern="*"):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob(pattern) if path.is_file()}
+
+
+def test_it_ends_with_runs_scores_and_a_page(out, plan):
+    page = (out / "index.html").read_text()
+    assert "DiffEdit and SDEdit on 4 pictures" in page
+    scores = pd.read_csv(out / "scores.csv")
+    assert {"accuracy", "lpips", "cf_lpips", "mask_iou"} <= set(scores.metric)
+    for editor in EDITORS:
+        assert plan.find_root(editor).is_dir()
+        assert str(plan.find_root(editor).relative_to(out)) in page
+    assert set(scores.run[scores.run.notna()]) == {str(plan.find_root(editor)) for editor in EDITORS}
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_the_time_left_is_reckoned_with_the_evaluations_that_are_made(plan, editor):
+    table = pd.read_parquet(plan.find_root(editor) / "manifest.parquet")
+    assert len(table) == 4 * len(RATIOS)
+    shared = table.drop_duplicates("id").shared_evaluations.sum()
+    assert table.evaluations.sum() + shared == 4 * plan.count_evaluations(editor, noises=10)
+
+
+def test_a_second_call_computes_nothing(out, plan, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise AssertionError("the networks are loaded again")
+
+    before = read_times(out / "runs") | read_times(out / "cache")
+    monkeypatch.setattr(StableDiffusion, "from_pretrained", refuse)
+    assert main(["--out", str(out), *SMALL]) == 0
+    assert read_times(out / "runs") | read_times(out / "cache") == before
+    printed = capsys.readouterr()
+    assert f"Look at {out / 'index.html'}" in printed.out
+    assert max(map(len, printed.out.splitlines()[:-1])) <= 100
+    assert "editing by" not in printed.err
+
+
+def test_what_is_missing_is_made_alone(out, plan, capsys):
+    """One picture of one run is lost: its record and files come back, and no other is touched."""
+    root = plan.find_root("sdedit")
+    (lost,) = root.glob("records/00002*.json")
+    lost.unlink()
+    (root / "manifest.parquet").unlink()
+    before = read_times(out / "runs", "*.png")
+    assert main(["--out", str(out), *SMALL]) == 0
+    changed = {path for path, time in read_times(out / "runs", "*.png").items() if before[path] != time}
+    assert lost.is_file()
+    assert {path.stem for path in changed} == {lost.stem}
+    assert {path.is_relative_to(root) for path in changed} == {True}
+    assert "3/5 editing by sdedit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("argv", "words"), [(["--pictures", "1"], "at least 2"), (["--steps", "2"], "at least 3")])
+def test_what_cannot_be_is_refused(argv, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as refusal:
+        main(["--out", str(tmp_path / "demo"), *argv])
+    assert refusal.value.code == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(("load", "policy"), [(100.0, "PASSIVE"), (2.0, None)])
+def test_threads_wait_as_the_machine_is_busy(load, policy, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("psutil.cpu_percent", lambda _: load)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 6)
+    choose_threads()
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+    assert os.environ["OMP_NUM_THREADS"] == "4"  # a power of two
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    choose_threads()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"  # who has said so himself is right
+
+
+def test_batches_are_smaller_where_little_is_to_be_done():
+    plan = Plan(Path("demo"), 192, 20)
+    sizes = [plan.choose_batch(evaluations) for evaluations in (200, 2000, 20_000, 2_000_000)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == min(ROW_COST)
+    assert sizes[-1] in (32, 64)
