@@ -1,6 +1,8 @@
 """What is added from outside the tree: one file of at most 40 lines and one yaml, through `--include`."""
 
 import json
+import re
+import runpy
 import subprocess
 import sys
 
@@ -13,7 +15,7 @@ from helpers import ROOT, call, said
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, ViTConfig, ViTModel
 
-from diffedit.command import include_packages
+from diffedit.commands.include import include_packages
 from diffedit.testing import TinyPipeline
 
 EXAMPLES = ROOT / "examples"
@@ -145,14 +147,40 @@ def test_a_family_of_backbones_agrees_with_diffusers(sdxl):
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_a_folder_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["run.py", "--include", "nowhere", "editor=copy"])
-    with pytest.raises(SystemExit, match="nowhere: no such folder"):
-        include_packages()
+def test_a_folder_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
+        include_packages(["--include", "nowhere", "editor=copy"])
 
 
 def test_names_of_before_are_refused_with_the_new_ones():
     command = [sys.executable, str(ROOT / "scripts/run.py"), "editor.mask.noises=4"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "editor.mask.noises is called editor.mask.num_noises now" in done.stderr
+
+
+NOTEBOOKS = sorted(path for path in EXAMPLES.glob("*.py") if path not in ADDED)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_its_first_cell_to_its_last(path, tmp_path, monkeypatch, capsys):
+    """In this process, for its imports take seconds; from an empty folder, into which it writes."""
+    monkeypatch.chdir(tmp_path)
+    assert path.read_text().count("# %%") >= 3
+    runpy.run_path(str(path), run_name="__main__")
+    written = {file.name for file in tmp_path.rglob("*.png")}
+    expected = {
+        "edit_one_picture": {"edited.png", "mask.png", "sheet.png", "edited_below.png"},
+        "compare_methods": {"methods.png"},
+        "own_method": {"partly_encoded.png"},
+        "benchmark_of_a_folder": {"run.png", "pictures_stilllife_clip_score_over_lpips.png"},
+    }
+    assert expected[path.stem] <= written
+    said = capsys.readouterr().out
+    if path.stem == "own_method":  # at both ends it is a method that is known, but for a level of rounding
+        apart = [int(number) for number in re.findall(r"at most (\d+) of 255", said)]
+        assert len(apart) == 2
+        assert max(apart) <= 1
+    if path.stem == "benchmark_of_a_folder":
+        assert "sdedit" in said
+        assert "clip_score" in said
