@@ -1,6 +1,7 @@
 """`diffedit.edit` and `diffedit.find_mask`: loaded pictures in, edited pictures out."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -194,12 +195,22 @@ def run_programs(
     engine = Engine(backbone, BatchSizes(batch_size, few, few, 8, few), progress=progress, pad=False)
     numbered = ((str(i), program) for i, program in enumerate(programs))
     try:
-        outcomes = {int(outcome.id): outcome for outcome in engine.run(numbered, count, edits)}
+        ended = engine.run(numbered, count, edits)
+        outcomes = {int(outcome.id): outcome._replace(result=move_to_cpu(outcome.result)) for outcome in ended}
     except RuntimeError as error:
         if isinstance(error.__cause__, torch.OutOfMemoryError):
             raise RuntimeError(f"out of memory: lower batch_size ({batch_size})") from error.__cause__
         raise
     return [outcomes[i] for i in range(count)]
+
+
+def move_to_cpu(result: EditResult | None) -> EditResult | None:
+    """The same result off the device, so that a long list does not fill it."""
+    if result is None:
+        return None
+    edits = [replace(edit, image=edit.image.cpu()) for edit in result.edits]
+    masks = {name: mask.cpu() for name in ("mask", "pixel_mask") if (mask := getattr(result, name)) is not None}
+    return replace(result, edits=edits, samples=[move_to_cpu(sample) for sample in result.samples], **masks)
 
 
 def make_result(request: EditRequest, outcome: Outcome, several: bool) -> EditedPicture:

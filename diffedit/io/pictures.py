@@ -18,30 +18,37 @@ Given = Any
 4 channels, which stand last or first."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class GivenPicture:
     """A picture in any of these forms, loaded when called: (3, resolution, resolution) in [0, 1].
 
-    What cannot be a picture is a TypeError or ValueError of that call, so that it spoils its own request only.
+    What cannot be a picture is a TypeError or ValueError of that call, so that it spoils its own request only. The
+    whole picture is not kept: a list of many may be on its way.
     """
 
     picture: Given
     resolution: int
     resize: Resize = Resize()
 
-    @cached_property
-    def opened(self) -> Image.Image:
+    def open(self) -> Image.Image:
         """The whole picture, upright, in its own mode."""
-        return open_given(self.picture)
+        opened = open_given(self.picture)
+        self.size = opened.size
+        return opened
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the whole picture, upright."""
+        return open_given(self.picture).size
 
     @property
     def crop(self) -> tuple[int, int, int, int]:
         """Which part of the upright picture is loaded: left, upper, right, lower in its pixels, as Pillow counts."""
-        return self.resize.crop_box(self.opened.size, self.resolution)
+        return self.resize.crop_box(self.size, self.resolution)
 
     def __call__(self) -> Float[Tensor, "3 resolution resolution"]:
         exact = get_exact(self.picture, self.resolution)
-        return to_tensor(self.resize(to_rgb(self.opened), self.resolution)) if exact is None else exact
+        return to_tensor(self.resize(to_rgb(self.open()), self.resolution)) if exact is None else exact
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class GivenMaskPicture:
 
     def __call__(self) -> Float[Tensor, "1 resolution resolution"]:
         mask, resolution = open_given(self.mask), self.picture.resolution
-        size = self.picture.opened.size
+        size = self.picture.size
         if mask.size == (resolution, resolution):
             return lay_mask(mask, mask.size, resolution, Resize("squash"))
         if is_other_shape(mask.size, size):

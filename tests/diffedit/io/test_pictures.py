@@ -115,7 +115,7 @@ def test_the_crop_is_what_the_picture_shows(policy, size):
         assert given.crop == (0, 0, *size)
     else:
         assert (right - left) / (lower - upper) == pytest.approx(1, abs=1 / 32)  # whole pixels of the scaled picture
-    cut = given.opened.crop(given.crop).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
+    cut = given.open().crop(given.crop).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
     shown = np.asarray(cut).transpose(2, 0, 1) / 255
     assert np.abs(given().numpy() - shown).mean() < 0.02
 
