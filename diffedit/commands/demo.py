@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,22 +77,29 @@ class Plan:
 
     def name_runs(self) -> str:
         """What the runs are called: other settings or weights are other runs."""
-        digest = hashlib.sha256(repr((self.pictures, self.steps, RATIOS)).encode())
-        for path in sorted((find_shipped("weights") / "stilllife").rglob("*.safetensors")):
-            digest.update(path.read_bytes())
-        return f"demo-{digest.hexdigest()[:8]}"
+        identity = repr((self.pictures, self.steps, RATIOS, hash_weights()))
+        return f"demo-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
     def find_root(self, editor: str) -> Path:
         """The directory of a run."""
         return self.out / "runs" / "stilllife_scenes" / "stilllife" / editor / self.name_runs()
 
 
+@cache
+def hash_weights() -> str:
+    """Names the networks that edit."""
+    digest = hashlib.sha256()
+    for path in sorted((find_shipped("weights") / "stilllife").rglob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
         "diffedit demo",
-        description="Edit still lifes by DiffEdit and SDEdit with the networks that come with the code, score and plot\n"
-        "them, and write a page on it. Some minutes on two cores; a second call goes on, or finds all done.",
+        description="Edit still lifes by DiffEdit and SDEdit with the networks that come with the code; score,\n"
+        "plot, and write a page on it. Some minutes on two cores; a second call goes on, or finds all done.",
         epilog="examples:\n  diffedit demo\n  diffedit demo --pictures 32 --out demo_small",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -280,7 +288,8 @@ def draw(plan: Plan) -> Callable[[], None]:
     def report() -> None:
         console = make_console()
         title = f"stilllife_scenes, stilllife, n = {plan.pictures}"
-        console.print("", build_table(scores, title, COLUMNS, width=console.width).table, "")
+        table = build_table(scores, title, COLUMNS, width=console.width)._replace(notes=[])
+        console.print("", table, "")
         for figure in figures:
             console.print(fold(f"- {figure.sentence}", console.width), markup=False, highlight=False)
         console.print(f"\nLook at {page}", markup=False, highlight=False)

@@ -1,13 +1,19 @@
 """The demo, in small: one process, nothing twice, a page at the end; and how its threads wait."""
 
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import ROOT
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.commands.demo import EDITORS, RATIOS, ROW_COST, Plan, choose_threads, main
+from diffedit.commands.demo import EDITORS, NEXT, RATIOS, ROW_COST, Plan, choose_threads, main
+from diffedit.commands.edit import compose_config, make_parser, read_options
+from diffedit.io.compose import compose
 
 SMALL = ["--pictures", "4", "--steps", "5"]
 
@@ -80,6 +86,21 @@ def test_what_is_missing_is_made_alone(out, plan, capsys):
     assert "3/5 editing by sdedit" in capsys.readouterr().err
 
 
+def test_the_commands_of_the_page_parse():
+    seen = []
+    for _, commands in NEXT:
+        for line in commands.splitlines():
+            program, name, *words = shlex.split(line)
+            assert program == "diffedit"
+            if name == "edit":
+                assert compose_config(read_options(make_parser(), words)).steps
+            else:
+                overrides = [word.partition(",")[0] for word in words if word != "--multirun"]
+                assert compose(name, overrides)
+            seen.append(name)
+    assert {"edit", "run", "score", "plot"} <= set(seen)
+
+
 @pytest.mark.parametrize(("argv", "words"), [(["--pictures", "1"], "at least 2"), (["--steps", "2"], "at least 3")])
 def test_what_cannot_be_is_refused(argv, words, tmp_path, capsys):
     with pytest.raises(SystemExit) as refusal:
@@ -102,6 +123,12 @@ def test_threads_wait_as_the_machine_is_busy(load, policy, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     choose_threads()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"  # who has said so himself is right
+
+
+def test_threads_are_told_before_they_are_made():
+    code = "import sys, diffedit.commands.demo; print({'torch', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_batches_are_smaller_where_little_is_to_be_done():
