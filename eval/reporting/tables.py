@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 NAN = float("nan")
 WIDTH = 100  # characters of a line where there is no terminal
-LONGEST_NAME = 36  # characters of a method in its column; a longer one is written out below
+LONGEST_NAME = 40  # characters of a method in its column; a longer one is written out below
 LONGEST_LIST = 10  # names
 MOST_DIGITS = 4  # behind the point
 GAP = 2  # characters between two columns
