@@ -388,7 +388,10 @@ def test_plots_and_tables(runs, tmp_path):
     assert "round_trip" in svg
     with pytest.raises(KeyError, match="beauty was not scored; there are accuracy, cf_lpips"):
         draw_curves(scores, "lpips", "beauty")
-    assert build_table(scores, "title").table.row_count == 6
+    assert build_table(scores, "title", width=400).table.row_count == 6
+    narrow = build_table(scores, "title")
+    assert narrow.table.row_count == 5  # real pictures have a distance alone, and there is no room for its column
+    assert "without any of these: real" in narrow.notes
     shown = build_table(scores, "title", ["lpips", "csfid"])
     assert [str(column.header) for column in shown.table.columns] == ["method", "ratio", "lpips ↓"]
 
