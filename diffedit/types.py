@@ -205,7 +205,7 @@ class Backbone(Protocol):
     """The networks behind a program. Every method answers a batch; no row's answer may depend on the other rows."""
 
     resolution: int  # side of the square images, in pixels
-    fingerprint: str  # tells these weights from others: a run is not resumed with another
+    fingerprint: Mapping[str, str]  # a hash of each part: a run is not resumed with another
     decoder: nn.Module | None  # what `render` runs; None where there is none to be trained
 
     def schedule(self, steps: int) -> Schedule:

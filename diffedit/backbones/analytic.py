@@ -5,7 +5,6 @@ then a mixture as well, and the ideal estimate is E[eps | x] = sum_j p(j | x) * 
 v = (alpha * std)^2 + sigma^2. It is the model that tests are made of: everything a method does can be computed by hand.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.backbones.base import PixelBackbone
+from diffedit.io.hashing import hash_text
 from diffedit.sampling.noise import make_generator
 from diffedit.sampling.schedule import NoiseSchedule, scaled_linear
 from diffedit.types import Level, Prediction
@@ -58,9 +58,9 @@ class AnalyticBackbone(PixelBackbone):
         return NoiseSchedule.discrete(scaled_linear(), [i * every + 1 for i in range(steps)], clean=1.0)
 
     @property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> dict[str, str]:
         """Its settings are all there is."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+        return {"settings": hash_text(repr(self))}
 
     def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b 3 H W"], Float[Tensor, "b 3 H W"]]:
         """In the dtype of the model."""

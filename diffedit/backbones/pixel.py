@@ -1,6 +1,5 @@
 """Diffusion in pixels: an unconditional UNet2DModel, saved as diffusers' DDPMPipeline saves it (unet/, scheduler/)."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
@@ -13,6 +12,7 @@ from diffedit.backbones.base import PixelBackbone, read_output
 from diffedit.backbones.loading import ModelFolder, find_folder, read_dtype
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
+from diffedit.io.hashing import hash_config, hash_module
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
@@ -55,12 +55,9 @@ class PixelDiffusion(PixelBackbone):
         self.resolution: int = self.unet.config.sample_size
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Tells these weights from others."""
-        digest = hashlib.sha256()
-        for probe in (self.unet.conv_in.weight, self.unet.conv_out.weight):
-            digest.update(probe.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+    def fingerprint(self) -> dict[str, str]:
+        """A hash of all weights and of the scheduler's config."""
+        return {"unet": hash_module(self.unet), "scheduler": hash_config(self.scheduler.config)}
 
     def schedule(self, steps: int) -> NoiseSchedule:
         """`steps` levels of the network's schedule, clean at level 0."""

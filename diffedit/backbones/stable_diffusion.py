@@ -1,6 +1,5 @@
 """Stable Diffusion 1.x and 2.x, or anything in its layout: a loaded pipeline, a local folder or a hub id."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -16,6 +15,7 @@ from diffedit.backbones.base import BaseBackbone, read_output
 from diffedit.backbones.loading import ModelFolder, find_folder, make_scheduler, read_dtype
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
+from diffedit.io.hashing import hash_config, hash_module, hash_tokenizer
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
@@ -187,14 +187,14 @@ class StableDiffusion(BaseBackbone):
         return resolution
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Tells these weights from others: a hash of a few tensors of every network, which any training changes."""
-        probes = [self.unet.conv_in.weight, self.unet.conv_out.weight, self.vae.encoder.conv_in.weight]
-        probes += [self.vae.decoder.conv_out.weight, next(self.text_encoder.parameters())]
-        digest = hashlib.sha256()
-        for probe in probes:
-            digest.update(probe.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+    def fingerprint(self) -> dict[str, str]:
+        """A hash of each part as it is loaded: all weights, the scheduler's config, the tokenizer's vocabulary."""
+        parts = {name: getattr(self, name) for name in self.parts if name != "scheduler"}
+        hashes = {
+            name: hash_module(part) if isinstance(part, nn.Module) else hash_tokenizer(part)
+            for name, part in parts.items()
+        }
+        return hashes | {"scheduler": hash_config(self.scheduler.config)}
 
     def schedule(self, steps: int) -> NoiseSchedule:
         """`steps` levels on the scheduler's own spacing; the clean one as its `set_alpha_to_one` says."""

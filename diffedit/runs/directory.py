@@ -84,6 +84,11 @@ class RunDirectory:
             write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
             return
         before = migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
+        if isinstance(before.get("weights"), str):
+            raise ConfigChangedError(
+                f"{self.root} was begun when only some of the weights were hashed: whether these are the same cannot be "
+                "told. It can be scored as it is; to go on, start anew under another name=..."
+            )
         lines = find_changed_settings(before, self.config, RUNTIME_KEYS)
         if lines:
             raise ConfigChangedError(

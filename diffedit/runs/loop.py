@@ -89,7 +89,7 @@ def run_benchmark(
     """
     settings = settings or RunSettings()
     config = dict(config or describe_run(benchmark, pipeline, backbone, settings))
-    config["weights"] = backbone.fingerprint
+    config["weights"] = dict(backbone.fingerprint)
     config |= {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
     pipeline.check(backbone)
     editor = pipeline.editor
