@@ -60,7 +60,8 @@ def iterate_scores(root: Path, metrics: Sequence[str] | None = None) -> Iterator
 
 def name_place(root: Path) -> dict[str, str]:
     """What the path of a run says of it: benchmark, backbone, editor, and what was overridden."""
-    return dict(zip(PLACE, root.resolve().parts[-4:], strict=True))
+    parts = ("", "", "", *root.resolve().parts)  # a short path lacks the first of these
+    return dict(zip(PLACE, parts[-4:], strict=True))
 
 
 def read_run_scores(root: Path, metrics: Sequence[str] | None = None) -> pd.DataFrame:

@@ -186,8 +186,11 @@ def read_config(root: Path) -> dict[str, Any]:
 def read_record(root: Path, request_id: str) -> dict[str, Any]:
     """What a run says of one request, in today's fields."""
     path = root / "records" / f"{quote_file_name(request_id)}.json"
-    if not path.is_file():
-        return {"status": "missing", "error": "not run yet"}
+    return read_record_file(path) if path.is_file() else {"status": "missing", "error": "not run yet"}
+
+
+def read_record_file(path: Path) -> dict[str, Any]:
+    """One record of a run, in today's fields."""
     record = migrate_record(json.loads(path.read_bytes()))
     for entry in [*record["edits"], *record.get("samples", ())]:
         entry["variant"] = str(Variant.parse(entry["variant"]))  # a strength of 1 and of 1.0 are one
