@@ -113,7 +113,7 @@ class Pictures:
 
 
 def edit_small_run(root, count, batch=4):
-    """A whole small run on the exact model, as scripts/run.py does it; a process of its own can be given this."""
+    """A whole small run on the exact model, as `diffedit run` does it; a process of its own can be given this."""
     from diffedit.backbones.analytic import AnalyticBackbone
     from diffedit.diffedit import DiffEdit
     from diffedit.engine.engine import BatchSizes

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from diffedit.io.files import find_shipped
 FULL = "HYDRA_FULL_ERROR"
 HINT = f"({FULL}=1 shows where)"
 FAILED, REFUSED = 1, 2
+NO_SUCH_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append")
 
 
 def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: str | None = None) -> int:
@@ -109,7 +111,9 @@ def find_exit_code(error: Exception) -> int | None:
 
     if isinstance(code := getattr(error, "exit_code", None), int):
         return code
-    if type(error.__cause__).__name__ == "OutOfMemoryError" or (isinstance(error, OSError) and not is_of_a_path(error)):
+    if type(error.__cause__).__name__ == "OutOfMemoryError" or isinstance(error, FloatingPointError):
+        return FAILED  # while it computed; the message has the remedy
+    if isinstance(error, OSError) and not is_of_a_path(error):
         return FAILED
     if isinstance(error, ValueError | OSError | ImportError | HydraException | OmegaConfBaseException):
         return REFUSED
@@ -122,15 +126,24 @@ def is_of_a_path(error: OSError) -> bool:
 
 
 def describe(error: Exception) -> str:
-    """The message of an error, with its cause where Hydra leaves that out."""
-    from hydra.errors import MissingConfigException
+    """The message of an error: in our words where Hydra's are about its own insides."""
+    from hydra.errors import ConfigCompositionException, MissingConfigException
+    from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         near = get_close_matches(name, error.options, 3, 0.4)
         question = f"; did you mean {' or '.join(near)}?" if near else "."
         return f"{group}={name}: there is no such choice{question} There are {', '.join(sorted(error.options))}"
-    texts = [str(error)]
-    if error.__cause__ is not None and str(error.__cause__) not in texts[0] and "hydra" in type(error).__module__:
-        texts.append(str(error.__cause__))
-    return "\n".join(texts).strip()
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: it has no default; say {error.full_key}=..."
+    if isinstance(error, ConfigCompositionException) and (found := NO_SUCH_KEY.match(str(error))):
+        return f"{found[1]}: there is no such setting; --cfg job lists all (to add one: +{found[1]}=...)"
+    text = str(error).strip()
+    if isinstance(error, OmegaConfBaseException):
+        words = text.partition("\n    full_key:")[0]
+        is_named = not error.full_key or isinstance(error, InterpolationKeyError) or error.full_key in words
+        text = words if is_named else f"{error.full_key}: {words}"
+    if isinstance(error, ConfigCompositionException) and error.__cause__ is not None:
+        text += f"\n{error.__cause__}".partition("\n    full_key:")[0] * (str(error.__cause__) not in text)
+    return text

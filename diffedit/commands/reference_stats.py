@@ -29,6 +29,10 @@ def compute(cfg: DictConfig) -> None:
     from diffedit.io.files import write
     from eval.scoring.reference import compute_reference
 
+    if cfg.folder and not Path(cfg.folder).expanduser().is_dir():
+        raise FileNotFoundError(f"folder = {cfg.folder}: no such folder")
+    if unknown := [name for name in cfg.extractors if name not in cfg.networks]:
+        raise ValueError(f"extractors = {', '.join(unknown)}: there are {', '.join(map(str, cfg.networks))}")
     source = cfg.folder or f"{cfg.size} pictures of {cfg.benchmark._target_.rpartition('.')[2]}"
     extractors = {name: instantiate(cfg.networks[name], _convert_="all") for name in cfg.extractors}  # before any work
     for extractor in {extractor.hash: extractor for extractor in extractors.values()}.values():

@@ -1,7 +1,9 @@
 """`diffedit run`: edit every request of a benchmark at every ratio; go on where a killed run stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,10 +27,30 @@ def run(cfg: DictConfig) -> None:
     from diffedit.sampling.schedule import read_ratios
     from diffedit.stages.pipeline import build_pipeline
 
-    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    engine = dict(config["engine"])
-    batch = BatchSizes(**engine.pop("batch"))
-    settings = RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, batch, **engine)
-    pipeline, benchmark = build_pipeline(cfg), instantiate(cfg.benchmark, _convert_="all")
-    backbone = instantiate(cfg.backbone, _convert_="all")
-    run_benchmark(benchmark, pipeline, backbone, Path(HydraConfig.get().runtime.output_dir), settings, config)
+    root = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        engine = dict(read_section(config, "engine"))
+        batch = BatchSizes(**read_section(engine, "batch"))
+        settings = RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, **engine | {"batch": batch})
+        pipeline, benchmark = build_pipeline(cfg), instantiate(cfg.benchmark, _convert_="all")
+        backbone = instantiate(cfg.backbone, _convert_="all")
+        run_benchmark(benchmark, pipeline, backbone, root, settings, config)
+    finally:
+        remove_empty(root, Path(cfg.runs))
+
+
+def read_section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The settings below a name; a ValueError where somebody put a value there."""
+    if not isinstance(config[name], Mapping):
+        raise ValueError(f"{name} = {config[name]}: it has settings of its own, such as {name}.KEY=VALUE")
+    return config[name]
+
+
+def remove_empty(folder: Path, above: Path) -> None:
+    """Remove the folder that was made for a run that was refused, and its parents up to `above`, if they are empty."""
+    above = above.resolve()
+    with suppress(OSError):  # one is not empty
+        while above in folder.resolve().parents:
+            folder.rmdir()
+            folder = folder.parent

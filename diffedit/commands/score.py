@@ -28,12 +28,15 @@ def score(cfg: DictConfig) -> None:
 
     from diffedit.io.files import resolve_path, write
     from diffedit.io.tables import write_table
+    from diffedit.runs.lock import BusyError, is_locked
     from eval.reporting.collect import collect
     from eval.reporting.loggers import pick_samples
     from eval.reporting.tables import print_tables, read_published
     from eval.scoring.score import Settings, find_runs, score_runs
 
     roots = find_runs(cfg.runs)
+    if cfg.reference and not resolve_path(cfg.reference).is_dir():
+        raise FileNotFoundError(f"reference = {cfg.reference}: no such folder; diffedit reference-stats makes one")
     metrics, logger = (instantiate(cfg[key], _convert_="all") for key in ("metric", "logger"))
     published = read_published(resolve_path(cfg.published)) if cfg.published else None
     reference = resolve_path(cfg.reference) if cfg.reference else None
@@ -55,7 +58,8 @@ def score(cfg: DictConfig) -> None:
     samples = {str(root): pick_samples(root, logger.samples) for root in scored}
     for path in logger.log(scores[scores.run != ""], samples):
         log.info("logged: %s", path)
-    if len(scored) < len(roots) or refused:
-        raise ScoreFailedError(
-            f"{len(roots) - len(scored)} of {len(roots)} runs were not scored, {refused} tables refused; see above"
-        )
+    left = [root for root in roots if root not in scored]
+    if left and not refused and all(map(is_locked, left)):
+        raise BusyError(f"{len(left)} of {len(roots)} runs are still at work; score again when they are done")
+    if left or refused:
+        raise ScoreFailedError(f"{len(left)} of {len(roots)} runs were not scored, {refused} tables refused; see above")

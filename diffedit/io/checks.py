@@ -23,7 +23,8 @@ def settings(cls: type[T] | None = None, /, *, kw_only: bool = False) -> Any:
     """
     if cls is None:
         return partial(settings, kw_only=kw_only)
-    checked = dataclass(frozen=True, kw_only=kw_only, config=ConfigDict(arbitrary_types_allowed=True))(cls)
+    config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    checked = dataclass(frozen=True, kw_only=kw_only, config=config)(cls)
     construct = checked.__init__
 
     @wraps(construct)
@@ -44,6 +45,8 @@ def describe_fault(name: str, names: Sequence[str], fault: Mapping[str, Any]) ->
     if not fault["loc"]:
         return str(fault.get("ctx", {}).get("error", fault["msg"]))
     field = fault["loc"][0]
+    if fault["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
+        return f"{name}: there is no setting {field}; there are {', '.join(names)}"
     field = names[field] if isinstance(field, int) else field  # given by its place
     return f"{name}: {field} = {fault['input']!r}: {fault['msg'].replace('Input should', 'it should')}"
 
@@ -63,7 +66,7 @@ def check_finite(x: T, what: str) -> T:
     return x
 
 
-FILES = "networks=stilllife (and run.py benchmark.domain=stilllife)"
+FILES = "networks=stilllife (and diffedit run benchmark.domain=stilllife)"
 # Settings and groups that have another name now, by command: refused with the new one, for one release; finished runs
 # are read by the same table.
 RENAMED = {

@@ -83,7 +83,7 @@ class ImageNetFiles:
 
         queries.csv                 a row a request: its id, its picture, the kinds before and after as classes
         val/<wnid>/<picture>.png    the inputs; flat: val/<picture>.png
-        train/<wnid>/<picture>.png  the benchmark's reference pictures, for scripts/reference_stats.py
+        train/<wnid>/<picture>.png  the benchmark's reference pictures, for diffedit reference-stats
         imagenet_class_index.json, LOC_synset_mapping.txt, LOC_val_solution.csv
 
     A class is a kind of fruit and its name the plural, under a made-up wnid. The ids of a split are those of the

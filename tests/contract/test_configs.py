@@ -215,6 +215,9 @@ def test_a_yaml_lists_every_field_of_its_class_with_its_default(editor):
         assert built == type(built)(**{name: getattr(built, name) for name in needed})
 
 
-def test_edit_composes():
-    cfg = composed("image=a.png", "target=pear", name="edit")
-    assert cfg.ratios == [0.3, 0.5, 0.7, 0.9]
+def test_edit_has_the_settings_of_a_run_and_no_texts():
+    """Texts and names of files are options of the command: they never pass the grammar of overrides."""
+    one, run = composed(name="edit"), composed()
+    assert {"image", "target", "source", "mask", "out"}.isdisjoint(one)
+    for key in ("samples", "ratios", "steps", "seed", "editor", "backbone"):
+        assert one[key] == run[key]

@@ -153,9 +153,9 @@ def test_far_features_lose_no_digits():
 
 def test_something_else_than_statistics_is_named(tmp_path):
     (tmp_path / "odd.safetensors").write_bytes(b"something else")
-    with pytest.raises(OSError, match=r"odd\.safetensors: no statistics of scripts/reference_stats\.py"):
+    with pytest.raises(OSError, match=r"odd\.safetensors: no statistics of diffedit reference-stats"):
         read_reference(tmp_path / "odd.safetensors")
-    with pytest.raises(OSError, match=r"features\.safetensors: no statistics of scripts/reference_stats\.py"):
+    with pytest.raises(OSError, match=r"features\.safetensors: no statistics of diffedit reference-stats"):
         read_reference(ROOT / "weights/stilllife_features/features.safetensors")
 
 
@@ -273,11 +273,11 @@ def test_a_reference_of_a_benchmark_is_computed_once(tmp_path):
 def test_a_reference_that_is_not_there_is_named(tmp_path):
     absent = References(Drawn(), "drawn", 8, ("cat",), tmp_path, tmp_path / "absent")
     with pytest.raises(
-        FileNotFoundError, match=rf"{tmp_path}/absent/fake\.safetensors: no statistics by fake; scripts"
+        FileNotFoundError, match=rf"{tmp_path}/absent/fake\.safetensors: no statistics by fake; diffedit"
     ):
         absent(Fake(), 20)
     (tmp_path / "there").mkdir()
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/there/fake\.safetensors: no statistics by fake; scripts"):
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/there/fake\.safetensors: no statistics by fake; diffedit"):
         replace(absent, folder=tmp_path / "there")(Fake(), 20)
     bare = Drawn()
     bare.has_reference = False
@@ -439,9 +439,7 @@ def test_the_score_is_that_of_the_pictures_and_the_file(scenes, fid, tmp_path):
 
 def test_a_folder_without_statistics_of_this_network_is_refused(scenes, fid, networks, tmp_path):
     statistics(tmp_path / "statistics", networks[0][1])
-    with pytest.raises(
-        FileNotFoundError, match=r"no statistics by stilllife-features; scripts/reference_stats\.py makes"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"no statistics by stilllife-features; diffedit reference-stats makes"):
         score(scenes, fid, Settings(tmp_path / "cache", tmp_path / "statistics", resamples=10))
     assert not (scenes / "scores/fid.json").exists()
 
