@@ -1,5 +1,6 @@
 """The command line: `diffedit COMMAND ...`, or `python -m diffedit`; the module of a command is imported with it."""
 
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"diffedit {read_version()}")
         return 0
+    if words[0] in ("--completion", "--complete"):
+        return help_shell(words)
     name = words[0].replace("_", "-")
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, 1, 0.5) or ["--help"]
@@ -51,9 +54,24 @@ def describe_commands() -> str:
     lines += [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
     lines += ["", "Examples:"]
     lines += ['  diffedit edit cat.jpg --target "a photo of a dog" --backbone sd15', "  diffedit run benchmark.size=32"]
-    lines += ["  diffedit ls editor", "", "Exit codes of all commands:"]
+    lines += ["  diffedit ls editor", '  eval "$(diffedit --completion bash)"             completion, in a bash', ""]
+    lines += ["Exit codes of all commands:"]
     lines += [f"  {code}  {text}" for code, text in EXIT_CODES.items()]
     return "\n".join(lines)
+
+
+def help_shell(words: Sequence[str]) -> int:
+    """Print what switches completion on in a shell, or, asked by it, what may stand where its cursor is."""
+    from diffedit.commands.complete import SHELLS, complete
+
+    if words[0] == "--complete":
+        print("\n".join(complete(os.environ.get("COMP_LINE", ""), COMMANDS)))
+        return 0
+    if words[1:] not in [[shell] for shell in SHELLS]:
+        print(f"diffedit --completion SHELL: there is {', '.join(SHELLS)}", file=sys.stderr)
+        return 2
+    print(SHELLS[words[1]])
+    return 0
 
 
 def read_version() -> str:

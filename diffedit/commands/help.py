@@ -34,7 +34,7 @@ def describe_command(program: str, config: str) -> str:
     last = (
         f"All settings, those of the choices too: {program} --cfg job. A sweep: --multirun key=a,b. Yaml of your own: "
     )
-    last += f"--config-dir DIR; classes too: --include DIR. Completion: -sc install=bash. Exit codes: {codes}."
+    last += f"--config-dir DIR; classes too: --include DIR. Exit codes: {codes}."
     lines += ["", *textwrap.wrap(last, WIDTH, break_on_hyphens=False)]
     return "\n".join(lines)
 
