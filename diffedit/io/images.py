@@ -1,6 +1,7 @@
 """Pictures and masks from disk to tensors: every mode, orientation and size that a data set throws at a loader."""
 
 import io
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -132,28 +133,74 @@ def lay_mask(
     return to_tensor(resize(grey, resolution))
 
 
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What is opened. Pillow knows more; some of it starts other programs (EPS: Ghostscript), none of it is photographs."""
+
+MAX_PIXELS = 2**27
+BAND = 2**22  # pixels that are converted at a time
+
+
+class PixelLimit:
+    """Most pixels of a file; the setting `max_pixels` of commands."""
+
+    value = MAX_PIXELS
+
+
+def limit_pixels(count: int | None) -> None:
+    """Open files of at most so many pixels from now on; None for the default."""
+    if count is not None and count < 1:
+        raise ValueError(f"max_pixels = {count}: a number of pixels is wanted")
+    PixelLimit.value = MAX_PIXELS if count is None else count
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not be the smaller one
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, PixelLimit.value)
+
+
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
     """The decoded picture, upright; whatever is wrong with the file is an OSError that names it."""
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            upright.format = picture.format
+        upright = decode(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
-        raise OSError(f"{path}: not an image file that Pillow knows") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise OSError(f"{path}: {error}") from error
+        raise OSError(f"{path}: not an image file of a format that is read here: {', '.join(FORMATS)}") from error
+    except Exception as error:  # plug-ins raise what they like on a damaged file: ValueError, SyntaxError, struct.error
+        raise OSError(f"{str(path)!r}: {error}" if "\0" in str(path) else f"{path}: {error}") from error
     try:
         yield upright
     except UndefinedRangeError as error:
         raise OSError(f"{path}: {error}") from error
 
 
+def decode(path: Path) -> Image.Image:
+    """The picture of a regular file of an allowed format and size, upright."""
+    if not stat.S_ISREG(path.stat().st_mode):  # a FIFO or a device would be waited for, for ever
+        raise OSError("not a regular file")
+    Image.init()  # an older Pillow, or one built without a library, lacks some
+    with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
+        if (count := picture.width * picture.height) > PixelLimit.value:
+            raise OSError(
+                f"{picture.width} x {picture.height} = {count:,} pixels, more than max_pixels = {PixelLimit.value:,}: "
+                "make it smaller, or set max_pixels"
+            )
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+        upright.format = picture.format
+    return upright
+
+
 class UndefinedRangeError(ValueError):
     """A mode whose white is not defined."""
+
+
+def convert_in_bands(picture: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """A conversion of each pixel by itself, some rows at a time: what it needs in between stays small."""
+    out = Image.new(mode, picture.size)
+    rows = max(1, BAND // picture.width)
+    for top in range(0, picture.height, rows):
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        out.paste(convert(picture.crop(box)), box)
+    return out
 
 
 def to_eight_bits(picture: Image.Image) -> Image.Image:
@@ -162,18 +209,27 @@ def to_eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
         raise UndefinedRangeError(f"mode {picture.mode} (32 bits) has no defined white: save it in 8 or 16 bits")
     if picture.mode.startswith("I"):
-        return Image.fromarray((np.asarray(picture).astype(np.float64) / 257).round().astype(np.uint8))
+        return convert_in_bands(picture, "L", scale_to_eight_bits)
     return picture
+
+
+def scale_to_eight_bits(picture: Image.Image) -> Image.Image:
+    """16-bit greys divided by 257, rounded to the nearest: there is no half between."""
+    return Image.fromarray(((np.asarray(picture).astype(np.int64) + 128) // 257).astype(np.uint8))
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Any mode to RGB, transparency over white."""
     picture = to_eight_bits(picture)
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
+        return convert_in_bands(picture, "RGB", lay_over_white)
     return picture.convert("RGB")
+
+
+def lay_over_white(picture: Image.Image) -> Image.Image:
+    """Without its transparency."""
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def to_tensor(picture: Image.Image) -> Float[Tensor, "c h w"]:

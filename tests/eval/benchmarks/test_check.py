@@ -53,7 +53,7 @@ def test_a_benchmark_that_lists_its_files(disk):
     assert "Traceback" not in said(done)
     (disk / "index.json").write_text("version https://git-lfs.github.com/spec/v1\n")
     done = call(*command)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "a git-LFS pointer" in said(done)
     assert "layout = 'both': it should be 'auto', 'flat' or 'folders'" in said(call(*command, "benchmark.layout=both"))
 
@@ -106,7 +106,7 @@ def test_the_true_pictures(realset):
 def test_help():
     done = call("check_benchmark.py", "--help")
     assert done.returncode == 0
-    assert "python scripts/check_benchmark.py benchmark=imagenet" in done.stdout
+    assert "diffedit check-benchmark benchmark=imagenet" in done.stdout
     assert "imagenet_pairs" in done.stdout
 
 
