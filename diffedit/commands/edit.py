@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ log = logging.getLogger("edit")
 
 OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@]*=")
 # What was written as an override before: the option that it is now.
-OPTIONS = {name: f"--{name}" for name in ("target", "source", "mask", "request", "out")} | {"image": "a word by itself"}
+OPTIONS = {name: f"--{name} ..." for name in ("target", "source", "mask", "request", "out")}
+OPTIONS["image"] = "without a name, diffedit edit PICTURE,"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         for name, option in OPTIONS.items():
             if any(word.startswith(f"{name}=") for word in options.overrides):
-                raise ValueError(f"{name}= is {option} now, so that any text can be written: diffedit edit --help")
+                raise ValueError(f"{name}=... is written {option} now, so that any text can stand there")
         refuse_renamed("edit", options.overrides)
         cfg = compose_config(options)
         if options.cfg:
@@ -55,15 +57,15 @@ def make_parser() -> argparse.ArgumentParser:
         "the picture and a contact sheet of all.",
         usage="diffedit edit [PICTURE] [--target TEXT] [options] [SETTING=VALUE ...]",
         epilog="""examples:
-  diffedit edit                                  a rendered still life, by the networks that come along
+  diffedit edit            # a rendered still life, by the networks that come along
   diffedit edit --request 3 --target "a bowl of pears on a white tablecloth"
   diffedit edit "my cat (1).jpg" --target "a dog's bowl, 50% off" --source "a cat" --backbone sd15
   diffedit edit cat.jpg --target "a dog" --editor sdedit --ratio 0.6 0.8 --model /path/to/weights
   diffedit edit cat.jpg --target "a dog" --mask head.png --editor blended_latent reconstruct=poisson
 
-settings (as of `diffedit run`): editor.mask.num_noises=20, backbone.dtype=float16, samples=4 rank=clip, ...
-exit codes: 0 done, 1 the edit failed, 2 refused""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+settings, as of `diffedit run`: editor.mask.num_noises=20, backbone.dtype=float16, ...; --cfg
+lists them. Exit codes: 0 done, 1 the edit failed, 2 refused.""",
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100),
     )
     add = parser.add_argument
     add("words", nargs="*", metavar="PICTURE", help="file to edit; none: a picture of Still Life")
@@ -79,7 +81,8 @@ exit codes: 0 done, 1 the edit failed, 2 refused""",
     add("--seed", metavar="S", type=int, help="of the noise (default 0)")
     add("--request", metavar="N", type=int, default=0, help="which picture of Still Life, without PICTURE (default 0)")
     add("--out", metavar="FOLDER", type=Path, default=Path("edited"), help="folder to write to (default edited)")
-    add("--include", metavar="DIR", action="append", default=[], help="folder of editors and models of your own")
+    add("--config-dir", metavar="DIR", type=Path, help="folder of yaml of your own, in the groups of conf/")
+    add("--include", metavar="DIR", action="append", default=[], help="folder of classes of your own, yaml in DIR/conf")
     add("--cfg", action="store_true", help="print all settings, and edit nothing")
     return parser
 
@@ -113,10 +116,15 @@ def compose_config(options: argparse.Namespace) -> "DictConfig":
     """conf/edit.yaml with what the options and overrides choose."""
     from omegaconf import open_dict
 
-    from diffedit.commands.include import include_packages
+    from diffedit.commands.include import include_packages, search
     from diffedit.io.compose import compose
 
     overrides = include_packages([word for folder in options.include for word in ("--include", folder)])
+    if options.config_dir:
+        if not options.config_dir.is_dir():
+            raise FileNotFoundError(f"--config-dir {options.config_dir}: no such folder")
+        folders = [options.config_dir.resolve(), *(Path(folder).resolve() / "conf" for folder in options.include)]
+        overrides = [search(folders)]
     overrides += [f"editor={options.editor}"] * bool(options.editor)
     overrides += [f"backbone={options.backbone}"] * bool(options.backbone)
     overrides += ["backbone=stable_diffusion"] * bool(options.model)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 INCLUDE = "--include"
@@ -36,5 +37,11 @@ def include_packages(words: list[str]) -> list[str]:
     sys.path[:0] = map(str, folders)
     paths = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # for processes that are started from here
-    searched = ",".join(f"file://{folder / 'conf'}" for folder in folders)
-    return [*words, f"hydra.searchpath=[{searched}]"]
+    return [*words, search(folder / "conf" for folder in folders)]
+
+
+def search(folders: Iterable[Path]) -> str:
+    """The override that Hydra searches folders by, whatever their names are."""
+    escaped = (str(folder).replace("\\", "\\\\").replace("'", "\\'") for folder in folders)
+    paths = ",".join(f"'file://{path}'" for path in escaped)
+    return f"hydra.searchpath=[{paths}]"

@@ -17,6 +17,9 @@ from diffedit.io.files import find_shipped
 FULL = "HYDRA_FULL_ERROR"
 HINT = f"({FULL}=1 shows where)"
 FAILED, REFUSED = 1, 2
+# Flags of Hydra that take a word.
+VALUED = {*("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")}
+OPTIONALLY_VALUED = {"--info", "-i"}
 NO_SUCH_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append")
 
 
@@ -60,7 +63,7 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
         return HydraConfig.get().mode is not None and HydraConfig.get().mode.name == "MULTIRUN"
 
     try:
-        words = include_packages(list(argv))
+        words = put_overrides_last(include_packages(list(argv)))
         refuse_renamed(name, words)
         sys.argv = [program, *words]
         os.environ[FULL] = "1"  # so that what Hydra itself finds wrong comes here
@@ -77,6 +80,15 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
         if kept[1] is not None:
             os.environ[FULL] = kept[1]
     return max(codes)
+
+
+def put_overrides_last(words: Sequence[str]) -> list[str]:
+    """Flags first, as Hydra's parser wants all overrides side by side and users put them anywhere."""
+    flags, overrides = [], []
+    for before, word in zip(["", *words], words, strict=False):
+        is_value = before in VALUED or (before in OPTIONALLY_VALUED and "=" not in word)
+        (flags if word.startswith("-") or is_value else overrides).append(word)
+    return [*flags, *overrides]
 
 
 def tell(error: Exception, where: str, is_full: bool = False) -> int:
