@@ -3,8 +3,10 @@
 diffusers and transformers are imported where they are first needed: it takes seconds, and settings are checked before.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +34,7 @@ class ModelFolder:
 
     def load(self, kind: Any, part: str, dtype: torch.dtype | None = None) -> Any:
         """One network; an OSError where the file holds no value for one of its weights."""
+        self.check_index(part)
         weights = {"revision": self.revision, "variant": self.variant, "use_safetensors": True}
         model, info = kind.from_pretrained(
             self.path, subfolder=part, dtype=dtype or self.dtype, output_loading_info=True, **weights
@@ -40,6 +43,31 @@ class ModelFolder:
             named = ", ".join(missing[:5])
             raise OSError(f"{self.path}/{part}: {len(missing)} weights are missing from the file: {named} ...")
         return model.eval().requires_grad_(False).to(self.device)
+
+    def check_index(self, part: str) -> None:
+        """Refuse weights in several files of which one is not safetensors: it would be unpickled.
+
+        Raises:
+            ValueError: an index names such a file, or one outside its folder; or it is no index.
+        """
+        for path in sorted(self.fetch_configs(part).glob("*index*.json")):
+            try:
+                files = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path}: not an index of weights ({error!r})") from error
+            if wrong := [name for name in files if not str(name).endswith(".safetensors") or "/" in str(name)]:
+                raise ValueError(
+                    f"{path}: names {', '.join(map(str, wrong[:3]))}: only safetensors beside it are read, since other "
+                    "files of weights can hold code that runs; convert them"
+                )
+
+    def fetch_configs(self, part: str) -> Path:
+        """The folder of a part with its JSON files, which are downloaded where the path is a hub id."""
+        if Path(self.path).is_dir():
+            return Path(self.path, part)
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(self.path, revision=self.revision, allow_patterns=[f"{part}/*.json"]), part)
 
     def load_scheduler(self) -> Any:
         """The noise schedule, whatever sampler the folder names."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from diffedit.backbones.loading import ModelFolder
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.testing import TinyPipeline
 
@@ -213,3 +214,57 @@ def test_on_a_gpu_agrees(tiny_folder, tiny):
         conds = backbone.embed(["a", "b", ""])
         eps = backbone.predict(x.cuda(), [schedule[i] for i in (1, 5, 10)], conds).eps.cpu()
     torch.testing.assert_close(eps, predict(tiny)[2].eps, atol=1e-2, rtol=1e-2)
+
+
+class Evil:
+    """What runs where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize(
+    ("part", "stem"),
+    [("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"), ("text_encoder", "model")],
+)
+@pytest.mark.parametrize("index", ["bin", "outside", "torn"])
+def test_shards_that_are_not_safetensors_are_refused_before_anything_is_read(copy, part, stem, index):
+    """An index that names a pickle, or a file elsewhere; the pickle is not opened."""
+    weights = copy / part / f"{stem}.safetensors"
+    names = list(load_file(weights))
+    weights.unlink()
+    torch.save({"a": Evil(copy / "ran")}, copy / part / f"{stem}.bin")
+    file = {"bin": f"{stem}.bin", "outside": "../evil.safetensors", "torn": ""}[index]
+    text = json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, file)}) if file else '{"weight_map"'
+    (copy / part / f"{stem}.safetensors.index.json").write_text(text)
+    with pytest.raises(ValueError, match=r"only safetensors beside it are read|not an index of weights"):
+        StableDiffusion.from_pretrained(str(copy), device="cpu")
+    assert not (copy / "ran").exists()
+
+
+def test_weights_in_several_safetensors_are_read(copy, tiny):
+    """As large models are saved."""
+    weights = load_file(copy / "unet/diffusion_pytorch_model.safetensors")
+    (copy / "unet/diffusion_pytorch_model.safetensors").unlink()
+    names = sorted(weights)
+    files = {name: f"diffusion_pytorch_model-{i % 2 + 1:05d}-of-00002.safetensors" for i, name in enumerate(names)}
+    for file in set(files.values()):
+        part = {name: weights[name] for name in names if files[name] == file}
+        save_file(part, copy / "unet" / file, metadata={"format": "pt"})
+    size = sum(value.numel() * 4 for value in weights.values())
+    index = {"metadata": {"total_size": size}, "weight_map": files}
+    (copy / "unet/diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    assert StableDiffusion.from_pretrained(str(copy), device="cpu").fingerprint == tiny.fingerprint
+
+
+def test_shards_of_a_hub_id_are_looked_at_too(copy, monkeypatch):
+    """Of its JSON files, which are fetched before any weights are."""
+    fetched = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: fetched.append(name) or str(copy))
+    (copy / "unet/a.safetensors.index.json").write_text('{"weight_map": {"a": "evil.bin"}}')
+    with pytest.raises(ValueError, match=r"names evil.bin: only safetensors"):
+        ModelFolder("somebody/model").check_index("unet")
+    assert fetched == ["somebody/model"]
