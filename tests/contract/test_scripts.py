@@ -1,4 +1,4 @@
-"""The commands, as a user calls them. Slow to start (Python, torch), so each call tests several things."""
+"""What commands do, called as scripts. Slow to start (Python, torch), so each call tests several things."""
 
 import csv
 import os
@@ -17,6 +17,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
+from diffedit.commands import COMMANDS
+from diffedit.commands.complete import COMPOSED
+from diffedit.commands.help import describe_command
 from diffedit.io.checks import RENAMED, refuse_renamed
 
 ANALYTIC = ["backbone=analytic", "steps=10", "ratios=[0.5,0.8]"]
@@ -61,7 +64,7 @@ def test_run_resumes_reports_and_refuses(folder, tmp_path):
     assert before == {path: before.get(path) and path.stat().st_mtime_ns for path in before}
 
     refused = call("run.py", *args, "seed=1", f"name='{root.name}'")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "seed: 0 -> 1" in said(refused)
 
 
@@ -167,21 +170,9 @@ def test_sweeps_run_every_job(folder, tmp_path):
     assert {path.parents[1].name for path in tmp_path.rglob("manifest.parquet")} == {"sdedit", "encode_decode"}
 
 
-def test_bad_settings_are_said_plainly(folder, tmp_path):
-    table = ["benchmark=folder", f"benchmark.path={folder}/edits.csv", f"runs={tmp_path}"]
-    for args, words in (
-        ([*ANALYTIC, *table, "editor.start=encoder"], "start = 'encoder': it should be 'encode' or 'noise'"),
-        ([*ANALYTIC, *table, "ratios=[0.01]"], "r = 0.01 of N = 10 steps"),
-        (["backbone=analytic", "benchmark=folder"], "benchmark.path"),
-    ):
-        done = call("run.py", *args)
-        assert done.returncode == 1
-        assert words in said(done)
-
-
 def test_edit_writes_every_picture(folder, tmp_path):
-    args = ["backbone=analytic", f"image={folder}/a.png", "source=apple", "target=pear", "steps=10", "ratios=[0.5,0.8]"]
-    done = call("edit.py", *args, f"out={tmp_path}/out")
+    args = [f"{folder}/a.png", "--source", "apple", "--target", "pear", "backbone=analytic", "steps=10"]
+    done = call("edit.py", *args, "--ratio", "0.5", "0.8", "--out", f"{tmp_path}/out")
     assert done.returncode == 0, said(done)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {f"a_{kind}.png" for kind in ("r0.5", "r0.8", "mask", "map", "overlay", "sheet")}
@@ -189,46 +180,40 @@ def test_edit_writes_every_picture(folder, tmp_path):
         assert Image.open(tmp_path / "out" / name).size == (16, 16)
     assert "network evaluations" in said(done)
 
-    given = call("edit.py", *args, f"out={tmp_path}/given", f"mask={folder}/mask.png", "editor/mask=given")
+    mask = ["--mask", f"{folder}/mask.png", "ratios=[0.5,0.8]"]
+    given = call("edit.py", *args, *mask, "--out", f"{tmp_path}/given")
     assert given.returncode == 0, said(given)
     assert np.asarray(Image.open(tmp_path / "given/a_mask.png")).min() == 255
     assert "the mask is full" in said(given)
 
-    stages = ["editor=blended_latent", f"mask={folder}/mask.png", "samples=3", "rank=clip", "reconstruct=poisson"]
-    several = call("edit.py", *args, f"out={tmp_path}/several", *stages)
+    stages = ["--editor", "blended_latent", "samples=3", "rank=clip", "reconstruct=poisson"]
+    several = call("edit.py", *args, *mask, "--out", f"{tmp_path}/several", *stages)
     assert several.returncode == 0, said(several)
     names = {path.name for path in (tmp_path / "several").iterdir()}
     assert {f"a_r{ratio}_sample{k}.png" for ratio in ("0.5", "0.8") for k in range(3)} < names
     assert Image.open(tmp_path / "several/a_sheet.png").height > Image.open(tmp_path / "given/a_sheet.png").height
 
-    unused = call("edit.py", *args, f"out={tmp_path}/unused", f"mask={folder}/mask.png")
-    assert unused.returncode == 1
-    assert "add editor/mask=given" in said(unused)
-
 
 def documented_commands():
-    """Every `python scripts/...` line of the README and of the helps, as a shell would split it."""
-    texts = [(ROOT / "README.md").read_text().replace("\\\n", " ")]
-    texts += [path.read_text() for path in (ROOT / "conf").glob("*.yaml")]
+    """(config, words) of every `diffedit ...` line of the helps and of the comments in conf/."""
+    texts = [describe_command(f"diffedit {name}", name.replace("-", "_")) for name in COMPOSED]
+    texts += [path.read_text() for path in sorted((ROOT / "conf").rglob("*.yaml"))]
     for text in texts:
-        for line in text.splitlines():
-            line = line.strip().removeprefix("# ")
-            if line.startswith("python scripts/"):
-                yield shlex.split(line, comments=True)[1:]
-
-
-HYDRA = [f"scripts/{name}.py" for name in ("run", "edit", "score", "plot", "reference_stats", "check_benchmark")]
+        for line in text.replace("\\\n", " ").splitlines():
+            found = re.match(r"[ #]*(?:Then: |and |The plot: |The table: )?diffedit ([a-z-]+) (.*)", line)
+            if found and found[1] in COMPOSED:
+                yield found[1].replace("-", "_"), shlex.split(found[2], comments=True)
 
 
 def test_documented_commands_parse():
     """With Hydra's own parser, and against the configs: each override names a setting that there is."""
-    commands = [words for words in documented_commands() if words[0] in HYDRA]
-    assert len(commands) >= 12
-    for script, *words in commands:
-        overrides = [word for word in words if not word.startswith("--")]
+    commands = list(documented_commands())
+    assert len(commands) >= 30
+    for config, words in commands:
+        overrides = [word for word in words if not word.startswith("--") and "=" in word]
         swept = [word.split(",")[0] if word.startswith("editor=") else word for word in overrides]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            assert compose(Path(script).stem, swept)
+            assert compose(config, swept)
 
 
 @pytest.mark.parametrize("command", ["score", "plot", "reference_stats"])
@@ -238,21 +223,20 @@ def test_names_of_before_are_refused_and_the_new_ones_are_there(command):
     for old, new in RENAMED[command].items():
         assert OmegaConf.select(cfg, old) is None
         assert new.startswith("networks") or new in cfg  # their keys depend on the choice
-        with pytest.raises(SystemExit, match=f"^{re.escape(old)}.* is called {re.escape(new)} now$"):
+        with pytest.raises(ValueError, match=f"^{re.escape(old)}.* is called {re.escape(new)} now$"):
             refuse_renamed(command, [old if "=" in old else f"{old}=1"])
 
 
-def test_numbers_as_texts_and_as_ratios(folder, tmp_path):
-    base = ["backbone=analytic", f"image={folder}/a.png", "steps=10", f"out={tmp_path}"]
-    done = call("edit.py", *base, "target=7")
-    assert "the text '7' names none" in said(done)
-    done = call("edit.py", *base, "target=pear", "ratios=0.5")
-    assert "ratios = 0.5: a list of numbers is wanted" in said(done)
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_has_help_with_an_example(script):
-    done = call(script, "--help")
+    done = call(f"{script}.py", "--help")
     assert done.returncode == 0, said(done)
-    assert f"python scripts/{script}" in done.stdout
-    assert f"scripts/{script}" in (ROOT / "README.md").read_text(), "the README has an example"
+    name = script.replace("_", "-")
+    if name in COMMANDS:
+        assert f"diffedit {name}" in done.stdout
+        assert len((ROOT / "scripts" / f"{script}.py").read_text().splitlines()) <= 10
+    else:
+        assert f"python scripts/{script}.py" in done.stdout
