@@ -13,11 +13,12 @@ class BuildWithShipped(build_py):
     """Copies them beside the code that is built; an editable install reads those of the checkout."""
 
     def run(self) -> None:
+        if self.editable_mode:
+            return super().run()
+        shutil.rmtree(self.build_lib, ignore_errors=True)  # what an earlier build left, and is no longer there
         super().run()
-        for name in () if self.editable_mode else SHIPPED:
-            target = Path(self.build_lib, "diffedit", name)
-            shutil.rmtree(target, ignore_errors=True)  # what an earlier build left
-            shutil.copytree(name, target, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.tmp"))
+        for name in SHIPPED:
+            shutil.copytree(name, Path(self.build_lib, "diffedit", name), ignore=shutil.ignore_patterns(".*"))
 
 
 setup(cmdclass={"build_py": BuildWithShipped})

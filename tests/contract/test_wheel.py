@@ -79,7 +79,9 @@ def test_the_metadata_declare_what_the_code_imports(wheel, files):
     assert "diffedit = diffedit.commands:main" in entry_points
     assert "License-Expression: MIT" in metadata
     required = [Requirement(line) for line in re.findall("^Requires-Dist: (.*)$", metadata, re.MULTILINE)]
-    always = {normalize(item.name) for item in required if item.marker is None}
+    names = [normalize(item.name) for item in required if item.marker is None]
+    always = set(names)
+    assert len(names) == len(always)
     assert all(item.specifier for item in required)  # each with a lower bound
     assert find_imports() <= always
     extras = set(re.findall("^Provides-Extra: (.*)$", metadata, re.MULTILINE))
