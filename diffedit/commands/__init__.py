@@ -43,7 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = get_close_matches(name, COMMANDS, 1, 0.5) or ["--help"]
         print(f"diffedit {words[0]}: there is no such command; did you mean diffedit {near[0]}?", file=sys.stderr)
         return 2
-    return import_module(f"diffedit.commands.{name.replace('-', '_')}").main(words[1:])
+    try:
+        code = import_module(f"diffedit.commands.{name.replace('-', '_')}").main(words[1:])
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # what reads the output has had enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def describe_commands() -> str:
