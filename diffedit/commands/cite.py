@@ -53,8 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         "diffedit cite",
-        description="Print the BibTeX of what runs are made of: methods, models, data, and the metrics and networks of "
-        "their scores. A comment says what each entry is cited for.",
+        description="Print the BibTeX of what runs are made of: methods, models, data, and the metrics and networks\n"
+        "of their scores. A comment says what each entry is cited for.",
         epilog="examples:\n  diffedit cite runs/stilllife_scenes/stilllife/diffedit/default\n"
         '  diffedit cite "runs/*/*/*/*" > references.bib',
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -5,6 +5,7 @@ import csv
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
@@ -84,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
         "diffedit ls",
         description="List what there is: methods, models, benchmarks, metrics, networks, experiments, a line each.",
         epilog="examples:\n  diffedit ls\n  diffedit ls editor backbone\n  diffedit ls metric --json\n"
-        "  diffedit ls editor --include examples\n\ngroups: " + ", ".join(GROUPS),
+        "  diffedit ls editor --include examples\n\n" + textwrap.fill(f"groups: {', '.join(GROUPS)}", WIDTH),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="of these alone (all)")
