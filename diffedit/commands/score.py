@@ -1,14 +1,19 @@
-"""`diffedit score`: score finished runs by every metric of the config; print a table a benchmark."""
+"""`diffedit score`: score finished runs by every metric of the config, or a folder of pictures; print tables."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from diffedit.commands.launch import launch
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger("score")
+OF_RUNS = ("reference", "published")  # settings that mean nothing for plain folders
 
 
 class ScoreFailedError(RuntimeError):
@@ -24,10 +29,13 @@ def main(argv: Sequence[str]) -> int:
 
 def score(cfg: DictConfig) -> None:
     """Score, collect, print, log."""
+    if cfg.folder is not None or cfg.against is not None:
+        score_folders(cfg)
+        return
+
     from hydra.utils import instantiate
 
-    from diffedit.io.files import resolve_path, write
-    from diffedit.io.tables import write_table
+    from diffedit.io.files import resolve_path
     from diffedit.runs.lock import BusyError, is_locked
     from eval.reporting.collect import collect
     from eval.reporting.loggers import pick_samples
@@ -49,12 +57,7 @@ def score(cfg: DictConfig) -> None:
         for source in dict.fromkeys(published.source):
             log.info("published: %s", source)
     if cfg.out:
-        out = Path(cfg.out)
-        if out.suffix == ".csv":
-            write(out, scores.to_csv(index=False).encode())
-        else:
-            write_table(out, scores)
-        log.info("%s: %d scores", out, len(scores))
+        write_scores(Path(cfg.out), scores)
     samples = {str(root): pick_samples(root, logger.samples) for root in scored}
     for path in logger.log(scores[scores.run != ""], samples):
         log.info("logged: %s", path)
@@ -63,3 +66,50 @@ def score(cfg: DictConfig) -> None:
         raise BusyError(f"{len(left)} of {len(roots)} runs are still at work; score again when they are done")
     if left or refused:
         raise ScoreFailedError(f"{len(left)} of {len(roots)} runs were not scored, {refused} tables refused; see above")
+
+
+def score_folders(cfg: DictConfig) -> None:
+    """Score a plain folder of pictures; print a row a score."""
+    if cfg.folder is None:
+        raise ValueError(f"against = {cfg.against}: and folder=, the pictures to score?")
+    for key in ("folder", "against"):
+        if cfg[key] is not None and not Path(cfg[key]).expanduser().is_dir():
+            raise FileNotFoundError(f"{key} = {cfg[key]}: no such folder")
+    if given := [key for key in OF_RUNS if cfg[key] is not None] + ["logger"] * (not is_silent(cfg)):
+        raise ValueError(f"{', '.join(given)}: of runs; a plain folder (folder=) is compared with against=")
+
+    from hydra.utils import instantiate
+
+    from eval.reporting.tables import format_value, make_console, make_table
+    from eval.scoring import folders
+
+    metrics = instantiate(cfg.metric, _convert_="all")
+    how = {key: cfg[key] for key in ("resolution", "resamples", "seed", "batch", "threads", "cache")}
+    scores = folders.score(cfg.folder, cfg.against, metrics, **how)
+    rows = []
+    for row in scores.itertuples():
+        half = max(row.high - row.value, row.value - row.low)
+        name, _, hash = row.network.rpartition(" ")
+        arrow = "↑" if row.higher_is_better else "↓"
+        counts = str(row.n), str(row.n_against).replace("<NA>", "")
+        rows.append((f"{row.metric} {arrow}", format_value(row.value, half), *counts, f"{name} {hash[:8]}"))
+    make_console().print(make_table(("metric", "value", "n", "against", "network"), rows))
+    if cfg.out:
+        write_scores(Path(cfg.out), scores)
+
+
+def is_silent(cfg: DictConfig) -> bool:
+    """Whether scores are logged nowhere."""
+    return cfg.logger._target_.endswith(".NoLogger")
+
+
+def write_scores(out: Path, scores: "pd.DataFrame") -> None:
+    """Write them as the ending of the file says."""
+    from diffedit.io.files import write
+    from diffedit.io.tables import write_table
+
+    if out.suffix == ".csv":
+        write(out, scores.to_csv(index=False).encode())
+    else:
+        write_table(out, scores)
+    log.info("%s: %d scores", out, len(scores))

@@ -28,6 +28,7 @@ class ClipScore(Metric):
     version: ClassVar = "clip-score-2"
     higher_is_better: ClassVar = {"clip_score": True}
     input_kind: ClassVar = "features"
+    needs: ClassVar = ("target",)
 
     def __init__(self, clip: OpenClip) -> None:
         self.clip = clip
@@ -51,7 +52,7 @@ class ClipInside(ClipScore):
     version: ClassVar = "clip-inside-1"
     higher_is_better: ClassVar = {"clip_inside": True}
     input_kind: ClassVar = "pictures"
-    needs: ClassVar = ("mask",)
+    needs: ClassVar = ("target", "mask")
 
     def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One score an image, and whether its mask holds anything."""
@@ -77,7 +78,7 @@ class ClipDirectional(ClipScore):
 
     version: ClassVar = "clip-directional-1"
     higher_is_better: ClassVar = {"clip_directional": True, "clip_unchanged": False}
-    needs: ClassVar = ("source",)
+    needs: ClassVar = ("target", "source")
 
     def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """One score an image, and whether it is unchanged."""

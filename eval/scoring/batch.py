@@ -11,7 +11,7 @@ from torch import Tensor
 from diffedit.networks import prepare_all
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.features import Encoder, to_uint8
-from eval.scoring.reference import References
+from eval.scoring.reference import ReferenceSource
 
 Role = Literal["edits", "inputs", "targets", "sources"]  # what features are of; the last two are texts
 
@@ -43,7 +43,7 @@ class Batch:
     variant: Variant = UNEDITED
     samples: Callable[[], tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]] | None = None
     kept: Callable[[Encoder, Role], Float[Tensor, "b d"]] | None = None
-    references: References | None = None
+    references: ReferenceSource | None = None
 
     @property
     def ground_truths(self) -> list[Any]:

@@ -61,6 +61,11 @@ class Item(NamedTuple):
     load: Callable[[], Any]
 
 
+def make_text_item(text: str, name: str) -> Item:
+    """A text to take features of."""
+    return Item(hashlib.sha256(b"text:" + text.encode()).hexdigest(), name, lambda: text)
+
+
 @dataclass(frozen=True)
 class FeatureStore:
     """Features on disk: Parquet shards of (key, features), one folder an extractor, named by its hash.

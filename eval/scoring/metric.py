@@ -14,11 +14,12 @@ from diffedit.networks import out_of_domain
 from diffedit.types import EditRequest, Network
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Estimate, estimate_mean
-from eval.scoring.reference import Reference, References
+from eval.scoring.reference import Reference, ReferenceSource
 
 # What a metric may need of each request: (how it is read, what one lacks, what is said where all lack it). `true_mask`
 # is the given mask where the benchmark knows no other.
 REQUEST_NEEDS = {
+    "target": (lambda request: request.target, "target text", "the benchmark has no target texts"),
     "source": (lambda request: request.source, "source text", "the benchmark has no source texts"),
     "label": (lambda request: request.label, "target class", "the benchmark has no target classes"),
     "mask": (lambda request: request.mask, "given mask", "the benchmark has no given masks"),
@@ -43,7 +44,7 @@ class MetricContext:
     """
 
     requests: list[EditRequest]
-    references: References | None = None
+    references: ReferenceSource | None = None
 
 
 class Metric(ABC):

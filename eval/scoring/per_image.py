@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from numpy import ndarray
 from tqdm.auto import tqdm
 
 from diffedit.io.tables import write_table
-from diffedit.types import UNEDITED, Variant
+from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Estimate
 from eval.scoring.files import get_values_path, iterate_scores
@@ -24,9 +24,20 @@ PSEUDO = "pseudo:"  # before a score's name: each image's pseudo-value, where th
 WIDEST = 16  # numbers of a value that is kept with the scores; longer ones are features, which the store keeps
 
 
+@runtime_checkable
+class Measurable(Protocol):
+    """What is measured: a finished run, or two plain folders."""
+
+    root: Path
+    requests: list[EditRequest]
+
+    def batches(self, size: int, unedited: bool = False) -> Iterator[Mapping[Variant, Batch]]:
+        """All requests in order, `size` at a time: a batch for each variant, with the same inputs."""
+
+
 @torch.no_grad()
 def measure(
-    run: FinishedRun, metrics: Mapping[str, Metric], size: int
+    run: Measurable, metrics: Mapping[str, Metric], size: int
 ) -> tuple[dict[str, str | None], dict[str, dict[Variant, Values]]]:
     """(why a metric is not defined here, values by metric, variant and name), in one pass over the pictures."""
     reasons: dict[str, str | None] = dict.fromkeys(metrics)
@@ -58,7 +69,7 @@ def measure(
 
 @torch.no_grad()
 def measure_features(
-    run: FinishedRun, metric: Metric, batches: Mapping[Variant, Batch]
+    run: Measurable, metric: Metric, batches: Mapping[Variant, Batch]
 ) -> Iterator[tuple[Variant, Values]]:
     """(variant, values) of a metric that reads features alone, a variant at a time: they may be many numbers."""
     for variant, batch in batches.items():
@@ -130,4 +141,4 @@ def read_pseudo_values(root: Path, name: str) -> pd.DataFrame:
                 order = table[["id", "label"]].drop_duplicates()
                 pivoted = table.pivot(index=["id", "label"], columns="strength", values=column).sort_index(axis=1)
                 return pivoted.loc[pd.MultiIndex.from_frame(order)]
-    raise KeyError(f"{root}: nothing measured {name} on each image (scripts/score.py)")
+    raise KeyError(f"{root}: nothing measured {name} on each image (diffedit score)")

@@ -55,18 +55,26 @@ def iterate_folder(
         FileNotFoundError: there are none.
     """
     groups: dict[str, list[Path]] = {}
-    files = [Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names]
-    for path in sorted(files):
-        if path.suffix.lower() in ENDINGS:
-            parts = path.relative_to(root).parts
-            groups.setdefault(parts[0] if len(parts) > 1 else "", []).append(path)
-    if not groups:
-        raise FileNotFoundError(f"folder = {root}: no pictures there ({', '.join(sorted(ENDINGS))})")
+    for label, path in find_pictures(root):
+        groups.setdefault(label, []).append(path)
     groups = {label: paths[:per_class] for label, paths in sorted(groups.items())}
     for i in range(max(map(len, groups.values()))):
         for label, paths in groups.items():
             if i < len(paths):
                 yield ReferenceImage(label, str(paths[i]), lambda path=paths[i]: load(path), i < held_out)
+
+
+def find_pictures(root: Path, key: str = "folder") -> list[tuple[str, Path]]:
+    """(class, file) of every picture below a folder, by name; a FileNotFoundError of that key where there are none."""
+    files = [Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names]
+    pictures = []
+    for path in sorted(files):
+        if path.suffix.lower() in ENDINGS:
+            parts = path.relative_to(root).parts
+            pictures.append((parts[0] if len(parts) > 1 else "", path))
+    if not pictures:
+        raise FileNotFoundError(f"{key} = {root}: no pictures there ({', '.join(sorted(ENDINGS))})")
+    return pictures
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ def read_reference(path: Path) -> Reference:
             **arrays,
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise OSError(f"{path}: no statistics of scripts/reference_stats.py ({error})") from error
+        raise OSError(f"{path}: no statistics of diffedit reference-stats ({error})") from error
 
 
 @lru_cache(4)
@@ -239,10 +247,22 @@ def compute_reference(
     Raises:
         ValueError: features that are not finite, by the name of the picture; or no pictures.
     """
+    parts = extract_features(extractor, images, batch, threads)
+    return summarize_features(extractor, parts, source, resolution, keep)
+
+
+def summarize_features(
+    extractor: Encoder,
+    parts: Iterable[tuple[Sequence[ReferenceImage], Float[Tensor, "b d"]]],
+    source: str,
+    resolution: int,
+    keep: int,
+) -> Reference:
+    """Likewise, of pictures whose features are there: (pictures, their features), some at a time."""
     sums = Sums()
     kept, kept_labels = [], []
     held_out, held_out_labels = [], []
-    for part, features in extract_features(extractor, images, batch, threads):
+    for part, features in parts:
         check_features(extractor, part, features)
         rows = features.numpy().astype(np.float64)
         inside = [i for i, image in enumerate(part) if not image.held_out]
@@ -271,6 +291,17 @@ def compute_reference(
 
 
 @runtime_checkable
+class ReferenceSource(Protocol):
+    """Where a metric gets statistics of pictures from that edits should look like: `References`, or a plain folder."""
+
+    def undefined_reason(self) -> str | None:
+        """Why there is nothing to compare with."""
+
+    def __call__(self, extractor: Encoder, size: int) -> Reference:
+        """The statistics by this extractor."""
+
+
+@runtime_checkable
 class ReferenceBenchmark(Protocol):
     """What statistics need of a benchmark (`eval.benchmarks.base` has the usual declarations)."""
 
@@ -292,7 +323,7 @@ class References:
         resolution: of its pictures.
         labels: of the run's requests: as many pictures are held out, to stand for real ones in tables.
         cache: folder.
-        folder: of `scripts/reference_stats.py`; None takes the benchmark's own pictures.
+        folder: of `diffedit reference-stats`; None takes the benchmark's own pictures.
         batch: pictures in a network call.
         threads: that decode.
     """
@@ -309,7 +340,7 @@ class References:
     def undefined_reason(self) -> str | None:
         """Why there is nothing to compare with."""
         if self.folder is None and not self.benchmark.has_reference:
-            return "the benchmark has no reference pictures; reference= names statistics of scripts/reference_stats.py"
+            return "the benchmark has no reference pictures; reference= names statistics of diffedit reference-stats"
         return None
 
     def __call__(self, extractor: Encoder, size: int) -> Reference:
@@ -320,7 +351,7 @@ class References:
             if reference.resolution != self.resolution:
                 raise ValueError(
                     f"{path}: statistics of pictures of {reference.resolution} pixels, and the edits have "
-                    f"{self.resolution}: make others by scripts/reference_stats.py resolution={self.resolution}"
+                    f"{self.resolution}: make others by diffedit reference-stats resolution={self.resolution}"
                 )
             return reference
         hold_out = Counter(self.labels if all(self.labels) else [""] * len(self.labels))
@@ -340,7 +371,7 @@ class References:
         """The statistics by this extractor in the folder; a FileNotFoundError where there are none."""
         path = resolve_path(self.folder) / f"{extractor.hash}.safetensors"
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no statistics by {extractor.name}; scripts/reference_stats.py makes them")
+            raise FileNotFoundError(f"{path}: no statistics by {extractor.name}; diffedit reference-stats makes them")
         return path
 
     def iterate_images(self, size: int, hold_out: "Counter[str]") -> Iterator[ReferenceImage]:

@@ -1,6 +1,5 @@
 """Features of a finished run: of its edits, inputs and texts, kept by their content."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from torch import Tensor
 from diffedit.io.files import write
 from diffedit.types import UNEDITED, Variant
 from eval.scoring.batch import Batch, Role
-from eval.scoring.features import Encoder, FeatureStore, Item, hash_pixels, to_uint8
+from eval.scoring.features import Encoder, FeatureStore, Item, hash_pixels, make_text_item, to_uint8
 from eval.scoring.finished_run import FinishedRun, stamp_files
 from eval.scoring.reference import References
 
@@ -73,14 +72,7 @@ class RunFeatures:
                 for request in run.requests
             ]
         texts = [(request.id, request.target if role == "targets" else request.source) for request in run.requests]
-        return [
-            Item(
-                hashlib.sha256(b"text:" + text.encode()).hexdigest(),
-                f"{role[:-1]} of {name}",
-                lambda text=text: text,
-            )
-            for name, text in texts
-        ]
+        return [make_text_item(text, f"{role[:-1]} of {name}") for name, text in texts]
 
     def name_edit(self, edit: Mapping[str, Any]) -> str:
         """Names an edit's picture as it is measured."""
