@@ -97,7 +97,7 @@ def read_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argpar
     pictures = [word for word in words if word not in options.overrides]
     if len(pictures) > 1:
         parser.error(f"one picture is edited, and there are {len(pictures)}: {', '.join(pictures)}")
-    options.picture = Path(pictures[0]).expanduser() if pictures else None
+    options.picture = Path(pictures[0]) if pictures else None
     if options.model and options.backbone:
         parser.error("--model and --backbone both name the model: give one")
     return options
@@ -186,7 +186,7 @@ def check_picture(cfg: "DictConfig", options: argparse.Namespace) -> Any:
     if options.target is None:
         raise ValueError("say what the picture shall show: --target TEXT")
     for path in (options.picture, options.mask):
-        if path is not None and not path.expanduser().is_file():
+        if path is not None and not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
     return lambda resolution: read_request(cfg, options, resolution)
 
@@ -199,7 +199,7 @@ def read_request(cfg: "DictConfig", options: argparse.Namespace, resolution: int
     from diffedit.types import EditRequest
 
     path, resize = options.picture, instantiate(cfg.resize)
-    mask = MaskFile(options.mask.expanduser(), path, resolution, resize) if options.mask else None
+    mask = MaskFile(options.mask, path, resolution, resize) if options.mask else None
     return EditRequest(path.stem, ImageFile(path, resolution, resize), options.target, options.source, mask)
 
 
