@@ -60,8 +60,11 @@ class Variant:
 
     @property
     def folder(self) -> str:
-        """Of its pictures in a run directory: the number alone for a ratio."""
-        return f"{self.strength:g}" if self.name == "ratio" else str(self)
+        """Of its pictures in a run directory: the number alone for a ratio, short where that is the number itself."""
+        if self.name != "ratio":
+            return str(self)
+        short = f"{self.strength:g}"
+        return short if float(short) == self.strength else repr(self.strength)
 
     @classmethod
     def parse(cls, text: str) -> "Variant":

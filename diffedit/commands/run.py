@@ -32,7 +32,8 @@ def run(cfg: DictConfig) -> None:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         engine = dict(read_section(config, "engine"))
         batch = BatchSizes(**read_section(engine, "batch"))
-        settings = RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, **engine | {"batch": batch})
+        options = engine | {"batch": batch, "verify": cfg.verify}
+        settings = RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, **options)
         pipeline, benchmark = build_pipeline(cfg), instantiate(cfg.benchmark, _convert_="all")
         backbone = instantiate(cfg.backbone, _convert_="all")
         run_benchmark(benchmark, pipeline, backbone, root, settings, config)

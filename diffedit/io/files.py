@@ -3,26 +3,50 @@
 import hashlib
 import os
 import platform
+import re
 import threading
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import psutil
 
-HOST = quote(platform.node(), safe="").replace(".", "-")
+
+def name_host() -> str:
+    """This machine, and on it the container: a process number says something only within both."""
+    try:
+        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:  # no Linux
+        space = ""
+    return quote(platform.node(), safe="").replace(".", "-") + f"-{space}" * bool(space)
+
+
+HOST = name_host()
+TEMPORARY = re.compile(rf"^\..*\.{re.escape(HOST)}\.(\d+)\.tmp$")
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file so that it is either whole or absent, also after a crash: temporary name, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that it is either whole or absent, also after a crash: temporary name, fsync, rename.
+
+    Raises:
+        OSError: it cannot be written; the message names the path and how much was wanted.
+    """
     temporary = path.with_name(f".{path.name}.{threading.get_ident()}.{HOST}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        text = f"{path}: {len(data):,} bytes could not be written: {error.strerror or error}"
+        raise (OSError(error.errno, text) if error.errno else OSError(text)) from error
 
 
 SHIPPED = ("conf", "weights")
@@ -44,10 +68,20 @@ def resolve_path(path: str | Path) -> Path:
     return shipped if shipped.exists() else path
 
 
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sweep(root: Path) -> None:
-    """Remove the temporary files of processes of this host that were killed between write and rename."""
+    """Remove the temporary files of processes that were killed between write and rename.
+
+    Of this host and this container only: whether processes of others live cannot be seen from here.
+    """
     for path in root.rglob(f".*.{HOST}.*.tmp"):
-        if not psutil.pid_exists(int(path.suffixes[-2][1:])):
+        found = TEMPORARY.match(path.name)
+        if found and not psutil.pid_exists(int(found[1])):
             path.unlink(missing_ok=True)
 
 
@@ -72,11 +106,29 @@ class Writer:
 
 
 LONGEST = 140  # characters of a name: file systems take 255 bytes, and a temporary name is longer
+HASHED = re.compile(r"~[0-9a-f]{16}$")
 
 
 def quote_file_name(request: str) -> str:
-    """The id, percent-quoted; one that is too long for a file name or begins with a dot ends in its hash instead."""
+    """A name for the files of an id, another for each: percent-quoted, so that it is plain ASCII wherever it lies.
+
+    One that is too long for a file name, begins with a dot or looks like this ends in the hash of its id instead.
+    Names of two ids may still differ in case alone, which some disks do not tell apart: `find_twins`.
+    """
     name = quote(request, safe=" ()[],;=+@!'&")
-    if name.startswith(".") or not 0 < len(name) <= LONGEST:
+    if name.startswith(".") or not 0 < len(name) <= LONGEST or HASHED.search(name):
         return f"{name.lstrip('.')[: LONGEST - 17]}~{hashlib.sha256(request.encode()).hexdigest()[:16]}"
     return name
+
+
+def find_twins(requests: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of ids whose files would be one on a disk that does not tell upper from lower case."""
+    first: dict[str, str] = {}
+    return [
+        (first[name], request) for request in requests if first.setdefault(name := fold(request), request) != request
+    ]
+
+
+def fold(request: str) -> str:
+    """The name of an id's files as such a disk sees it."""
+    return quote_file_name(request).lower()

@@ -6,7 +6,7 @@
     masks/<id>.png         white = edited, at image resolution
     samples/<k>/...        images and masks of every sample, where there are several; those above are the best
     maps/<id>.npy          the raw contrast map, float32, on the latent grid
-    records/<id>.json      one a request, written last: what exists is whole
+    records/<id>.json      one a request, written last, with the size and hash of every file and of what it was made of
     manifest.parquet       one row per request and variant, made from the records
 
 Every file appears by write-then-rename. The records are the truth; the manifest is a view of them, made again at every
@@ -26,17 +26,29 @@ import numpy as np
 import pandas as pd
 import torch.nn.functional as F
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from diffedit.engine.queries import Outcome
-from diffedit.io.files import Writer, quote_file_name, sweep, write
+from diffedit.io.files import Writer, fold, quote_file_name, sweep, write
 from diffedit.io.images import encode_png
 from diffedit.io.tables import encode_table
 from diffedit.runs.environment import describe_environment
-from diffedit.runs.migrate import FORMAT, migrate_config, migrate_record
+from diffedit.runs.migrate import FORMAT, migrate_config
 from diffedit.runs.names import RUNTIME_KEYS
+from diffedit.runs.records import (
+    Verify,
+    find_changed_sources,
+    find_damage,
+    hash_sources,
+    read_whole_record,
+    stamp_sources,
+)
 from diffedit.types import Edit, EditRequest, EditResult, Variant
 
 log = logging.getLogger(__name__)
+
+KEPT = ("edits", "mask", "map", "metadata", "files", "sources", "samples")  # of a record whose request fails later
 
 
 class ConfigChangedError(ValueError):
@@ -52,6 +64,7 @@ class RunDirectory:
         benchmark_version: compared like a setting.
         is_bound: whether the editor is a floor or ceiling, for tables.
         strength_name: what the editor calls its strengths (`ratios` in the config).
+        verify: how closely a resume looks at the files of what is done.
 
     Raises:
         ConfigChangedError: the directory was begun with other settings; the message names them.
@@ -64,8 +77,9 @@ class RunDirectory:
         benchmark_version: str = "",
         is_bound: bool = False,
         strength_name: str = "ratio",
+        verify: Verify = "size",
     ) -> None:
-        self.root = root
+        self.root, self.verify = root, verify
         self.config = dict(config) | {"benchmark_version": benchmark_version, "format": FORMAT}
         self.config |= {"is_bound": is_bound, "strength_name": strength_name}
         self.variants = [Variant(strength, strength_name) for strength in config["ratios"]]
@@ -75,6 +89,7 @@ class RunDirectory:
         self.writer = Writer()
         self.ids: set[str] = set()
         self.listed = False  # whether `ids` holds all requests
+        self.stamps: dict[str, dict[str, dict[str, Any]]] = {}  # of the files of requests that are under way
 
     def check_config(self) -> None:
         """Refuse a directory of another config; else note this one. Another environment only gets a warning."""
@@ -83,11 +98,11 @@ class RunDirectory:
             write(surroundings, json.dumps(describe_environment(), indent=1).encode())
             write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
             return
-        before = migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
+        before = self.read_config(path)
         if isinstance(before.get("weights"), str):
             raise ConfigChangedError(
-                f"{self.root} was begun when only some of the weights were hashed: whether these are the same cannot be "
-                "told. It can be scored as it is; to go on, start anew under another name=..."
+                f"{self.root} was begun when only some of the weights were hashed: whether these are the same cannot "
+                "be told. It can be scored as it is; to go on, start anew under another name=..."
             )
         lines = find_changed_settings(before, self.config, RUNTIME_KEYS)
         if lines:
@@ -95,7 +110,29 @@ class RunDirectory:
                 f"{self.root} holds a run with other settings (before -> now):\n  " + "\n  ".join(lines) + "\n"
                 "Give this one a directory of its own (name=...), or delete that one."
             )
-        lines = find_changed_settings(json.loads(surroundings.read_bytes()), describe_environment(), ())
+        self.compare_environment(surroundings)
+
+    def read_config(self, path: Path) -> dict[str, Any]:
+        """The config that the directory was begun with; a ConfigChangedError where its file is damaged."""
+        try:
+            return migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
+        except (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, UnicodeDecodeError) as error:
+            raise ConfigChangedError(
+                f"{path}: damaged ({str(error).splitlines()[0]}): what was edited here cannot be told. Put it back, or "
+                "give this run another name=..."
+            ) from error
+
+    def compare_environment(self, path: Path) -> None:
+        """Warn where the directory was begun with other versions or another device; a damaged note is written anew."""
+        try:
+            before = json.loads(path.read_bytes())
+            if not isinstance(before, Mapping):
+                raise ValueError("no names and values")
+            lines = find_changed_settings(before, describe_environment(), ())
+        except (OSError, ValueError) as error:
+            log.warning("%s: damaged or gone (%s): it is written anew, with what there is now", path, error)
+            write(path, json.dumps(describe_environment(), indent=1).encode())
+            return
         if lines:
             log.warning("%s was begun with another environment, bits may differ: %s", self.root, "; ".join(lines))
 
@@ -106,31 +143,43 @@ class RunDirectory:
 
         Raises:
             ConfigChangedError: a request is done under the same id with other texts or another picture or mask.
+            ValueError: two ids would share their files on a disk that does not tell upper from lower case.
         """
+        names: dict[str, str] = {}
         for request in requests:
             self.ids.add(request.id)
-            record = self.record(request.id)
-            if record is None or record["status"] != "done" or not self.is_whole(record):
-                yield request
-            elif lines := find_changed_fields(record, request):
-                raise ConfigChangedError(
-                    f"{self.root}: request {request.id} is done, and now asks for something else: {'; '.join(lines)}. "
-                    "Give it another id, or the run another name"
+            if (twin := names.setdefault(fold(request.id), request.id)) != request.id:
+                raise ValueError(
+                    f"requests {twin!r} and {request.id!r}: their files would be one on a disk that does not tell "
+                    "upper from lower case; give one another id"
                 )
+            if not self.is_done(request):
+                self.stamps[request.id] = stamp_sources(request)
+                yield request
         self.listed = True
+
+    def is_done(self, request: EditRequest) -> bool:
+        """Whether a request is done, and all of it is there; a ConfigChangedError where it was another one."""
+        record = self.record(request.id)
+        if record is None or record["status"] != "done":
+            return False
+        if lines := find_changed_fields(record, request) or find_changed_sources(record, request):
+            raise ConfigChangedError(
+                f"{self.root}: request {request.id} is done, and now asks for something else: {'; '.join(lines)}. "
+                "Give it another id, or the run another name"
+            )
+        if {Variant.parse(edit["variant"]) for edit in record["edits"]} != set(self.variants):
+            log.warning("request %s: its record has not all edits; it is edited again", request.id)
+            return False
+        if damage := find_damage(self.root, record, self.verify):
+            log.warning("request %s: %s; it is edited again", request.id, "; ".join(damage))
+            return False
+        return True
 
     def record(self, request: str) -> dict[str, Any] | None:
         """What is known of a request, or None."""
-        path = self.path("records", request, "json")
-        return migrate_record(json.loads(path.read_bytes())) if path.exists() else None
-
-    def is_whole(self, record: Mapping[str, Any]) -> bool:
-        """Whether every file of a record is still there."""
-        samples = record.get("samples", ())
-        files = [edit["file"] for edit in [*record["edits"], *samples]]
-        files += [sample["mask"] for sample in samples if sample["mask"]]
-        files += [record[key] for key in ("mask", "map") if record[key]]
-        return all((self.root / file).is_file() for file in files)
+        record = read_whole_record(self.path("records", request, "json"))
+        return record if record is not None and record["id"] == request else None
 
     # --------------------------------------------------------------------------------------------------------- save
 
@@ -143,61 +192,78 @@ class RunDirectory:
         self.writer.submit(self.write_outcome, request, outcome)
 
     def write_outcome(self, request: EditRequest, outcome: Outcome) -> None:
-        """Write one outcome now."""
+        """Write one outcome now. A failure takes nothing from what an earlier start left of the request."""
+        result, error, sources = outcome.result, outcome.error, {}
+        if result is not None:
+            try:
+                sources = hash_sources(request, self.stamps.pop(request.id, {}))
+            except OSError as fault:
+                result, error = None, fault
         record = {
             "id": request.id,
-            "status": "failed" if outcome.error else "done",
+            "status": "failed" if error else "done",
             **identify_request(request),
-            "error": f"{type(outcome.error).__name__}: {outcome.error}" if outcome.error else None,
+            "error": f"{type(error).__name__}: {error}" if error else None,
             "seconds": round(outcome.seconds, 4),
             "shared_evaluations": outcome.evaluations[None],
             "edits": [],
             "mask": None,
             "map": None,
             "metadata": {},
+            "files": {},
+            "sources": sources,
         }
-        if outcome.result is not None:
-            record |= self.write_result(request.id, outcome.result, outcome.evaluations)
+        if result is not None:
+            record |= self.write_result(request.id, result, outcome.evaluations)
+        elif before := self.record(request.id):
+            record |= {key: before[key] for key in KEPT if key in before}
         write(self.path("records", request.id, "json"), json.dumps(record, indent=1).encode())
 
     def write_result(self, request: str, result: EditResult, evaluations: Counter[int | None]) -> dict[str, Any]:
         """The pictures, the mask and the map of one request; returns what the record says of them."""
-        record: dict[str, Any] = {"edits": [], "metadata": dict(result.metadata)}
+        files: dict[str, dict[str, Any]] = {}
+        record: dict[str, Any] = {"edits": [], "metadata": dict(result.metadata), "files": files}
         for edit in result.edits:
             entry = {"variant": str(edit.variant), "level": edit.level, "evaluations": evaluations[edit.level]}
-            record["edits"].append(entry | self.write_image(request, "", edit))
+            record["edits"].append(entry | self.write_image(request, "", edit, files))
         for k, sample in enumerate(result.samples):
-            mask = self.write_mask(request, f"samples/{k}/", sample)
+            mask = self.write_mask(request, f"samples/{k}/", sample, files)
             for i, edit in enumerate(sample.edits):
                 entry = {"sample": k, "score": edit.score, "mask": mask}
                 best = result.edits[i].sample == k
                 if best:
                     record["edits"][i] |= entry
-                entry |= {"variant": str(edit.variant), "best": best} | self.write_image(request, f"samples/{k}/", edit)
+                entry |= {"variant": str(edit.variant), "best": best} | self.write_image(
+                    request, f"samples/{k}/", edit, files
+                )
                 record.setdefault("samples", []).append(entry)
-        record["mask"] = self.write_mask(request, "", result)
+        record["mask"] = self.write_mask(request, "", result, files)
         if result.contrast_map is not None:
             path = self.path("maps", request, "npy")
             array = io.BytesIO()
             np.save(array, result.contrast_map.numpy().astype(np.float32))
-            write(path, array.getvalue())
-            record["map"] = self.get_relative_path(path)
+            record["map"] = self.write_file(path, array.getvalue(), files)
         return record
 
-    def write_image(self, request: str, under: str, edit: Edit) -> dict[str, str]:
+    def write_image(self, request: str, under: str, edit: Edit, files: dict[str, dict[str, Any]]) -> dict[str, str]:
         """One picture, in the folder of its variant; returns its name and the hash of its content."""
         path = self.path(f"{under}images/{edit.variant.folder}", request, "png")
-        data = encode_png(edit.image)
-        write(path, data)
-        return {"file": self.get_relative_path(path), "sha256": hashlib.sha256(data).hexdigest()}
+        name = self.write_file(path, encode_png(edit.image), files)
+        return {"file": name, "sha256": files[name]["sha256"]}
 
-    def write_mask(self, request: str, under: str, result: EditResult) -> str | None:
+    def write_mask(self, request: str, under: str, result: EditResult, files: dict[str, dict[str, Any]]) -> str | None:
         """The mask at image resolution; returns its name, None where there is no mask."""
         if result.mask is None:
             return None
-        path = self.path(f"{under}masks", request, "png")
-        write(path, encode_png(F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]))
-        return self.get_relative_path(path)
+        pixels = F.interpolate(result.mask.float(), result.edits[0].image.shape[-2:])[0]
+        return self.write_file(self.path(f"{under}masks", request, "png"), encode_png(pixels), files)
+
+    def write_file(self, path: Path, data: bytes, files: dict[str, dict[str, Any]]) -> str:
+        """One file of a record, which notes its size and hash; returns its name."""
+        write(path, data)
+        name = self.get_relative_path(path)
+        files[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return name
 
     def get_relative_path(self, path: Path) -> str:
         """A file's name inside the run."""

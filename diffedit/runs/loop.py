@@ -14,6 +14,7 @@ from diffedit.engine.prefetch import prefetch_requests
 from diffedit.io.checks import settings
 from diffedit.runs.directory import RunDirectory
 from diffedit.runs.lock import lock
+from diffedit.runs.records import Verify
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import check_ratios
 from diffedit.stages.pipeline import EditPipeline
@@ -48,6 +49,8 @@ class RunSettings:
         embedding_cache: embedded texts to remember.
         threads: that open pictures ahead of the networks.
         progress: show a bar.
+        verify: how closely a resume looks at what is done: `size` of every file, `content` too, or `none` but that it
+            is there.
     """
 
     ratios: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
@@ -59,6 +62,7 @@ class RunSettings:
     embedding_cache: Annotated[int, Ge(0)] = 512
     threads: Annotated[int, Ge(1)] = 2
     progress: bool = True
+    verify: Verify = "size"
 
     def __post_init__(self) -> None:
         check_ratios(self.ratios, self.steps)
@@ -94,14 +98,32 @@ def run_benchmark(
     pipeline.check(backbone)
     editor = pipeline.editor
     with lock(root):
-        run = RunDirectory(root, config, benchmark.version, editor.is_bound, editor.strength_name)
+        bound = editor.is_bound, editor.strength_name
+        run = RunDirectory(root, config, benchmark.version, *bound, settings.verify)
         try:
             edit_pending(run, benchmark, pipeline, backbone, settings)
         finally:
             table = run.close()
             if table is not None:
                 log_summary(table, len(benchmark), run.root)
+    check_all_done(table, len(benchmark))
     return table
+
+
+def check_all_done(table: pd.DataFrame, total: int) -> None:
+    """Refuse a manifest in which not every request of the benchmark is done, whatever became of the others."""
+    done = table.id[table.status == "done"].nunique()
+    failed = table.id[table.status == "failed"].nunique()
+    if failed:
+        raise RunFailedError(
+            f"{failed} of {total} requests failed; they are listed above and in the manifest "
+            "(hydra.verbose=run shows where each went wrong)"
+        )
+    if done < total:
+        raise RunFailedError(
+            f"{done} of {total} requests are done: the records of the others are gone, though they were edited; was "
+            "something removed? The same command makes them again"
+        )
 
 
 def edit_pending(
@@ -111,30 +133,23 @@ def edit_pending(
     schedule, ratios = backbone.schedule(settings.steps), list(settings.ratios)
     schedule.start_levels(ratios)  # on the levels that this model has
     engine = Engine(backbone, settings.batch, settings.max_live, settings.embedding_cache, settings.progress)
-    total = sum(1 for _ in run.find_pending(benchmark.requests(backbone.resolution)))
-    if total < len(benchmark):
-        log.info("%d of %d requests are done already", len(benchmark) - total, len(benchmark))
+    todo = {request.id for request in run.find_pending(benchmark.requests(backbone.resolution))}
+    if len(todo) < len(benchmark):
+        log.info("%d of %d requests are done already", len(benchmark) - len(todo), len(benchmark))
     live: dict[str, EditRequest] = {}
 
     def programs() -> Iterator[tuple[str, Program[EditResult]]]:
-        pending = run.find_pending(benchmark.requests(backbone.resolution))
+        pending = (request for request in benchmark.requests(backbone.resolution) if request.id in todo)
         for request in prefetch_requests(pending, pipeline.editor.inputs, settings.threads, engine.max_live):
             live[request.id] = request
             yield request.id, pipeline(request, ratios, schedule, RequestNoise(settings.seed, request.id))
 
-    failed = 0
-    for outcome in engine.run(programs(), total, len(ratios)):
+    for outcome in engine.run(programs(), len(todo), len(ratios)):
         run.save(live.pop(outcome.id), outcome)
         if outcome.error is not None:
-            failed += 1
             log.debug("request %s failed", outcome.id, exc_info=outcome.error)
             if settings.on_error == "stop":
                 raise RunFailedError(f"request {outcome.id}: {outcome.error} (on_error=stop)") from outcome.error
-    if failed:
-        raise RunFailedError(
-            f"{failed} of {len(benchmark)} requests failed; they are listed above and in the manifest "
-            "(hydra.verbose=run shows where each went wrong)"
-        )
 
 
 def log_summary(table: pd.DataFrame, total: int, root: Path) -> None:
