@@ -32,7 +32,7 @@ def run(cfg: DictConfig) -> None:
         config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         engine = dict(read_section(config, "engine"))
         batch = BatchSizes(**read_section(engine, "batch"))
-        options = engine | {"batch": batch, "verify": cfg.verify}
+        options = engine | {"batch": batch, "verify": cfg.verify, "wait": cfg.wait}
         settings = RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, **options)
         pipeline, benchmark = build_pipeline(cfg), instantiate(cfg.benchmark, _convert_="all")
         backbone = instantiate(cfg.backbone, _convert_="all")

@@ -36,7 +36,7 @@ def score(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from diffedit.io.files import resolve_path
-    from diffedit.runs.lock import BusyError, is_locked
+    from diffedit.runs.claim import BusyError, is_claimed
     from eval.reporting.collect import collect
     from eval.reporting.loggers import pick_samples
     from eval.reporting.tables import print_tables, read_published
@@ -62,7 +62,7 @@ def score(cfg: DictConfig) -> None:
     for path in logger.log(scores[scores.run != ""], samples):
         log.info("logged: %s", path)
     left = [root for root in roots if root not in scored]
-    if left and not refused and all(map(is_locked, left)):
+    if left and not refused and all(map(is_claimed, left)):
         raise BusyError(f"{len(left)} of {len(roots)} runs are still at work; score again when they are done")
     if left or refused:
         raise ScoreFailedError(f"{len(left)} of {len(roots)} runs were not scored, {refused} tables refused; see above")

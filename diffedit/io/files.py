@@ -36,12 +36,10 @@ def write(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{threading.get_ident()}.{HOST}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            write_and_rename(path, temporary, data)
+        except FileNotFoundError:  # somebody removed the folder in between
+            write_and_rename(path, temporary, data)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -66,6 +64,33 @@ def resolve_path(path: str | Path) -> Path:
         return path
     shipped = find_shipped(path.parts[0]).joinpath(*path.parts[1:])
     return shipped if shipped.exists() else path
+
+
+def write_and_rename(path: Path, temporary: Path, data: bytes) -> None:
+    """Write a file under another name, wait for the disk, and give it its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """Write a whole file where there is none; False, and nothing is changed, where another was quicker."""
+    whole = path.with_name(f".{path.name}.new.{threading.get_ident()}.{HOST}.{os.getpid()}.tmp")
+    write(whole, data)
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a disk without links
+        if path.exists():
+            return False
+        write(path, data)
+    finally:
+        whole.unlink(missing_ok=True)
+    return True
 
 
 def hash_file(path: Path) -> str:

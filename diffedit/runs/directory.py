@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from diffedit.engine.queries import Outcome
-from diffedit.io.files import Writer, fold, quote_file_name, sweep, write
+from diffedit.io.files import Writer, fold, quote_file_name, sweep, write, write_new
 from diffedit.io.images import encode_png
 from diffedit.io.tables import encode_table
 from diffedit.runs.environment import describe_environment
@@ -80,8 +80,7 @@ class RunDirectory:
         verify: Verify = "size",
     ) -> None:
         self.root, self.verify = root, verify
-        self.config = dict(config) | {"benchmark_version": benchmark_version, "format": FORMAT}
-        self.config |= {"is_bound": is_bound, "strength_name": strength_name}
+        self.config = complete_config(config, benchmark_version, is_bound, strength_name)
         self.variants = [Variant(strength, strength_name) for strength in config["ratios"]]
         self.root.mkdir(parents=True, exist_ok=True)
         sweep(self.root)
@@ -92,35 +91,13 @@ class RunDirectory:
         self.stamps: dict[str, dict[str, dict[str, Any]]] = {}  # of the files of requests that are under way
 
     def check_config(self) -> None:
-        """Refuse a directory of another config; else note this one. Another environment only gets a warning."""
+        """Note the config of a new directory; refuse one of another. Another environment only gets a warning."""
         path, surroundings = self.root / "config.yaml", self.root / "environment.json"
         if not path.exists():
             write(surroundings, json.dumps(describe_environment(), indent=1).encode())
-            write(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
-            return
-        before = self.read_config(path)
-        if isinstance(before.get("weights"), str):
-            raise ConfigChangedError(
-                f"{self.root} was begun when only some of the weights were hashed: whether these are the same cannot "
-                "be told. It can be scored as it is; to go on, start anew under another name=..."
-            )
-        lines = find_changed_settings(before, self.config, RUNTIME_KEYS)
-        if lines:
-            raise ConfigChangedError(
-                f"{self.root} holds a run with other settings (before -> now):\n  " + "\n  ".join(lines) + "\n"
-                "Give this one a directory of its own (name=...), or delete that one."
-            )
+            write_new(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
+        refuse_other_config(self.root, self.config)  # also where another start made it between our two calls
         self.compare_environment(surroundings)
-
-    def read_config(self, path: Path) -> dict[str, Any]:
-        """The config that the directory was begun with; a ConfigChangedError where its file is damaged."""
-        try:
-            return migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
-        except (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, UnicodeDecodeError) as error:
-            raise ConfigChangedError(
-                f"{path}: damaged ({str(error).splitlines()[0]}): what was edited here cannot be told. Put it back, or "
-                "give this run another name=..."
-            ) from error
 
     def compare_environment(self, path: Path) -> None:
         """Warn where the directory was begun with other versions or another device; a damaged note is written anew."""
@@ -305,6 +282,43 @@ def build_manifest(records: Sequence[Mapping[str, Any]], variants: Sequence[Vari
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
+
+
+def complete_config(
+    config: Mapping[str, Any], benchmark_version: str, is_bound: bool, strength_name: str
+) -> dict[str, Any]:
+    """A run's config with what else identifies it."""
+    marks = {"benchmark_version": benchmark_version, "is_bound": is_bound, "strength_name": strength_name}
+    return dict(config) | marks | {"format": FORMAT}
+
+
+def refuse_other_config(root: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a directory that was begun with another config: a ConfigChangedError that names what differs."""
+    path = root / "config.yaml"
+    if not path.exists():
+        return
+    before = read_config(path)
+    if isinstance(before.get("weights"), str):
+        raise ConfigChangedError(
+            f"{root} was begun when only some of the weights were hashed: whether these are the same cannot be told. "
+            "It can be scored as it is; to go on, start anew under another name=..."
+        )
+    if lines := find_changed_settings(before, config, RUNTIME_KEYS):
+        raise ConfigChangedError(
+            f"{root} holds a run with other settings (before -> now):\n  " + "\n  ".join(lines) + "\n"
+            "Give this one a directory of its own (name=...), or delete that one."
+        )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config that a directory was begun with; a ConfigChangedError where its file is damaged."""
+    try:
+        return migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
+    except (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, UnicodeDecodeError) as error:
+        raise ConfigChangedError(
+            f"{path}: damaged ({str(error).splitlines()[0]}): what was edited here cannot be told. Put it back, or "
+            "give this run another name=..."
+        ) from error
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

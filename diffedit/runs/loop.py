@@ -12,8 +12,8 @@ from annotated_types import Ge
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.engine.prefetch import prefetch_requests
 from diffedit.io.checks import settings
-from diffedit.runs.directory import RunDirectory
-from diffedit.runs.lock import lock
+from diffedit.runs.claim import Claim, claim
+from diffedit.runs.directory import RunDirectory, complete_config, refuse_other_config
 from diffedit.runs.records import Verify
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import check_ratios
@@ -51,6 +51,7 @@ class RunSettings:
         progress: show a bar.
         verify: how closely a resume looks at what is done: `size` of every file, `content` too, or `none` but that it
             is there.
+        wait: for another process that is at the same run, instead of a BusyError.
     """
 
     ratios: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
@@ -63,6 +64,7 @@ class RunSettings:
     threads: Annotated[int, Ge(1)] = 2
     progress: bool = True
     verify: Verify = "size"
+    wait: bool = False
 
     def __post_init__(self) -> None:
         check_ratios(self.ratios, self.steps)
@@ -97,11 +99,12 @@ def run_benchmark(
     config |= {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
     pipeline.check(backbone)
     editor = pipeline.editor
-    with lock(root):
-        bound = editor.is_bound, editor.strength_name
-        run = RunDirectory(root, config, benchmark.version, *bound, settings.verify)
+    marks = benchmark.version, editor.is_bound, editor.strength_name
+    refuse_other_config(root, complete_config(config, *marks))  # whoever may be at it
+    with claim(root, settings.wait) as held:
+        run = RunDirectory(root, config, *marks, settings.verify)
         try:
-            edit_pending(run, benchmark, pipeline, backbone, settings)
+            edit_pending(run, benchmark, pipeline, backbone, settings, held)
         finally:
             table = run.close()
             if table is not None:
@@ -127,9 +130,14 @@ def check_all_done(table: pd.DataFrame, total: int) -> None:
 
 
 def edit_pending(
-    run: RunDirectory, benchmark: Benchmark, pipeline: EditPipeline, backbone: Backbone, settings: RunSettings
+    run: RunDirectory,
+    benchmark: Benchmark,
+    pipeline: EditPipeline,
+    backbone: Backbone,
+    settings: RunSettings,
+    held: Claim,
 ) -> None:
-    """Edit the requests that a run has not done."""
+    """Edit the requests that a run has not done, as long as its claim is held."""
     schedule, ratios = backbone.schedule(settings.steps), list(settings.ratios)
     schedule.start_levels(ratios)  # on the levels that this model has
     engine = Engine(backbone, settings.batch, settings.max_live, settings.embedding_cache, settings.progress)
@@ -145,6 +153,7 @@ def edit_pending(
             yield request.id, pipeline(request, ratios, schedule, RequestNoise(settings.seed, request.id))
 
     for outcome in engine.run(programs(), len(todo), len(ratios)):
+        held.check()
         run.save(live.pop(outcome.id), outcome)
         if outcome.error is not None:
             log.debug("request %s failed", outcome.id, exc_info=outcome.error)

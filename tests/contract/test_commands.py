@@ -17,7 +17,7 @@ from PIL import Image
 from diffedit.commands import COMMANDS, EXIT_CODES, main
 from diffedit.commands.complete import complete
 from diffedit.commands.launch import HINT, put_overrides_last
-from diffedit.runs.lock import lock
+from diffedit.runs.claim import claim
 
 SLOW = "{'diffusers', 'transformers', 'open_clip', 'torchvision'}"
 SMALL = ["backbone=analytic", "steps=4", "ratios=[0.5]", "benchmark=folder", "engine.progress=false"]
@@ -263,7 +263,7 @@ def test_another_process_at_a_run_is_waited_for(door, tmp_path):
     (root,) = (path.parent for path in tmp_path.rglob("config.yaml"))
     shutil.rmtree(root / "records")
     score = ["score", "metric=[cost]", "cache=cache"]
-    with lock(root):
+    with claim(root):
         code, told = door(*words)
         assert (code, f"process {os.getpid()} on " in told) == (3, True)
         code, told = door(*score)

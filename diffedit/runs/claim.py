@@ -1,0 +1,218 @@
+"""A claim: one process at a time at a piece of work on a shared disk, by files alone, so that it holds on NFS too.
+
+The claim is a file that is created exclusively. It says who works, and its holder touches it every few seconds. It is
+stale where its process is known to be gone (this host, this container), or has not been touched for a minute by the
+disk's own clock; then whoever renames it away takes it over. A holder that was stopped so long that another took over
+finds out at its next look, and stops.
+"""
+
+import json
+import logging
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from diffedit.io.files import HOST
+
+log = logging.getLogger("run")
+
+NAME = ".claim"
+BEAT = 10.0  # seconds between two touches
+STALE = 60.0  # without a touch
+
+
+class BusyError(RuntimeError):
+    """Another process is at this work."""
+
+    exit_code = 3
+
+
+class Claim:
+    """A claim on one path, of this process; `take` tries once.
+
+    Args:
+        path: of the claim's file, in a folder that is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.token = path, uuid.uuid4().hex
+        self.is_lost = False
+        self.ended = threading.Event()
+        self.beating: threading.Thread | None = None
+
+    def take(self) -> bool:
+        """Whether the work is ours now; a claim that is stale is taken over."""
+        for _ in range(3):  # who loses a race for a stale one looks again
+            if self.create():
+                self.beating = threading.Thread(target=self.beat, name="claim", daemon=True)
+                self.beating.start()
+                return True
+            if not self.remove_stale():
+                return False
+        return False
+
+    def create(self) -> bool:
+        """Make the file; False where there is one."""
+        try:
+            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "w") as file:
+            file.write(json.dumps(describe_self() | {"token": self.token}))
+            file.flush()
+            os.fsync(file.fileno())
+        return True
+
+    def remove_stale(self) -> bool:
+        """Whether the way is free: the claim is gone, or was stale and is removed."""
+        holder = read_holder(self.path)
+        if holder is None:
+            return True
+        if not is_stale(self.path, holder):
+            return False
+        aside = self.path.with_name(f"{self.path.name}.{self.token}")
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:  # another was quicker
+            return True
+        is_same = (read_holder(aside) or {}).get("token") == holder.get("token")
+        if not is_same:  # somebody took it over between our look and our rename: it is given back
+            with suppress(FileExistsError):
+                os.link(aside, self.path)
+        else:
+            log.warning("%s: taken over from %s, which is gone", self.path.parent, name_holder(holder))
+        aside.unlink(missing_ok=True)
+        return is_same
+
+    def beat(self) -> None:
+        """Touch the file until the end of the claim, or until it is no longer ours."""
+        while not self.ended.wait(BEAT):
+            if not self.is_held():
+                self.is_lost = True
+                return
+            with suppress(OSError):  # the disk is away for a moment: the next touch may come
+                os.utime(self.path)
+
+    def is_held(self) -> bool:
+        """Whether the file is there and ours; True, too, where it cannot be read for a moment."""
+        try:
+            holder = json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):
+            return True
+        return holder.get("token") == self.token
+
+    def check(self) -> None:
+        """Stop where another has taken over: a BusyError."""
+        if self.is_lost:
+            raise BusyError(
+                f"{self.path.parent}: this process stood still for so long that another took over; what was edited is "
+                "saved"
+            )
+
+    def release(self) -> None:
+        """Remove the file, if it is ours."""
+        self.ended.set()
+        if self.beating is not None:
+            self.beating.join(1)
+        if self.is_held():
+            self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def claim(root: Path, wait: bool = False) -> Iterator[Claim]:
+    """Keep other processes out of a directory, from here to the end of the block.
+
+    Args:
+        root: made where absent, and removed where nothing comes into it.
+        wait: for another that is at it, instead of giving up.
+
+    Raises:
+        BusyError: another process is at it; the message says who, and since when.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    held, told = Claim(root / NAME), False
+    while not held.take():
+        holder = read_holder(held.path) or {}
+        if not wait:
+            raise BusyError(
+                f"{root}: {name_holder(holder)} is at it: wait for it (wait=true), or take another name=..."
+            )
+        if not told:
+            log.info("%s: waiting for %s", root, name_holder(holder))
+            told = True
+        time.sleep(min(1.0, BEAT))
+    try:
+        yield held
+    finally:
+        held.release()
+
+
+def is_claimed(root: Path) -> bool:
+    """Whether a process is at work in a directory; the look changes nothing."""
+    holder = read_holder(root / NAME)
+    return holder is not None and not is_stale(root / NAME, holder)
+
+
+def describe_self() -> dict[str, Any]:
+    """This process, for others to find out whether it lives."""
+    began = psutil.Process().create_time()
+    return {"host": HOST, "node": platform.node(), "process": os.getpid(), "began": began, "since": time.time()}
+
+
+def read_holder(path: Path) -> dict[str, Any] | None:
+    """What a claim says of its holder; empty where it says nothing yet, None where there is no claim."""
+    try:
+        holder = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def name_holder(holder: dict[str, Any]) -> str:
+    """Who it is, in words."""
+    if "process" not in holder:
+        return "another process"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("since", 0)))
+    return f"process {holder['process']} on {holder.get('node', '?')} (since {since})"
+
+
+def is_stale(path: Path, holder: dict[str, Any]) -> bool:
+    """Whether nobody stands behind a claim any more."""
+    if holder.get("host") == HOST and not is_alive(holder):
+        return True
+    try:
+        return read_clock(path.parent) - path.stat().st_mtime > STALE
+    except OSError:  # gone meanwhile, or the disk is away
+        return False
+
+
+def is_alive(holder: dict[str, Any]) -> bool:
+    """Whether the process of a claim of this host lives, and is not another one with its number."""
+    try:
+        return abs(psutil.Process(holder["process"]).create_time() - holder["began"]) < 1
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return True
+
+
+def read_clock(folder: Path) -> float:
+    """The time as the disk has it: that of another machine may differ from ours."""
+    probe = folder / f".clock.{uuid.uuid4().hex}"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
