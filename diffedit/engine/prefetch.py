@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from diffedit.io.images import get_path
 from diffedit.io.prefetch import prefetch
 from diffedit.types import EditRequest
 
@@ -16,7 +17,7 @@ class Prefetched:
     """
 
     def __init__(self, load: Callable[[], Any]) -> None:
-        self.load = load
+        self.load, self.path = load, get_path(load)
         self.value, self.error = None, None
         try:
             self.value = load()

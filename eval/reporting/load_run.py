@@ -13,10 +13,11 @@ from PIL import Image
 
 from diffedit.io.images import open_image, to_pil
 from diffedit.runs.directory import build_manifest, find_changed_fields
+from diffedit.runs.records import read_whole_record
 from diffedit.types import EditRequest, Variant
 from eval.reporting.collect import collect
 from eval.reporting.contact_sheet import draw_sheet, make_run_row, spread
-from eval.scoring.finished_run import FinishedRun, IncompleteRunError, read_config, read_record_file
+from eval.scoring.finished_run import FinishedRun, IncompleteRunError, read_config
 
 
 def load_run(path: str | Path) -> "Run":
@@ -195,8 +196,8 @@ def read_records(root: Path) -> dict[str, dict[str, Any]]:
     Records that lie there since the table of the benchmark had other rows are left out: those that were written before
     the manifest and are not in it.
     """
-    paths = sorted((root / "records").glob("*.json"))
-    records = {record["id"]: (path, record) for path in paths for record in [read_record_file(path)]}
+    found = ((path, read_whole_record(path)) for path in (root / "records").glob("*.json"))
+    records = {record["id"]: (path, record) for path, record in found if record is not None}
     manifest = root / "manifest.parquet"
     listed, written = set(records), 0
     if manifest.is_file():

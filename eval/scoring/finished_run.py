@@ -19,7 +19,8 @@ from diffedit.io.files import quote_file_name
 from diffedit.io.images import get_path, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
 from diffedit.runs.directory import find_changed_fields
-from diffedit.runs.migrate import migrate_config, migrate_record
+from diffedit.runs.migrate import migrate_config
+from diffedit.runs.records import read_whole_record
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.features import chunk
@@ -185,13 +186,9 @@ def read_config(root: Path) -> dict[str, Any]:
 
 def read_record(root: Path, request_id: str) -> dict[str, Any]:
     """What a run says of one request, in today's fields."""
-    path = root / "records" / f"{quote_file_name(request_id)}.json"
-    return read_record_file(path) if path.is_file() else {"status": "missing", "error": "not run yet"}
-
-
-def read_record_file(path: Path) -> dict[str, Any]:
-    """One record of a run, in today's fields."""
-    record = migrate_record(json.loads(path.read_bytes()))
+    record = read_whole_record(root / "records" / f"{quote_file_name(request_id)}.json")
+    if record is None:
+        return {"status": "missing", "error": "not run yet"}
     for entry in [*record["edits"], *record.get("samples", ())]:
         entry["variant"] = str(Variant.parse(entry["variant"]))  # a strength of 1 and of 1.0 are one
     return record

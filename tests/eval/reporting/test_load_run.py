@@ -167,6 +167,15 @@ def test_of_an_unfinished_run_there_is_what_is_done(root):
             ask(gone)
 
 
+def test_a_damaged_record_is_as_good_as_none(root):
+    id = load_run(root).ids[1]
+    (root / f"records/{id}.json").write_bytes(b'{"id": ')
+    run = load_run(root)
+    assert len(run) == 3
+    with pytest.raises(IncompleteRunError, match="start the run again"):
+        run.image(id, 0.5)
+
+
 def test_nothing_done_yet(root):
     ids = load_run(root).ids
     for folder in ("records", "images"):
