@@ -2,7 +2,7 @@
 
 The table is JSON: {id: {"image": ..., "target": ..., "references": [...]}}; paths are relative to it.
 
-    python scripts/run.py --include examples benchmark=subjects benchmark.path=subjects.json
+    diffedit run --include examples benchmark=subjects benchmark.path=subjects.json
 """
 
 import json

@@ -1,6 +1,6 @@
 """A bound of one's own: nothing of the picture left but its mean colour, the floor of every fidelity.
 
-python scripts/run.py --include examples editor=mean_colour
+diffedit run --include examples editor=mean_colour
 """
 
 from collections.abc import Sequence

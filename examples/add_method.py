@@ -3,7 +3,7 @@
 The picture is taken up under its source text, and guidance leads away from that text instead of the empty one. So with
 target = source the picture comes back, whatever the guidance.
 
-    python scripts/run.py --include examples editor=negative_prompt
+    diffedit run --include examples editor=negative_prompt
 """
 
 from collections.abc import Sequence

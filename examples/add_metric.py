@@ -1,6 +1,6 @@
 """A metric of one's own with its own network: DINO similarity (subject fidelity; DreamBooth, Ruiz et al., 2023).
 
-Example: python scripts/score.py --include examples "metric=[lpips,dino_similarity]"
+Example: diffedit score --include examples "metric=[lpips,dino_similarity]"
 """
 
 from typing import ClassVar

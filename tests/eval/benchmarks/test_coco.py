@@ -283,7 +283,7 @@ def test_masks_need_instances():
 
 
 def test_the_paths_of_what_is_loaded_are_known(tmp_path):
-    """scripts/check_benchmark.py opens them."""
+    """`diffedit check-benchmark` opens them."""
     made = write(tmp_path, mask_from="changed_words")
     one, two, _ = made.requests(16)
     assert one.image.path == one.mask.path == tmp_path / "images/COCO_val2014_000000000001.jpg"

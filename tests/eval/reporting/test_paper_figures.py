@@ -53,8 +53,8 @@ def test_an_experiment_its_table_and_its_figure_fit_by_name(figure):
     ]
     assert set(matched) - {f"{figure}_bounds"} == {figure}
     head = (CONF / f"experiment/{figure}.yaml").read_text()
-    assert f"score.py table={figure}" in head
-    assert f"plot.py figure={figure}" in head
+    assert f"diffedit score table={figure}" in head
+    assert f"diffedit plot figure={figure}" in head
 
 
 @pytest.mark.parametrize("experiment", ["imagenet_thresholds", "ablation_extremes", "generated_reference_text"])

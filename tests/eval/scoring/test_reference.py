@@ -277,7 +277,9 @@ def test_a_reference_that_is_not_there_is_named(tmp_path):
     ):
         absent(Fake(), 20)
     (tmp_path / "there").mkdir()
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/there/fake\.safetensors: no statistics by fake; diffedit"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"{tmp_path}/there/fake\.safetensors: no statistics by fake; diffedit"
+    ):
         replace(absent, folder=tmp_path / "there")(Fake(), 20)
     bare = Drawn()
     bare.has_reference = False

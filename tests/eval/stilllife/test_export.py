@@ -176,7 +176,7 @@ def backbone():
 
 
 def edit(root, backbone, overrides, editor="diffedit", steps=8):
-    """A run by the trained weights: its directory, as score.py reads it."""
+    """A run by the trained weights: its directory, as `diffedit score` reads it."""
     cheap = ["editor.mask.num_noises=2"] if editor == "diffedit" else []
     cfg = composed(f"editor={editor}", *cheap, *overrides)
     config = {"ratios": RATIOS, "benchmark": OmegaConf.to_container(cfg.benchmark, resolve=True), "seed": 0}
@@ -231,7 +231,7 @@ def test_edits_of_the_entries_are_the_same_to_the_bit(tmp_path, backbone, editor
 
 
 def statistics(folder, overrides):
-    """What scripts/reference_stats.py makes of 96 pictures."""
+    """What `diffedit reference-stats` makes of 96 pictures."""
     cfg = composed("resolution=64", "held=1", *overrides, name="reference_stats", backbone=False)
     extractor = StillLifeExtractor(WEIGHTS, device="cpu")
     reference = compute_reference(extractor, reference_stats.iterate_images(cfg), "test", 64)
