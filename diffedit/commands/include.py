@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from diffedit.io.trust import trust_folder
+
 INCLUDE = "--include"
 
 
@@ -34,6 +36,8 @@ def include_packages(words: list[str]) -> list[str]:
         folders.append(folder)
     if not folders:
         return words
+    for folder in folders:
+        trust_folder(folder / "conf")
     sys.path[:0] = map(str, folders)
     paths = [*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # for processes that are started from here

@@ -12,6 +12,7 @@ from annotated_types import Ge
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.engine.prefetch import prefetch_requests
 from diffedit.io.checks import settings
+from diffedit.io.trust import trust_config
 from diffedit.runs.claim import Claim, claim
 from diffedit.runs.directory import RunDirectory, complete_config, refuse_other_config
 from diffedit.runs.records import Verify
@@ -95,6 +96,7 @@ def run_benchmark(
     """
     settings = settings or RunSettings()
     config = dict(config or describe_run(benchmark, pipeline, backbone, settings))
+    trust_config(config.get("benchmark"))  # what this program edits, it may also read back
     config["weights"] = dict(backbone.fingerprint)
     config |= {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
     pipeline.check(backbone)

@@ -18,6 +18,7 @@ from torch import Tensor
 from diffedit.io.files import quote_file_name
 from diffedit.io.images import get_path, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
+from diffedit.io.trust import check_data
 from diffedit.runs.directory import find_changed_fields
 from diffedit.runs.migrate import migrate_config
 from diffedit.runs.records import read_whole_record
@@ -54,6 +55,7 @@ class FinishedRun:
         self.root = root
         self.config = read_config(root)
         self.variants = [Variant(float(ratio), self.config["strength_name"]) for ratio in self.config["ratios"]]
+        check_data(self.config["benchmark"], str(root / "config.yaml"))
         self.benchmark = instantiate(self.config["benchmark"], _convert_="all").read_only()
         if self.benchmark.version != (begun := self.config["benchmark_version"]):
             raise ValueError(

@@ -39,6 +39,8 @@ from eval.scoring.run_features import RunFeatures
 
 log = logging.getLogger("score")
 
+EXPLAINED = (OSError, ValueError, RuntimeError, HydraException)  # errors whose text says what is wrong
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -46,7 +48,7 @@ class Settings:
 
     Attributes:
         cache: folder of features and reference statistics, shared by all runs.
-        reference: folder of `scripts/reference_stats.py`; None takes the benchmark's own pictures.
+        reference: folder of `diffedit reference-stats`; None takes the benchmark's own pictures.
         resamples: of the bootstrap.
         batch: images in a network call.
         threads: that decode.
@@ -86,7 +88,7 @@ def find_runs(pattern: str) -> list[Path]:
     """The run directories of a glob; a FileNotFoundError where there is none."""
     roots = [Path(path) for path in sorted(glob(pattern)) if (Path(path) / "config.yaml").is_file()]
     if not roots:
-        raise FileNotFoundError(f"runs = {pattern}: no run directory there; make one by scripts/run.py")
+        raise FileNotFoundError(f"runs = {pattern}: no run directory there; make one by diffedit run")
     return roots
 
 
@@ -102,8 +104,8 @@ def score_runs(roots: Sequence[Path], metrics: Mapping[str, Metric], settings: S
             log.info("%s: %s", root, ", ".join(fresh) or "all there")
             for sentence in explain_gaps(root, list(metrics)):
                 log.info("  %s", sentence)
-        except (OSError, ValueError, KeyError, RuntimeError, HydraException) as error:  # Hydra's: the benchmark is gone
-            log.error("%s: not scored: %s", root, error)
+        except Exception as error:  # of this run alone: the others are scored
+            log.error("%s: not scored: %s", root, error if isinstance(error, EXPLAINED) else repr(error))
             log.debug("", exc_info=True)
     return scored
 
