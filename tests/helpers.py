@@ -94,14 +94,15 @@ class Pictures:
 
     count: int = 3
     broken: int | None = None
+    names: tuple[str, ...] = ()  # instead of numbers
     version = "1"
     domain = None
     path_keys = frozenset()
     fingerprint = ""
 
     def requests(self, resolution):
-        for i in range(self.count):
-            yield EditRequest(str(i), lambda i=i: self.load(i, resolution), "pear", "apple")
+        for i, name in enumerate(self.names or map(str, range(self.count))):
+            yield EditRequest(name, lambda i=i: self.load(i, resolution), "pear", "apple")
 
     def load(self, i, resolution):
         if i == self.broken:
@@ -109,7 +110,7 @@ class Pictures:
         return torch.rand(3, resolution, resolution, generator=torch.Generator().manual_seed(i))
 
     def __len__(self):
-        return self.count
+        return len(self.names) or self.count
 
 
 def edit_small_run(root, count, batch=4):

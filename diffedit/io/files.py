@@ -6,7 +6,6 @@ import platform
 import re
 import threading
 from collections import deque
-from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -138,20 +137,12 @@ def quote_file_name(request: str) -> str:
     """A name for the files of an id, another for each: percent-quoted, so that it is plain ASCII wherever it lies.
 
     One that is too long for a file name, begins with a dot or looks like this ends in the hash of its id instead.
-    Names of two ids may still differ in case alone, which some disks do not tell apart: `find_twins`.
+    Names of two ids may still differ in case alone, which some disks do not tell apart: `fold`.
     """
     name = quote(request, safe=" ()[],;=+@!'&")
     if name.startswith(".") or not 0 < len(name) <= LONGEST or HASHED.search(name):
         return f"{name.lstrip('.')[: LONGEST - 17]}~{hashlib.sha256(request.encode()).hexdigest()[:16]}"
     return name
-
-
-def find_twins(requests: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of ids whose files would be one on a disk that does not tell upper from lower case."""
-    first: dict[str, str] = {}
-    return [
-        (first[name], request) for request in requests if first.setdefault(name := fold(request), request) != request
-    ]
 
 
 def fold(request: str) -> str:

@@ -40,6 +40,16 @@ def slugify(text: str) -> str:
     return name or "default"
 
 
+def check_name(name: object) -> str:
+    """The name itself, where it is that of one folder; a ValueError where it leads elsewhere."""
+    text = str(name)
+    is_one = text not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f]", text)
+    if not is_one or text != text.strip() or len(text.encode()) > 255:
+        raise ValueError(f"name = {text!r}: the name of one folder is wanted, without / and of at most 255 bytes")
+    return text
+
+
 def register_resolvers() -> None:
-    """Make `${run_name:...}` known to OmegaConf, which conf/run.yaml uses."""
+    """Make `${run_name:...}` and `${folder_name:...}` known to OmegaConf, which conf/run.yaml uses."""
     OmegaConf.register_new_resolver("run_name", name_run, replace=True)
+    OmegaConf.register_new_resolver("folder_name", check_name, replace=True)

@@ -1,0 +1,232 @@
+"""What is taken for the same is the same: weights, pictures, names, places.
+
+A new kind of change is a line in `CHANGES`.
+"""
+
+import json
+import os
+import shutil
+import unicodedata
+
+import numpy as np
+import pytest
+import torch
+from helpers import Pictures
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from baselines.bounds import Copy
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.diffedit import DiffEdit
+from diffedit.io.files import LONGEST, fold, quote_file_name
+from diffedit.mask import GivenMask
+from diffedit.runs.directory import ConfigChangedError
+from diffedit.runs.loop import RunSettings, run_benchmark
+from diffedit.runs.names import check_name
+from diffedit.stages.pipeline import EditPipeline
+from diffedit.testing import TinyPipeline
+from diffedit.types import Variant
+from eval.benchmarks.folder import FolderBenchmark
+
+
+def edit(root, benchmark, backbone, editor=None, **settings):
+    settings = RunSettings(**{"ratios": (0.5,), "steps": 4, "progress": False} | settings)
+    return run_benchmark(benchmark, EditPipeline(editor or Copy()), backbone, root, settings)
+
+
+# ------------------------------------------------------------------------------------------------------------- weights
+
+
+def change_tensor(path, place):
+    """One number of the tensor that stands at this share of the names, in the order of the file's names."""
+    weights = load_file(path)
+    name = sorted(weights)[int(place * len(weights))]
+    weights[name].view(-1)[-1] += 1e-3
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def change_json(path, **fields):
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def merge_attention(folder):
+    """As a fused LoRA leaves the UNet: an attention layer alone is other."""
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    (name, *_) = (name for name in sorted(weights) if name.endswith("attn2.to_v.weight"))
+    weights[name] += 0.01 * torch.randn(weights[name].shape, generator=torch.Generator().manual_seed(0))
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+UNET, VAE = "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"
+CHANGES = {
+    "an attention layer of the UNet": (merge_attention, "unet"),
+    **{f"the UNet at {x}": (lambda f, x=x: change_tensor(f / UNET, x), "unet") for x in (0.1, 0.4, 0.7, 0.99)},
+    **{f"the autoencoder at {x}": (lambda f, x=x: change_tensor(f / VAE, x), "vae") for x in (0.2, 0.5, 0.8)},
+    "the text encoder": (lambda f: change_tensor(f / "text_encoder/model.safetensors", 0.5), "text_encoder"),
+    "the schedule": (lambda f: change_json(f / "scheduler/scheduler_config.json", beta_end=0.0121), "scheduler"),
+    "its spacing": (
+        lambda f: change_json(f / "scheduler/scheduler_config.json", timestep_spacing="trailing"),
+        "scheduler",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A run of a model."""
+    folder = tmp_path_factory.mktemp("begun")
+    weights = TinyPipeline().write(folder / "model")
+    edit(folder / "run", Pictures(1), StableDiffusion.from_pretrained(str(weights), device="cpu"))
+    return folder
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_other_weights_are_not_gone_on_with(begun, tmp_path, name):
+    """The part that changed is named, with both hashes, and no other."""
+    change, part = CHANGES[name]
+    model, root = shutil.copytree(begun / "model", tmp_path / "model"), begun / "run"
+    change(model)
+    with pytest.raises(ConfigChangedError, match=rf"weights\.{part}: [0-9a-f]{{16}} -> [0-9a-f]{{16}}") as refused:
+        edit(root, Pictures(1), StableDiffusion.from_pretrained(str(model), device="cpu"))
+    assert str(refused.value).count("weights.") == 1
+    edit(root, Pictures(1), StableDiffusion.from_pretrained(str(begun / "model"), device="cpu"))
+
+
+def test_a_run_of_before_is_not_gone_on_with(analytic, tmp_path):
+    """It knows a few tensors; the rest may be another's."""
+    edit(tmp_path, Pictures(1), analytic)
+    path = tmp_path / "config.yaml"
+    lines = path.read_text().split("weights:\n")
+    path.write_text(f"{lines[0]}weights: 0123456789abcdef\n" + lines[1].split("\n", 1)[1])
+    with pytest.raises(ConfigChangedError, match=r"only some of the weights were hashed.*It can be scored as it is"):
+        edit(tmp_path, Pictures(1), analytic)
+
+
+# ------------------------------------------------------------------------------------------------------------ pictures
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of one picture and its mask."""
+    draw(tmp_path / "a.png", 0)
+    draw(tmp_path / "m.png", 1)
+    (tmp_path / "edits.csv").write_text("image,target,mask,id\na.png,pear,m.png,one\n")
+    return tmp_path / "edits.csv"
+
+
+def draw(path, seed):
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+
+
+def edit_table(table, analytic, **settings):
+    editor = DiffEdit(mask=GivenMask())
+    return edit(table.parent / "run", FolderBenchmark(path=str(table)), analytic, editor, **settings)
+
+
+@pytest.mark.parametrize(("file", "what"), [("a.png", "image"), ("m.png", "mask")])
+@pytest.mark.parametrize("keeps_time", [False, True])
+def test_a_file_replaced_under_its_name_is_refused(table, analytic, file, what, keeps_time):
+    """Another content; at another time, or of another size at the same."""
+    edit_table(table, analytic)
+    before = (table.parent / file).stat()
+    if keeps_time:
+        Image.new("RGB", (16, 16)).save(table.parent / file)
+        os.utime(table.parent / file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    else:
+        draw(table.parent / file, 7)
+    with pytest.raises(ConfigChangedError, match=f"request one is done, and .*{file} was replaced by another {what}"):
+        edit_table(table, analytic)
+
+
+@pytest.mark.parametrize("file", ["a.png", "m.png"])
+def test_a_file_that_was_only_copied_or_touched_is_the_same(table, analytic, file):
+    done = edit_table(table, analytic)
+    os.utime(table.parent / file, (1, 1))
+    assert edit_table(table, analytic).equals(done)
+
+
+def test_a_file_that_changes_while_it_is_edited_fails_its_request(table, analytic, monkeypatch):
+    from diffedit.runs.directory import RunDirectory
+    from diffedit.runs.loop import RunFailedError
+
+    save = RunDirectory.save
+
+    def replace_and_save(self, request, outcome):
+        draw(table.parent / "a.png", 7)
+        save(self, request, outcome)
+
+    monkeypatch.setattr(RunDirectory, "save", replace_and_save)
+    with pytest.raises(RunFailedError):
+        edit_table(table, analytic)
+    assert "it changed while it was edited" in (table.parent / "run/records/one.json").read_text()
+    monkeypatch.undo()
+    assert (edit_table(table, analytic).status == "done").all()
+
+
+# --------------------------------------------------------------------------------------------------------------- names
+
+
+@given(st.lists(st.text(), unique=True, min_size=2, max_size=8))
+def test_file_names_are_one_for_each_id_and_lead_nowhere(ids):
+    """For any Unicode text: plain ASCII, short, no dot in front, no separator; two ids never have one name."""
+    names = [quote_file_name(text) for text in ids]
+    assert len(set(names)) == len(ids)
+    for name in names:
+        assert name.isascii()
+        assert 1 <= len(name) <= LONGEST
+        assert not name.startswith(".")
+        assert not {"/", "\\", "\0", ":"} & set(name)
+        assert unicodedata.normalize("NFC", name) == name
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_names_that_a_disk_may_fold_are_seen(one, other):
+    """Two ids have one folded name only where their names differ in case alone, and that is what is refused."""
+    same = quote_file_name(one).casefold() == quote_file_name(other).casefold()
+    assert (fold(one) == fold(other)) == same
+
+
+@given(st.text())
+def test_a_hashed_name_is_nobody_elses(text):
+    """Also of an id that is spelt like one."""
+    name = quote_file_name(text)
+    assert name == text or quote_file_name(name) != name or name == quote_file_name(name) == text
+
+
+def test_ids_that_only_look_alike(analytic, tmp_path):
+    assert quote_file_name(".hid") != quote_file_name("hid~8901db6777c6d579")
+    assert quote_file_name("ILSVRC2012_val_00000001") == "ILSVRC2012_val_00000001"
+    assert quote_file_name("é") != quote_file_name("e\u0301")
+    with pytest.raises(ValueError, match="requests 'Cat' and 'cat': their files would be one"):
+        edit(tmp_path, Pictures(names=("Cat", "dog", "cat")), analytic)
+    assert not list(tmp_path.rglob("*.png"))
+
+
+@given(st.floats(0, 1, exclude_min=True), st.floats(0, 1, exclude_min=True))
+def test_folders_of_ratios_are_one_for_each(one, other):
+    assert (Variant(one).folder == Variant(other).folder) == (one == other)
+    assert float(Variant(one).folder) == one
+
+
+def test_ratios_a_hair_apart_have_a_folder_each(analytic, tmp_path):
+    table = edit(tmp_path, Pictures(1), analytic, ratios=(0.3249999, 0.3250001), steps=20)
+    assert table.level.tolist() == [6, 7]
+    assert table.file.nunique() == 2
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {"0.3249999", "0.3250001"}
+
+
+# --------------------------------------------------------------------------------------------------------------- place
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "/a", "a\\b", "a\0b", "a\nb", " a", "a ", "x" * 256])
+def test_a_name_that_leads_elsewhere_is_refused(name):
+    with pytest.raises(ValueError, match=r"name = .*: the name of one folder is wanted"):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "seed=1,steps=20", "ä b", "...", 7, "x" * 255])
+def test_a_plain_name_stays(name):
+    assert check_name(name) == str(name)
