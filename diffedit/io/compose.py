@@ -15,11 +15,10 @@ def compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
 
     A caller that is a Hydra application itself finds its own state untouched afterwards.
     """
-    state = GlobalHydra.instance()
-    before = state.hydra
-    state.hydra = None
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
     try:
         with initialize_config_dir(str(find_shipped("conf").resolve()), version_base="1.3"):
             return compose_by_hydra(name, list(overrides))
     finally:
-        state.hydra = before
+        GlobalHydra.instance().hydra = before  # asked for anew: Hydra leaves a copy of the instance in its place

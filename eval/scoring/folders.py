@@ -28,7 +28,7 @@ from eval.scoring.bootstrap import Bootstrap, Estimate
 from eval.scoring.features import Encoder, FeatureStore, Item, chunk, make_text_item, to_uint8
 from eval.scoring.metric import REQUEST_NEEDS, RUN_NEEDS, Metric, MetricContext
 from eval.scoring.per_image import measure, measure_features
-from eval.scoring.reference import Reference, ReferenceImage, find_pictures, summarize_features
+from eval.scoring.reference import Reference, ReferenceImage, StoredReferences, find_pictures, summarize_features
 
 EDITED = Variant(None, "edited")  # what the pictures of a plain folder are, as far as is known
 COLUMNS = ["metric", "value", "low", "high", "n", "n_against", "higher_is_better", "network"]
@@ -36,6 +36,7 @@ NEEDS = {  # what a metric may need, in the words of this call
     "target": "give texts={file name: text}",
     "label": "put the pictures into sub-folders, one a class",
     "references": "say against=, a folder of pictures to compare with",
+    "pictures": "it compares with pictures, and against= has statistics of them: name their folder",
 }
 
 
@@ -60,7 +61,8 @@ def score(
 
     Args:
         folder: of the pictures to score; with all its sub-folders, the first of which is a picture's class.
-        against: of those to compare with: the inputs, or real pictures. Not needed by what judges by texts or classes.
+        against: of those to compare with: the inputs, or real pictures; metrics of sets take a folder of `diffedit
+            reference-stats` too. Not needed by what judges by texts or classes.
         metrics: names, as `diffedit ls metric` lists them; or what `load_metrics` made of them.
         networks: `photographs`, `pie_bench`, or `stilllife` for pictures of that world, which alone it knows.
         texts: what each picture should show, by its file name in the folder, with or without the ending.
@@ -73,7 +75,8 @@ def score(
         cache: folder that keeps features for later calls, and for runs (`runs/.cache`); None keeps none.
 
     Returns:
-        a row a score: metric, value, low and high (95 %), n, n_against, higher_is_better, network.
+        a row a score: metric, value, low and high (95 %), n, n_against (pictures of each side), higher_is_better,
+        network and its hash.
 
     Raises:
         FileNotFoundError: a folder has no pictures, or weights are missing.
@@ -97,11 +100,13 @@ def score(
         True
     """
     edits = read_folder(folder, "folder", resolution, threads)
-    real = None if against is None else read_folder(against, "against", resolution, threads)
+    is_stored = against is not None and has_statistics(against)
+    real = None if against is None or is_stored else read_folder(against, "against", resolution, threads)
     made = dict(metrics) if isinstance(metrics, Mapping) else load_metrics(metrics, networks)
     with TemporaryDirectory() as temporary:
         store = FeatureStore(Path(cache or temporary).expanduser() / "features", batch, threads)
-        pair = FolderPair(edits, real, texts, made, store)
+        stored = StoredReferences(Path(against).expanduser(), edits.resolution) if is_stored else None
+        pair = FolderPair(edits, real, texts, made, store, stored)
         pair.check(made)
         return tabulate(pair, made, Bootstrap.of_labels([picture.label for picture in edits.pictures], resamples, seed))
 
@@ -227,6 +232,11 @@ def read_folder(root: str | Path, key: str, resolution: int | None, threads: int
     return Folder(root, key, pictures, resolution, threads)
 
 
+def has_statistics(root: str | Path) -> bool:
+    """Whether a folder holds what `diffedit reference-stats` writes, rather than pictures."""
+    return any(Path(root).expanduser().glob("*.safetensors"))
+
+
 def check_sizes(root: Path, key: str, pictures: Sequence[Picture], threads: int) -> int:
     """The width of all pictures; a ValueError that names some of another size."""
     with ThreadPoolExecutor(threads, "reader") as pool:
@@ -296,10 +306,11 @@ class FolderPair:
 
     Args:
         edits: the pictures to score.
-        real: the others; None where no metric compares with any.
+        real: the others; None where no metric compares with any, or there are only statistics of them.
         texts: what the pictures should show.
         metrics: that will be asked: if any is given pictures, names have to be equal.
         store: keeps features.
+        stored: statistics of the others, in place of pictures.
 
     Raises:
         ValueError: a name or a text has no counterpart.
@@ -312,6 +323,7 @@ class FolderPair:
         texts: Mapping[str, str] | None,
         metrics: Mapping[str, Metric],
         store: FeatureStore,
+        stored: StoredReferences | None = None,
     ) -> None:
         self.root, self.edits, self.real, self.store = edits.root, edits, real, store
         self.pairing = [name for name, metric in metrics.items() if metric.input_kind == "pictures"]
@@ -325,7 +337,8 @@ class FolderPair:
         domains = {network.domain for metric in metrics.values() for network in metric.networks}
         # Nobody knows what the pictures are of but who chose the networks.
         self.domain = min(domains - {ANYTHING}, default=None)
-        self.references = None if real is None else FolderReferences(real, store)
+        self.references = stored if real is None else FolderReferences(real, store)
+        self.context = MetricContext(self.requests, self.references)
 
     def pair_up(self) -> list[Picture]:
         """The other folder's picture of each name; a ValueError that names some that have none."""
@@ -353,19 +366,23 @@ class FolderPair:
         for name, metric in metrics.items():
             reason = explain_lack(metric, whole)
             if reason is None and name in self.pairing and self.real is None:
-                reason = NEEDS["references"]
-            if reason is None and "label" in metric.needs and metric.uses_reference:
-                reason = self.find_lacking_classes()
+                reason = NEEDS["references"] if self.references is None else NEEDS["pictures"]
+            if reason is None and metric.uses_reference:
+                reason = self.find_lacking_classes(metric)
             if reason is not None:
                 faults.append(f"{name}: {reason}")
         if faults:
             raise ValueError("leave these out, they are not defined for these folders:\n  " + "\n  ".join(faults))
 
-    def find_lacking_classes(self) -> str | None:
-        """Which classes the other folder lacks."""
-        ours, theirs = ({picture.label for picture in folder.pictures} for folder in (self.edits, self.real))
-        lacking = sorted(ours - theirs)
-        return f"against = {self.real.root} has no sub-folder {', '.join(lacking[:5])}" if lacking else None
+    def find_lacking_classes(self, metric: Metric) -> str | None:
+        """Which classes the other side lacks, if the metric is class by class; stored statistics are opened for it."""
+        if self.real is not None:
+            there, what = {picture.label for picture in self.real.pictures}, f"{self.real.root} has no sub-folder"
+        else:
+            reference = metric.reference(self.context)
+            there, what = set(reference.class_n), f"{self.references.folder} has no statistics of class"
+        lacking = sorted({request.label for request in self.requests} - there)
+        return f"against = {what} {', '.join(lacking[:5])}" if lacking and "label" in metric.needs else None
 
     def make_batch(self) -> Batch:
         """All of them, for metrics that read features alone."""
@@ -422,7 +439,6 @@ def explain_lack(metric: Metric, batch: Batch) -> str | None:
 
 def tabulate(pair: FolderPair, metrics: Mapping[str, Metric], bootstrap: Bootstrap) -> pd.DataFrame:
     """Measure, and a row a score."""
-    context = MetricContext(pair.requests, pair.references)
     of_pictures = {name: metrics[name] for name in pair.pairing}
     _, values = measure(pair, of_pictures, pair.store.batch)
     rows = []
@@ -431,8 +447,8 @@ def tabulate(pair: FolderPair, metrics: Mapping[str, Metric], bootstrap: Bootstr
             measured, n_against = values[name][EDITED], len(pair.requests)
         else:
             ((_, measured),) = measure_features(pair, metric, {EDITED: pair.make_batch()})
-            n_against = len(pair.real.pictures) if metric.uses_reference else None
-        for score_name, estimate in metric.aggregate(measured, context).items():
+            n_against = metric.reference(pair.context).n if metric.uses_reference else None
+        for score_name, estimate in metric.aggregate(measured, pair.context).items():
             rows.append(make_row(score_name, metric, estimate, bootstrap) | {"n_against": n_against})
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.astype({"n_against": "Int64", **dict.fromkeys(("value", "low", "high"), float)})

@@ -314,6 +314,41 @@ class ReferenceBenchmark(Protocol):
 
 
 @dataclass(frozen=True)
+class StoredReferences:
+    """Statistics of `diffedit reference-stats`: a file for each network.
+
+    Attributes:
+        folder: of the files.
+        resolution: of the edits, in pixels: that of the pictures has to be the same.
+    """
+
+    folder: Path
+    resolution: int
+
+    def undefined_reason(self) -> str | None:
+        """None: there is a folder."""
+        return None
+
+    def __call__(self, extractor: Encoder, size: int) -> Reference:
+        """The statistics by this extractor, of as many pictures as they were made of."""
+        path = self.find_file(extractor)
+        reference = load_reference(path, path.stat().st_mtime_ns)
+        if reference.resolution != self.resolution:
+            raise ValueError(
+                f"{path}: statistics of pictures of {reference.resolution} pixels, and the edits have "
+                f"{self.resolution}: make others by diffedit reference-stats resolution={self.resolution}"
+            )
+        return reference
+
+    def find_file(self, extractor: Encoder) -> Path:
+        """The file of this extractor; a FileNotFoundError where there is none."""
+        path = resolve_path(self.folder) / f"{extractor.hash}.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no statistics by {extractor.name}; diffedit reference-stats makes them")
+        return path
+
+
+@dataclass(frozen=True)
 class References:
     """Where the statistics of a run's reference come from.
 
@@ -346,14 +381,7 @@ class References:
     def __call__(self, extractor: Encoder, size: int) -> Reference:
         """The statistics by this extractor, of `size` pictures where the benchmark gives them."""
         if self.folder is not None:
-            path = self.find_file(extractor)
-            reference = load_reference(path, path.stat().st_mtime_ns)
-            if reference.resolution != self.resolution:
-                raise ValueError(
-                    f"{path}: statistics of pictures of {reference.resolution} pixels, and the edits have "
-                    f"{self.resolution}: make others by diffedit reference-stats resolution={self.resolution}"
-                )
-            return reference
+            return StoredReferences(self.folder, self.resolution)(extractor, size)
         hold_out = Counter(self.labels if all(self.labels) else [""] * len(self.labels))
         identity = [VERSION, extractor.hash, self.name, self.benchmark.version, size, self.resolution]
         identity.append(sorted(hold_out.items()))
@@ -369,10 +397,7 @@ class References:
 
     def find_file(self, extractor: Encoder) -> Path:
         """The statistics by this extractor in the folder; a FileNotFoundError where there are none."""
-        path = resolve_path(self.folder) / f"{extractor.hash}.safetensors"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no statistics by {extractor.name}; diffedit reference-stats makes them")
-        return path
+        return StoredReferences(self.folder, self.resolution).find_file(extractor)
 
     def iterate_images(self, size: int, hold_out: "Counter[str]") -> Iterator[ReferenceImage]:
         """The benchmark's: `size` for the statistics, then others of each class to be held out."""

@@ -21,14 +21,16 @@ import diffedit
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.commands.score import main
 from diffedit.diffedit import DiffEdit
-from diffedit.io.images import to_pil, to_tensor
+from diffedit.io.files import write
+from diffedit.io.images import ImageFile, to_pil, to_tensor
 from diffedit.testing import TinyPipeline
 from eval.metrics.functional.frechet import Fid
 from eval.metrics.lpips import Lpips
 from eval.metrics.set_distance import SetDistance
 from eval.reporting.collect import collect
-from eval.scoring.features import FeatureStore
+from eval.scoring.features import FeatureStore, to_uint8
 from eval.scoring.folders import COLUMNS, load_metrics, score
+from eval.scoring.reference import compute_reference, iterate_folder
 from eval.scoring.score import Settings, score_runs
 from eval.stilllife.benchmarks import StillLifeScenes
 from eval.stilllife.network import StillLifeExtractor
@@ -242,6 +244,46 @@ def test_the_table_has_a_row_a_score(drawn, texts):
     assert few.low[0] != table.low[0]
     equal = score(drawn / "inputs", drawn / "inputs", ["lpips", "fid"], "stilllife").value
     assert equal.tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------- against statistics
+
+
+def write_statistics(pictures, out, *metrics):
+    """Of all pictures of a folder, by the networks of these metrics; as `diffedit reference-stats` writes them."""
+    for metric in load_metrics(metrics, "stilllife").values():
+        images = iterate_folder(pictures, lambda path: to_uint8(ImageFile(path, 64)()))
+        statistics = compute_reference(metric.extractor, images, "drawn", 64)
+        write(out / f"{metric.extractor.hash}.safetensors", statistics.to_bytes())
+    return out
+
+
+def test_statistics_stand_for_the_pictures_that_they_are_of(folders, tmp_path):
+    edits, inputs = folders
+    (inputs / sorted(path.name for path in inputs.iterdir())[0]).unlink()
+    for folder in folders:
+        sort_by_class(folder)
+    metrics = ["fid", "kid", "cmmd", "csfid", "sfid"]
+    statistics = write_statistics(inputs, tmp_path / "statistics", *metrics)
+    ours, theirs = (measure(edits, against, *metrics) for against in (str(statistics), inputs))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
+    assert set(ours.n_against) == {COUNT - 1}
+
+
+def test_statistics_that_do_not_serve_are_refused(folders, tmp_path, monkeypatch):
+    edits, inputs = folders
+    flat = write_statistics(inputs, tmp_path / "flat", "fid")
+    with pytest.raises(ValueError, match=r"lpips: it compares with pictures, and against= has statistics of them"):
+        measure(edits, flat, "fid", "lpips")
+    assert measure(edits, flat, "fid").n_against["fid"] == COUNT
+    monkeypatch.setattr(FeatureStore, "fill", None)
+    with pytest.raises(FileNotFoundError, match=r"flat/.*\.safetensors: no statistics by .*diffedit reference-stats"):
+        measure(edits, flat, "fid", "cmmd")
+    with pytest.raises(ValueError, match=r"statistics of pictures of 64 pixels, and the edits have 32"):
+        measure(edits, flat, "fid", resolution=32)
+    sort_by_class(edits)
+    with pytest.raises(ValueError, match=r"csfid: against = .*flat has no statistics of class class 0, class 1"):
+        measure(edits, flat, "csfid")
 
 
 # --------------------------------------------------------------------------------------------------- sizes and formats
