@@ -26,6 +26,8 @@ EXIT_CODES = {
     3: "not done yet: another process is at it",
 }
 
+STOPPED = 130  # by Ctrl-C, as shells have it
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Call a command; returns its exit code."""
@@ -50,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # what reads the output has had enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return STOPPED
 
 
 def describe_commands() -> str:

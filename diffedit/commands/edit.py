@@ -167,6 +167,7 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     make_request = check_picture(cfg, options)
     backbone = instantiate(cfg.backbone, _convert_="all")
     pipeline.check(backbone)
+    options.out.mkdir(parents=True, exist_ok=True)  # before the work
     request = make_request(backbone.resolution)
     program = pipeline(request, ratios, backbone.schedule(cfg.steps), RequestNoise(cfg.seed, request.id))
     engine = Engine(backbone, batch, progress=cfg.engine.progress, pad=False)

@@ -47,7 +47,7 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
 
     codes, process = [0], os.getpid()
     kept = sys.argv, os.environ.get(FULL)
-    is_full = kept[1] not in (None, "0")
+    is_full = wants_traceback()
 
     @wraps(task)
     def guarded(cfg: Any) -> None:
@@ -71,9 +71,6 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
         hydra.main(version_base="1.3", config_path=folder, config_name=config or name)(guarded)()
     except Exception as error:
         codes.append(tell(error, program, is_full))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
     finally:
         sys.argv = kept[0]
         os.environ.pop(FULL, None)
@@ -91,15 +88,25 @@ def put_overrides_last(words: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
-def tell(error: Exception, where: str, is_full: bool = False) -> int:
+def wants_traceback() -> bool:
+    """Whether the user asked for all that there is to know of an error."""
+    return os.environ.get(FULL, "0") != "0"
+
+
+def tell(error: Exception, where: str, is_full: bool | None = None) -> int:
     """Say what went wrong, in a line where the user can mend it and with a traceback where only we can.
+
+    Args:
+        error: what was raised.
+        where: the command, as it was typed.
+        is_full: whether a traceback is printed in any case; None asks the environment.
 
     Returns:
         the exit code.
     """
     cause = find_cause(error)
     code = find_exit_code(cause)
-    if is_full or code is None:
+    if code is None or (wants_traceback() if is_full is None else is_full):
         traceback.print_exception(error)
     if code is None:
         return FAILED

@@ -202,6 +202,7 @@ def test_the_traceback_is_there_where_it_is_asked_for(door, monkeypatch):
     assert code == 2
     assert "Traceback" in told
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
+    assert "Traceback" in door("edit", "none.png", "--target", "x")[1]
     monkeypatch.delenv("HYDRA_FULL_ERROR")
     door("run", "seed=x")
     assert "HYDRA_FULL_ERROR" not in os.environ
@@ -255,6 +256,18 @@ def test_a_sweep_does_what_it_can_and_ends_with_the_worst(door, tmp_path):
     assert not list(tmp_path.rglob("*none.csv*"))
     assert door("run", "benchmark.path=some.csv", *SMALL)[0] == 1
     assert door("run", "benchmark.path=edits.csv", *SMALL)[0] == 0
+
+
+def test_it_can_be_stopped(door, monkeypatch):
+    from diffedit.runs import loop
+
+    def stop(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "run_benchmark", stop)
+    code, told = door("run", "--multirun", "benchmark.path=edits.csv", "seed=1,2", *SMALL)
+    assert (code, told.splitlines()[-1]) == (130, "stopped")
+    assert "#1" not in told
 
 
 def test_another_process_at_a_run_is_waited_for(door, tmp_path):
