@@ -134,12 +134,12 @@ def make_run_row(run: FinishedRun, request: EditRequest, caption: str) -> Row:
     empty = ("", Image.new("RGB", (1, 1), "white"))  # keeps the columns of several methods in line
     row: Row = [(caption, to_pil(image)), empty, empty]
     if record["map"]:
-        contrast_map = torch.from_numpy(np.load(run.root / record["map"]))
+        contrast_map = torch.from_numpy(np.load(run.find_written(record["map"])))
         row[1] = ("contrast map", draw_contrast_map(contrast_map, image.shape[-1]))
     if record["mask"]:
-        row[2] = ("mask", draw_overlay(image, read_picture(run.root / record["mask"])[None] > 0.5))
+        row[2] = ("mask", draw_overlay(image, read_picture(run.find_written(record["mask"]))[None] > 0.5))
     for variant in run.variants:
-        row.append((str(variant), to_pil(read_picture(run.root / run.edit(request.id, variant)["file"]))))
+        row.append((str(variant), to_pil(read_picture(run.find_written(run.edit(request.id, variant)["file"])))))
     if request.true_edit is not None:
         row.append((f"true edit: {request.target}", to_pil(request.true_edit())))
     return row

@@ -1,8 +1,9 @@
 """A run directory in a notebook: its table, its scores, and its pictures by id and ratio."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from diffedit.runs.records import read_whole_record
 from diffedit.types import EditRequest, Variant
 from eval.reporting.collect import collect
 from eval.reporting.contact_sheet import draw_sheet, make_run_row, spread
-from eval.scoring.finished_run import FinishedRun, IncompleteRunError, read_config
+from eval.scoring.finished_run import FinishedRun, IncompleteRunError, check_written, list_written, read_config
+from eval.scoring.per_image import read_all_values
 
 
 def load_run(path: str | Path) -> "Run":
@@ -93,6 +95,14 @@ class Run:
         """
         return collect([self.root])
 
+    @property
+    def values(self) -> pd.DataFrame:
+        """What was measured on each image, as it lies beside the run now, a number a row; empty where nothing was.
+
+        Columns: id, label, variant, strength (NaN: of unedited inputs), metric, name, value.
+        """
+        return read_all_values(self.root)
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -106,11 +116,15 @@ class Run:
             f"{'scored by ' + ', '.join(scored) if scored else 'not scored'})"
         )
 
+    def _repr_html_(self) -> str:
+        """A notebook shows the head and the foot of the table below the line."""
+        return f"<p><code>{escape(repr(self))}</code></p>{self.table.to_html(max_rows=10)}"
+
     # ------------------------------------------------------------------------------------------------------ pictures
 
     def image(self, id: str, ratio: float) -> Image.Image:
         """The edit of a request at a ratio, or at what else the method calls its strength."""
-        return open_picture(self.root / self.find_edit(id, ratio)["file"])
+        return open_picture(self.find_written(id, self.find_edit(id, ratio)["file"]))
 
     def mask(self, id: str, ratio: float | None = None) -> Image.Image | None:
         """Where the picture was allowed to change, white, of the picture's size; None for a method without a mask.
@@ -121,12 +135,16 @@ class Run:
         """
         record = self.get_edited(id)
         file = record["mask"] if ratio is None else self.find_edit(id, ratio).get("mask", record["mask"])
-        return None if file is None else open_picture(self.root / file)
+        return None if file is None else open_picture(self.find_written(id, file))
 
     def contrast_map(self, id: str) -> np.ndarray | None:
         """Where the two texts disagree, on the latent grid, before any rule; None for a method without one."""
         file = self.get_edited(id)["map"]
-        return None if file is None else np.load(self.root / file)
+        return None if file is None else np.load(self.find_written(id, file))
+
+    def find_written(self, id: str, file: str) -> Path:
+        """Where a file of a request lies; an OSError where its content is not what the run wrote."""
+        return check_written(self.root, file, dict(list_written(self.records[id])))
 
     def input(self, id: str) -> Image.Image:
         """The picture that was edited, as the model took it; the benchmark of the run gives it.
@@ -134,20 +152,26 @@ class Run:
         Raises:
             ValueError: the benchmark is no longer there, or now has another picture under this id.
         """
-        if id not in self.requests:
-            raise KeyError(f"{self.root}: no request {id!r}; {name_nearest(id, self.requests)}")
-        request = self.requests[id]
-        if id in self.records and (changes := find_changed_fields(self.records[id], request)):
-            raise ValueError(f"{self.root}: {id} is not what was edited: {'; '.join(changes)}")
-        return to_pil(request.image())
+        return to_pil(self.get_request(id).image())
 
-    def sheet(self, count: int = 6) -> Image.Image:
-        """Inputs, maps, masks and edits of `count` of the requests that are done, spread evenly over all."""
-        done = [id for id in self.requests if id in self.records and self.records[id]["status"] == "done"]
-        if not done:
-            raise IncompleteRunError(f"{self.root}: nothing is done yet; start the run again")
-        shown = [done[i] for i in spread(len(done), count)]
-        return draw_sheet([make_run_row(self.finished, self.requests[id], id) for id in shown])
+    def sheet(self, ids: str | Sequence[str] | None = None, count: int = 6) -> Image.Image:
+        """Inputs, maps, masks and edits beside each other, a row a request.
+
+        Args:
+            ids: of the requests to show; None chooses among those that are done, spread evenly over all.
+            count: how many to choose.
+        """
+        if ids is None:
+            done = [id for id in self.requests if id in self.records and self.records[id]["status"] == "done"]
+            if not done:
+                raise IncompleteRunError(f"{self.root}: nothing is done yet; start the run again")
+            ids = [done[i] for i in spread(len(done), count)]
+        ids = [ids] if isinstance(ids, str) else list(ids)
+        if not ids:
+            raise ValueError(f"{self.root}: a sheet of no requests; name some, or choose one or more by count=")
+        for id in ids:
+            self.get_edited(id)
+        return draw_sheet([make_run_row(self.finished, self.get_request(id), id) for id in ids])
 
     # --------------------------------------------------------------------------------------------------------- asked
 
@@ -160,6 +184,15 @@ class Run:
     def requests(self) -> dict[str, EditRequest]:
         """What the benchmark asks for, by id; in its order."""
         return {request.id: request for request in self.finished.requests}
+
+    def get_request(self, id: str) -> EditRequest:
+        """What the benchmark asks for under this id; a ValueError where something else was edited."""
+        if id not in self.requests:
+            raise KeyError(f"{self.root}: no request {id!r}; {name_nearest(id, self.requests)}")
+        request = self.requests[id]
+        if id in self.records and (changes := find_changed_fields(self.records[id], request)):
+            raise ValueError(f"{self.root}: {id} is not what was edited: {'; '.join(changes)}")
+        return request
 
     def get_edited(self, id: str) -> dict[str, Any]:
         """The record of a request that is done."""

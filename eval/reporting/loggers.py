@@ -278,7 +278,9 @@ def import_module(module: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f'this logger needs {package}: pip install "diffedit[{package}]"; or use logger=none') from error
+        raise ImportError(
+            f'this logger needs {package}: pip install "diffedit[{package}]"; or use logger=none'
+        ) from error
 
 
 def read_place(scores: pd.DataFrame) -> list[str]:

@@ -199,14 +199,14 @@ def draw_edits(run: FinishedRun, request: EditRequest, folder: Path, base: str) 
     name = name_editor(editor)
     record = run.records[request.id]
     if record["mask"]:
-        mask = read_picture(run.root / record["mask"])[None] > 0.5
+        mask = read_picture(run.find_written(record["mask"]))[None] > 0.5
         file = f"{base}_{editor}_mask.png"
         to_png(folder / file, draw_overlay(request.image(), mask))
         yield Picture(file, f"the mask that {name} found, red over the input", "mask")
     for variant in run.variants:
         file = f"{base}_{editor}_{variant.folder}.png"
         alt = f"{name} at {variant}: {request.target}"
-        to_png(folder / file, to_pil(read_picture(run.root / run.edit(request.id, variant)["file"])))
+        to_png(folder / file, to_pil(read_picture(run.find_written(run.edit(request.id, variant)["file"]))))
         yield Picture(file, alt, f"{name} {variant.strength:g}")
 
 

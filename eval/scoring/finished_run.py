@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from diffedit.io.files import quote_file_name
+from diffedit.io.files import hash_file, quote_file_name
 from diffedit.io.images import get_path, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
 from diffedit.io.trust import check_data
@@ -152,17 +152,24 @@ class FinishedRun:
 
     def load_edit(self, edit: Mapping[str, Any]) -> Float[Tensor, "3 H W"]:
         """The picture of an edit; an OSError where it is not what the run wrote."""
-        path = self.root / edit["file"]
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != edit["sha256"]:
-            raise OSError(f"{path}: truncated or changed after the run wrote it; delete it and start the run again")
+        path = self.find_written(edit["file"])
         picture = read_picture(path)
         if picture.shape[1:] != (self.edit_resolution, self.edit_resolution):
             raise OSError(f"{path}: {tuple(picture.shape[1:])} pixels, and other edits have {self.edit_resolution}")
         return resize_to(picture, self.resolution)
 
     def load(self, file: str) -> Float[Tensor, "c resolution resolution"]:
-        """A picture or mask of the run, as it is measured."""
-        return resize_to(read_picture(self.root / file), self.resolution)
+        """A picture or mask of the run, as it is measured; an OSError where it is not what the run wrote."""
+        return resize_to(read_picture(self.find_written(file)), self.resolution)
+
+    def find_written(self, file: str) -> Path:
+        """Where a file of the run lies; an OSError where its content is not what the run wrote."""
+        return check_written(self.root, file, self.written)
+
+    @cached_property
+    def written(self) -> dict[str, str]:
+        """The content hash of each file, as far as the records have it: those of before know that of edits alone."""
+        return {file: sha256 for record in self.records.values() for file, sha256 in list_written(record)}
 
     def load_samples(
         self, records: Sequence[Mapping[str, Any]], variant: Variant
@@ -176,6 +183,22 @@ class FinishedRun:
         """The masks that the run used, or None; of several samples, each with a mask, that of the best."""
         files = [self.edit(request.id, variant).get("mask", self.records[request.id]["mask"]) for request in requests]
         return None if None in files else torch.stack([self.load(file) for file in files])
+
+
+def list_written(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(file, hash of its content) of what a record says that was written."""
+    for entry in [*record.get("edits", ()), *record.get("samples", ())]:
+        yield entry["file"], entry["sha256"]
+    for file, written in record.get("files", {}).items():
+        yield file, written["sha256"]
+
+
+def check_written(root: Path, file: str, written: Mapping[str, str]) -> Path:
+    """Where a file of a run lies; an OSError where its content is not what was written."""
+    path = root / file
+    if path.is_file() and file in written and hash_file(path) != written[file]:
+        raise OSError(f"{path}: truncated or changed after the run wrote it; delete it and start the run again")
+    return path
 
 
 def read_config(root: Path) -> dict[str, Any]:
