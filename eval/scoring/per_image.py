@@ -21,6 +21,8 @@ from eval.scoring.metric import Metric
 
 Values = dict[str, ndarray]  # of all images, by name
 PSEUDO = "pseudo:"  # before a score's name: each image's pseudo-value, where that is not what was measured on it
+NUMBERS = {"strength": float, "value": float}
+KEYS = ["id", "label", "variant"]  # columns of the tables of what was measured that hold no values
 WIDEST = 16  # numbers of a value that is kept with the scores; longer ones are features, which the store keeps
 
 
@@ -114,12 +116,32 @@ def read_values(path: Path) -> dict[Variant, Values]:
     values = {}
     table = pd.read_parquet(path)
     for variant, part in table.groupby("variant", sort=False):
-        names = [name for name in part if name not in ("id", "label", "variant") and not name.startswith(PSEUDO)]
-        columns = part[names].dropna(axis=1, how="all")
+        columns = part[list_measured(part)].dropna(axis=1, how="all")
         values[Variant.parse(variant)] = {
             name: np.stack(column) if column.dtype == object else column.to_numpy() for name, column in columns.items()
         }
     return values
+
+
+def list_measured(table: pd.DataFrame) -> list[str]:
+    """The columns of what was measured on an image."""
+    return [name for name in table if name not in KEYS and not name.startswith(PSEUDO)]
+
+
+def read_all_values(root: Path) -> pd.DataFrame:
+    """What every metric of a run measured on each image, a number a row; no rows where nothing is measured.
+
+    Columns: id, label, variant, strength (NaN: none, of unedited inputs), metric, name, value. Vectors are left out.
+    """
+    parts = [pd.DataFrame(columns=[*KEYS, "strength", "metric", "name", "value"]).astype(NUMBERS)]
+    for metric, _ in iterate_scores(root):
+        if (path := get_values_path(root, metric)).is_file():
+            table = pd.read_parquet(path)
+            names = [name for name in list_measured(table) if table[name].dtype != object]
+            strengths = {text: Variant.parse(text).strength for text in table.variant.unique()}
+            long = table.melt(KEYS, names, "name", "value").dropna(subset="value")
+            parts.append(long.assign(strength=long.variant.map(strengths), metric=metric).astype(NUMBERS))
+    return pd.concat(parts, ignore_index=True)
 
 
 def read_pseudo_values(root: Path, name: str) -> pd.DataFrame:

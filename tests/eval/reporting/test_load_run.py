@@ -103,9 +103,24 @@ def test_pictures_are_those_on_disk(finished):
 
 def test_a_sheet_has_a_row_a_request(finished):
     run = load_run(finished)
-    assert run.sheet(4).height > run.sheet(2).height > run.sheet(1).height
-    assert run.sheet(6).size == run.sheet(4).size
-    assert run.sheet(4).width == run.sheet(1).width
+    assert run.sheet(count=4).height > run.sheet(count=2).height > run.sheet(count=1).height
+    assert run.sheet(count=6).size == run.sheet(count=4).size
+    assert run.sheet(count=4).width == run.sheet(count=1).width
+
+
+def test_a_sheet_shows_the_requests_that_are_named(finished):
+    run = load_run(finished)
+    first, second, *_ = run.ids
+    one, other = run.sheet(first), run.sheet([second])
+    assert one.tobytes() != other.tobytes()
+    both = run.sheet([second, first])
+    assert both.crop((0, 0, both.width, other.height)).tobytes() == other.tobytes()
+    assert both.height == run.sheet(count=2).height
+    with pytest.raises(KeyError, match=rf"no request '{first}x'; did you mean {first}"):
+        run.sheet([second, f"{first}x"])
+    for nothing in ({"ids": []}, {"count": 0}):
+        with pytest.raises(ValueError, match="a sheet of no requests"):
+            run.sheet(**nothing)
 
 
 def test_scores_are_those_beside_the_run(root, tmp_path):
@@ -117,6 +132,36 @@ def test_scores_are_those_beside_the_run(root, tmp_path):
     assert len(run.scores) == 3
     assert set(run.scores.editor) == {"diffedit", "copy"}
     assert "scored by lpips" in repr(run)
+
+
+def test_values_are_those_that_the_scores_are_means_of(root, tmp_path):
+    run = load_run(root)
+    columns = ["id", "label", "variant", "strength", "metric", "name", "value"]
+    assert run.values.empty
+    assert list(run.values) == columns
+    metrics = load_metrics(["lpips", "background", "counterfactual", "fid"], "stilllife")
+    metrics["fid"].size = 16
+    score_runs([root], metrics, Settings(tmp_path / "cache", resamples=50))
+    values = run.values
+    assert list(values) == columns
+    assert [values[name].dtype for name in ("strength", "value")] == [np.float64, np.float64]
+    assert set(values.metric) == {"lpips", "background", "counterfactual"}  # an image has no distance to a set
+    assert set(values.id) == set(run.ids)
+    means = values.groupby(["name", "variant"]).value.mean()
+    assert len(means) > 6
+    scores = run.scores[run.scores.metric.isin(values.name)].set_index(["metric", "variant"]).value
+    assert len(scores) > 6
+    assert scores.to_dict() == pytest.approx(means[scores.index].to_dict())
+    copied = values[values.strength.isna() & (values.name == "lpips")]
+    assert copied.value.tolist() == [0.0] * 4
+
+
+def test_a_notebook_shows_the_table(root):
+    html = load_run(root)._repr_html_()
+    assert "4 done" in html
+    assert html.count("<tr") == 9  # a head, and two edits of each of four
+    (root / "records/00000-fruits.json").unlink()
+    assert load_run(root)._repr_html_().count("<tr") < 9
 
 
 def test_a_method_without_masks_has_none(tmp_path, tiny):
@@ -161,7 +206,7 @@ def test_of_an_unfinished_run_there_is_what_is_done(root):
     assert gone not in run.ids
     assert gone not in set(run.table.id)
     assert run.image(run.ids[0], 0.5).width == run.input(gone).width
-    assert run.sheet(6).height == run.sheet(3).height > run.sheet(2).height
+    assert run.sheet(count=6).height == run.sheet(count=3).height > run.sheet(count=2).height
     for ask in (lambda id: run.image(id, 0.5), run.mask, run.contrast_map):
         with pytest.raises(IncompleteRunError, match=rf"{gone} is not done yet; start the run again"):
             ask(gone)
@@ -203,7 +248,7 @@ def test_a_failed_request_says_why(tmp_path, tiny):
     with pytest.raises(IncompleteRunError, match=r"b failed, OSError: .*b\.png: not an image.*; start the run again"):
         run.image("b", 0.5)
     assert "2 done, 1 failed" in repr(run)
-    assert run.sheet().height == run.sheet(2).height
+    assert run.sheet().height == run.sheet(count=2).height
 
 
 def test_requests_that_a_table_no_longer_has_are_left_out(tmp_path, tiny):
