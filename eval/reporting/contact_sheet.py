@@ -125,7 +125,13 @@ def draw_run_sheet(runs: Sequence[FinishedRun], count: int) -> Image.Image:
         for i in spread(len(ids), count)
         for run, method in zip(runs, methods, strict=True)
     ]
-    return draw_sheet(rows)
+    return draw_sheet(drop_empty_columns(rows))
+
+
+def drop_empty_columns(rows: Sequence[Row]) -> list[Row]:
+    """The rows without the columns that have a caption in none of them, as those of maps and masks may be."""
+    filled = {column for row in rows for column, (caption, _) in enumerate(row) if caption}
+    return [[cell for column, cell in enumerate(row) if column in filled] for row in rows]
 
 
 def make_run_row(run: FinishedRun, request: EditRequest, caption: str) -> Row:

@@ -17,7 +17,7 @@ from diffedit.runs.directory import build_manifest, find_changed_fields
 from diffedit.runs.records import read_whole_record
 from diffedit.types import EditRequest, Variant
 from eval.reporting.collect import collect
-from eval.reporting.contact_sheet import draw_sheet, make_run_row, spread
+from eval.reporting.contact_sheet import draw_sheet, drop_empty_columns, make_run_row, spread
 from eval.scoring.finished_run import FinishedRun, IncompleteRunError, check_written, list_written, read_config
 from eval.scoring.per_image import read_all_values
 
@@ -171,7 +171,8 @@ class Run:
             raise ValueError(f"{self.root}: a sheet of no requests; name some, or choose one or more by count=")
         for id in ids:
             self.get_edited(id)
-        return draw_sheet([make_run_row(self.finished, self.get_request(id), id) for id in ids])
+        rows = [make_run_row(self.finished, self.get_request(id), id) for id in ids]
+        return draw_sheet(drop_empty_columns(rows))
 
     # --------------------------------------------------------------------------------------------------------- asked
 

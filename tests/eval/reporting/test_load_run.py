@@ -169,7 +169,7 @@ def test_a_method_without_masks_has_none(tmp_path, tiny):
     run = load_run(root)
     assert run.mask(run.ids[0]) is None
     assert run.contrast_map(run.ids[0]) is None
-    assert run.sheet().height > 100
+    assert run.sheet().width == 8 + 3 * (128 + 8)  # input, edit and true edit: no empty places of map and mask
 
 
 def test_the_place_of_a_short_path_is_named(tmp_path, tiny, monkeypatch):
