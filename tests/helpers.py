@@ -2,8 +2,10 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,3 +157,15 @@ def edit_benchmark(root, benchmark, editor, backbone, ratios, steps):
     settings = RunSettings(ratios=ratios, steps=steps, progress=False)
     run_benchmark(benchmark, EditPipeline(editor), backbone, Path(root), settings)
     return root
+
+
+def edit_and_tell(root, count, errors):
+    """A small run as a command ends: 0, 1, 3 where another is at it, 2 where it is refused; its words in a file."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        edit_small_run(root, count)
+    except KeyboardInterrupt:
+        os._exit(130)
+    except Exception as error:
+        Path(errors).write_text(f"{error}\n{traceback.format_exc()}")
+        os._exit(getattr(error, "exit_code", 2))

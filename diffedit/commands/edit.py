@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffedit.commands.launch import tell
+from diffedit.commands.launch import set_limits, tell
 from diffedit.io.checks import refuse_renamed
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     from eval.reporting.contact_sheet import save_result
 
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    set_limits(cfg)
     ratios = read_ratios(cfg.ratios)
     check_ratios(ratios, cfg.steps)
     batch, pipeline = BatchSizes(**cfg.engine.batch), build_pipeline(cfg)

@@ -52,6 +52,7 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
     @wraps(task)
     def guarded(cfg: Any) -> None:
         try:
+            set_limits(cfg)
             task(cfg)
         except Exception as error:
             if os.getpid() != process:  # a launcher's own process: it has to know
@@ -77,6 +78,14 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
         if kept[1] is not None:
             os.environ[FULL] = kept[1]
     return max(codes)
+
+
+def set_limits(cfg: Any) -> None:
+    """The limits of a config that hold for the whole process."""
+    if "max_pixels" in cfg:
+        from diffedit.io.images import limit_pixels
+
+        limit_pixels(cfg.max_pixels)
 
 
 def put_overrides_last(words: Sequence[str]) -> list[str]:

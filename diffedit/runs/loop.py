@@ -100,6 +100,7 @@ def run_benchmark(
     config["weights"] = dict(backbone.fingerprint)
     config |= {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
     pipeline.check(backbone)
+    backbone.schedule(settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
     editor = pipeline.editor
     marks = benchmark.version, editor.is_bound, editor.strength_name
     refuse_other_config(root, complete_config(config, *marks))  # whoever may be at it
@@ -141,7 +142,6 @@ def edit_pending(
 ) -> None:
     """Edit the requests that a run has not done, as long as its claim is held."""
     schedule, ratios = backbone.schedule(settings.steps), list(settings.ratios)
-    schedule.start_levels(ratios)  # on the levels that this model has
     engine = Engine(backbone, settings.batch, settings.max_live, settings.embedding_cache, settings.progress)
     todo = {request.id for request in run.find_pending(benchmark.requests(backbone.resolution))}
     if len(todo) < len(benchmark):

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from hydra.errors import HydraException
 
-from diffedit.io.files import resolve_path, write
+from diffedit.io.files import resolve_path, sweep, write
 from diffedit.io.tables import write_table
 from diffedit.runs.directory import identify_request
 from diffedit.runs.environment import describe_environment
@@ -95,8 +95,10 @@ def find_runs(pattern: str) -> list[Path]:
 def score_runs(roots: Sequence[Path], metrics: Mapping[str, Metric], settings: Settings) -> list[Path]:
     """Score run after run; returns those that are scored: one that cannot be is named in the log, and left out."""
     scored = []
+    sweep(settings.cache)
     for root in roots:
         try:
+            sweep(root / "scores")
             fresh = score(root, metrics, settings)
             if fresh or is_outdated(root):
                 write_run_scores(root)
