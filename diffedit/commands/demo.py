@@ -104,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to (default demo)")
-    parser.add_argument("--pictures", type=int, default=192, help="fewer are quicker, and say less (default 192)")
+    parser.add_argument("--pictures", type=int, default=160, help="fewer are quicker, and say less (default 160)")
     parser.add_argument("--steps", type=int, default=20, help="of the diffusion (default 20)")
     options = parser.parse_args(argv)
     if options.pictures < 2:
