@@ -16,17 +16,22 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-REQUESTS, STEPS, REFERENCES = 2, 10, 72
+REQUESTS, STEPS, ROWS, REFERENCES = 2, 10, 8, 72
 # Scripts that develop the project are given less to do; the last value of an option counts.
 LESS = {
-    "bench.py": ["--requests", "1", "--steps", "2", "--batch", "8"],
-    "check_stilllife.py": ["--count", "16", "--steps", "2"],
+    "bench.py": ["--requests", "1", "--steps", "10", "--batch", "8"],
+    "check_stilllife.py": ["--count", "4", "--steps", "2"],
     "export_stilllife.py": ["--per-class", "1", "--scenes", "2", "--train", "60"],
     "train_stilllife.py": [
         *("training.schedule.steps=1", "training.schedule.batch=2", "training.schedule.workers=0"),
         *("training.network.validation=2", "bfloat16=false"),
     ],
 }
+
+
+def count_requests():
+    """How many a benchmark has; `diffedit edit` takes one of them, whichever the documentation likes."""
+    return 10 * REQUESTS if sys.argv[1:2] == ["edit"] else REQUESTS
 
 
 def wrap(owner, name, make):
@@ -47,7 +52,7 @@ def shrink_benchmarks():
     from eval.benchmarks.generated import Generated
 
     def few(function):
-        return lambda self, *args: itertools.islice(function(self, *args), REQUESTS)
+        return lambda self, *args, **more: itertools.islice(function(self, *args, **more), count_requests())
 
     def draw_few(function):
         def __post_init__(self):
@@ -61,16 +66,17 @@ def shrink_benchmarks():
         kinds += kind.__subclasses__()
         wrap(kind, "requests", few)
         wrap(kind, "ground_truths", few)
-        wrap(kind, "__len__", lambda function: lambda self: min(function(self), REQUESTS))
+        wrap(kind, "__len__", lambda function: lambda self: min(function(self), count_requests()))
         wrap(kind, "reference", lambda function: lambda self, size, side: function(self, min(size, REFERENCES), side))
     wrap(Generated, "__post_init__", draw_few)
 
 
 def shrink_models():
-    """Ten steps of every schedule; Still Life's weights for those that are not here, by any name."""
+    """Ten steps of each schedule, few rows in a call; Still Life's weights for those that are not here, by any name."""
     from diffusers import DiffusionPipeline
 
     from diffedit.backbones import pixel, stable_diffusion
+    from diffedit.engine.engine import BatchSizes
     from diffedit.io.files import find_shipped, resolve_path
     from diffedit.stages import background
 
@@ -97,6 +103,10 @@ def shrink_models():
     stable_diffusion.StableDiffusion.from_pretrained = classmethod(from_pretrained)
     DiffusionPipeline.from_pretrained = classmethod(pipeline_from_pretrained)
     DiffusionPipeline.to = lambda self, *args, **settings: self
+    wrap(
+        *(BatchSizes, "__init__"),
+        lambda function: lambda self, predict=ROWS, *rest, **more: function(self, min(predict, ROWS), *rest, **more),
+    )
     for kind in (background.DecoderWeights, background.Latents):
         wrap(kind, "__init__", lambda function: lambda self, **settings: function(self, **{**settings, "steps": 2}))
 

@@ -207,16 +207,15 @@ class SmallWorld:
         if words[:3] == ["python", "-m", "pytest"]:
             assert all((ROOT / path).exists() for path in words[3:])
         elif words[0] not in RUN_ELSEWHERE:
-            code, output = self.ask(folder, words=expand(words, folder))
+            code, output = self.ask(folder, words=list(expand(words, folder)))
             assert code == 0, f"{line}\nended with {code}:\n{output}"
 
 
 def expand(words, folder):
-    """Words without an equals sign, as a shell expands them."""
+    """Names of files with a star, as a shell expands them."""
     for word in words:
-        found = sorted(str(path.relative_to(folder)) for path in folder.glob(word)) if "*" in word else []
-        yield_words = found if found and "=" not in word.partition("*")[0] else [word]
-        yield from yield_words
+        is_glob = "*" in word and "=" not in word.partition("*")[0]
+        yield from sorted(str(path.relative_to(folder)) for path in folder.glob(word)) if is_glob else [word]
 
 
 @pytest.fixture(scope="module")
