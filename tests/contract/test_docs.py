@@ -254,6 +254,7 @@ PAGES_WITH_BLOCKS = [
     for name in NAMES
     if any(block.language in ("sh", "python") and not block.quoted for block in read_blocks(ROOT / name))
 ]
+NETWORKS = "weights of the networks"  # of metrics on photographs: nothing stands in for them
 STANDS_IN = re.compile(r"diffedit edit |benchmark=folder benchmark.path=edits.csv")
 
 
@@ -262,7 +263,7 @@ STANDS_IN = re.compile(r"diffedit edit |benchmark=folder benchmark.path=edits.cs
 def test_what_a_page_shows_runs(name, world, place):
     """In the order of the page, each command and each program as it is written."""
     for block in read_blocks(ROOT / name):
-        if block.language == "python" and not block.quoted:
+        if block.language == "python" and not block.quoted and NETWORKS not in block.needs:
             code, output = world.ask(place, code=block.text, name=name)
             assert code == 0, f"{name}:\n{block.text}\n{output}"
         for line in list_commands(block) if block.language == "sh" else ():
