@@ -27,8 +27,8 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
-# Sweeps of the paper's tables: minutes also in a small world.
-SLOW = ("docs/results.md",)
+# Many runs and sweeps, long also in a small world: composed, and run by the slow tests.
+SLOW = ("docs/results.md", "docs/given_masks.md", "docs/paper_figures.md", "docs/still_life.md")
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)>\s]+)>?\)")
