@@ -53,7 +53,8 @@ def hash_tokenizer(tokenizer: Any) -> str:
         rules = json.loads(backend.to_str())
         rules |= {"truncation": None, "padding": None}  # of the last call
     else:  # one in Python keeps them in dictionaries
-        rules = [sorted(tokenizer.get_vocab().items()), sorted(map(str, tokenizer.bpe_ranks.items()))]
+        merges = getattr(tokenizer, "bpe_ranks", {})
+        rules = [sorted(tokenizer.get_vocab().items()), sorted(map(str, merges.items()))]
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return hash_text(json.dumps([rules, special, tokenizer.model_max_length], sort_keys=True))
 

@@ -107,7 +107,9 @@ class ImageNetClassifier(FrozenExtractor):
         labels = tuple(network.config.id2label[i] for i in range(network.config.num_labels))
         if self.classes is not None:
             labels = read_labels(resolve_path(self.classes), len(labels))
-        identity = "logits", str(preparation), preparation.mean, preparation.std, VERSION
+        identity: tuple[Any, ...] = ("logits", str(preparation), preparation.mean, preparation.std, VERSION)
+        if self.classes is not None:
+            identity += labels  # in another order they are other classes
         digest = hash_files([path / CONFIG, path / TENSORS], identity)
         return Classifier(network.to(pick_device(self.device)), preparation, labels), digest
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from diffedit.io.checks import settings
 from diffedit.io.device import pick_device
 from diffedit.io.files import resolve_path
+from diffedit.io.hashing import hash_text, hash_tokenizer
 from diffedit.networks.base import FrozenExtractor, compute_range
 
 log = logging.getLogger(__name__)
@@ -126,12 +127,19 @@ class OpenClip(FrozenExtractor):
         towers = towers.eval().requires_grad_(False)
         # two networks of the same weights differ in what has none: QuickGELU, the number of heads
         config = open_clip.get_model_preprocess_cfg(towers)
-        identity = [config, tokenizer(["a bowl of two red apples"]).tolist()]
+        identity = [config, hash_vocabulary(tokenizer), tokenizer(["a bowl of two red apples"]).tolist()]
         identity += [str(towers), [module.num_heads for module in towers.modules() if hasattr(module, "num_heads")]]
         digest = hashlib.sha256(repr(identity).encode())
         for value in towers.state_dict().values():
             digest.update(value.cpu().numpy().tobytes())
         return Clip(towers, tokenizer, prepare, config), digest.hexdigest()[:16]
+
+
+def hash_vocabulary(tokenizer: Any) -> str:
+    """Of a tokenizer of open_clip: one of transformers within, or its own dictionaries."""
+    if (inner := getattr(tokenizer, "tokenizer", None)) is not None:
+        return hash_tokenizer(inner)
+    return hash_text(repr([sorted(tokenizer.encoder.items()), sorted(tokenizer.bpe_ranks.items())]))
 
 
 @dataclass(frozen=True)

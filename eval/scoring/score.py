@@ -126,6 +126,8 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
     """
     run = FinishedRun(root, settings.resolution)
     run.check()
+    if isinstance(run.config.get("weights"), str):
+        log.info("%s: note: it was edited by a release that hashed a few of its weights only", root)
     keys = {name: hash_inputs(run, metric, settings) for name, metric in metrics.items()}
     past = {name: read_past_scores(root, name) for name in metrics}
     draws = [settings.resamples, settings.seed]

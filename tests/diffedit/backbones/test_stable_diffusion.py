@@ -268,3 +268,10 @@ def test_shards_of_a_hub_id_are_looked_at_too(copy, monkeypatch):
     with pytest.raises(ValueError, match=r"names evil.bin: only safetensors"):
         ModelFolder("somebody/model").check_index("unet")
     assert fetched == ["somebody/model"]
+
+
+def test_a_pickle_under_the_name_of_safetensors_is_not_unpickled(copy):
+    torch.save({"a": Evil(copy / "ran")}, copy / "unet/diffusion_pytorch_model.safetensors")
+    with pytest.raises(Exception, match=r"(?i)safetensor|header|corrupt"):
+        StableDiffusion.from_pretrained(str(copy), device="cpu")
+    assert not (copy / "ran").exists()

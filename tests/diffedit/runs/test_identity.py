@@ -230,3 +230,21 @@ def test_a_name_that_leads_elsewhere_is_refused(name):
 @pytest.mark.parametrize("name", ["a", "seed=1,steps=20", "ä b", "...", 7, "x" * 255])
 def test_a_plain_name_stays(name):
     assert check_name(name) == str(name)
+
+
+# ---------------------------------------------------------------------------------------------- networks beside a model
+
+
+def test_another_vocabulary_is_another_clip(tmp_path):
+    """Two tokens change places, of which no test sentence has one."""
+    from diffedit.networks.clip import OpenClip
+
+    folder = shutil.copytree("weights/stilllife_clip", tmp_path / "clip")
+    before = OpenClip(f"local-dir:{folder}", None, "cpu").hash
+    path = folder / "vocab.json"
+    vocabulary = json.loads(path.read_text())
+    one, other = list(vocabulary)[5:7]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    other_folder = shutil.copytree(folder, tmp_path / "other")
+    (other_folder / "vocab.json").write_text(json.dumps(vocabulary))
+    assert OpenClip(f"local-dir:{other_folder}", None, "cpu").hash != before
