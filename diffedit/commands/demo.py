@@ -5,7 +5,8 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -138,6 +139,19 @@ def choose_threads() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")  # the demo has one bar of its own
 
 
+@contextmanager
+def hush(*names: str) -> Iterator[None]:
+    """Let these loggers say errors alone: the demo has one bar."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    try:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
 class DemoFailedError(RuntimeError):
     """Some run could not be scored."""
 
@@ -149,8 +163,6 @@ def make_demo(plan: Plan) -> None:
     from diffedit.io.compose import compose
     from eval.reporting.progress import PartsBar
 
-    for name in ("run", "score"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     configs = {}
     for editor in EDITORS:
         configs[editor] = compose("run", [f"editor={editor}", f"benchmark.size={plan.pictures}", f"steps={plan.steps}"])
@@ -159,7 +171,7 @@ def make_demo(plan: Plan) -> None:
     costs = {"loading the networks": 0.0}
     costs |= {f"editing by {editor}": float(count) for editor, count in evaluations.items()}
     costs |= {"scoring": SCORING * plan.pictures * len(RATIOS) * len(EDITORS), "drawing": DRAWING}
-    with PartsBar(costs, "the demo") as bar:
+    with hush("run", "score"), PartsBar(costs, "the demo") as bar:
         edit_all(plan, configs, evaluations, bar)
         bar.begin("scoring")
         score_all(plan, bar)

@@ -2,10 +2,11 @@
 
 The claim is a file that is created exclusively. It says who works, and its holder touches it every few seconds. It is
 stale where its process is known to be gone (this host, this container), or has not been touched for a minute by the
-disk's own clock; then whoever renames it away takes it over. A holder that was stopped so long that another took over
-finds out at its next look, and stops.
+disk's own clock; then one of those who come replaces it. A holder that was stopped so long that another took over finds
+out at its next look, and stops.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -50,19 +51,19 @@ class Claim:
 
     def take(self) -> bool:
         """Whether the work is ours now; a claim that is stale is taken over."""
-        for _ in range(3):  # who loses a race for a stale one looks again
-            if self.create():
+        for _ in range(3):  # it may go between two of our looks
+            if self.create(self.path) or self.take_over():
                 self.beating = threading.Thread(target=self.beat, name="claim", daemon=True)
                 self.beating.start()
                 return True
-            if not self.remove_stale():
+            if self.path.exists():
                 return False
         return False
 
-    def create(self) -> bool:
-        """Make the file; False where there is one."""
+    def create(self, path: Path) -> bool:
+        """Make a file that says who we are; False where there is one."""
         try:
-            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False
         with os.fdopen(descriptor, "w") as file:
@@ -71,26 +72,33 @@ class Claim:
             os.fsync(file.fileno())
         return True
 
-    def remove_stale(self) -> bool:
-        """Whether the way is free: the claim is gone, or was stale and is removed."""
+    def take_over(self) -> bool:
+        """Put our claim in the place of a stale one; False where it is not stale, or another is at that.
+
+        Who may replace one certain claim is decided by a file named after it, which is created exclusively too: so
+        nobody ever removes a claim that somebody else has just made.
+        """
         holder = read_holder(self.path)
-        if holder is None:
-            return True
-        if not is_stale(self.path, holder):
+        if holder is None or not is_stale(self.path, holder):
             return False
-        aside = self.path.with_name(f"{self.path.name}.{self.token}")
+        turn = self.path.with_name(f"{self.path.name}.{name_claim(self.path, holder)}")
+        if not self.create(turn):
+            with suppress(OSError):
+                if read_clock(turn.parent) - turn.stat().st_mtime > STALE:  # who had the turn died over it
+                    turn.unlink()
+            return False
+        whole = self.path.with_name(f"{self.path.name}.{self.token}")
         try:
-            self.path.rename(aside)
-        except FileNotFoundError:  # another was quicker
-            return True
-        is_same = (read_holder(aside) or {}).get("token") == holder.get("token")
-        if not is_same:  # somebody took it over between our look and our rename: it is given back
-            with suppress(FileExistsError):
-                os.link(aside, self.path)
-        else:
-            log.warning("%s: taken over from %s, which is gone", self.path.parent, name_holder(holder))
-        aside.unlink(missing_ok=True)
-        return is_same
+            now = read_holder(self.path)
+            if now is None or name_claim(self.path, now) != name_claim(self.path, holder):
+                return False
+            self.create(whole)
+            whole.replace(self.path)
+        finally:
+            whole.unlink(missing_ok=True)
+            turn.unlink(missing_ok=True)
+        log.warning("%s: taken over from %s, which is gone", self.path.parent, name_holder(holder))
+        return self.is_held()
 
     def beat(self) -> None:
         """Touch the file until the end of the claim, or until it is no longer ours."""
@@ -178,6 +186,15 @@ def read_holder(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
+
+
+def name_claim(path: Path, holder: dict[str, Any]) -> str:
+    """Tells one claim from another: its token, or, where it has none, when it was last touched."""
+    try:
+        text = str(holder.get("token") or path.stat().st_mtime_ns)
+    except OSError:
+        text = "gone"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]  # it is part of a file's name, and came from a file
 
 
 def name_holder(holder: dict[str, Any]) -> str:

@@ -207,8 +207,7 @@ def test_nothing_is_scored_twice_and_a_changed_edit_is_scored_again(runs):
     Image.new("RGB", (64, 64), "red").save(edit)
     with pytest.raises(OSError, match=f"{edit.name}: truncated or changed after the run wrote it"):
         FinishedRun(root).load_edit(record["edits"][0])
-    record["edits"][0]["sha256"] = hashlib.sha256(edit.read_bytes()).hexdigest()
-    path.write_text(json.dumps(record))
+    write_record(root, edit)
     assert score(root, metrics, settings(cache, 50)) == list(metrics)
 
 
@@ -258,13 +257,28 @@ def test_merged_tables_follow_a_score_that_was_interrupted(runs):
 
 
 def test_another_mask_of_the_method_is_another_score(runs):
+    """As a run leaves it that was edited again; one that only lies there is refused."""
     roots, metrics, cache = runs
     root = next(root for root in roots if root.parts[-2] == "diffedit")
     mask = next((root / "masks").iterdir())
     before = read_pseudo_values(root, "mask_iou")
     Image.new("L", (64, 64), 255).save(mask)
+    with pytest.raises(OSError, match=f"{mask.name}: truncated or changed"):
+        score(root, metrics, settings(cache))
+    write_record(root, mask)
     assert "mask_iou" in score(root, metrics, settings(cache))
     assert not before.equals(read_pseudo_values(root, "mask_iou"))
+
+
+def write_record(root, file):
+    """Note the content of a file in its record, as the run does that writes it."""
+    path = root / "records" / f"{file.stem}.json"
+    record, name = json.loads(path.read_text()), file.relative_to(root).as_posix()
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    record["files"][name] = {"size": file.stat().st_size, "sha256": sha256}
+    for edit in record["edits"]:
+        edit["sha256"] = sha256 if edit["file"] == name else edit["sha256"]
+    path.write_text(json.dumps(record))
 
 
 def test_runs_of_other_requests_have_another_set(edited, tmp_path):
@@ -290,8 +304,7 @@ def test_an_edit_of_another_size_is_named(runs, tmp_path):
     record = json.loads(path.read_text())
     edit = roots[0] / record["edits"][1]["file"]
     Image.new("RGB", (32, 32)).save(edit)
-    record["edits"][1]["sha256"] = hashlib.sha256(edit.read_bytes()).hexdigest()
-    path.write_text(json.dumps(record))
+    write_record(roots[0], edit)
     with pytest.raises(OSError, match=rf"{edit.name}: \(32, 32\) pixels, and other edits have 64"):
         score(roots[0], {"lpips": metrics["lpips"]}, settings(tmp_path))
 

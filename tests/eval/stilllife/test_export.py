@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.commands import reference_stats
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.io.files import write
 from diffedit.networks.clip import OpenClip
@@ -32,7 +33,7 @@ from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
 from eval.stilllife.export import WNIDS, CocoFiles, ImageNetFiles
 from eval.stilllife.network import StillLifeExtractor, load
 from eval.stilllife.scene import FRUITS
-from scripts import export_stilllife, reference_stats
+from scripts import export_stilllife
 
 # pycocotools 2.0.11 under NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
