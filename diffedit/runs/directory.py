@@ -305,7 +305,7 @@ def refuse_other_config(root: Path, config: Mapping[str, Any]) -> None:
         )
     if lines := find_changed_settings(before, config, RUNTIME_KEYS):
         raise ConfigChangedError(
-            f"{root} holds a run with other settings (before -> now):\n  " + "\n  ".join(lines) + "\n"
+            f"{root} holds a run with other settings (config.yaml -> now):\n  " + "\n  ".join(lines) + "\n"
             "Give this one a directory of its own (name=...), or delete that one."
         )
 

@@ -95,7 +95,7 @@ def test_a_disaster_is_survived_or_named(world, tmp_path, seed):
     last.join()
     if last.exitcode == REFUSED:
         assert damaged
-        assert any(Path(name).name in errors.read_text() for name in filter(None, damaged))
+        assert any(Path(name).name in errors.read_text() for name in filter(None, damaged)), errors.read_text()
         assert "config.yaml" in damaged, errors.read_text()  # all else can be made again
         shutil.rmtree(root)
         last = start(root)
