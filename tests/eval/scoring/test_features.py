@@ -309,7 +309,10 @@ def test_nor_do_those_of_a_stream_whose_items_hold_them(pictures, n):
 
 
 def test_slow_files_are_decoded_while_the_network_works(tmp_path):
-    """10 ms a picture to load on each of two threads, 12 ms a picture in the network: one after the other 17 ms."""
+    """10 ms a picture to load on each of two threads, 12 ms a picture in the network: one after the other 17 ms.
+
+    The best of three: other work on the machine makes one late.
+    """
 
     class Slow(Fake):
         def features(self, prepared):
@@ -320,9 +323,14 @@ def test_slow_files_are_decoded_while_the_network_works(tmp_path):
         time.sleep(0.010)
         return torch.zeros(3, 8, 8, dtype=torch.uint8)
 
-    begin = time.perf_counter()
-    FeatureStore(tmp_path, batch=8, threads=2).fill(Slow(), [Item(str(i), str(i), load) for i in range(96)])
-    assert 96 * 0.012 / (time.perf_counter() - begin) >= 0.85
+    shares = []
+    for k in range(3):
+        begin = time.perf_counter()
+        FeatureStore(tmp_path / str(k), batch=8, threads=2).fill(
+            Slow(), [Item(str(i), str(i), load) for i in range(96)]
+        )
+        shares.append(96 * 0.012 / (time.perf_counter() - begin))
+    assert max(shares) >= 0.85
 
 
 PASS = """
