@@ -159,6 +159,18 @@ def edit_benchmark(root, benchmark, editor, backbone, ratios, steps):
     return root
 
 
+def edit_few_scenes(folder, editor):
+    """The directory of a finished run: two scenes of Still Life, by random weights."""
+    from diffedit.backbones.stable_diffusion import StableDiffusion
+    from diffedit.testing import TinyPipeline
+    from eval.stilllife.benchmarks import StillLifeScenes
+
+    weights = TinyPipeline(latent=16, tokens=77).write(folder / "tiny")
+    backbone = StableDiffusion.from_pretrained(str(weights), device="cpu")
+    root = folder / "runs/stilllife_scenes/tiny/editor/default"
+    return edit_benchmark(root, StillLifeScenes(size=2), editor, backbone, [0.5], 4)
+
+
 def edit_and_tell(root, count, errors):
     """A small run as a command ends: 0, 1, 3 where another is at it, 2 where it is refused; its words in a file."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,16 @@ from typing import Any
 from hydra.utils import instantiate
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.io.choices import check_choice
 from diffedit.io.compose import compose
-from diffedit.io.files import find_shipped
 from diffedit.mask import GivenMask
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Backbone, Editor
 
 
-def list_choices(group: str) -> list[str]:
-    """The names of a group in conf/: `editor`, `benchmark`, ..."""
-    return sorted(path.stem for path in (find_shipped("conf") / group).glob("[!_]*.yaml"))
-
-
 def make_by_name(group: str, name: str) -> Any:
     """What conf/<group>/<name>.yaml describes; a ValueError with the nearest names where there is none."""
-    if name not in list_choices(group):
-        near = get_close_matches(name, list_choices(group), 3, 0.4) or list_choices(group)
-        raise ValueError(f"{group} = {name!r}: there is none of that name; did you mean {', '.join(near)}?")
+    check_choice(group, name)
     return instantiate(compose("run", [f"{group}={name}"])[group], _convert_="all")
 
 

@@ -89,8 +89,7 @@ def edit(
     pipeline.check(backbone)
     requests, is_list = make_requests(backbone, image, target, source, mask, resize, id)
     programs = (pipeline(request, ratios, schedule, RequestNoise(seed, id)) for request in requests)
-    outcomes = run_programs(backbone, programs, len(requests), len(ratios), batch_size, progress)
-    results = [make_result(*pair, several) for pair in zip(requests, outcomes, strict=True)]
+    results = run_programs(backbone, requests, programs, len(ratios), several, batch_size, progress)
     return results if is_list else results[0]
 
 
@@ -140,8 +139,7 @@ def find_mask(
     schedule = backbone.schedule(num_inference_steps)
     requests, is_list = make_requests(backbone, image, target, source, None, resize, id)
     programs = (look_for_mask(method, request, schedule, RequestNoise(seed, id)) for request in requests)
-    outcomes = run_programs(backbone, programs, len(requests), 1, batch_size, progress)
-    results = [make_result(*pair, several=False) for pair in zip(requests, outcomes, strict=True)]
+    results = run_programs(backbone, requests, programs, 1, False, batch_size, progress)
     return results if is_list else results[0]
 
 
@@ -184,24 +182,25 @@ def spread(name: str, value: Any, count: int, is_list: bool) -> list[Any]:
 
 def run_programs(
     backbone: Backbone,
+    requests: Sequence[EditRequest],
     programs: Iterator[Program[EditResult]],
-    count: int,
     edits: int,
+    several: bool,
     batch_size: int,
     progress: bool,
-) -> list[Outcome]:
-    """How each program ended, in their order."""
+) -> list[EditedPicture]:
+    """What came of each request, in their order."""
     few = min(batch_size, 4)
     engine = Engine(backbone, BatchSizes(batch_size, few, few, 8, few), progress=progress, pad=False)
     numbered = ((str(i), program) for i, program in enumerate(programs))
     try:
-        ended = engine.run(numbered, count, edits)
+        ended = engine.run(numbered, len(requests), edits)
         outcomes = {int(outcome.id): outcome._replace(result=move_to_cpu(outcome.result)) for outcome in ended}
     except RuntimeError as error:
         if isinstance(error.__cause__, torch.OutOfMemoryError):
             raise RuntimeError(f"out of memory: lower batch_size ({batch_size})") from error.__cause__
         raise
-    return [outcomes[i] for i in range(count)]
+    return [make_result(request, outcomes[i], several) for i, request in enumerate(requests)]
 
 
 def move_to_cpu(result: EditResult | None) -> EditResult | None:

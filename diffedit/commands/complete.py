@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 
-from diffedit.io.files import find_shipped
+from diffedit.io.choices import list_choices
 
 # The candidates come whole, a line each; bash replaces only what stands behind the last `=`, where that parts words.
 BASH = r"""_diffedit() {
@@ -47,7 +47,7 @@ def find_candidates(words: Sequence[str], current: str, commands: Iterable[str])
     if name in COMPOSED:
         return FLAGS if current.startswith("-") else ask_hydra(name.replace("-", "_"), words[1:], current)
     if group := GROUPS.get(words[-1]):
-        return [path.stem for path in (find_shipped("conf") / group).glob("[!_]*.yaml")]
+        return list_choices(group)
     if current.startswith("-"):
         return list_options(name) if name in commands else ()
     return ask_hydra("edit", [], current) if name == "edit" and current else ()  # else a file, which bash completes

@@ -4,7 +4,6 @@ import argparse
 import hashlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,9 +114,6 @@ def main(argv: Sequence[str]) -> int:
     choose_threads()
     try:
         make_demo(Plan(options.out, options.pictures, options.steps))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
     except Exception as error:
         return tell(error, "diffedit demo")
     return 0
@@ -215,18 +211,16 @@ def edit_all(plan: Plan, configs: dict[str, Any], evaluations: dict[str, int], b
 def edit(plan: Plan, editor: str, cfg: Any, backbone: Any, evaluations: int, bar: "PartsBar") -> None:
     """One run."""
     from hydra.utils import instantiate
-    from omegaconf import OmegaConf
 
-    from diffedit.engine.engine import BatchSizes
-    from diffedit.runs.loop import RunSettings, run_benchmark
+    from diffedit.commands.run import read_settings
+    from diffedit.runs.loop import run_benchmark
     from diffedit.stages.pipeline import build_pipeline
 
     root = plan.find_root(editor)
     cfg.engine.batch.predict = plan.choose_batch(evaluations)
     cfg.engine.progress = False
     cfg.ratios, cfg.runs, cfg.name = list(RATIOS), str(plan.out / "runs"), root.name
-    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    settings = RunSettings(RATIOS, cfg.steps, cfg.seed, batch=BatchSizes(**config["engine"]["batch"]), progress=False)
+    config, settings = read_settings(cfg)
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     done = sum(1 for _ in root.glob("records/*.json"))
     edits = plan.pictures * len(RATIOS)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from diffedit.commands import EXIT_CODES
+from diffedit.io.choices import list_choices
 from diffedit.io.files import find_shipped
 
 WIDTH = 100
@@ -29,8 +30,8 @@ def describe_command(program: str, config: str) -> str:
     codes = ", ".join(f"{code} {text.partition(':')[0]}" for code, text in EXIT_CODES.items())
     lines = [*textwrap.wrap(texts["header"], WIDTH), "", "Examples:"]
     lines += [f"  {line}" for line in texts["footer"].strip().splitlines()]
-    lines += ["", "Choices (group=choice; `diffedit ls GROUP` says more):", *list_choices(content["defaults"])]
-    lines += ["", "Settings (key=value):", *list_settings(path)]
+    lines += ["", "Choices (group=choice; `diffedit ls GROUP` says more):", *describe_choices(content["defaults"])]
+    lines += ["", "Settings (key=value):", *describe_settings(path)]
     last = (
         f"All settings, those of the choices too: {program} --cfg job. A sweep: --multirun key=a,b. Yaml of your own: "
     )
@@ -39,7 +40,7 @@ def describe_command(program: str, config: str) -> str:
     return "\n".join(lines)
 
 
-def list_choices(defaults: list[Any]) -> Iterator[str]:
+def describe_choices(defaults: list[Any]) -> Iterator[str]:
     """A paragraph a group, its default first."""
     for entry in defaults:
         if not isinstance(entry, dict):
@@ -47,7 +48,7 @@ def list_choices(defaults: list[Any]) -> Iterator[str]:
         ((group, chosen),) = entry.items()
         if group.startswith("override"):
             continue
-        stems = sorted(path.stem for path in (find_shipped("conf") / group).glob("[!_]*.yaml"))
+        stems = list_choices(group)
         default = f"[{','.join(chosen)}]" if isinstance(chosen, list) else chosen
         start = f"  {group}={default or 'null'}"
         others = ", ".join(stem for stem in stems if stem != chosen and (isinstance(chosen, str) or chosen is None))
@@ -55,7 +56,7 @@ def list_choices(defaults: list[Any]) -> Iterator[str]:
         yield from textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
-def list_settings(path: Path) -> Iterator[str]:
+def describe_settings(path: Path) -> Iterator[str]:
     """A line or two for each setting at the top of a yaml that has a comment."""
     for line in path.read_text().splitlines():
         found = SETTING.match(line)

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from diffedit.commands.launch import launch
 from diffedit.runs.names import register_resolvers
+
+if TYPE_CHECKING:
+    from diffedit.runs.loop import RunSettings
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,23 +25,30 @@ def run(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import instantiate
 
-    from diffedit.engine.engine import BatchSizes
-    from diffedit.runs.loop import RunSettings, run_benchmark
-    from diffedit.sampling.schedule import read_ratios
+    from diffedit.runs.loop import run_benchmark
     from diffedit.stages.pipeline import build_pipeline
 
     root = Path(HydraConfig.get().runtime.output_dir)
     try:
-        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-        engine = dict(read_section(config, "engine"))
-        batch = BatchSizes(**read_section(engine, "batch"))
-        options = engine | {"batch": batch, "verify": cfg.verify, "wait": cfg.wait}
-        settings = RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, **options)
+        config, settings = read_settings(cfg)
         pipeline, benchmark = build_pipeline(cfg), instantiate(cfg.benchmark, _convert_="all")
         backbone = instantiate(cfg.backbone, _convert_="all")
         run_benchmark(benchmark, pipeline, backbone, root, settings, config)
     finally:
         remove_empty(root, Path(cfg.runs))
+
+
+def read_settings(cfg: DictConfig) -> "tuple[dict[str, Any], RunSettings]":
+    """The config of a run as plain containers, and what it says of how the run goes."""
+    from diffedit.engine.engine import BatchSizes
+    from diffedit.runs.loop import RunSettings
+    from diffedit.sampling.schedule import read_ratios
+
+    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    engine = dict(read_section(config, "engine"))
+    batch = BatchSizes(**read_section(engine, "batch"))
+    options = engine | {"batch": batch, "verify": cfg.verify, "wait": cfg.wait}
+    return config, RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, **options)
 
 
 def read_section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

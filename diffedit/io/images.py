@@ -12,7 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from diffedit.io.checks import settings
@@ -172,12 +172,28 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise OSError(f"{path}: {error}") from error
 
 
-def decode(path: Path) -> Image.Image:
-    """The picture of a regular file of an allowed format and size, upright."""
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright picture, by the head of its file; an OSError that names what is none."""
+    try:
+        with open_file(path) as picture:
+            is_turned = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return picture.size[::-1] if is_turned else picture.size
+    except Exception:  # it is said what is wrong where pictures are opened
+        with open_image(path) as picture:
+            return picture.size
+
+
+def open_file(path: Path) -> Image.Image:
+    """A regular file of an allowed format as Pillow opens it: its head is read, its pixels are not."""
     if not stat.S_ISREG(path.stat().st_mode):  # a FIFO or a device would be waited for, for ever
         raise OSError("not a regular file")
     Image.init()  # an older Pillow, or one built without a library, lacks some
-    with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def decode(path: Path) -> Image.Image:
+    """The picture of a regular file of an allowed format and size, upright."""
+    with open_file(path) as picture:
         if (count := picture.width * picture.height) > PixelLimit.value:
             raise OSError(
                 f"{picture.width} x {picture.height} = {count:,} pixels, more than max_pixels = {PixelLimit.value:,}: "

@@ -297,7 +297,7 @@ def refuse_other_config(root: Path, config: Mapping[str, Any]) -> None:
     path = root / "config.yaml"
     if not path.exists():
         return
-    before = read_config(path)
+    before = read_run_config(path)
     if isinstance(before.get("weights"), str):
         raise ConfigChangedError(
             f"{root} was begun when only some of the weights were hashed: whether these are the same cannot be told. "
@@ -310,14 +310,14 @@ def refuse_other_config(root: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The config that a directory was begun with; a ConfigChangedError where its file is damaged."""
+def read_run_config(path: Path) -> dict[str, Any]:
+    """The config that a directory was begun with, in today's names; a ConfigChangedError where its file is damaged."""
     try:
         return migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
     except (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, UnicodeDecodeError) as error:
         raise ConfigChangedError(
-            f"{path}: damaged ({str(error).splitlines()[0]}): what was edited here cannot be told. Put it back, or "
-            "give this run another name=..."
+            f"{path}: damaged ({str(error).splitlines()[0]}): what was edited here cannot be told. Put it back; a run "
+            "that is new takes another name=..."
         ) from error
 
 

@@ -16,10 +16,10 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
-from PIL import Image
 
 from diffedit.io.checks import settings
 from diffedit.io.files import write
+from diffedit.io.images import open_image
 from diffedit.types import Variant
 from eval.scoring.files import PLACE
 
@@ -107,7 +107,7 @@ def write_events(events: Any, root: Path, scores: pd.DataFrame, pictures: Sequen
         for name, value in values.items():
             events.add_scalar(name, value, to_percent(strength))
     for path in pictures:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             pixels = np.asarray(picture.convert("RGB"))
         step = to_percent(read_variant(path.parent).strength)
         events.add_image(f"samples/{unquote(path.stem)}", pixels, step, dataformats="HWC")

@@ -11,16 +11,13 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from jaxtyping import Float
-from omegaconf import OmegaConf
-from PIL import Image
 from torch import Tensor
 
 from diffedit.io.files import hash_file, quote_file_name
-from diffedit.io.images import get_path, open_image, resize_to, to_tensor, with_resolution
+from diffedit.io.images import get_path, open_image, read_size, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
 from diffedit.io.trust import check_data
-from diffedit.runs.directory import find_changed_fields
-from diffedit.runs.migrate import migrate_config
+from diffedit.runs.directory import find_changed_fields, read_run_config
 from diffedit.runs.records import read_whole_record
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
@@ -72,8 +69,7 @@ class FinishedRun:
         first = next(self.root.glob("images/*/*.png"), None)
         if first is None:
             raise IncompleteRunError(f"{self.root}: no edits there")
-        with Image.open(first) as picture:
-            return picture.width
+        return read_size(first)[0]
 
     def check(self) -> None:
         """Refuse a run with missing or failed edits, or whose benchmark has come to ask for something else."""
@@ -202,11 +198,11 @@ def check_written(root: Path, file: str, written: Mapping[str, str]) -> Path:
 
 
 def read_config(root: Path) -> dict[str, Any]:
-    """The config of a run in today's names; a FileNotFoundError where there is none."""
+    """The config of a run in today's names; a FileNotFoundError where there is none, a ValueError for a damaged one."""
     path = root / "config.yaml"
     if not path.is_file():
         raise FileNotFoundError(f"{root}: no config.yaml there, so not a run directory")
-    return migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
+    return read_run_config(path)
 
 
 def read_record(root: Path, request_id: str) -> dict[str, Any]:

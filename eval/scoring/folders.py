@@ -1,10 +1,8 @@
 """Scores of two plain folders of pictures, without any run; and metrics by their names, for notebooks."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,12 +12,12 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from jaxtyping import Float
-from PIL import ExifTags, Image
 from torch import Tensor
 
+from diffedit.io.choices import check_choice
 from diffedit.io.compose import compose
-from diffedit.io.files import find_shipped
-from diffedit.io.images import Resize, open_image, resize_to, to_rgb, to_tensor
+from diffedit.io.files import hash_file
+from diffedit.io.images import Resize, open_image, read_size, resize_to, to_rgb, to_tensor
 from diffedit.io.prefetch import prefetch
 from diffedit.networks.base import ANYTHING
 from diffedit.types import EditRequest, Network, Variant
@@ -124,11 +122,8 @@ def load_metrics(names: str | Sequence[str], networks: str = "photographs") -> d
     """
     names = [names] if isinstance(names, str) else list(names)
     for group, chosen in (("metric", names), ("networks", [networks])):
-        known = sorted(path.stem for path in (find_shipped("conf") / group).glob("[!_]*.yaml"))
         for name in chosen:
-            if name not in known:
-                near = get_close_matches(name, known, 3, 0.4) or known
-                raise ValueError(f"{group} = {name!r}: there is none of that name; did you mean {', '.join(near)}?")
+            check_choice(group, name)
     config = compose("score", [f"networks={networks}", f"metric=[{','.join(names)}]"])
     try:
         return instantiate(config.metric, _convert_="all")
@@ -165,7 +160,7 @@ class Picture:
     @cached_property
     def item(self) -> Item:
         """It as something to take features of, under the name that a run's edits have."""
-        hash = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        hash = hash_file(self.path)
         key = hash if self.resolution is None else f"{hash}-{self.resolution}"
         return Item(key, str(self.path), lambda: to_uint8(self()))
 
@@ -248,17 +243,6 @@ def check_sizes(root: Path, key: str, pictures: Sequence[Picture], threads: int)
         more = f" and {len(other) - 4} more" * (len(other) > 4)
         raise ValueError(f"{key} = {root}: pictures of different sizes: {', '.join(lines)}{more}; say resolution=")
     return sizes[0][0]
-
-
-def read_size(path: Path) -> tuple[int, int]:
-    """Width and height of the upright picture, by the head of its file; an OSError that names what is none."""
-    try:
-        with Image.open(path) as picture:
-            is_turned = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-            return picture.size[::-1] if is_turned else picture.size
-    except Exception:  # it is said what is wrong where pictures are opened
-        with open_image(path) as picture:
-            return picture.size
 
 
 def cut_ending(name: str) -> str:

@@ -430,3 +430,30 @@ def test_completion_in_a_bash(tmp_path):
 
 def test_other_shells_are_refused(door):
     assert door("--completion", "fish") == (2, "diffedit --completion SHELL: there is bash\n")
+
+
+@pytest.mark.parametrize(
+    "words", [["run", *SMALL, "benchmark.path=edits.csv"], ["check-benchmark", "benchmark.path=edits.csv"]]
+)
+def test_pixels_are_limited_by_a_setting(door, words):
+    """Of every command that opens pictures; the limit ends with the command that has it."""
+    code, said = door(*words, "max_pixels=700")
+    assert code == 1
+    assert "a.png: 32 x 24 = 768 pixels, more than max_pixels = 700" in said
+    code, said = door(*words)
+    assert code == 0, said
+
+
+def test_pixels_of_one_picture_are_limited(door):
+    words = ["edit", "a.png", "--target", "pear", "--backbone", "analytic", "--steps", "4", "--ratio", "0.5"]
+    code, said = door(*words, "max_pixels=700")
+    assert code == 2
+    assert "more than max_pixels = 700" in said
+    assert door(*words)[0] == 0
+
+
+@pytest.mark.parametrize("words", [["run", "max_pixels=0"], ["edit", "max_pixels=0"]])
+def test_a_limit_of_nothing_is_refused(door, words):
+    code, said = door(*words)
+    assert code == 2
+    assert "max_pixels = 0: a number of pixels is wanted" in said

@@ -173,10 +173,10 @@ def test_a_method_without_masks_has_none(tmp_path, tiny):
 
 
 def test_the_place_of_a_short_path_is_named(tmp_path, tiny, monkeypatch):
-    """A run may lie at /work/run, whose path has fewer folders than a place has names."""
+    """A run may lie at /runs/one, whose path has fewer folders than a place has names."""
     monkeypatch.setattr(Path, "resolve", lambda self: self)
-    place = name_place(Path("/work/run"))
-    assert place == {"benchmark": "", "backbone": "/", "editor": "work", "name": "run"}
+    place = name_place(Path("/runs/one"))
+    assert place == {"benchmark": "", "backbone": "/", "editor": "runs", "name": "one"}
 
 
 # ---------------------------------------------------------------------------------------------------- what is not there

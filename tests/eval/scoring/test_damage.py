@@ -8,17 +8,14 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import edit_benchmark
+from helpers import edit_few_scenes
 
 import diffedit
-from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.diffedit import DiffEdit
-from diffedit.testing import TinyPipeline
 from eval.metrics.ground_truth import MaskIou
 from eval.reporting.contact_sheet import draw_run_sheet
 from eval.scoring.finished_run import FinishedRun
 from eval.scoring.score import Settings, score_runs
-from eval.stilllife.benchmarks import StillLifeScenes
 
 EDIT, MASK, MAP, RECORD = "images/0.5/{}.png", "masks/{}.png", "maps/{}.npy", "records/{}.json"
 FIRST = "00000-fruits"
@@ -26,12 +23,7 @@ FIRST = "00000-fruits"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    weights = TinyPipeline(latent=16, tokens=77).write(folder / "tiny")
-    root = folder / "runs/stilllife_scenes/tiny/diffedit/default"
-    backbone = StableDiffusion.from_pretrained(str(weights), device="cpu")
-    edit_benchmark(root, StillLifeScenes(size=2), DiffEdit(), backbone, [0.5], 4)
-    return root
+    return edit_few_scenes(tmp_path_factory.mktemp("finished"), DiffEdit())
 
 
 @pytest.fixture

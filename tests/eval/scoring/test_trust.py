@@ -7,16 +7,14 @@ import shutil
 import sys
 
 import pytest
-from helpers import edit_benchmark
+from helpers import edit_few_scenes
 from omegaconf import OmegaConf
 
 import diffedit
 from baselines.bounds import Copy
-from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.commands.include import include_packages
 from diffedit.io import trust as trusted
 from diffedit.io.trust import UntrustedError, trust
-from diffedit.testing import TinyPipeline
 from eval.metrics.cost import Cost
 from eval.scoring.finished_run import FinishedRun
 from eval.scoring.score import Settings, score_runs
@@ -40,12 +38,7 @@ def evil(*args, **kwargs):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of a copying editor."""
-    folder = tmp_path_factory.mktemp("finished")
-    weights = TinyPipeline(latent=16, tokens=77).write(folder / "tiny")
-    root = folder / "runs/stilllife_scenes/tiny/copy/default"
-    backbone = StableDiffusion.from_pretrained(str(weights), device="cpu")
-    edit_benchmark(root, StillLifeScenes(size=2), Copy(), backbone, [0.5], 4)
-    return root
+    return edit_few_scenes(tmp_path_factory.mktemp("finished"), Copy())
 
 
 @pytest.fixture
