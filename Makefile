@@ -41,8 +41,8 @@ test-full: .venv/ok
 	$(PY) -m pytest
 
 lint: .venv/ok
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
+	.venv/bin/ruff check --no-cache .
+	.venv/bin/ruff format --no-cache --check .
 
 lock: .venv/ok
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.reporting.load_run import Run, load_run
-
 from diffedit.api.choose import make_backbone, make_by_name, make_pipeline
 from diffedit.engine.engine import BatchSizes
 from diffedit.runs.loop import RunSettings, run_benchmark
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Benchmark, Editor
+from eval.reporting.load_run import Run, load_run
 
 
 def run(
