@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.io.files import hash_file, quote_file_name
-from diffedit.io.images import get_path, open_image, read_size, resize_to, to_tensor, with_resolution
+from diffedit.io.images import get_path, open_file, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
 from diffedit.io.trust import check_data
 from diffedit.runs.directory import find_changed_fields, read_run_config
@@ -69,7 +69,8 @@ class FinishedRun:
         first = next(self.root.glob("images/*/*.png"), None)
         if first is None:
             raise IncompleteRunError(f"{self.root}: no edits there")
-        return read_size(first)[0]
+        with open_file(first) as picture:  # its head alone: what is cut short below is named when it is scored
+            return picture.width
 
     def check(self) -> None:
         """Refuse a run with missing or failed edits, or whose benchmark has come to ask for something else."""
