@@ -5,7 +5,7 @@ extreme values, rescale to [0, 1], threshold" and not by which rule, so every ru
 map is kept: `ContrastMask.binarise` makes another mask of it without the model.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffedit.io.checks import check_finite, settings
 from diffedit.sampling.ddim import add_noise
+from diffedit.sampling.share import share
 from diffedit.types import NO_QUERIES, BaseEditor, Cond, EditRequest, Noise, Predict, Program, Schedule
 
 Map = Float[Tensor, "h w"]
@@ -203,16 +204,23 @@ class ContrastMask:
     def find(
         self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, schedule: Schedule, noise: Noise
     ) -> Program[Mask]:
-        """2 n unguided evaluations in one query.
+        """2 n unguided evaluations in one query, or as many as others have not made.
 
         Guidance would scale the map by a constant (the unconditional terms cancel), and the rules do not see scale.
         """
-        n = self.num_noises
         level = schedule[schedule.find_level(self.noise_strength)]
-        x = add_noise(x0, noise.randn_like(x0, "mask", n), level)
-        prediction = yield Predict(torch.cat([x, x]), level, (target,) * n + (reference,) * n)
-        difference = prediction.eps[:n] - prediction.eps[n:]
-        contrast = check_finite(REDUCTIONS[self.reduction](difference).mean(0).cpu(), "the contrast map")
+        noises = noise.randn_like(x0, "mask", self.num_noises)
+
+        def compare(known: Sequence[Map]) -> Program[list[Map]]:
+            x = add_noise(x0, noises[len(known) :], level)
+            k = len(x)
+            prediction = yield Predict(torch.cat([x, x]), level, (target,) * k + (reference,) * k, purpose="mask")
+            return [*known, *REDUCTIONS[self.reduction](prediction.eps[:k] - prediction.eps[k:])]
+
+        # The first noise names the sequence that it begins, whatever its length.
+        key = x0, noises[:1], level, target, reference, self.reduction
+        maps = yield from share("mask", key, self.num_noises, compare, lambda count: 2 * count)
+        contrast = check_finite(torch.stack(maps).mean(0).cpu(), "the contrast map")
         return Mask(self.binarise(contrast).to(x0.device), contrast)
 
     def binarise(self, contrast: Map) -> Bool[Tensor, "1 1 h w"]:

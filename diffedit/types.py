@@ -144,12 +144,14 @@ class Predict:
     """Ask for a `Prediction` of k latents: k evaluations of the network.
 
     `edits`, for the accounting: the start level of the edit that each latent serves; empty where all are served.
+    `purpose`, too: what the evaluations are counted as.
     """
 
     x: Float[Tensor, "k c h w"]
     level: Level
     conds: tuple[Cond, ...]
     edits: tuple[int, ...] = ()
+    purpose: str = "decoding"
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +171,37 @@ class CustomBatch:
     edits: tuple[int, ...] = ()  # as in `Predict`
 
 
-Query = Encode | Decode | Embed | Predict | Custom | CustomBatch
+@dataclass(frozen=True, eq=False)
+class Recall:
+    """Ask what others have made under a key: a list, [] for nothing. Who is given nothing is the one to make it.
+
+    `key` is all that decides the list: texts, numbers, tensors by their content, and tuples of these.
+    """
+
+    purpose: str
+    key: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Keep:
+    """Hand over the list of a `Recall`: tensors, or dictionaries of them. It may grow later, and never changes."""
+
+    recall: Recall
+    items: Sequence[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Credit:
+    """Count evaluations that were not made because their answers were recalled, by start level as in `Predict.edits`.
+
+    So the cost of an edit in tables is what it costs by itself, whatever it was computed beside.
+    """
+
+    purpose: str
+    evaluations: Mapping[int | None, int]
+
+
+Query = Encode | Decode | Embed | Predict | Custom | CustomBatch | Recall | Keep | Credit
 Program = Generator[Query, Any, T]
 """A computation for one request that yields queries, is sent their answers and returns a T. `yield from` composes."""
 

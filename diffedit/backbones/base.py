@@ -14,6 +14,11 @@ class BaseBackbone:
 
     decoder: nn.Module | None = None
 
+    @property
+    def numerics(self) -> Mapping[str, str]:
+        """What decides the last bits of an answer beside the weights: how the networks are called."""
+        return {}
+
     def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
         """Latents and their standard deviation."""
         raise TypeError(f"{type(self).__name__} has to say how pictures are encoded: posterior()")

@@ -59,6 +59,11 @@ class PixelDiffusion(PixelBackbone):
         """A hash of all weights and of the scheduler's config."""
         return {"unet": hash_module(self.unet), "scheduler": hash_config(self.scheduler.config)}
 
+    @property
+    def numerics(self) -> dict[str, str]:
+        """The network's dtype."""
+        return {"unet": str(self.dtype)}
+
     def schedule(self, steps: int) -> NoiseSchedule:
         """`steps` levels of the network's schedule, clean at level 0."""
         self.scheduler.set_timesteps(steps)

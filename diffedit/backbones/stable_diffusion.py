@@ -196,6 +196,12 @@ class StableDiffusion(BaseBackbone):
         }
         return hashes | {"scheduler": hash_config(self.scheduler.config)}
 
+    @property
+    def numerics(self) -> dict[str, str]:
+        """Dtypes, memory format, compilation."""
+        compiled = "" if self.denoiser is self.unet else "compiled"
+        return {"unet": f"{self.dtype} {self.memory_format} {compiled}", "vae": str(self.vae_dtype)}
+
     def schedule(self, steps: int) -> NoiseSchedule:
         """`steps` levels on the scheduler's own spacing; the clean one as its `set_alpha_to_one` says."""
         self.scheduler.set_timesteps(steps)

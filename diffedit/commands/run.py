@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from diffedit.commands.launch import launch
+from diffedit.io.files import resolve_path
 from diffedit.runs.names import register_resolvers
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def read_settings(cfg: DictConfig) -> "tuple[dict[str, Any], RunSettings]":
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     engine = dict(read_section(config, "engine"))
     batch = BatchSizes(**read_section(engine, "batch"))
-    options = engine | {"batch": batch, "verify": cfg.verify, "wait": cfg.wait}
+    keys = "verify", "wait", "cache_gigabytes", "cache_edits"
+    cache = None if cfg.cache is None else resolve_path(str(cfg.cache))
+    options = engine | {"batch": batch, "cache": cache} | {key: cfg[key] for key in keys}
     return config, RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, **options)
 
 

@@ -15,8 +15,8 @@ call may be padded earlier.) Memory is bounded by the window, not by the number 
 import logging
 import sys
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -35,8 +35,23 @@ from diffedit.engine.queries import (
     run_custom,
     split,
 )
+from diffedit.engine.shared import SharedWork, share_encoding
 from diffedit.io.checks import settings
-from diffedit.types import Backbone, Cond, Custom, Decode, EditResult, Embed, Encode, Predict, Program, Query
+from diffedit.types import (
+    Backbone,
+    Cond,
+    Credit,
+    Custom,
+    Decode,
+    EditResult,
+    Embed,
+    Encode,
+    Keep,
+    Predict,
+    Program,
+    Query,
+    Recall,
+)
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +129,7 @@ class Engine:
         progress: show a bar of edits done, evaluations a second and time left.
         pad: every call of a kind has the same size, so that a row's answer does not depend on its neighbours. False
             leaves calls as full as they are: quicker where there is little to do, and the last bits may differ.
+        shared: what programs ask each other for, and earlier runs left; None where each makes its own.
     """
 
     def __init__(
@@ -124,8 +140,11 @@ class Engine:
         embedding_cache: int = 512,
         progress: bool = True,
         pad: bool = True,
+        shared: SharedWork[LiveProgram] | None = None,
     ) -> None:
         self.backbone = backbone
+        self.shared = shared
+        self.made: Counter[str] = Counter()  # evaluations, by purpose
         self.pad = pad
         self.batch = batch or BatchSizes()
         self.max_live = sum(size - 1 for size in vars(self.batch).values()) + 1 if max_live is None else max_live
@@ -153,13 +172,17 @@ class Engine:
         with tqdm(total=total * edits or None, unit="edit", disable=not self.progress, mininterval=often) as bar:
             while True:
                 kind = pool.full()
-                if kind is None and more and len(pool.running) < self.max_live:
+                if pool.woken:
+                    ended = pool.wake(pool.woken.popleft())
+                elif kind is None and more and len(pool.running) - pool.parked < self.max_live:
                     entry = next(source, None)
                     more = entry is not None
                     ended = pool.admit(*entry) if entry else []
                 elif kind := kind or pool.waiting():
                     ended = pool.call(kind, pool.oldest(kind))
                     bar.set_postfix_str(pool.rate(), refresh=False)
+                elif pool.parked:
+                    ended = pool.wake(self.shared.give_up(), [])
                 else:
                     return
                 bar.update(edits * len(ended))
@@ -174,6 +197,7 @@ class Pool:
         self.engine, self.backbone = engine, engine.backbone
         self.running: list[LiveProgram] = []
         self.evaluations = 0
+        self.woken: deque[LiveProgram] = deque()  # those whose wait for another program is over
         self.began = self.mark = time.perf_counter()
 
     def rate(self) -> str:
@@ -198,6 +222,8 @@ class Pool:
         count: Counter[Kind] = Counter()
         texts = set()
         for live in self.running:
+            if not live.todo:  # it waits for another program
+                continue
             if type(live.query) is Embed:
                 texts.update(live.rows[i] for i in live.todo)
             else:
@@ -208,11 +234,11 @@ class Pool:
 
     def waiting(self) -> Kind | None:
         """The kind farthest from a program's end that any waits on, so that the last programs meet in one batch."""
-        waited = [get_kind(live.query) for live in self.running]
+        waited = [get_kind(live.query) for live in self.running if live.todo]
         return next((k for k in (*KINDS, *waited) if k in waited), None)
 
     def admit(self, name: str, program: Program[EditResult]) -> list[Outcome]:
-        live = LiveProgram(name, program)
+        live = LiveProgram(name, share_encoding(program) if self.engine.shared is not None else program)
         self.running.append(live)
         return self.advance(live)
 
@@ -241,7 +267,9 @@ class Pool:
             answers = [answers[batch.index(live.rows[i])] for live, i in taken]
         for (live, i), answer in zip(taken, answers, strict=False):
             live.take(i, answer)
-            self.evaluations += count_evaluations(live.query)
+            if count := count_evaluations(live.query):
+                self.evaluations += count
+                self.engine.made[getattr(live.query, "purpose", "decoding")] += count
         return [ended for live in programs if not live.todo for ended in self.advance(live)]
 
     def check_places(self, kind: Kind, padded: list[Row], answers: list[Any]) -> None:
@@ -267,7 +295,10 @@ class Pool:
             )
 
     def remember(self, embedded: Iterable[tuple[Row, Cond]]) -> None:
-        self.engine.embedded.update((row[0], cond) for row, cond in embedded)
+        for (text,), cond in embedded:
+            self.engine.embedded[text] = cond
+            if self.engine.shared is not None:
+                self.engine.shared.keep_text(text, cond)
         while len(self.engine.embedded) > self.engine.embedding_cache:
             self.engine.embedded.popitem(last=False)
 
@@ -297,6 +328,12 @@ class Pool:
                 if isinstance(query, Custom):
                     answer = run_custom(query, self.backbone)
                     continue
+                if isinstance(query, Recall | Keep | Credit):
+                    answer = self.share(live, query)
+                    if answer is None and isinstance(query, Recall):
+                        live.query, live.rows, live.answers, live.todo = query, [], [], []
+                        return None
+                    continue
                 live.wait(query)
                 if isinstance(query, Embed):
                     self.recall(live)
@@ -308,13 +345,51 @@ class Pool:
         except Exception as error:
             return None, error
 
+    @property
+    def parked(self) -> int:
+        """How many programs wait for another program, and for no row."""
+        return len(self.engine.shared.waiters) if self.engine.shared is not None else 0
+
+    def share(self, live: LiveProgram, query: Recall | Keep | Credit) -> Sequence[Any] | None:
+        """Answer what a program asks of others: for a `Recall` None where it has to wait."""
+        if isinstance(query, Credit):
+            for edit, count in query.evaluations.items():
+                live.evaluations[edit] += count
+        if (shared := self.engine.shared) is None:
+            return [] if isinstance(query, Recall) else None
+        match query:
+            case Recall():
+                return shared.find(query, live)
+            case Keep():
+                shared.keep(query.recall, query.items)
+                self.woken.extend(shared.release(live, query.recall))
+            case Credit():
+                shared.recalled[query.purpose] += sum(query.evaluations.values())
+        return None
+
+    def wake(self, live: LiveProgram, known: Sequence[Any] | None = None) -> list[Outcome]:
+        """A program that waited for another asks again, unless what it is told is said here."""
+        known = self.engine.shared.find(live.query, live) if known is None else known
+        if known is None:
+            return []
+        live.answers = list(known)
+        return self.advance(live)
+
     def recall(self, live: LiveProgram) -> None:
         """Answer the texts that were embedded before."""
         for i in list(live.todo):
             (text,) = live.rows[i]
+            if text not in self.engine.embedded and self.engine.shared is not None:
+                self.recall_from_disk(text)
             if text in self.engine.embedded:
                 self.engine.embedded.move_to_end(text)
                 live.take(i, self.engine.embedded[text])
+
+    def recall_from_disk(self, text: str) -> None:
+        """Remember a text that an earlier run embedded."""
+        cond = self.engine.shared.find_text(text)
+        if cond is not None:
+            self.engine.embedded[text] = cond.to(getattr(self.backbone, "device", "cpu"))
 
     def end(self, live: LiveProgram, result: EditResult | None, error: Exception | None) -> list[Outcome]:
         try:
@@ -322,4 +397,6 @@ class Pool:
         except Exception as failure:  # its own clean-up went wrong: its own error
             result, error = None, error or failure
         self.running.remove(live)
+        if self.engine.shared is not None:
+            self.woken.extend(self.engine.shared.release(live))
         return [Outcome(live.id, result, error, live.evaluations, live.seconds)]

@@ -11,16 +11,19 @@ from torch import Tensor
 from diffedit.io.checks import check_finite
 from diffedit.types import (
     Backbone,
+    Credit,
     Custom,
     CustomBatch,
     Decode,
     EditResult,
     Embed,
     Encode,
+    Keep,
     Predict,
     Prediction,
     Program,
     Query,
+    Recall,
 )
 
 Row = tuple[Any, ...]
@@ -128,6 +131,8 @@ def run_alone(program: Program[Any], backbone: Backbone) -> Any:
             return stop.value
         if isinstance(query, Custom):
             answer = run_custom(query, backbone)
+        elif isinstance(query, Recall | Keep | Credit):
+            answer = [] if isinstance(query, Recall) else None  # there are no others
         else:
             answer = gather(query, call_network(backbone, get_kind(query), split(query)))
 
@@ -136,6 +141,9 @@ T = TypeVar("T")
 
 
 ORDER = (
+    Keep,
+    Credit,
+    Recall,
     Encode,
     Embed,
     Predict,
@@ -179,7 +187,8 @@ def can_merge(one: Query, other: Query) -> bool:
         case (Embed(), Embed()):
             return one.texts == other.texts
         case (Predict(), Predict()):
-            return one.level == other.level and bool(one.edits) == bool(other.edits)
+            alike = one.level == other.level and one.purpose == other.purpose
+            return alike and bool(one.edits) == bool(other.edits)
         case (CustomBatch(), CustomBatch()):
             return (one.fn, one.evaluations, bool(one.edits)) == (other.fn, other.evaluations, bool(other.edits))
     return type(one) is type(other) is Decode or one is other
@@ -194,7 +203,7 @@ def merge(queries: Sequence[Query]) -> Query:
         case Predict():
             conds = tuple(cond for query in queries for cond in query.conds)
             edits = tuple(edit for query in queries for edit in query.edits)
-            return Predict(torch.cat([query.x for query in queries]), first.level, conds, edits)
+            return replace(first, x=torch.cat([query.x for query in queries]), conds=conds, edits=edits)
         case CustomBatch():
             rows = [row for query in queries for row in query.rows]
             return replace(first, rows=rows, edits=tuple(edit for query in queries for edit in query.edits))

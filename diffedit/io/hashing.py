@@ -68,3 +68,33 @@ def hash_config(config: Mapping[str, Any]) -> str:
 def hash_text(text: str) -> str:
     """Of a text."""
     return xxhash.xxh3_128(text.encode()).hexdigest()[:LETTERS]
+
+
+def hash_parts(parts: Any) -> str:
+    """Of tensors by their content, texts, numbers and None, in tuples, lists and mappings; all 128 bits.
+
+    Raises:
+        TypeError: a part is something else, whose content cannot be told.
+    """
+    digest = xxhash.xxh3_128()
+    add_part(digest, parts)
+    return digest.hexdigest()
+
+
+def add_part(digest: Any, part: Any) -> None:
+    """Add one part to a hash, with its type, so that no two lists of parts look alike."""
+    if isinstance(part, Tensor):
+        value = part.detach().cpu().contiguous()
+        digest.update(f"tensor {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
+    elif isinstance(part, Mapping):
+        add_part(digest, sorted(part.items()))
+    elif isinstance(part, tuple | list):
+        digest.update(f"list {len(part)}\0".encode())
+        for one in part:
+            add_part(digest, one)
+    elif isinstance(part, str | int | float | bool | None):
+        text = f"{type(part).__name__} {part!r}"
+        digest.update(f"{len(text)} {text}\0".encode())
+    else:
+        raise TypeError(f"{type(part).__name__}: its content cannot be hashed")

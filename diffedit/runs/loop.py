@@ -2,20 +2,22 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.engine.prefetch import prefetch_requests
 from diffedit.io.checks import settings
 from diffedit.io.trust import trust_config
 from diffedit.runs.claim import Claim, claim
+from diffedit.runs.describe import describe_run
 from diffedit.runs.directory import RunDirectory, complete_config, refuse_other_config
 from diffedit.runs.records import Verify
+from diffedit.runs.shared import log_evaluations, share_work
+from diffedit.runs.take_over import can_take_over, take_over
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import check_ratios
 from diffedit.stages.pipeline import EditPipeline
@@ -53,6 +55,9 @@ class RunSettings:
         verify: how closely a resume looks at what is done: `size` of every file, `content` too, or `none` but that it
             is there.
         wait: for another process that is at the same run, instead of a BusyError.
+        cache: folder of what runs share: encodings, inversions, contrast maps, embedded texts, edits; None for none.
+        cache_gigabytes: that it may hold; what was used least recently is removed.
+        cache_edits: whether edits are taken over that an earlier run made of the same inputs.
     """
 
     ratios: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
@@ -66,6 +71,9 @@ class RunSettings:
     progress: bool = True
     verify: Verify = "size"
     wait: bool = False
+    cache: Path | None = None
+    cache_gigabytes: Annotated[float, Gt(0)] = 20.0
+    cache_edits: bool = True
 
     def __post_init__(self) -> None:
         check_ratios(self.ratios, self.steps)
@@ -142,7 +150,12 @@ def edit_pending(
 ) -> None:
     """Edit the requests that a run has not done, as long as its claim is held."""
     schedule, ratios = backbone.schedule(settings.steps), list(settings.ratios)
-    engine = Engine(backbone, settings.batch, settings.max_live, settings.embedding_cache, settings.progress)
+    shared = share_work(backbone, settings)
+    make = (
+        take_over if shared is not None and settings.cache_edits and can_take_over(pipeline) else EditPipeline.__call__
+    )
+    options = settings.max_live, settings.embedding_cache, settings.progress
+    engine = Engine(backbone, settings.batch, *options, shared=shared)
     todo = {request.id for request in run.find_pending(benchmark.requests(backbone.resolution))}
     if len(todo) < len(benchmark):
         log.info("%d of %d requests are done already", len(benchmark) - len(todo), len(benchmark))
@@ -152,15 +165,21 @@ def edit_pending(
         pending = (request for request in benchmark.requests(backbone.resolution) if request.id in todo)
         for request in prefetch_requests(pending, pipeline.editor.inputs, settings.threads, engine.max_live):
             live[request.id] = request
-            yield request.id, pipeline(request, ratios, schedule, RequestNoise(settings.seed, request.id))
+            noise = RequestNoise(settings.seed, request.id)
+            yield request.id, make(pipeline, request, ratios, schedule, noise)
 
-    for outcome in engine.run(programs(), len(todo), len(ratios)):
-        held.check()
-        run.save(live.pop(outcome.id), outcome)
-        if outcome.error is not None:
-            log.debug("request %s failed", outcome.id, exc_info=outcome.error)
-            if settings.on_error == "stop":
-                raise RunFailedError(f"request {outcome.id}: {outcome.error} (on_error=stop)") from outcome.error
+    try:
+        for outcome in engine.run(programs(), len(todo), len(ratios)):
+            held.check()
+            run.save(live.pop(outcome.id), outcome)
+            if outcome.error is not None:
+                log.debug("request %s failed", outcome.id, exc_info=outcome.error)
+                if settings.on_error == "stop":
+                    raise RunFailedError(f"request {outcome.id}: {outcome.error} (on_error=stop)") from outcome.error
+    finally:
+        log_evaluations(engine)
+        if shared is not None:
+            shared.close()
 
 
 def log_summary(table: pd.DataFrame, total: int, root: Path) -> None:
@@ -177,37 +196,3 @@ def log_summary(table: pd.DataFrame, total: int, root: Path) -> None:
             log.warning("masks: %d %s (%s): %s", len(ids), flag, advice, named)
     for row in failed.itertuples():
         log.error("failed: %s: %s", row.id, row.error)
-
-
-def describe_run(
-    benchmark: Benchmark, pipeline: EditPipeline, backbone: Backbone, settings: RunSettings
-) -> dict[str, Any]:
-    """The config of a run that was put together in Python: what `conf/run.yaml` would say."""
-    stages = {name: describe(getattr(pipeline, name)) for name in ("editor", "reconstruct", "rank")}
-    return {
-        "benchmark": describe(benchmark),
-        **stages,
-        "backbone": describe(backbone),
-        "samples": pipeline.samples,
-        "ratios": list(settings.ratios),
-        "steps": settings.steps,
-        "seed": settings.seed,
-        "engine": {"batch": vars(settings.batch)},
-    }
-
-
-def describe(part: Any) -> Any:
-    """An object as a config that makes it again: a dataclass by its class and fields, containers item by item.
-
-    Anything else that is not plain stands there by the name of its class alone: its hash names what it holds.
-    """
-    if isinstance(part, str | int | float | bool | None):
-        return part
-    if isinstance(part, Mapping):
-        return {str(key): describe(value) for key, value in part.items()}
-    if isinstance(part, list | tuple):
-        return [describe(value) for value in part]
-    kind = type(part)
-    names = [field.name for field in fields(part) if field.init] if is_dataclass(part) else []
-    values = {name: describe(getattr(part, name)) for name in names}
-    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **values}

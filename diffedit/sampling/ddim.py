@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from diffedit.sampling.share import share
 from diffedit.types import Cond, Decode, Edit, Level, Predict, Prediction, Program, Schedule, Variant
 
 InversionTimestep = Literal["source", "destination"]
@@ -104,12 +105,17 @@ def ddim_invert(
     Returns:
         top + 1 latents, `path[i]` at level i; `path[0]` is x0 itself. One path serves every ratio.
     """
-    path = [x0]
-    for i in range(top):
-        level = schedule[i] if timestep == "source" else schedule[i]._replace(timestep=schedule[i + 1].timestep)
-        prediction = yield Predict(path[i], level, (cond,))
-        path.append(ddim_step(prediction, schedule[i], schedule[i + 1]))
-    return path
+
+    def climb(known: Sequence[Latent]) -> Program[list[Latent]]:
+        path = list(known) or [x0]
+        for i in range(len(path) - 1, top):
+            level = schedule[i] if timestep == "source" else schedule[i]._replace(timestep=schedule[i + 1].timestep)
+            prediction = yield Predict(path[i], level, (cond,), purpose="inversion")
+            path.append(ddim_step(prediction, schedule[i], schedule[i + 1]))
+        return path
+
+    key = x0, cond, timestep, tuple(schedule[i] for i in range(len(schedule)))
+    return (yield from share("inversion", key, top + 1, climb, lambda count: max(count - 1, 0)))
 
 
 def ddim_sample(

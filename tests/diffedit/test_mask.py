@@ -23,7 +23,7 @@ from diffedit.mask import (
     to_latent_grid,
 )
 from diffedit.sampling.noise import RequestNoise
-from diffedit.types import Predict
+from diffedit.types import Predict, Recall
 
 MAP = torch.from_numpy(np.random.default_rng(0).gamma(1.0, 1.0, (16, 16)).astype(np.float32))
 
@@ -42,7 +42,8 @@ def test_the_map_costs_one_query_of_two_evaluations_a_noise(analytic):
     program = ContrastMask(num_noises=10).find(
         make_request(analytic), x0, "Q", "R", analytic.schedule(50), RequestNoise(0, "a")
     )
-    query = next(program)
+    assert isinstance(next(program), Recall)
+    query = program.send([])  # nobody has made it
     assert isinstance(query, Predict)
     assert len(query.x) == 20
     assert query.conds == ("Q",) * 10 + ("R",) * 10

@@ -11,8 +11,9 @@ from baselines.bounds import Copy
 from baselines.sdedit import SDEdit
 from diffedit.diffedit import DiffEdit
 from diffedit.engine.engine import BatchSizes
+from diffedit.runs.describe import describe
 from diffedit.runs.directory import ConfigChangedError
-from diffedit.runs.loop import RunFailedError, RunSettings, describe, run_benchmark
+from diffedit.runs.loop import RunFailedError, RunSettings, run_benchmark
 from diffedit.stages.pipeline import EditPipeline
 
 SETTINGS = RunSettings(ratios=(0.5, 1.0), steps=4, progress=False)

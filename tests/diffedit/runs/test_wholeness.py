@@ -13,8 +13,9 @@ from helpers import Pictures
 from PIL import Image
 
 from diffedit.diffedit import DiffEdit
+from diffedit.runs.describe import describe_run
 from diffedit.runs.directory import ConfigChangedError
-from diffedit.runs.loop import RunFailedError, RunSettings, describe_run, run_benchmark
+from diffedit.runs.loop import RunFailedError, RunSettings, run_benchmark
 from diffedit.stages.pipeline import EditPipeline
 
 COUNT = 3

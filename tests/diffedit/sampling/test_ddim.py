@@ -19,7 +19,7 @@ from diffedit.mask import ContrastMask, Everywhere, GivenMask
 from diffedit.sampling.ddim import add_noise, ddim_invert, ddim_sample, ddim_step
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import NoiseSchedule
-from diffedit.types import Level, Predict, Prediction
+from diffedit.types import Level, Predict, Prediction, Recall
 
 NOISE = RequestNoise(0, "a")
 RATIOS = [0.3, 0.5, 0.8]
@@ -182,7 +182,8 @@ def test_the_mask_contrasts_target_and_reference(analytic):
         program = DiffEdit(reference=reference)(make_request(analytic), [0.5], analytic.schedule(10), NOISE)
         next(program)
         program.send(torch.zeros(1, 3, 16, 16))
-        query = program.send(["Q", text, "the empty one"])
+        assert isinstance(program.send(["Q", text, "the empty one"]), Recall)
+        query = program.send([])  # nobody has made it
         assert query.conds == ("Q",) * 10 + (text,) * 10
 
 

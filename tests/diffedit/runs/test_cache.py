@@ -1,0 +1,275 @@
+"""Work that runs share: the same bytes as without, at the cost of what differs; damage and other inputs are seen."""
+
+import json
+import logging
+import multiprocessing
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from helpers import Pictures
+
+from baselines.encode_decode import EncodeDecode
+from baselines.sdedit import SDEdit
+from diffedit.backbones.analytic import AnalyticBackbone
+from diffedit.diffedit import DiffEdit
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.engine.shared import SharedWork
+from diffedit.io.disk_cache import DiskCache
+from diffedit.mask import ContrastMask, Fixed
+from diffedit.runs.loop import RunSettings, run_benchmark
+from diffedit.sampling.noise import RequestNoise
+from diffedit.stages.background import PixelPaste
+from diffedit.stages.pipeline import EditPipeline
+from diffedit.types import BaseEditor, EditResult
+
+STEPS, COUNT = 5, 2
+SETTINGS = RunSettings((0.4, 0.8), STEPS, batch=BatchSizes(4, 1, 2, 1), progress=False)
+MASK = ContrastMask(num_noises=4)
+INVERSION, DECODING = 4 * COUNT, 2 * (2 + 4) * COUNT
+
+
+def edit(root, pipeline, cache=None, benchmark=None, backbone=None, **changed):
+    """A run; returns the evaluations that it made and those that it did not, by purpose."""
+    settings = replace(SETTINGS, cache=cache, **changed)
+    pipeline = pipeline if isinstance(pipeline, EditPipeline) else EditPipeline(pipeline)
+    records, log = [], logging.getLogger("run")
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
+    try:
+        run_benchmark(benchmark or Pictures(COUNT), pipeline, backbone or AnalyticBackbone(), root, settings)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    made, recalled = ({}, {})
+    for line in records:
+        for counts, words in ((made, "evaluations made: "), (recalled, "evaluations not made again: ")):
+            if line.startswith(words):
+                parts = line.removeprefix(words).rpartition(" (")[0].split(", ")
+                counts.update((purpose, int(count)) for count, purpose in (part.split(" ") for part in parts))
+    return made, recalled
+
+
+def read_files(root):
+    """What a run left, but for seconds and for what says when and how it was made."""
+    files = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    for name in [name for name in files if name.startswith("records/")]:
+        record = json.loads(files[name])
+        record.pop("seconds")
+        record["metadata"].pop("reconstruct_seconds", None)
+        files[name] = record
+    return {name: data for name, data in files.items() if not name.endswith((".parquet", "config.yaml"))}
+
+
+def test_a_cold_cache_changes_nothing(tmp_path):
+    plain = edit(tmp_path / "plain", DiffEdit(mask=MASK))
+    cold = edit(tmp_path / "cold", DiffEdit(mask=MASK), tmp_path / "cache")
+    assert plain == cold == ({"mask": 8 * COUNT, "inversion": INVERSION, "decoding": DECODING}, {})
+    assert read_files(tmp_path / "plain") == read_files(tmp_path / "cold")
+
+
+FOLLOWERS = {  # what comes after DiffEdit, and what it has to make itself
+    "the same": (DiffEdit(mask=MASK), {}, {}),
+    "one ratio more": (DiffEdit(mask=MASK), {"ratios": (0.4, 0.6, 0.8)}, {"decoding": 2 * 3 * COUNT}),
+    "one ratio less": (DiffEdit(mask=MASK), {"ratios": (0.4,)}, {}),
+    "a higher ratio": (
+        DiffEdit(mask=MASK),
+        {"ratios": (1.0, 0.4)},
+        {"decoding": 2 * 5 * COUNT, "inversion": 1 * COUNT},
+    ),
+    "a threshold": (DiffEdit(mask=replace(MASK, threshold=Fixed(0.3))), {}, {"decoding": DECODING}),
+    "more noises": (DiffEdit(mask=replace(MASK, num_noises=6)), {}, {"decoding": DECODING, "mask": 2 * 2 * COUNT}),
+    "fewer noises": (DiffEdit(mask=replace(MASK, num_noises=3)), {}, {"decoding": DECODING}),
+    "another strength of the noise": (
+        DiffEdit(mask=replace(MASK, noise_strength=0.7)),
+        {},
+        {"decoding": DECODING, "mask": 8 * COUNT},
+    ),
+    "guidance": (DiffEdit(mask=MASK, guidance=3.0), {}, {"decoding": DECODING}),
+    "no encoding": (DiffEdit(mask=MASK, start="noise"), {}, {"decoding": DECODING}),
+    "no mask": (EncodeDecode(), {}, {"decoding": DECODING}),
+    "the other timestep": (
+        DiffEdit(mask=MASK, inversion_timestep="source"),
+        {},
+        {"decoding": DECODING, "inversion": INVERSION},
+    ),
+    "SDEdit": (SDEdit(), {}, {"decoding": DECODING}),
+    "another seed": (DiffEdit(mask=MASK), {"seed": 1}, {"decoding": DECODING, "mask": 8 * COUNT}),
+    "a reconstruction": (EditPipeline(DiffEdit(mask=MASK), PixelPaste()), {}, {"decoding": DECODING}),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWERS)
+def test_the_next_run_makes_what_differs_and_leaves_the_same_bytes(tmp_path, name):
+    pipeline, changed, wanted = FOLLOWERS[name]
+    edit(tmp_path / "first", DiffEdit(mask=MASK), tmp_path / "cache")
+    alone, _ = edit(tmp_path / "alone", pipeline, **changed)
+    made, recalled = edit(tmp_path / "next", pipeline, tmp_path / "cache", **changed)
+    assert made == wanted
+    assert sum(made.values()) + sum(recalled.values()) == sum(alone.values())
+    assert read_files(tmp_path / "alone") == read_files(tmp_path / "next")
+
+
+def test_edits_are_made_again_where_that_is_asked(tmp_path):
+    edit(tmp_path / "first", DiffEdit(mask=MASK), tmp_path / "cache")
+    made, recalled = edit(tmp_path / "next", DiffEdit(mask=MASK), tmp_path / "cache", cache_edits=False)
+    assert made == {"decoding": DECODING}
+    assert recalled == {"mask": 8 * COUNT, "inversion": INVERSION}
+
+
+@dataclass(frozen=True)
+class OtherPictures(Pictures):
+    """The same requests, their pictures a little darker."""
+
+    def load(self, i, resolution):
+        return super().load(i, resolution) * 0.99
+
+
+OTHERS = {
+    "pictures": {"benchmark": OtherPictures(COUNT)},
+    "weights": {"backbone": AnalyticBackbone(seed=1)},
+    "rows in a call": {"batch": BatchSizes(8, 1, 2, 1)},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_decides_the_bits_decides_what_is_shared(tmp_path, name):
+    first, _ = edit(tmp_path / "first", DiffEdit(mask=MASK), tmp_path / "cache")
+    made, recalled = edit(tmp_path / "next", DiffEdit(mask=MASK), tmp_path / "cache", **OTHERS[name])
+    assert (made, recalled) == (first, {})
+
+
+def damage(path, how):
+    data = path.read_bytes()
+    changed = {"short": data[:-4], "empty": b"", "other": data[:-1] + bytes([data[-1] ^ 1]), "text": b"not tensors"}
+    path.write_bytes(changed[how])
+
+
+@pytest.mark.parametrize("how", ["short", "empty", "other", "text"])
+def test_a_damaged_file_is_named_and_made_again(tmp_path, caplog, how):
+    edit(tmp_path / "first", DiffEdit(mask=MASK), tmp_path / "cache")
+    files = sorted((tmp_path / "cache").glob("??/*.safetensors"))
+    for path in files:
+        damage(path, how)
+    made, _ = edit(tmp_path / "next", DiffEdit(mask=MASK), tmp_path / "cache")
+    assert sum(made.values()) == 8 * COUNT + INVERSION + DECODING
+    assert str(files[0]) in caplog.text
+    assert read_files(tmp_path / "first") == read_files(tmp_path / "next")
+    assert edit(tmp_path / "third", DiffEdit(mask=MASK), tmp_path / "cache")[0] == {}
+
+
+def test_the_oldest_make_room(tmp_path):
+    edit(tmp_path / "first", DiffEdit(mask=MASK), tmp_path / "cache", cache_gigabytes=40e-6)
+    sizes = [path.stat().st_size for path in (tmp_path / "cache").glob("??/*.safetensors")]
+    assert 0 < sum(sizes) <= 40e3
+    edit(tmp_path / "whole", DiffEdit(mask=MASK), tmp_path / "all")
+    assert sum(path.stat().st_size for path in (tmp_path / "all").glob("??/*.safetensors")) > 40e3
+
+
+def test_a_cache_that_cannot_be_written_is_said_once(tmp_path, caplog, monkeypatch):
+    def refuse(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("diffedit.io.disk_cache.write", refuse)
+    edit(tmp_path / "run", DiffEdit(mask=MASK), tmp_path / "cache")
+    assert caplog.text.count("the cache is not written any more") == 1
+
+
+def edit_in_a_process(root, cache):
+    torch.set_num_threads(1)
+    edit(root, DiffEdit(mask=MASK), cache, Pictures(6))
+
+
+def test_processes_share_a_folder(tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=edit_in_a_process, args=(tmp_path / str(k), tmp_path / "cache")) for k in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert read_files(tmp_path / "0") == read_files(tmp_path / "1") == read_files(tmp_path / "2")
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+class Hidden(BaseEditor):
+    """A method that holds what no setting says."""
+
+    def __init__(self, guidance):
+        self.inner = DiffEdit(mask=MASK, guidance=guidance)
+
+    has_mask = True
+
+    def __call__(self, *args):
+        return self.inner(*args)
+
+
+def test_a_method_that_its_settings_do_not_tell_is_not_taken_over(tmp_path):
+    edit(tmp_path / "first", Hidden(1.0), tmp_path / "cache")
+    made, _ = edit(tmp_path / "next", Hidden(3.0), tmp_path / "cache")
+    assert made == {"decoding": DECODING}
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_programs_on_one_picture_wait_for_each_other(analytic, samples):
+    """Several methods at once: inversion and map are made once, whoever asks first, and no two wait for ever."""
+    request = next(Pictures(1).requests(16))
+    schedule, noise = analytic.schedule(STEPS), RequestNoise(0, "0")
+    methods = [DiffEdit(mask=MASK), DiffEdit(mask=replace(MASK, threshold=Fixed(0.2))), EncodeDecode()]
+    pipelines = [EditPipeline(method, samples=samples) for method in methods]
+    single = Engine(analytic, SETTINGS.batch, progress=False)
+    alone = [run_all(single, [one], request, schedule, noise) for one in pipelines]
+    engine = Engine(analytic, SETTINGS.batch, progress=False, shared=SharedWork({}))
+    together = run_all(engine, pipelines, request, schedule, noise)
+    for (one,), other in zip(alone, together, strict=True):
+        assert all(torch.equal(a.image, b.image) for a, b in zip(one.edits, other.edits, strict=True))
+    if samples == 1:
+        assert engine.made == {"mask": 8, "inversion": 4, "decoding": 3 * 12}
+        assert engine.shared.recalled == {"mask": 8, "inversion": 8}
+    assert not engine.shared.waiters
+    assert not engine.shared.makers
+
+
+def run_all(engine, pipelines, request, schedule, noise) -> list[EditResult]:
+    programs = [(str(k), pipeline(request, [0.4, 0.8], schedule, noise)) for k, pipeline in enumerate(pipelines)]
+    outcomes = {outcome.id: outcome for outcome in engine.run(programs, len(programs))}
+    assert all(outcome.error is None for outcome in outcomes.values())
+    return [outcomes[str(k)].result for k in range(len(pipelines))]
+
+
+def test_a_maker_that_fails_leaves_the_work_to_the_next(analytic):
+    """The first asker's program breaks off in the middle of its inversion."""
+    request = next(Pictures(1).requests(16))
+    schedule, noise = analytic.schedule(STEPS), RequestNoise(0, "0")
+
+    def broken():
+        program = EditPipeline(EncodeDecode())(request, [0.8], schedule, noise)
+        answer = None
+        for _ in range(5):
+            answer = yield program.send(answer)
+        raise OSError("broken")
+
+    whole = EditPipeline(EncodeDecode())
+    engine = Engine(analytic, SETTINGS.batch, progress=False, shared=SharedWork({}))
+    programs = [("a", broken()), ("b", whole(request, [0.8], schedule, noise))]
+    outcomes = {outcome.id: outcome for outcome in engine.run(programs)}
+    assert isinstance(outcomes["a"].error, OSError)
+    alone = run_all(Engine(analytic, SETTINGS.batch, progress=False), [whole], request, schedule, noise)
+    assert torch.equal(outcomes["b"].result.edits[0].image, alone[0].edits[1].image)
+
+
+def test_the_disk_cache_gives_back_what_it_took(tmp_path):
+    cache = DiskCache(tmp_path, 1e9)
+    items = [torch.arange(6.0).reshape(2, 3), {"mask": torch.tensor([True, False]), "level": torch.tensor(3)}]
+    cache.put("ab12", items)
+    cache.close()
+    first, second = DiskCache(tmp_path, 1e9).get("ab12")
+    assert torch.equal(first, items[0])
+    assert second.keys() == items[1].keys()
+    assert torch.equal(second["mask"], items[1]["mask"])
+    assert cache.get("cd34") is None
