@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from diffedit.io.checks import refuse_adapter
 from diffedit.io.files import resolve_path
 
 
@@ -34,7 +35,7 @@ class ModelFolder:
 
     def load(self, kind: Any, part: str, dtype: torch.dtype | None = None) -> Any:
         """One network; an OSError where the file holds no value for one of its weights."""
-        self.check_index(part)
+        self.check_files(part)
         weights = {"revision": self.revision, "variant": self.variant, "use_safetensors": True}
         model, info = kind.from_pretrained(
             self.path, subfolder=part, dtype=dtype or self.dtype, output_loading_info=True, **weights
@@ -44,13 +45,16 @@ class ModelFolder:
             raise OSError(f"{self.path}/{part}: {len(missing)} weights are missing from the file: {named} ...")
         return model.eval().requires_grad_(False).to(self.device)
 
-    def check_index(self, part: str) -> None:
+    def check_files(self, part: str) -> None:
         """Refuse weights in several files of which one is not safetensors: it would be unpickled.
 
         Raises:
-            ValueError: an index names such a file, or one outside its folder; or it is no index.
+            ValueError: an index names such a file, or one outside its folder; or it is no index; or an adapter is
+                there, which would be loaded from a folder that its file names.
         """
-        for path in sorted(self.fetch_configs(part).glob("*index*.json")):
+        folder = self.fetch_configs(part)
+        refuse_adapter(folder)
+        for path in sorted(folder.glob("*index*.json")):
             try:
                 files = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
             except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,7 +1,6 @@
 """Diffusion in pixels: an unconditional UNet2DModel, saved as diffusers' DDPMPipeline saves it (unet/, scheduler/)."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -12,7 +11,7 @@ from diffedit.backbones.base import PixelBackbone, read_output
 from diffedit.backbones.loading import ModelFolder, find_folder, read_dtype
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
-from diffedit.io.hashing import hash_config, hash_module
+from diffedit.io.hashing import hash_config, hash_module, hash_network_config
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
@@ -54,10 +53,11 @@ class PixelDiffusion(PixelBackbone):
             raise ValueError(f"{path}: the network takes {self.unet.config.in_channels} channels, pictures have 3")
         self.resolution: int = self.unet.config.sample_size
 
-    @cached_property
+    @property
     def fingerprint(self) -> dict[str, str]:
-        """A hash of all weights and of the scheduler's config."""
-        return {"unet": hash_module(self.unet), "scheduler": hash_config(self.scheduler.config)}
+        """A hash of all weights as they are now, and of the configs of network and scheduler."""
+        network = {"unet": hash_module(self.unet), "unet_config": hash_network_config(self.unet)}
+        return network | {"scheduler": hash_config(self.scheduler.config)}
 
     @property
     def numerics(self) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,7 +14,7 @@ from diffedit.backbones.base import BaseBackbone, read_output
 from diffedit.backbones.loading import ModelFolder, find_folder, make_scheduler, read_dtype
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
-from diffedit.io.hashing import hash_config, hash_module, hash_tokenizer
+from diffedit.io.hashing import hash_config, hash_module, hash_network_config, hash_tokenizer
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Prediction
 
@@ -186,14 +185,17 @@ class StableDiffusion(BaseBackbone):
             raise ValueError(f"backbone.resolution = {resolution} is not a multiple of {grain}, as {name} needs")
         return resolution
 
-    @cached_property
+    @property
     def fingerprint(self) -> dict[str, str]:
-        """A hash of each part as it is loaded: all weights, the scheduler's config, the tokenizer's vocabulary."""
+        """A hash of each part as it is now: all weights, the configs of networks and scheduler, the vocabulary.
+
+        It is taken anew each time: the networks are their owner's, who may have changed them since.
+        """
         parts = {name: getattr(self, name) for name in self.parts if name != "scheduler"}
-        hashes = {
-            name: hash_module(part) if isinstance(part, nn.Module) else hash_tokenizer(part)
-            for name, part in parts.items()
-        }
+        networks = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+        hashes = {name: hash_tokenizer(part) for name, part in parts.items() if name not in networks}
+        hashes |= {name: hash_module(network) for name, network in networks.items()}
+        hashes |= {f"{name}_config": hash_network_config(network) for name, network in networks.items()}
         return hashes | {"scheduler": hash_config(self.scheduler.config)}
 
     @property

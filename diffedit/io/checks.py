@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
 from pydantic import ConfigDict, ValidationError
@@ -102,3 +103,13 @@ def refuse_renamed(command: str, overrides: Sequence[str]) -> None:
             if old in (key, override) or key.startswith(f"{old}."):
                 name = override if override == old else key
                 raise ValueError(f"{name} is called {new}{name.removeprefix(old)} now")
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Refuse a model's folder with an adapter's config: transformers would load another, from wherever that says."""
+    path = folder / "adapter_config.json"
+    if path.exists():
+        raise ValueError(
+            f"{path}: an adapter, whose model would be loaded from elsewhere: fuse it into the weights and save those, "
+            "or load it into a pipeline, which `StableDiffusion.from_pipeline` takes"
+        )

@@ -65,6 +65,19 @@ def hash_config(config: Mapping[str, Any]) -> str:
     return hash_text(json.dumps(values, sort_keys=True, default=str))
 
 
+HOW_IT_WAS_SAVED = ("transformers_version", "torch_dtype", "dtype", "architectures", "model_type")
+
+
+def hash_network_config(network: nn.Module) -> str:
+    """Of what a network of diffusers or transformers computes with its weights: activations, heads, scales.
+
+    By whom and in what dtype it was saved is left out: the weights say how they are loaded.
+    """
+    config = getattr(network, "config", {})
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return hash_config({key: value for key, value in values.items() if key not in HOW_IT_WAS_SAVED})
+
+
 def hash_text(text: str) -> str:
     """Of a text."""
     return xxhash.xxh3_128(text.encode()).hexdigest()[:LETTERS]

@@ -56,6 +56,11 @@ class Resize:
 
     def __call__(self, picture: Image.Image, resolution: int) -> Image.Image:
         size, (left, top) = self.place(picture.size, resolution)
+        if (count := size[0] * size[1]) > (limit := max(PixelLimit.value, MAX_PIXELS)):
+            raise UnusablePictureError(
+                f"{picture.width} x {picture.height} is so long that, scaled to {size[0]} x {size[1]}, it has "
+                f"{count:,} pixels, more than {limit:,}: cut it, or take the resize policy squash"
+            )
         scaled = picture.resize(size, Image.Resampling[self.filter.upper()])
         return scaled.crop((left, top, left + resolution, top + resolution))
 
@@ -168,7 +173,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         raise OSError(f"{str(path)!r}: {error}" if "\0" in str(path) else f"{path}: {error}") from error
     try:
         yield upright
-    except UndefinedRangeError as error:
+    except UnusablePictureError as error:
         raise OSError(f"{path}: {error}") from error
 
 
@@ -205,8 +210,8 @@ def decode(path: Path) -> Image.Image:
     return upright
 
 
-class UndefinedRangeError(ValueError):
-    """A mode whose white is not defined."""
+class UnusablePictureError(ValueError):
+    """A mode whose white is not defined, or a shape that cannot be brought to a square."""
 
 
 def convert_in_bands(picture: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
@@ -223,7 +228,7 @@ def to_eight_bits(picture: Image.Image) -> Image.Image:
     """16-bit greys scaled to 8 bits; the other modes as they are."""
     # 16-bit PNG and PGM files are I;16 or, in older Pillows, I; the 32 bits of other files have no known white.
     if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
-        raise UndefinedRangeError(f"mode {picture.mode} (32 bits) has no defined white: save it in 8 or 16 bits")
+        raise UnusablePictureError(f"mode {picture.mode} (32 bits) has no defined white: save it in 8 or 16 bits")
     if picture.mode.startswith("I"):
         return convert_in_bands(picture, "L", scale_to_eight_bits)
     return picture

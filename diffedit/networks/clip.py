@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TOKENIZING = Lock()  # a tokenizer keeps its padding as state, and texts are prepared in threads
 LOCAL = "local-dir:"  # begins the name of a folder in open_clip's layout
+WEIGHTS = "open_clip_model.safetensors"
 
 # open_clip writes what it loads to the root logger
 logging.getLogger("root").addFilter(lambda record: "open_clip" not in record.pathname or record.levelno > logging.INFO)
@@ -113,8 +114,11 @@ class OpenClip(FrozenExtractor):
 
         name = self.model
         if name.startswith(LOCAL):
-            name = f"{LOCAL}{resolve_path(name.removeprefix(LOCAL))}"
+            folder = resolve_path(name.removeprefix(LOCAL))
+            name = f"{LOCAL}{folder}"
         try:
+            if name.startswith(LOCAL) and not (folder / WEIGHTS).is_file():
+                raise FileNotFoundError("open_clip would look for a pickle")
             towers, _, prepare = open_clip.create_model_and_transforms(
                 name, pretrained=self.pretrained, device=pick_device(self.device), require_pretrained=True
             )
@@ -184,7 +188,7 @@ def describe_weights(model: str, pretrained: str | None) -> str:
 
     if model.startswith(LOCAL):
         folder = resolve_path(model.removeprefix(LOCAL))
-        return f"{folder} must hold open_clip_config.json and open_clip_model.safetensors"
+        return f"{folder} must hold open_clip_config.json and {WEIGHTS}"
     if pretrained and (config := open_clip.get_pretrained_cfg(model, pretrained)):
         hub = config.get("hf_hub", "").rstrip("/")
         source = f"open_clip_model.safetensors of the hub's {hub}" if hub else config.get("url", "")

@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from torch import Tensor
 
+from diffedit.io.checks import refuse_adapter
 from diffedit.io.files import resolve_path
 
 CONFIG = "config.json"
@@ -107,8 +108,9 @@ def load_pretrained(from_pretrained: Callable[..., tuple[Any, dict[str, Any]]], 
         path: folder of the checkpoint.
 
     Raises:
-        ValueError: the checkpoint cannot be read, or lacks weights: transformers would make them up.
+        ValueError: the checkpoint cannot be read, lacks weights (transformers would make them up), or is an adapter.
     """
+    refuse_adapter(path)
     try:
         network, info = from_pretrained(
             path,

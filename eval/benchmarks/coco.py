@@ -4,6 +4,7 @@ BISON (facebookresearch/binary-image-selection) pairs a caption of COCO with the
 one that it does not. The edit starts from the one that it does not describe.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffedit.io.checks import settings
+from diffedit.io.hashing import hash_text
 from diffedit.io.images import ImageFile, Resize, open_image, to_tensor
 from diffedit.types import EditRequest
 from eval.benchmarks.base import FileBenchmark
@@ -167,7 +169,8 @@ class CocoBison(FileBenchmark):
                 instances = self.annotations.find_removed(entry.input.id, source, query)
                 if instances:
                     mask = CocoMask(self.annotations.path, instances, self.annotations.sizes[entry.input.id], picture)
-                    origin += f" mask {' '.join(str(instance.id) for instance in instances)}"
+                    shapes = hash_text(json.dumps([instance.segmentation for instance in instances]))
+                    origin += f" mask {' '.join(str(instance.id) for instance in instances)} {shapes}"
             yield EditRequest(str(entry.id), picture, query, source, mask, origin=origin)
 
     def make_loader(self, picture: Picture, resolution: int) -> CocoFile:

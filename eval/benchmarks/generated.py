@@ -6,6 +6,7 @@ here it is the model that the config names. What is drawn is kept, in a folder n
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -152,12 +153,25 @@ class Generated(SubsetBenchmark):
         folder = Path(self.cache) / self.fingerprint
         texts = {change.input_name: change.source for change in self.changes}
         texts |= {change.reference_name: change.target for change in self.changes}
-        missing = {name: text for name, text in texts.items() if not (folder / f"{name}.png").exists()}
+        missing = {name: text for name, text in texts.items() if not is_whole_png(folder / f"{name}.png")}
         if self.generate_missing and missing:
             log.info("drawing %d of %d pictures into %s", len(missing), len(texts), folder)
             for name, image in self.text_to_image(missing):
                 write(folder / f"{name}.png", encode_png(image))
         return folder
+
+
+END = b"IEND\xaeB`\x82"  # of every whole PNG
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether a picture is there, and not cut short."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(END), os.SEEK_END)
+            return file.read() == END
+    except OSError:  # there is none, or it is shorter than that
+        return False
 
 
 def check_edits(grammar: Grammar, edits: Sequence[str] | None) -> list[str]:

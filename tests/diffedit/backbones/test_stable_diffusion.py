@@ -266,8 +266,16 @@ def test_shards_of_a_hub_id_are_looked_at_too(copy, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: fetched.append(name) or str(copy))
     (copy / "unet/a.safetensors.index.json").write_text('{"weight_map": {"a": "evil.bin"}}')
     with pytest.raises(ValueError, match=r"names evil.bin: only safetensors"):
-        ModelFolder("somebody/model").check_index("unet")
+        ModelFolder("somebody/model").check_files("unet")
     assert fetched == ["somebody/model"]
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_an_adapter_that_names_another_model_is_refused(copy, part):
+    """transformers would load that one, by whatever files it has."""
+    (copy / part / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(copy / "elsewhere")}))
+    with pytest.raises(ValueError, match=rf"{part}/adapter_config\.json: an adapter"):
+        StableDiffusion.from_pretrained(str(copy), device="cpu")
 
 
 def test_a_pickle_under_the_name_of_safetensors_is_not_unpickled(copy):

@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT
 from PIL import Image
 
-from diffedit.io.images import ImageFile, PixelLimit, limit_pixels, open_image, to_rgb
+from diffedit.io.images import ImageFile, PixelLimit, Resize, limit_pixels, open_image, to_rgb
 
 
 def chunk(kind, data):
@@ -135,17 +135,37 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.
 """
 
 
-@pytest.mark.parametrize("kind", ["sixteen bits", "transparent"])
+LARGE = {  # bytes a pixel at most, how it is saved: what is decoded, what its library needs, and the picture in RGB
+    "sixteen bits": (12, "png", {"compress_level": 1}),
+    "transparent": (12, "png", {"compress_level": 1}),
+    "JPEG": (12, "jpg", {}),
+    "WebP": (20, "webp", {}),
+    "JPEG 2000": (26, "jp2", {}),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
 def test_memory_is_bounded_by_the_pixels(tmp_path, kind):
-    """At most 12 bytes a pixel: what is decoded, and the picture in RGB."""
-    path, side = tmp_path / "large.png", 5000
+    most, ending, options = LARGE[kind]
+    path, side = tmp_path / f"large.{ending}", 4000
     if kind == "sixteen bits":
-        Image.fromarray(np.full((side, side), 1000, dtype=np.uint16)).save(path, compress_level=1)
+        Image.fromarray(np.full((side, side), np.uint16(1000))).save(path, **options)
     else:
-        Image.new("RGBA", (side, side), (1, 2, 3, 4)).save(path, compress_level=1)
+        mode = "RGBA" if kind in ("transparent", "WebP") else "RGB"
+        Image.new(mode, (side, side), (1, 2, 3, 4)[: len(mode)]).save(path, **options)
     command = [sys.executable, "-c", MEASURE, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert int(done.stdout) < 12 * side**2 + 2**26
+    assert int(done.stdout) < most * side**2 + 2**26
+
+
+@pytest.mark.parametrize("size", [(1, 200_000), (20_000, 1)])
+def test_a_picture_that_would_grow_beyond_the_limit_is_refused(tmp_path, size):
+    """A line of pixels whose short side is scaled to the resolution."""
+    path = tmp_path / "line.png"
+    Image.new("L", size).save(path)
+    with pytest.raises(OSError, match=f"{path}: {size[0]} x {size[1]} is so long that, scaled to"):
+        ImageFile(path, 512)()
+    ImageFile(path, 512, Resize("squash"))()
 
 
 def test_the_good_formats_are_read(tmp_path):

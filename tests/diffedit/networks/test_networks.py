@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shutil
 import tempfile
 import warnings
 from collections import OrderedDict
@@ -198,6 +199,17 @@ def test_inception_finds_its_file_and_says_where_it_looked(inception_files, tmp_
     assert Inception(device="cpu").hash != script  # torch.hub's folder comes first
     with pytest.raises(FileNotFoundError, match=r"elsewhere\.pt"):
         Inception("elsewhere.pt")
+
+
+def test_inception_takes_no_file_that_somebody_else_put_there(inception_files, tmp_path, monkeypatch):
+    """Into the folder of temporary files, where everybody may write; TorchScript runs what it holds."""
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("diffedit.networks.inception.get_hub_folder", lambda: tmp_path / "hub")
+    shutil.copy(inception_files / SCRIPT, tmp_path / SCRIPT)
+    assert Inception(device="cpu").hash
+    monkeypatch.setattr("os.getuid", lambda: 4321)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        Inception(resize="legacy_pytorch", device="cpu")
 
 
 def test_inception_refuses_other_files(inception_files, tmp_path, capsys):

@@ -71,6 +71,14 @@ CHANGES = {
         lambda f: change_json(f / "scheduler/scheduler_config.json", timestep_spacing="trailing"),
         "scheduler",
     ),
+    "the UNet's activation": (lambda f: change_json(f / "unet/config.json", act_fn="gelu"), "unet_config"),
+    "the UNet's norms": (lambda f: change_json(f / "unet/config.json", norm_eps=1e-3), "unet_config"),
+    "the UNet's heads": (lambda f: change_json(f / "unet/config.json", attention_head_dim=4), "unet_config"),
+    "the latents' scale": (lambda f: change_json(f / "vae/config.json", scaling_factor=0.2), "vae_config"),
+    "the text encoder's activation": (
+        lambda f: change_json(f / "text_encoder/config.json", hidden_act="gelu"),
+        "text_encoder_config",
+    ),
 }
 
 
@@ -93,6 +101,24 @@ def test_other_weights_are_not_gone_on_with(begun, tmp_path, name):
         edit(root, Pictures(1), StableDiffusion.from_pretrained(str(model), device="cpu"))
     assert str(refused.value).count("weights.") == 1
     edit(root, Pictures(1), StableDiffusion.from_pretrained(str(begun / "model"), device="cpu"))
+
+
+def test_weights_that_are_changed_while_they_are_loaded_are_not_gone_on_with(begun):
+    """As a LoRA is fused into a pipeline between two calls."""
+    backbone = StableDiffusion.from_pretrained(str(begun / "model"), device="cpu")
+    edit(begun / "run", Pictures(1), backbone)
+    with torch.no_grad():
+        backbone.unet.conv_in.weight.mul_(0.8)
+    with pytest.raises(ConfigChangedError, match=r"weights\.unet: "):
+        edit(begun / "run", Pictures(1), backbone)
+
+
+def test_how_a_network_was_saved_is_no_part_of_it(begun, tmp_path):
+    """By which version of a library, under which name: the same model elsewhere goes on."""
+    model = shutil.copytree(begun / "model", tmp_path / "model")
+    change_json(model / "unet/config.json", _diffusers_version="0.1", _name_or_path="elsewhere")
+    change_json(model / "text_encoder/config.json", transformers_version="4.0", architectures=["CLIPModel"])
+    edit(begun / "run", Pictures(1), StableDiffusion.from_pretrained(str(model), device="cpu"))
 
 
 def test_a_run_of_before_is_not_gone_on_with(analytic, tmp_path):

@@ -311,6 +311,19 @@ def test_a_picture_that_is_not_there_is_named_where_nothing_may_be_drawn(tmp_pat
     assert not benchmark.text_to_image.texts
 
 
+@pytest.mark.parametrize("size", [0, 40, -5])
+def test_a_picture_that_is_cut_short_is_drawn_again(tmp_path, size):
+    """By the next start, with the same bytes."""
+    list(pets(tmp_path).requests(8))
+    before = files(tmp_path)
+    path = sorted(tmp_path.rglob("*.png"))[1]
+    path.write_bytes(path.read_bytes()[:size])
+    benchmark = pets(tmp_path)
+    list(benchmark.requests(8))
+    assert list(benchmark.text_to_image.texts) == [path.stem]
+    assert files(tmp_path) == before
+
+
 def files(folder):
     return {path.stem: path.read_bytes() for path in Path(folder).rglob("*.png")}
 

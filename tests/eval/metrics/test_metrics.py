@@ -11,7 +11,7 @@ import open_clip
 import pytest
 import torch
 import torchmetrics
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.multimodal.clip_score import CLIPScore
@@ -300,6 +300,16 @@ def test_clip_inside_is_the_score_of_what_the_mask_shows(clip):
     assert "no given mask" in metric.undefined_reason(
         Batch([EditRequest("a", lambda: None, "pear"), *asks], None, None, None)
     )
+
+
+def test_a_clip_whose_weights_are_a_pickle_is_refused(clip, tmp_path):
+    """open_clip would unpickle it."""
+    folder = shutil.copytree(clip, tmp_path / "clip")
+    weights = folder / "open_clip_model.safetensors"
+    torch.save(load_file(weights), folder / "open_clip_pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match=r"must hold open_clip_config\.json and open_clip_model\.safetensors"):
+        OpenClip(f"local-dir:{folder}", device="cpu")
 
 
 def test_each_clip_score_is_clamped_and_not_their_mean(clip, monkeypatch):
