@@ -97,15 +97,15 @@ class Inception(FrozenExtractor):
     def load(self) -> tuple[nn.Module, str]:
         """The blocks up to pool3, one network for all policies of resizing."""
         candidates = [get_hub_folder() / name for name in (SCRIPT, *STATES)]
-        if is_own(temporary := Path(tempfile.gettempdir()) / SCRIPT):
+        if not is_somebody_elses(temporary := Path(tempfile.gettempdir()) / SCRIPT):
             candidates.append(temporary)
         file = find_file(self.weights, candidates, "networks.fid.weights (csfid, kid)")
         return load_blocks(file, self.device), hash_files([file], (self.name, self.resize, VERSION))
 
 
-def is_own(file: Path) -> bool:
-    """Whether a file is this user's: anybody may put one into the folder of temporary files, and TorchScript runs."""
-    return file.is_file() and file.stat().st_uid == os.getuid()
+def is_somebody_elses(file: Path) -> bool:
+    """Whether another user put a file there: anybody may, into the folder of temporary files, and TorchScript runs."""
+    return file.is_file() and file.stat().st_uid != os.getuid()
 
 
 @lru_cache(2)

@@ -147,7 +147,7 @@ LARGE = {  # bytes a pixel at most, how it is saved: what is decoded, what its l
 @pytest.mark.parametrize("kind", LARGE)
 def test_memory_is_bounded_by_the_pixels(tmp_path, kind):
     most, ending, options = LARGE[kind]
-    path, side = tmp_path / f"large.{ending}", 4000
+    path, side = tmp_path / f"large.{ending}", 2500 if ending == "jp2" else 4000  # it is slow
     if kind == "sixteen bits":
         Image.fromarray(np.full((side, side), np.uint16(1000))).save(path, **options)
     else:
