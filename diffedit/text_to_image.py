@@ -81,17 +81,10 @@ class TextToImage:
             (name, sample(text, like, schedule, RequestNoise(self.seed, name), self.guidance))
             for name, text in texts.items()
         )
-        try:
-            for outcome in engine.run(programs, len(texts), 1):
-                if outcome.error is not None:
-                    raise outcome.error
-                yield outcome.id, outcome.result.edits[0].image
-        except RuntimeError as error:
-            if isinstance(error.__cause__, torch.OutOfMemoryError):
-                raise RuntimeError(
-                    f"out of memory while drawing: lower benchmark.text_to_image.batch ({self.batch})"
-                ) from error
-            raise
+        for outcome in engine.run(programs, len(texts), 1):
+            if outcome.error is not None:
+                raise outcome.error
+            yield outcome.id, outcome.result.edits[0].image
 
 
 @lru_cache(256)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from diffedit.api.choose import make_backbone, make_pipeline
@@ -13,6 +12,7 @@ from diffedit.api.result import EditedPicture
 from diffedit.diffedit import DiffEdit
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.engine.queries import Outcome
+from diffedit.io.device import is_out_of_memory
 from diffedit.io.images import Resize
 from diffedit.io.pictures import Given, GivenMaskPicture, GivenPicture
 from diffedit.sampling.noise import RequestNoise
@@ -193,13 +193,11 @@ def run_programs(
     few = min(batch_size, 4)
     engine = Engine(backbone, BatchSizes(batch_size, few, few, 8, few), progress=progress, pad=False)
     numbered = ((str(i), program) for i, program in enumerate(programs))
-    try:
-        ended = engine.run(numbered, len(requests), edits)
-        outcomes = {int(outcome.id): outcome._replace(result=move_to_cpu(outcome.result)) for outcome in ended}
-    except RuntimeError as error:
-        if isinstance(error.__cause__, torch.OutOfMemoryError):
-            raise RuntimeError(f"out of memory: lower batch_size ({batch_size})") from error.__cause__
-        raise
+    outcomes = {}
+    for outcome in engine.run(numbered, len(requests), edits):
+        if outcome.error is not None and is_out_of_memory(outcome.error):  # the others would not fit either
+            raise outcome.error
+        outcomes[int(outcome.id)] = outcome._replace(result=move_to_cpu(outcome.result))
     return [make_result(request, outcomes[i], several) for i, request in enumerate(requests)]
 
 

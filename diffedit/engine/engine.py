@@ -1,27 +1,32 @@
 """Continuous batching: many programs, one network call at a time, always of the same size.
 
 The engine keeps a window of live programs and the queries they wait on. Each kind of query has its own constant batch
-size; a call is filled from the oldest programs first, whatever level, prompt or request its rows belong to, and only
-the tail of the work is padded. Because the shape of a call never changes, a row's answer does not depend on its
-neighbours, as long as the libraries below treat every place in a batch alike. They do where places divide evenly among
-SIMD lanes and threads (on a CPU: powers of two of both), so the first call of each kind is made twice, its rows shifted
-by one.
+size (`diffedit.engine.sizes`); a call is filled from the oldest programs first, whatever level, prompt or request its
+rows belong to, and only the tail of the work is padded. There, once all that are left fit into the window, all are
+taken in, and those that have asked least go first: they walk in step, so that their long, narrow walks (one row a
+step) fill calls together and end together.
+
+Because the shape of a call never changes, a row's answer does not depend on its neighbours, as long as the libraries
+below treat every place in a batch alike. They do where places divide evenly among SIMD lanes and threads (on a CPU:
+powers of two of both), so the first call of each kind is made twice, its rows shifted by one.
 
 A window of sum(size - 1) + 1 programs is enough to never pad before the requests run out: every live program waits on
 at least one row, so by the pigeonhole principle some kind has a full batch. (Equal texts share one row: only an `Embed`
 call may be padded earlier.) Memory is bounded by the window, not by the number of requests.
+
+Where a call runs out of memory, its kind is halved for the rest of the engine's life and its rows are asked again.
 """
 
 import logging
 import sys
 import time
+import traceback
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-from annotated_types import Ge
 from tqdm.auto import tqdm
 
 from diffedit.engine.queries import (
@@ -36,7 +41,8 @@ from diffedit.engine.queries import (
     split,
 )
 from diffedit.engine.shared import SharedWork, share_encoding
-from diffedit.io.checks import settings
+from diffedit.engine.sizes import BatchSizes
+from diffedit.io.device import is_out_of_memory
 from diffedit.types import (
     Backbone,
     Cond,
@@ -56,24 +62,11 @@ from diffedit.types import (
 log = logging.getLogger(__name__)
 
 KINDS = (Encode, Embed, Predict, Decode)  # in the order a program passes through them
+LAG = 4  # queries that one of the last programs may fall behind others before its call is padded
 
 
-Rows = Annotated[int, Ge(1)]
-
-
-@settings
-class BatchSizes:
-    """Rows in each network call: what fits the device. Results are equal to the bit only at equal sizes."""
-
-    predict: Rows = 16
-    encode: Rows = 4
-    decode: Rows = 4
-    embed: Rows = 8
-    custom: Rows = 4
-
-    def get_size(self, kind: Kind) -> int:
-        """The size for this kind of query."""
-        return getattr(self, name_kind(kind))
+Lane = tuple[Kind, int]
+"""What goes into one call: a kind of query, at a number of rows."""
 
 
 def name_kind(kind: Kind) -> str:
@@ -104,9 +97,12 @@ class LiveProgram:
     rows: list[Row] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
     todo: list[int] = field(default_factory=list)
+    asked: int = 0  # queries so far: how far it has come
+    lowered: dict[str, int] = field(default_factory=dict)  # sizes of its calls that had to be smaller than set
 
     def wait(self, query: Query) -> None:
         self.query, self.rows = query, split(query)
+        self.asked += 1
         if not self.rows:
             raise ValueError(f"a program asked {type(query).__name__} without a row")
         self.answers, self.todo = [None] * len(self.rows), list(range(len(self.rows)))
@@ -147,13 +143,32 @@ class Engine:
         self.made: Counter[str] = Counter()  # evaluations, by purpose
         self.pad = pad
         self.batch = batch or BatchSizes()
-        self.max_live = sum(size - 1 for size in vars(self.batch).values()) + 1 if max_live is None else max_live
+        self.max_live = self.batch.count_window() if max_live is None else max_live
         if self.max_live < 1:
             raise ValueError(f"engine.max_live = {max_live}: at least one program has to live")
         self.embedding_cache = embedding_cache
         self.progress = progress
         self.embedded: OrderedDict[str, Cond] = OrderedDict()
-        self.checked: set[Kind] = set()
+        self.checked: set[Lane] = set()
+        self.limits: dict[str, int] = {}  # rows of a kind that were found to fit the memory
+        self.rows: Counter[str] = Counter()  # asked of the networks, padding among them
+        self.padding: Counter[str] = Counter()
+
+    def get_size(self, kind: Kind, rows: int) -> int:
+        """Rows in the calls for a query of so many rows."""
+        name = name_kind(kind)
+        size = self.batch.get_size(name, rows)
+        return min(size, self.limits.get(name, size))
+
+    def describe_padding(self) -> str:
+        """How many rows were asked of the networks, and how many of them were padding."""
+        counts = {"rows": (self.rows.total(), self.padding.total())}
+        counts |= {name: (rows, self.padding[name]) for name, rows in self.rows.most_common()}
+        total, *kinds = (
+            f"{rows:,} {name}, {padding:,} of them padding ({padding / max(rows, 1):.1%})"
+            for name, (rows, padding) in counts.items()
+        )
+        return f"{total}: {'; '.join(kinds)}"
 
     def run(
         self, programs: Iterable[tuple[str, Program[EditResult]]], total: int = 0, edits: int = 1
@@ -162,24 +177,26 @@ class Engine:
 
         Args:
             programs: (id, program) pairs; drawn only as the window empties.
-            total: how many there are, for the bar.
+            total: how many there are, for the bar and so that the last of them can be taken in together; 0 for unknown.
             edits: how many edits each makes, for the bar.
         """
         pool = Pool(self)
         source = iter(programs)
-        more = True
+        drawn = 0
         often = 0.1 if sys.stderr.isatty() else 10  # a log file wants a line now and then
         with tqdm(total=total * edits or None, unit="edit", disable=not self.progress, mininterval=often) as bar:
             while True:
-                kind = pool.full()
+                lane = pool.full()
+                alive = len(pool.running) - pool.parked
+                fits = total > 0 and total - drawn + alive <= self.max_live  # all that is left
                 if pool.woken:
                     ended = pool.wake(pool.woken.popleft())
-                elif kind is None and more and len(pool.running) - pool.parked < self.max_live:
+                elif not pool.is_last and alive < self.max_live and (lane is None or fits):
                     entry = next(source, None)
-                    more = entry is not None
+                    pool.is_last, drawn = entry is None, drawn + 1
                     ended = pool.admit(*entry) if entry else []
-                elif kind := kind or pool.waiting():
-                    ended = pool.call(kind, pool.oldest(kind))
+                elif lane := lane or pool.waiting():
+                    ended = pool.call(lane, pool.choose(lane))
                     bar.set_postfix_str(pool.rate(), refresh=False)
                 elif pool.parked:
                     ended = pool.wake(self.shared.give_up(), [])
@@ -196,6 +213,7 @@ class Pool:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.backbone = engine, engine.backbone
         self.running: list[LiveProgram] = []
+        self.is_last = False  # whether no more programs will come
         self.evaluations = 0
         self.woken: deque[LiveProgram] = deque()  # those whose wait for another program is over
         self.began = self.mark = time.perf_counter()
@@ -203,13 +221,27 @@ class Pool:
     def rate(self) -> str:
         return f"{self.evaluations / (time.perf_counter() - self.began):.1f} evaluations/s"
 
-    def oldest(self, kind: Kind) -> list[tuple[LiveProgram, int]]:
-        """The rows of the next call of this kind: (program, row) pairs; repeated texts do not count twice."""
-        size = self.engine.batch.get_size(kind)
+    def get_lane(self, live: LiveProgram) -> Lane:
+        """Where the rows that a program waits on go."""
+        kind = get_kind(live.query)
+        return kind, self.engine.get_size(kind, len(live.rows))
+
+    @property
+    def asking(self) -> list[LiveProgram]:
+        """The programs that wait for a row, and not for another program."""
+        return [live for live in self.running if live.todo]
+
+    def order(self) -> list[LiveProgram]:
+        """Whose rows go first: the oldest's; of the last programs, those that have come least far."""
+        return sorted(self.asking, key=lambda live: live.asked) if self.is_last else self.asking
+
+    def choose(self, lane: Lane) -> list[tuple[LiveProgram, int]]:
+        """The rows of the next call of this lane: (program, row) pairs; repeated texts do not count twice."""
+        kind, size = lane
         keys: set[Any] = set()
         taken: list[tuple[LiveProgram, int]] = []
-        for live in self.running:
-            if get_kind(live.query) == kind:
+        for live in self.order():
+            if self.get_lane(live) == lane:
                 for i in live.todo:
                     key = live.rows[i] if kind is Embed else (id(live), i)
                     if key in keys or len(keys) < size:
@@ -217,50 +249,53 @@ class Pool:
                         taken.append((live, i))
         return taken
 
-    def full(self) -> Kind | None:
-        """The kind with a full batch that is nearest to a program's end."""
-        count: Counter[Kind] = Counter()
-        texts = set()
-        for live in self.running:
-            if not live.todo:  # it waits for another program
-                continue
-            if type(live.query) is Embed:
-                texts.update(live.rows[i] for i in live.todo)
-            else:
-                count[get_kind(live.query)] += len(live.todo)
-        count[Embed] = len(texts)
-        order = [*(k for k in count if k not in KINDS), *reversed(KINDS)]
-        return next((k for k in order if count[k] >= self.engine.batch.get_size(k)), None)
+    def full(self) -> Lane | None:
+        """The lane of the next call, where some lane has a full batch: the one that is nearest to a program's end.
 
-    def waiting(self) -> Kind | None:
-        """The kind farthest from a program's end that any waits on, so that the last programs meet in one batch."""
-        waited = [get_kind(live.query) for live in self.running if live.todo]
-        return next((k for k in (*KINDS, *waited) if k in waited), None)
+        Of the last programs, all walk in step: the lane whose programs have come least far; also one that is not full,
+        once its programs lag so far behind that the others would leave them to walk alone.
+        """
+        count: Counter[Lane] = Counter()
+        reached: dict[Lane, int] = {}
+        texts: dict[Lane, set[Row]] = {}
+        for live in self.asking:
+            lane = self.get_lane(live)
+            reached[lane] = min(live.asked, reached.get(lane, live.asked))
+            if lane[0] is Embed:
+                texts.setdefault(lane, set()).update(live.rows[i] for i in live.todo)
+                count[lane] = len(texts[lane])
+            else:
+                count[lane] += len(live.todo)
+        full = [lane for lane in count if count[lane] >= lane[1]]
+        if not self.is_last or not full:
+            return max(full, key=lambda lane: KINDS.index(lane[0]) if lane[0] in KINDS else len(KINDS), default=None)
+        first, behind = min(full, key=reached.__getitem__), self.waiting()
+        return behind if reached[behind] + LAG < reached[first] else first
+
+    def waiting(self) -> Lane | None:
+        """The lane whose program has come least far, decoding last: it may still add rows to others, none to it."""
+        behind = min(self.asking, key=lambda live: (get_kind(live.query) is Decode, live.asked), default=None)
+        return behind and self.get_lane(behind)
 
     def admit(self, name: str, program: Program[EditResult]) -> list[Outcome]:
         live = LiveProgram(name, share_encoding(program) if self.engine.shared is not None else program)
         self.running.append(live)
         return self.advance(live)
 
-    def call(self, kind: Kind, taken: list[tuple[LiveProgram, int]]) -> list[Outcome]:
+    def call(self, lane: Lane, taken: list[tuple[LiveProgram, int]]) -> list[Outcome]:
         """One network call for these rows, padded to the constant size; the programs it completes move on."""
+        kind, size = lane
         batch = [live.rows[i] for live, i in taken]
         if kind is Embed:
             batch = list(dict.fromkeys(batch))
-        missing = self.engine.batch.get_size(kind) - len(batch) if self.engine.pad else 0
-        padded = batch + [batch[-1]] * missing
+        padded = batch + [batch[-1]] * (size - len(batch) if self.engine.pad else 0)
         programs = list({id(live): live for live, _ in taken}.values())
         try:
             answers = call_network(self.backbone, kind, padded)
-        except torch.OutOfMemoryError as error:
-            raise RuntimeError(f"out of memory: lower engine.batch.{name_kind(kind)} ({len(padded)})") from error
         except Exception as error:
-            if len(programs) == 1:
-                return self.end(programs[0], None, error)
-            # Whose row is bad? Ask again, one program at a time: the size stays, so the good ones get the same answers.
-            alone = [[(live, i) for live, i in taken if live is one] for one in programs]
-            return [ended for part in alone for ended in self.call(kind, part)]
-        self.check_places(kind, padded, answers)
+            return self.recover(lane, taken, programs, error)
+        self.check_places(lane, padded, answers)
+        self.account(lane, programs, len(padded), len(batch))
         self.share_time(taken)
         if kind is Embed:
             self.remember(zip(batch, answers, strict=False))
@@ -272,11 +307,53 @@ class Pool:
                 self.engine.made[getattr(live.query, "purpose", "decoding")] += count
         return [ended for live in programs if not live.todo for ended in self.advance(live)]
 
-    def check_places(self, kind: Kind, padded: list[Row], answers: list[Any]) -> None:
-        """Warn, once a kind, where the answer to a row depends on its place in the batch."""
-        if kind in self.engine.checked or not self.engine.pad:
+    def recover(
+        self, lane: Lane, taken: list[tuple[LiveProgram, int]], programs: list[LiveProgram], fault: Exception
+    ) -> list[Outcome]:
+        """After a call that failed: ask again in smaller calls, or each program alone, or end the one that is left."""
+        kind, size = lane
+        if is_out_of_memory(fault):
+            traceback.clear_frames(fault.__traceback__)  # they hold the tensors that did not fit
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            if size > 1:
+                self.lower(name_kind(kind), size)
+                return []  # nothing was answered: the same rows wait
+            text = f"out of memory: one row in a call, and engine.batch.{name_kind(kind)} cannot be lower"
+            error = RuntimeError(f"{text}; a smaller backbone.resolution or another backbone.dtype may fit")
+            error.__cause__ = fault
+            fault = error
+        if len(programs) == 1:
+            return self.end(programs[0], None, fault)
+        # Whose row is bad? Ask again, one program at a time: the size stays, so the good ones get the same answers.
+        # Where that runs out of memory, so that the lane is another now, the rest waits for its turn.
+        alone = [[(live, i) for live, i in taken if live is one] for one in programs]
+        return [ended for part in alone if self.get_lane(part[0][0]) == lane for ended in self.call(lane, part)]
+
+    def lower(self, name: str, size: int) -> None:
+        """Halve the calls of a kind that did not fit the memory."""
+        limit = self.engine.limits[name] = size // 2
+        log.warning(
+            "out of memory at %d rows in a call: %s goes on with %d, so the last bits differ; the records of requests "
+            "that had rows in such calls say so (batch_%s). engine.batch.%s=%d asks for it at once",
+            *(size, name, limit, name, name, limit),
+        )
+
+    def account(self, lane: Lane, programs: list[LiveProgram], rows: int, asked: int) -> None:
+        """Count the rows of a call, and note with its programs that it was smaller than set."""
+        name = name_kind(lane[0])
+        self.engine.rows[name] += rows
+        self.engine.padding[name] += rows - asked
+        for live in programs:
+            if lane[1] < self.engine.batch.get_size(name, len(live.rows)):
+                live.lowered[f"batch_{name}"] = min(lane[1], live.lowered.get(f"batch_{name}", lane[1]))
+
+    def check_places(self, lane: Lane, padded: list[Row], answers: list[Any]) -> None:
+        """Warn, once a lane, where the answer to a row depends on its place in the batch."""
+        if lane in self.engine.checked or not self.engine.pad:
             return
-        self.engine.checked.add(kind)
+        self.engine.checked.add(lane)
+        kind, size = lane
         try:
             shifted = call_network(self.backbone, kind, padded[-1:] + padded[:-1])
             alike = equal(answers, shifted[1:] + shifted[:1])
@@ -287,11 +364,8 @@ class Pool:
             log.warning(
                 "%s: the last bits of an answer depend on the row's place in a batch of %d (%d threads), so results "
                 "differ in them between runs of other order or neighbours; take a power of two for engine.batch.%s, "
-                "and on a CPU for OMP_NUM_THREADS",
-                name_kind(kind),
-                len(padded),
-                torch.get_num_threads(),
-                name_kind(kind),
+                "and on a CPU for engine.cpu_threads",
+                *(name_kind(kind), size, torch.get_num_threads(), name_kind(kind)),
             )
 
     def remember(self, embedded: Iterable[tuple[Row, Cond]]) -> None:
@@ -399,4 +473,6 @@ class Pool:
         self.running.remove(live)
         if self.engine.shared is not None:
             self.woken.extend(self.engine.shared.release(live))
+        if result is not None and live.lowered:
+            result = replace(result, metadata={**result.metadata, **live.lowered})
         return [Outcome(live.id, result, error, live.evaluations, live.seconds)]

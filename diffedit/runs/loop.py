@@ -178,6 +178,8 @@ def edit_pending(
                     raise RunFailedError(f"request {outcome.id}: {outcome.error} (on_error=stop)") from outcome.error
     finally:
         log_evaluations(engine)
+        if engine.rows:
+            log.info(engine.describe_padding())
         if shared is not None:
             shared.close()
 

@@ -220,13 +220,17 @@ def test_one_picture_is_never_padded(pipe, monkeypatch):
     assert rows[0] == 20
 
 
-def test_running_out_of_memory_names_the_setting(pipe, monkeypatch):
-    def full(*_, **__):
+def test_running_out_of_memory_makes_the_calls_smaller_down_to_one_row(pipe, monkeypatch):
+    rows = []
+
+    def full(self, x, *_, **__):
+        rows.append(len(x))
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(type(pipe.unet), "forward", full)
-    with pytest.raises(RuntimeError, match=r"lower batch_size \(16\)"):
+    with pytest.raises(RuntimeError, match=r"out of memory: one row in a call.*backbone\.resolution"):
         edit(pipe, draw(0), "a dog")
+    assert rows == [16, 8, 4, 2, 1]
 
 
 def test_a_notebook_shows_the_sheet(pipe, tmp_path):

@@ -53,7 +53,7 @@ def test_objects_are_described_as_the_config_that_makes_them():
     editor = DiffEdit(guidance=3.0)
     assert instantiate(describe(editor), _convert_="all") == editor
     assert describe({"a": [1, None, (2.5, "x")]}) == {"a": [1, None, [2.5, "x"]]}
-    assert describe(BatchSizes()) == {"_target_": "diffedit.engine.engine.BatchSizes", **vars(BatchSizes())}
+    assert describe(BatchSizes()) == {"_target_": "diffedit.engine.sizes.BatchSizes", **vars(BatchSizes())}
     assert describe(object()) == {"_target_": "builtins.object"}
 
 
