@@ -41,13 +41,13 @@ def run(cfg: DictConfig) -> None:
 
 def read_settings(cfg: DictConfig) -> "tuple[dict[str, Any], RunSettings]":
     """The config of a run as plain containers, and what it says of how the run goes."""
-    from diffedit.engine.engine import BatchSizes
+    from diffedit.engine.sizes import AskedSizes
     from diffedit.runs.loop import RunSettings
     from diffedit.sampling.schedule import read_ratios
 
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     engine = dict(read_section(config, "engine"))
-    batch = BatchSizes(**read_section(engine, "batch"))
+    batch = AskedSizes.read(engine["batch"])
     keys = "verify", "wait", "cache_gigabytes", "cache_edits"
     cache = None if cfg.cache is None else resolve_path(str(cfg.cache))
     options = engine | {"batch": batch, "cache": cache} | {key: cfg[key] for key in keys}

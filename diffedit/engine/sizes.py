@@ -1,12 +1,20 @@
 """How many rows a network call has: fixed by the kind of device, measured, or as asked for."""
 
-from typing import Annotated
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from diffedit.engine.measure import find_knee, find_rates
 from diffedit.io.checks import settings
+from diffedit.io.device import find_device
+from diffedit.types import Backbone
+
+log = logging.getLogger(__name__)
 
 Rows = Annotated[int, Ge(1)]
+NAMES = ("predict", "encode", "decode", "embed", "custom")
 
 
 @settings
@@ -46,5 +54,80 @@ class BatchSizes:
 
     def count_window(self) -> int:
         """Live programs, each waiting on a row at least, of which some kind always fills a call."""
-        sizes = (self.predict, self.encode, self.decode, self.embed, self.custom)
-        return sum(size - 1 for size in sizes) + 1
+        return sum(getattr(self, name) - 1 for name in NAMES) + 1
+
+    def describe(self) -> str:
+        """The sizes in words."""
+        sizes = ", ".join(f"{name} {getattr(self, name)}" for name in NAMES)
+        return sizes + f", fitted to {self.requests} requests" * (self.requests is not None)
+
+
+# The same command gives the same bits on every machine of a kind, so these are not measured there. A CPU and Apple's
+# GPUs are near their best rate with few rows, and CUDA takes about twice as many latents of 64 x 64; its decoder stays
+# small, since it is what needs most memory.
+DEFAULTS = {
+    "cpu": BatchSizes(),
+    "mps": BatchSizes(),
+    "cuda": BatchSizes(predict=32, encode=8, decode=4, embed=32, custom=4),
+}
+
+Size = Rows | Literal["default", "auto"]
+
+
+@settings
+class AskedSizes:
+    """Rows in each network call, as a config asks for them.
+
+    Each is a number, `default`, which is fixed for the kind of device, or `auto`, which is measured on this one.
+    """
+
+    predict: Size = "default"
+    encode: Size = "default"
+    decode: Size = "default"
+    embed: Size = "default"
+    custom: Size = "default"
+    requests: Rows | None = None
+
+    @classmethod
+    def read(cls, batch: Any) -> "AskedSizes":
+        """Of a config's `engine.batch`: a mapping, or a word for all of them; a ValueError where it is neither."""
+        if isinstance(batch, Mapping):
+            return cls(**batch)
+        if batch in ("default", "auto"):
+            return cls(*[batch] * len(NAMES))
+        raise ValueError(
+            f"engine.batch = {batch}: default, auto, or settings of its own, such as engine.batch.predict=32"
+        )
+
+
+def choose_sizes(
+    asked: AskedSizes | BatchSizes, backbone: Backbone, requests: int, before: Mapping[str, int] | None = None
+) -> BatchSizes:
+    """The numbers behind what is asked for.
+
+    Args:
+        asked: numbers stay as they are.
+        backbone: the networks, on their device.
+        requests: of the whole benchmark, whatever of it is done: `auto` fits the calls to them where they are few.
+        before: the sizes of the run that goes on, which stand for every word.
+    """
+    if isinstance(asked, BatchSizes):
+        return asked
+    given = {name: getattr(asked, name) for name in NAMES}
+    words = {name: word for name, word in given.items() if isinstance(word, str)}
+    device = find_device(backbone)
+    fixed = vars(DEFAULTS.get(device.type, DEFAULTS["cuda"]))
+    if before is not None:
+        resumed = {name: before.get(name, fixed[name]) for name in words}
+        sizes = BatchSizes(**given | resumed, requests=asked.requests or (before.get("requests") if words else None))
+        if resumed != {name: fixed[name] for name in words} or "auto" in words.values():
+            log.info("engine.batch: the sizes that this run was begun with: %s", sizes.describe())
+        return sizes
+    measured = [name for name, word in words.items() if word == "auto" and name != "custom"]
+    rates = find_rates(backbone, device, measured) if measured else {}
+    chosen = {name: find_knee(rates[name]) if name in rates else fixed[name] for name in words}
+    few = requests if words.get("predict") == "auto" and requests < chosen["predict"] else None
+    sizes = BatchSizes(**given | chosen, requests=asked.requests or few)
+    if measured:
+        log.info("engine.batch=auto: %s", sizes.describe())
+    return sizes

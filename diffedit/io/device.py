@@ -1,5 +1,8 @@
 """The device that networks are put on."""
 
+import platform
+from typing import Any
+
 import torch
 
 
@@ -18,3 +21,21 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )
+
+
+def find_device(backbone: Any) -> torch.device:
+    """Where the networks of a backbone are; one that does not say is on the CPU."""
+    return torch.device(getattr(backbone, "device", "cpu"))
+
+
+def name_device(device: torch.device) -> str:
+    """What the device is sold as, where that can be told."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def wait_for(device: torch.device) -> None:
+    """Until a device has done what it was given."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()

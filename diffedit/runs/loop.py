@@ -2,19 +2,21 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
 from annotated_types import Ge, Gt
 
-from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.engine.engine import Engine
 from diffedit.engine.prefetch import prefetch_requests
+from diffedit.engine.sizes import AskedSizes, BatchSizes, choose_sizes
 from diffedit.io.checks import settings
 from diffedit.io.trust import trust_config
 from diffedit.runs.claim import Claim, claim
 from diffedit.runs.describe import describe_run
-from diffedit.runs.directory import RunDirectory, complete_config, refuse_other_config
+from diffedit.runs.directory import RunDirectory, complete_config, read_run_config, refuse_other_config
 from diffedit.runs.records import Verify
 from diffedit.runs.shared import log_evaluations, share_work
 from diffedit.runs.take_over import can_take_over, take_over
@@ -47,7 +49,7 @@ class RunSettings:
         steps: N, DDIM steps of the whole schedule.
         seed: with a request's id, it fixes every draw.
         on_error: `skip` goes on and raises at the end; `stop` raises at the first request that fails.
-        batch: rows in a network call.
+        batch: rows in a network call; with words among them, a run that goes on has those that it was begun with.
         max_live: most requests under way at once; None for the smallest number that keeps batches full.
         embedding_cache: embedded texts to remember.
         threads: that open pictures ahead of the networks.
@@ -64,7 +66,7 @@ class RunSettings:
     steps: Annotated[int, Ge(1)] = 50
     seed: int = 0
     on_error: Literal["skip", "stop"] = "skip"
-    batch: BatchSizes = BatchSizes()
+    batch: BatchSizes | AskedSizes = BatchSizes()
     max_live: Annotated[int, Ge(1)] | None = None
     embedding_cache: Annotated[int, Ge(0)] = 512
     threads: Annotated[int, Ge(1)] = 2
@@ -111,8 +113,12 @@ def run_benchmark(
     backbone.schedule(settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
     editor = pipeline.editor
     marks = benchmark.version, editor.is_bound, editor.strength_name
-    refuse_other_config(root, complete_config(config, *marks))  # whoever may be at it
+    if is_begun := (root / "config.yaml").exists():
+        settings, config = settle_sizes(settings, config, backbone, root, len(benchmark))
+        refuse_other_config(root, complete_config(config, *marks))  # whoever may be at it
     with claim(root, settings.wait) as held:
+        if not is_begun:  # by now it may be, by another; if not, sizes are measured while no other is at it
+            settings, config = settle_sizes(settings, config, backbone, root, len(benchmark))
         run = RunDirectory(root, config, *marks, settings.verify)
         try:
             edit_pending(run, benchmark, pipeline, backbone, settings, held)
@@ -122,6 +128,17 @@ def run_benchmark(
                 log_summary(table, len(benchmark), run.root)
     check_all_done(table, len(benchmark))
     return table
+
+
+def settle_sizes(
+    settings: RunSettings, config: Mapping[str, Any], backbone: Backbone, root: Path, requests: int
+) -> tuple[RunSettings, dict[str, Any]]:
+    """Settings and config with numbers for the sizes of a batch: those of the run in `root`, where there is one."""
+    path = root / "config.yaml"
+    before = (read_run_config(path).get("engine") or {}).get("batch") or {} if path.exists() else None
+    batch = choose_sizes(settings.batch, backbone, requests, before)
+    numbers = {name: size for name, size in vars(batch).items() if size is not None}
+    return replace(settings, batch=batch), {**config, "engine": {**config.get("engine", {}), "batch": numbers}}
 
 
 def check_all_done(table: pd.DataFrame, total: int) -> None:

@@ -122,7 +122,7 @@ def test_the_module_and_the_scripts_are_the_command(tmp_path):
         ("run steps", "Error parsing override 'steps'"),
         ("run seed=x", "RunSettings: seed = 'x'"),
         ("run engine=3", "engine = 3: it has settings of its own"),
-        ("run engine.batch.predict=0", "BatchSizes: predict = 0"),
+        ("run engine.batch.predict=0", "AskedSizes: predict = 0"),
         ("run benchmark=folder", "benchmark.path: it has no default; say benchmark.path=..."),
         ("run benchmark=folder benchmark.path=none.csv", "benchmark.path = none.csv: no such file"),
         ("run backbone=sd15 backbone.dtype=float17", "dtype 'float17' is none of float32, float16, bfloat16"),

@@ -41,7 +41,7 @@ def run(*overrides):
     programs = [
         (request.id, editor(request, RATIOS, schedule, RequestNoise(cfg.seed, request.id))) for request in requests
     ]
-    outcomes = list(Engine(backbone, BatchSizes(**cfg.engine.batch), progress=False).run(programs))
+    outcomes = list(Engine(backbone, BatchSizes(), progress=False).run(programs))
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
