@@ -42,6 +42,7 @@ from diffedit.engine.queries import (
 )
 from diffedit.engine.shared import SharedWork, share_encoding
 from diffedit.engine.sizes import BatchSizes
+from diffedit.engine.threads import RateWatch
 from diffedit.io.device import is_out_of_memory
 from diffedit.types import (
     Backbone,
@@ -126,6 +127,8 @@ class Engine:
         pad: every call of a kind has the same size, so that a row's answer does not depend on its neighbours. False
             leaves calls as full as they are: quicker where there is little to do, and the last bits may differ.
         shared: what programs ask each other for, and earlier runs left; None where each makes its own.
+        watch: notes how long each call of the denoiser takes; None where that tells nothing, as where a device answers
+            later.
     """
 
     def __init__(
@@ -137,11 +140,12 @@ class Engine:
         progress: bool = True,
         pad: bool = True,
         shared: SharedWork[LiveProgram] | None = None,
+        watch: RateWatch | None = None,
     ) -> None:
         self.backbone = backbone
         self.shared = shared
         self.made: Counter[str] = Counter()  # evaluations, by purpose
-        self.pad = pad
+        self.pad, self.watch = pad, watch
         self.batch = batch or BatchSizes()
         self.max_live = self.batch.count_window() if max_live is None else max_live
         if self.max_live < 1:
@@ -290,10 +294,13 @@ class Pool:
             batch = list(dict.fromkeys(batch))
         padded = batch + [batch[-1]] * (size - len(batch) if self.engine.pad else 0)
         programs = list({id(live): live for live, _ in taken}.values())
+        began = time.perf_counter()
         try:
             answers = call_network(self.backbone, kind, padded)
         except Exception as error:
             return self.recover(lane, taken, programs, error)
+        if self.engine.watch is not None and kind is Predict:
+            self.engine.watch.note(len(padded), time.perf_counter() - began)
         self.check_places(lane, padded, answers)
         self.account(lane, programs, len(padded), len(batch))
         self.share_time(taken)

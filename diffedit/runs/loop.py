@@ -12,7 +12,9 @@ from annotated_types import Ge, Gt
 from diffedit.engine.engine import Engine
 from diffedit.engine.prefetch import prefetch_requests
 from diffedit.engine.sizes import AskedSizes, BatchSizes, choose_sizes
+from diffedit.engine.threads import RateWatch, set_threads, warn_of_load
 from diffedit.io.checks import settings
+from diffedit.io.device import find_device
 from diffedit.io.trust import trust_config
 from diffedit.runs.claim import Claim, claim
 from diffedit.runs.describe import describe_run
@@ -53,6 +55,8 @@ class RunSettings:
         max_live: most requests under way at once; None for the smallest number that keeps batches full.
         embedding_cache: embedded texts to remember.
         threads: that open pictures ahead of the networks.
+        cpu_threads: of torch, on which last bits depend; None for its own number, but no more than the cores that this
+            process may use.
         progress: show a bar.
         verify: how closely a resume looks at what is done: `size` of every file, `content` too, or `none` but that it
             is there.
@@ -70,6 +74,7 @@ class RunSettings:
     max_live: Annotated[int, Ge(1)] | None = None
     embedding_cache: Annotated[int, Ge(0)] = 512
     threads: Annotated[int, Ge(1)] = 2
+    cpu_threads: Annotated[int, Ge(1)] | None = None
     progress: bool = True
     verify: Verify = "size"
     wait: bool = False
@@ -105,6 +110,7 @@ def run_benchmark(
         RunFailedError: some request failed (after all others are done, unless `on_error` is `stop`).
     """
     settings = settings or RunSettings()
+    set_threads(settings.cpu_threads)
     config = dict(config or describe_run(benchmark, pipeline, backbone, settings))
     trust_config(config.get("benchmark"))  # what this program edits, it may also read back
     config["weights"] = dict(backbone.fingerprint)
@@ -167,15 +173,18 @@ def edit_pending(
 ) -> None:
     """Edit the requests that a run has not done, as long as its claim is held."""
     schedule, ratios = backbone.schedule(settings.steps), list(settings.ratios)
+    watch = RateWatch() if find_device(backbone).type == "cpu" else None
     shared = share_work(backbone, settings)
     make = (
         take_over if shared is not None and settings.cache_edits and can_take_over(pipeline) else EditPipeline.__call__
     )
     options = settings.max_live, settings.embedding_cache, settings.progress
-    engine = Engine(backbone, settings.batch, *options, shared=shared)
+    engine = Engine(backbone, settings.batch, *options, shared=shared, watch=watch)
     todo = {request.id for request in run.find_pending(benchmark.requests(backbone.resolution))}
     if len(todo) < len(benchmark):
         log.info("%d of %d requests are done already", len(benchmark) - len(todo), len(benchmark))
+    if todo and watch:
+        warn_of_load()
     live: dict[str, EditRequest] = {}
 
     def programs() -> Iterator[tuple[str, Program[EditResult]]]:

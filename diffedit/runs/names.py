@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 RUNTIME_KEYS = (
     *("on_error", "runs", "name", "verify", "wait", "max_pixels", "is_bound", "strength_name"),
     *("cache", "cache_gigabytes", "cache_edits"),
-    *("engine.max_live", "engine.embedding_cache", "engine.threads", "engine.progress"),
+    *("engine.max_live", "engine.embedding_cache", "engine.threads", "engine.cpu_threads", "engine.progress"),
 )
 
 LONGEST = 200  # letters; file systems take 255 bytes
