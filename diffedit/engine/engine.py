@@ -378,7 +378,7 @@ class Pool:
     def remember(self, embedded: Iterable[tuple[Row, Cond]]) -> None:
         for (text,), cond in embedded:
             self.engine.embedded[text] = cond
-            if self.engine.shared is not None:
+            if self.engine.shared is not None and not self.engine.limits:
                 self.engine.shared.keep_text(text, cond)
         while len(self.engine.embedded) > self.engine.embedding_cache:
             self.engine.embedded.popitem(last=False)
@@ -442,7 +442,8 @@ class Pool:
             case Recall():
                 return shared.find(query, live)
             case Keep():
-                shared.keep(query.recall, query.items)
+                if not self.engine.limits:  # what is shared is known by the sizes that were set
+                    shared.keep(query.recall, query.items)
                 self.woken.extend(shared.release(live, query.recall))
             case Credit():
                 shared.recalled[query.purpose] += sum(query.evaluations.values())

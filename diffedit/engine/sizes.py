@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
@@ -101,14 +102,15 @@ class AskedSizes:
 
 
 def choose_sizes(
-    asked: AskedSizes | BatchSizes, backbone: Backbone, requests: int, before: Mapping[str, int] | None = None
+    asked: AskedSizes | BatchSizes, backbone: Backbone, requests: int | None, before: Mapping[str, int] | None = None
 ) -> BatchSizes:
     """The numbers behind what is asked for.
 
     Args:
         asked: numbers stay as they are.
         backbone: the networks, on their device.
-        requests: of the whole benchmark, whatever of it is done: `auto` fits the calls to them where they are few.
+        requests: of the whole benchmark, whatever of it is done: `auto` fits the calls to them where they are few,
+            None: to none.
         before: the sizes of the run that goes on, which stand for every word.
     """
     if isinstance(asked, BatchSizes):
@@ -126,8 +128,9 @@ def choose_sizes(
     measured = [name for name, word in words.items() if word == "auto" and name != "custom"]
     rates = find_rates(backbone, device, measured) if measured else {}
     chosen = {name: find_knee(rates[name]) if name in rates else fixed[name] for name in words}
-    few = requests if words.get("predict") == "auto" and requests < chosen["predict"] else None
-    sizes = BatchSizes(**given | chosen, requests=asked.requests or few)
+    sizes = BatchSizes(**given | chosen, requests=asked.requests)
+    if words.get("predict") == "auto" and requests is not None and requests < sizes.predict:
+        sizes = replace(sizes, requests=requests)
     if measured:
         log.info("engine.batch=auto: %s", sizes.describe())
     return sizes

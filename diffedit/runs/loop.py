@@ -142,7 +142,8 @@ def settle_sizes(
     """Settings and config with numbers for the sizes of a batch: those of the run in `root`, where there is one."""
     path = root / "config.yaml"
     before = (read_run_config(path).get("engine") or {}).get("batch") or {} if path.exists() else None
-    batch = choose_sizes(settings.batch, backbone, requests, before)
+    # What runs share is known by the sizes of calls, which may depend on nothing else then.
+    batch = choose_sizes(settings.batch, backbone, requests if settings.cache is None else None, before)
     numbers = {name: size for name, size in vars(batch).items() if size is not None}
     return replace(settings, batch=batch), {**config, "engine": {**config.get("engine", {}), "batch": numbers}}
 

@@ -23,6 +23,9 @@ def share_work(backbone: Backbone, settings: "RunSettings") -> SharedWork[LivePr
     """What the programs of a run ask each other and earlier runs for; None where nothing is shared."""
     if settings.cache is None:
         return None
+    if settings.batch.requests is not None:
+        log.warning("cache = %s: not used, as calls are fitted to few requests (engine.batch.requests)", settings.cache)
+        return None
     disk = DiskCache(settings.cache, settings.cache_gigabytes * 1e9)
     return SharedWork(describe_context(backbone, settings), disk)
 

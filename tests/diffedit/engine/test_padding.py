@@ -183,3 +183,15 @@ def test_a_record_says_in_what_calls_its_rows_were(counted, tmp_path, caplog):
         table = run_benchmark(Pictures(2), EditPipeline(DiffEdit()), counted.count(8), tmp_path / "run", settings)
     assert list(table.batch_predict) == [8, 8]
     assert "of them padding (" in caplog.text
+
+
+def test_what_was_made_in_smaller_calls_is_not_shared(counted, tmp_path):
+    """What runs share is known by the sizes that were set."""
+    pipeline = EditPipeline(DiffEdit())
+    settings = RunSettings(ratios=(0.5,), steps=10, progress=False, cache=tmp_path / "work")
+    run_benchmark(Pictures(2), pipeline, counted.count(8), tmp_path / "full", settings)
+    table = run_benchmark(Pictures(2), pipeline, counted.count(), tmp_path / "roomy", settings)
+    assert len(counted.calls) > 5 + 5
+    assert "batch_predict" not in table
+    run_benchmark(Pictures(2), pipeline, counted.count(), tmp_path / "again", settings)
+    assert not counted.calls

@@ -150,8 +150,8 @@ def test_a_cache_that_cannot_be_written_costs_no_run(analytic, caplog):
 # ---------------------------------------------------------------------------------------------------------------- runs
 
 
-def edit(root, analytic, batch, count=3):
-    settings = RunSettings(ratios=(0.5, 1.0), steps=4, batch=batch, progress=False)
+def edit(root, analytic, batch, count=3, **more):
+    settings = RunSettings(ratios=(0.5, 1.0), steps=4, batch=batch, progress=False, **more)
     table = run_benchmark(Pictures(count), EditPipeline(DiffEdit()), analytic, root, settings)
     return dict(zip(zip(table.id, table.variant, strict=True), table.sha256, strict=True))
 
@@ -195,3 +195,16 @@ def test_only_what_is_asked_for_is_measured(analytic, rates, monkeypatch):
     assert found == BatchSizes(predict=32, decode=2)
     monkeypatch.setattr(sizes, "find_rates", lambda *_: pytest.fail("measured"))
     assert choose_sizes(AskedSizes(custom="auto"), analytic, 1) == BatchSizes()
+
+
+def test_what_runs_share_is_not_made_in_calls_that_are_fitted(analytic, rates, tmp_path, caplog):
+    """Its bits would depend on the ratios of the run that made it."""
+    edit(tmp_path / "shared", analytic, AUTO, cache=tmp_path / "work")
+    assert "requests" not in read_batch(tmp_path / "shared")
+    kept = sorted((tmp_path / "work").rglob("*"))
+    assert kept
+    edit(tmp_path / "fitted", analytic, AUTO)
+    (tmp_path / "fitted/records/1.json").unlink()
+    edit(tmp_path / "fitted", analytic, AUTO, cache=tmp_path / "work")
+    assert "not used, as calls are fitted to few requests" in caplog.text
+    assert sorted((tmp_path / "work").rglob("*")) == kept
