@@ -126,8 +126,9 @@ def warn_of_load(root: Path = ROOT, environ: Mapping[str, str] = os.environ, cor
     """
     threads, cores = torch.get_num_threads(), cores or os.cpu_count() or 1
     if (others := measure_others(root, threads)) is not None and others + threads > cores + 0.5:
+        others = min(others, cores)
         log.warning(
-            "others keep about %.1f of the %d cores busy, and this run has %d threads: %s",
+            "others keep about %.1f of the %d cores busy, and this run would use %d: %s",
             *(others, cores, threads, name_remedies(environ)),
         )
 
@@ -144,6 +145,8 @@ def measure_others(root: Path, threads: int) -> float | None:
 
 def name_remedies(environ: Mapping[str, str] = os.environ) -> str:
     """What helps on a busy machine."""
+    if torch.get_num_threads() == 1:
+        return "`nice` for the others helps"
     passive = "" if environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE" else "OMP_WAIT_POLICY=PASSIVE before it, "
     return (
         f"threads that wait for each other spin, and lose more than their share; {passive}fewer threads "

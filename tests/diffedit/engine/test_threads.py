@@ -175,13 +175,19 @@ def test_a_busy_machine_is_told_with_what_helps(load, caplog):
     warn_of_load(load(1.4, own=0.2), {}, cores=2)
     (record,) = caplog.records
     text = record.getMessage()
-    assert text.startswith("others keep about 1.2 of the 2 cores busy, and this run has 2 threads")
+    assert text.startswith("others keep about 1.2 of the 2 cores busy, and this run would use 2: ")
     for remedy in ("OMP_WAIT_POLICY=PASSIVE", "engine.cpu_threads", "nice"):
         assert remedy in text
     caplog.clear()
     warn_of_load(load(1.4), {"OMP_WAIT_POLICY": "passive"}, cores=2)
     assert "OMP_WAIT_POLICY" not in caplog.text
     assert "engine.cpu_threads" in caplog.text
+    caplog.clear()
+    torch.set_num_threads(1)
+    warn_of_load(load(7.0), {}, cores=2)
+    assert caplog.messages == [
+        "others keep about 2.0 of the 2 cores busy, and this run would use 1: `nice` for the others helps"
+    ]
 
 
 def test_a_machine_with_cores_to_spare_or_whose_load_is_our_own_is_not(load, caplog, tmp_path):
