@@ -273,3 +273,33 @@ def test_the_disk_cache_gives_back_what_it_took(tmp_path):
     assert second.keys() == items[1].keys()
     assert torch.equal(second["mask"], items[1]["mask"])
     assert cache.get("cd34") is None
+
+
+def list_ablations():
+    """The paper's ablations and sweeps, as they are run one by one: each sweep has the default in it."""
+    yield from (DiffEdit(), DiffEdit(start="noise"), EncodeDecode(), SDEdit())
+    yield from (DiffEdit(mask=ContrastMask(threshold=Fixed(value))) for value in (0.3, 0.5, 0.7))
+    yield from (DiffEdit(mask=ContrastMask(num_noises=n)) for n in (5, 10, 20))
+    yield from (DiffEdit(mask=ContrastMask(noise_strength=ratio)) for ratio in (0.3, 0.5, 0.7))
+    yield from (DiffEdit(guidance=scale) for scale in (3.0, 5.0, 7.5))
+
+
+@pytest.mark.slow
+def test_a_set_of_ablations_costs_what_differs(tmp_path):
+    options = {"benchmark": Pictures(1), "backbone": AnalyticBackbone(8), "steps": 20, "ratios": (0.3, 0.5, 0.7, 0.9)}
+    totals = dict.fromkeys(("alone", "parts", "edits"), 0)
+    for k, editor in enumerate(list_ablations()):
+        ways = {
+            "alone": {},
+            "parts": {"cache": tmp_path / "parts_cache", "cache_edits": False},
+            "edits": {"cache": tmp_path / "edits_cache"},
+        }
+        for name, way in ways.items():
+            made, _ = edit(tmp_path / name / str(k), editor, **way, **options)
+            totals[name] += sum(made.values())
+        files = [read_files(tmp_path / name / str(k)) for name in ways]
+        assert files[0] == files[1] == files[2], editor
+    decodings, inversions, maps = 16 * 2 * (6 + 10 + 14 + 18), 14 * 18, 12 * 20 + 10 + 40
+    assert totals["alone"] == decodings + inversions + maps
+    assert totals["parts"] / totals["alone"] <= 0.85
+    assert totals["edits"] / totals["alone"] <= 0.70
