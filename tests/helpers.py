@@ -1,6 +1,7 @@
 """What several tests need."""
 
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -157,6 +158,32 @@ def edit_benchmark(root, benchmark, editor, backbone, ratios, steps):
     settings = RunSettings(ratios=ratios, steps=steps, progress=False)
     run_benchmark(benchmark, EditPipeline(editor), backbone, Path(root), settings)
     return root
+
+
+def edit_counted(root, pipeline, benchmark, backbone, settings):
+    """A run; returns the evaluations that it made and those that it did not, by purpose, as its log says."""
+    from diffedit.runs.loop import run_benchmark
+    from diffedit.stages.pipeline import EditPipeline
+
+    lines, log, handler = [], logging.getLogger("run"), logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
+    try:
+        pipeline = pipeline if isinstance(pipeline, EditPipeline) else EditPipeline(pipeline)
+        run_benchmark(benchmark, pipeline, backbone, Path(root), settings)
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    return read_counts(lines, "evaluations made: "), read_counts(lines, "evaluations not made again: ")
+
+
+def read_counts(lines, words):
+    """What such a line of a log counts, by purpose; nothing where there is none."""
+    parts = [line.removeprefix(words).rpartition(" (")[0] for line in lines if line.startswith(words)]
+    pairs = [part.split(" ", 1) for part in ", ".join(parts).split(", ") if part]
+    return {purpose: int(count.replace(",", "")) for count, purpose in pairs}
 
 
 def edit_few_scenes(folder, editor):

@@ -27,6 +27,7 @@ def run(cfg: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from diffedit.runs.loop import run_benchmark
+    from diffedit.runs.plan import plan_benchmark
     from diffedit.stages.pipeline import build_pipeline
 
     root = Path(HydraConfig.get().runtime.output_dir)
@@ -34,7 +35,13 @@ def run(cfg: DictConfig) -> None:
         config, settings = read_settings(cfg)
         pipeline, benchmark = build_pipeline(cfg), instantiate(cfg.benchmark, _convert_="all")
         backbone = instantiate(cfg.backbone, _convert_="all")
-        run_benchmark(benchmark, pipeline, backbone, root, settings, config)
+        if cfg.plan:
+            from eval.reporting.tables import make_console
+
+            plan = plan_benchmark(benchmark, pipeline, backbone, root, settings, config)
+            make_console().print("", plan.table())
+        else:
+            run_benchmark(benchmark, pipeline, backbone, root, settings, config)
     finally:
         remove_empty(root, Path(cfg.runs))
 

@@ -1,7 +1,7 @@
 """Edit every request of a benchmark into a run directory; go on where a killed run stopped."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from annotated_types import Ge, Gt
 
-from diffedit.engine.engine import Engine
+from diffedit.engine.engine import Engine, LiveProgram
 from diffedit.engine.prefetch import prefetch_requests
+from diffedit.engine.shared import SharedWork
 from diffedit.engine.sizes import AskedSizes, BatchSizes, choose_sizes
 from diffedit.engine.threads import RateWatch, set_threads, warn_of_load
 from diffedit.io.checks import settings
@@ -113,8 +114,7 @@ def run_benchmark(
     set_threads(settings.cpu_threads)
     config = dict(config or describe_run(benchmark, pipeline, backbone, settings))
     trust_config(config.get("benchmark"))  # what this program edits, it may also read back
-    config["weights"] = dict(backbone.fingerprint)
-    config |= {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
+    config = identify_run(config, pipeline, backbone)
     pipeline.check(backbone)
     backbone.schedule(settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
     editor = pipeline.editor
@@ -134,6 +134,20 @@ def run_benchmark(
                 log_summary(table, len(benchmark), run.root)
     check_all_done(table, len(benchmark))
     return table
+
+
+def identify_run(config: Mapping[str, Any], pipeline: EditPipeline, backbone: Backbone) -> dict[str, Any]:
+    """A config with the hashes of all networks."""
+    networks = {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
+    return {**config, "weights": dict(backbone.fingerprint), **networks}
+
+
+def choose_maker(
+    pipeline: EditPipeline, settings: RunSettings, shared: SharedWork[LiveProgram] | None
+) -> Callable[..., Program[EditResult]]:
+    """Whether edits of earlier runs are taken over: `take_over`, or the method as it is."""
+    is_asked = shared is not None and settings.cache_edits
+    return take_over if is_asked and can_take_over(pipeline) else EditPipeline.__call__
 
 
 def settle_sizes(
@@ -176,9 +190,7 @@ def edit_pending(
     schedule, ratios = backbone.schedule(settings.steps), list(settings.ratios)
     watch = RateWatch() if find_device(backbone).type == "cpu" else None
     shared = share_work(backbone, settings)
-    make = (
-        take_over if shared is not None and settings.cache_edits and can_take_over(pipeline) else EditPipeline.__call__
-    )
+    make = choose_maker(pipeline, settings, shared)
     options = settings.max_live, settings.embedding_cache, settings.progress
     engine = Engine(backbone, settings.batch, *options, shared=shared, watch=watch)
     todo = {request.id for request in run.find_pending(benchmark.requests(backbone.resolution))}

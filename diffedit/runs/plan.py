@@ -6,8 +6,10 @@ texts, whose conditions are part of what work is shared by.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,16 +17,23 @@ from rich.table import Table
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffedit.engine.engine import LiveProgram
+from diffedit.engine.engine import BatchSizes, LiveProgram
 from diffedit.engine.queries import call_network
 from diffedit.engine.shared import SharedWork, share_encoding
+from diffedit.runs.directory import RunDirectory
+from diffedit.runs.loop import RunSettings, choose_maker, identify_run, settle_sizes
+from diffedit.runs.shared import share_work
 from diffedit.runs.take_over import Count, add_cost
+from diffedit.sampling.noise import RequestNoise
+from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import (
     Backbone,
+    Benchmark,
     Credit,
     Custom,
     CustomBatch,
     Decode,
+    EditRequest,
     EditResult,
     Embed,
     Encode,
@@ -85,10 +94,43 @@ class Plan:
         return table
 
 
+def plan_benchmark(
+    benchmark: Benchmark,
+    pipeline: EditPipeline,
+    backbone: Backbone,
+    root: Path,
+    settings: RunSettings,
+    config: Mapping[str, Any],
+) -> Plan:
+    """What `run_benchmark` with the same arguments would cost; nothing is edited, and no run is begun.
+
+    Raises:
+        ConfigChangedError: the directory holds a run of something else.
+    """
+    settings, config = settle_sizes(settings, identify_run(config, pipeline, backbone), backbone, root, len(benchmark))
+    pipeline.check(backbone)
+    schedule, requests = backbone.schedule(settings.steps), benchmark.requests(backbone.resolution)
+    schedule.start_levels(list(settings.ratios))
+    if (root / "config.yaml").exists():
+        marks = benchmark.version, pipeline.editor.is_bound, pipeline.editor.strength_name
+        requests = RunDirectory(root, config, *marks, settings.verify).find_pending(requests)
+    shared = share_work(backbone, settings)
+    make = choose_maker(pipeline, settings, shared)
+
+    def make_program(request: EditRequest) -> Program[EditResult]:
+        return make(pipeline, request, list(settings.ratios), schedule, RequestNoise(settings.seed, request.id))
+
+    programs = [partial(make_program, request) for request in requests]
+    plan = plan_programs(programs, backbone, settings.batch, shared, settings.progress)
+    if shared is not None:
+        shared.close()
+    return plan
+
+
 def plan_programs(
     programs: Sequence[Callable[[], Program[EditResult]]],
     backbone: Backbone,
-    batch: Any,
+    batch: BatchSizes,
     shared: SharedWork[LiveProgram] | None,
     progress: bool = True,
 ) -> Plan:
@@ -118,7 +160,7 @@ class Planner:
         shared: what earlier runs left; None where nothing is shared.
     """
 
-    def __init__(self, backbone: Backbone, batch: Any, shared: SharedWork[LiveProgram] | None) -> None:
+    def __init__(self, backbone: Backbone, batch: BatchSizes, shared: SharedWork[LiveProgram] | None) -> None:
         self.backbone, self.batch, self.shared = backbone, batch, shared
         self.conds: dict[str, Any] = {}
         self.planned: dict[str, Sequence[Any]] = {}  # lists that a program before would have made

@@ -1,13 +1,12 @@
 """Work that runs share: the same bytes as without, at the cost of what differs; damage and other inputs are seen."""
 
 import json
-import logging
 import multiprocessing
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from helpers import Pictures
+from helpers import Pictures, edit_counted
 
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
@@ -17,7 +16,7 @@ from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.engine.shared import SharedWork
 from diffedit.io.disk_cache import DiskCache
 from diffedit.mask import ContrastMask, Fixed
-from diffedit.runs.loop import RunSettings, run_benchmark
+from diffedit.runs.loop import RunSettings
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.background import PixelPaste
 from diffedit.stages.pipeline import EditPipeline
@@ -32,25 +31,7 @@ INVERSION, DECODING = 4 * COUNT, 2 * (2 + 4) * COUNT
 def edit(root, pipeline, cache=None, benchmark=None, backbone=None, **changed):
     """A run; returns the evaluations that it made and those that it did not, by purpose."""
     settings = replace(SETTINGS, cache=cache, **changed)
-    pipeline = pipeline if isinstance(pipeline, EditPipeline) else EditPipeline(pipeline)
-    records, log = [], logging.getLogger("run")
-    handler = logging.Handler()
-    handler.emit = lambda record: records.append(record.getMessage())
-    log.addHandler(handler)
-    level = log.level
-    log.setLevel(logging.INFO)
-    try:
-        run_benchmark(benchmark or Pictures(COUNT), pipeline, backbone or AnalyticBackbone(), root, settings)
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-    made, recalled = ({}, {})
-    for line in records:
-        for counts, words in ((made, "evaluations made: "), (recalled, "evaluations not made again: ")):
-            if line.startswith(words):
-                parts = line.removeprefix(words).rpartition(" (")[0].split(", ")
-                counts.update((purpose, int(count)) for count, purpose in (part.split(" ") for part in parts))
-    return made, recalled
+    return edit_counted(root, pipeline, benchmark or Pictures(COUNT), backbone or AnalyticBackbone(), settings)
 
 
 def read_files(root):
