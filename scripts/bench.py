@@ -45,8 +45,9 @@ def main(argv: Sequence[str]) -> int:
     """Command line; returns the exit code."""
     args = make_parser(argv).parse_args(argv)
     import torch
-    from bench_parts.agreement import DisagreementError
     from bench_parts.report import Report
+
+    from diffedit.commands.launch import tell
 
     before = torch.get_num_threads()
     if args.threads:
@@ -55,9 +56,8 @@ def main(argv: Sequence[str]) -> int:
     report = Report(args.command, args)
     try:
         part.measure(args, report)
-    except (DisagreementError, ValueError, FileNotFoundError) as error:
-        print(f"bench.py {args.command}: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        return tell(error, f"python scripts/bench.py {args.command}")
     finally:
         torch.set_num_threads(before)
     print((report.out / "result.md").read_text(), end="")

@@ -28,6 +28,8 @@ MASK_TOLERANCE = 0.02  # share of places: a map may meet the threshold to the la
 class DisagreementError(RuntimeError):
     """Both sides compute something else: their times say nothing."""
 
+    exit_code = 1
+
 
 @dataclass(frozen=True)
 class GivenNoise:

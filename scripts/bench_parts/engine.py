@@ -29,7 +29,7 @@ from diffedit.types import Editor, EditRequest
 from eval.benchmarks.folder import FolderBenchmark
 
 EXAMPLE = "python scripts/bench.py engine --files --set engine.batch.predict=32 --repeats 5"
-TINY = {"weights": "tiny", "pictures": 2, "steps": 10, "repeats": 1, "rows": [1, 8], "bare_seconds": 0.02}
+TINY = {"weights": "tiny", "pictures": 2, "steps": 10, "repeats": 1, "ratios": 1, "rows": [1, 8], "bare_seconds": 0.02}
 TARGET = 1.08
 
 
@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--pictures", type=int, default=8, help="scenes of Still Life (default %(default)s)")
     parser.add_argument("--steps", type=int, default=50, help="N (default %(default)s)")
+    parser.add_argument("--ratios", type=int, default=10, choices=list(RATIOS), help="how many (default %(default)s)")
     parser.add_argument("--editor", default="diffedit", help="the method (default %(default)s)")
     parser.add_argument("--rows", type=int, nargs="+", default=[4, 8, 16, 32, 64], help="tried for the bare networks")
     parser.add_argument("--bare-seconds", type=float, default=2.0, help="of the bare UNet, before and after each run")
@@ -50,14 +51,14 @@ def measure(args: Namespace, report: Report) -> None:
         ours = Ours.load(path, args.set)
         requests, editor = load_scenes(args.pictures, ours.backbone.resolution), make_editor(args.editor)
         runs: dict[str, Callable[[], object]] = {
-            "in memory": partial(ours.edit, editor, requests, RATIOS[10], args.steps)
+            "in memory": partial(ours.edit, editor, requests, RATIOS[args.ratios], args.steps)
         }
         if args.files:
             table = write_benchmark(requests, Path(folder) / "pictures")
-            runs["with files"] = partial(run_with_files, ours, editor, table, args.steps, Path(folder) / "run")
+            runs["with files"] = partial(run_with_files, ours, editor, table, args, Path(folder) / "run")
         scanned = scan_rows(ours.backbone, KINDS, sorted(args.rows), 2, "best rows of the bare networks")
         best = {kind: find_best(timings) for kind, timings in scanned.items()}
-        asked = count_asked(ours, editor, requests, args.steps)
+        asked = count_asked(ours, editor, requests, args)
         counter = RowCount(find_modules(ours.backbone))
         found = measure_runs(ours, runs, best, counter, args)
         counter.close()
@@ -68,16 +69,16 @@ def measure(args: Namespace, report: Report) -> None:
     report.save(results, make_tables(results), partial(draw, results))
 
 
-def run_with_files(ours: Ours, editor: Editor, table: Path, steps: int, root: Path) -> None:
+def run_with_files(ours: Ours, editor: Editor, table: Path, args: Namespace, root: Path) -> None:
     """A whole run of the pictures of a table, in a directory that is new."""
     shutil.rmtree(root, ignore_errors=True)
-    settings = replace(ours.settings, ratios=RATIOS[10], steps=steps)
+    settings = replace(ours.settings, ratios=RATIOS[args.ratios], steps=args.steps)
     run_benchmark(FolderBenchmark(str(table)), EditPipeline(editor), ours.backbone, root, settings)
 
 
-def count_asked(ours: Ours, editor: Editor, requests: Sequence[EditRequest], steps: int) -> dict[str, int]:
+def count_asked(ours: Ours, editor: Editor, requests: Sequence[EditRequest], args: Namespace) -> dict[str, int]:
     """Rows that the edits ask of each network: without padding, equal texts once."""
-    outcomes = ours.edit(editor, requests, RATIOS[10], steps)
+    outcomes = ours.edit(editor, requests, RATIOS[args.ratios], args.steps)
     texts = {""} | {text for request in requests for text in (request.target, request.source)}
     edits = sum(len(outcome.result.edits) for outcome in outcomes)
     evaluations = sum(outcome.evaluations.total() for outcome in outcomes)
@@ -135,7 +136,7 @@ def list_notes(args: Namespace, ours: Ours, results: dict[str, Any]) -> list[str
     rows = ", ".join(f"{WORDS[kind]} {count}" for kind, count in results["rows_asked"].items())
     best = ", ".join(f"{WORDS[kind]} {count}" for kind, count in results["best_rows"].items())
     return [
-        f"{args.editor}, {args.pictures} pictures x 10 ratios, {args.steps} steps, {args.repeats} repeats",
+        f"{args.editor}, {args.pictures} pictures x {args.ratios} ratios, {args.steps} steps, {args.repeats} repeats",
         f"rows that the edits ask: {rows}; the bare networks at their best rows a call: {best}",
         f"rows a call of the engine: {vars(ours.settings.batch)}; padded and repeated rows of the UNet: "
         f"{results['padded_share']:.1%} of those asked",

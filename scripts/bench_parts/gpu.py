@@ -43,8 +43,9 @@ TINY = {
     "matrix": 256,
     "formats": ["contiguous"],
     "no_compile": True,
+    "sweep": 4,
 }
-JOBS = {"edit": (0.8,), "sweep": RATIOS[10]}
+JOBS = {"edit": "an edit, r = 0.8", "sweep": "a sweep of ratios"}
 EAGER, COMPILED = "ours, eager", "ours, compiled"
 THEIRS = ("documented", "batched", "unguided")
 
@@ -53,6 +54,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Beside what all sub-commands have."""
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float16"], help="of all networks")
     parser.add_argument("--pictures", type=int, default=4, help="of a call of ours, and of a batch of theirs")
+    parser.add_argument(
+        "--sweep", type=int, default=10, choices=[4, 10], help="ratios of a sweep (default %(default)s)"
+    )
     parser.add_argument("--steps", type=int, default=50, help="N (default %(default)s)")
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 32, 64], help="tried for our batch size")
     parser.add_argument("--formats", nargs="+", default=["contiguous", "channels_last"], help="tried for our UNet")
@@ -85,6 +89,11 @@ class Budget:
             return True
         self.notes.append(f"left out, the budget was over: {what}")
         return False
+
+
+def choose_jobs(args: Namespace) -> dict[str, tuple[float, ...]]:
+    """The ratios of each job."""
+    return {"edit": RATIOS[1], "sweep": RATIOS[args.sweep]}
 
 
 def measure(args: Namespace, report: Report) -> None:
@@ -168,7 +177,7 @@ def measure_eager(
     theirs = Theirs(path, device, getattr(torch, dtype), args.their_format, args.steps)
     requests = make_requests(args.pictures, ours.backbone.resolution)
     results["agreement"][dtype] = compare(ours, theirs, "diffedit", requests[0], 0.8)
-    for job, ratios in JOBS.items():
+    for job, ratios in choose_jobs(args).items():
         calls = {
             EAGER: (partial(edit_ours, ours, requests, ratios, args.steps), len(requests)),
             "documented": (partial(theirs.edit_as_documented, requests[:1], ratios), 1),
@@ -198,7 +207,7 @@ def measure_compiled(
     """Ours compiled and eager, by turns; an error of the compiler is noted, and costs nothing else."""
     eager, compiled = Ours.load(path, how), Ours.load(path, [*how, f"backbone.compile={args.compile}"])
     requests = make_requests(args.pictures, eager.backbone.resolution)
-    for job, ratios in JOBS.items():
+    for job, ratios in choose_jobs(args).items():
         calls = {
             f"{name}{again}": (partial(edit_ours, ours, requests, ratios, args.steps), len(requests))
             for name, ours, again in ((EAGER, eager, " again"), (COMPILED, compiled, ""))
@@ -222,8 +231,9 @@ def measure_job(
     budget: Budget,
 ) -> list[dict[str, Any]]:
     """Seconds a picture of each side, times the floor, and times ours of the same round."""
-    timings = run_rounds(f"{dtype}, {job}", {name: call for name, (call, _) in calls.items()}, args.repeats, budget)
-    levels = ours.backbone.schedule(args.steps).start_levels(list(JOBS[job]))
+    bare_calls = {name: call for name, (call, _) in calls.items()}
+    timings = run_rounds(f"{dtype}, {job}", bare_calls, args.repeats, budget, warm_up=job == "edit")
+    levels = ours.backbone.schedule(args.steps).start_levels(list(choose_jobs(args)[job]))
     bare = max((row for row in results["bare"] if row["dtype"] == dtype), key=lambda row: row["rows_a_second"])
     floor = count_ours(levels) * bare["flops_a_row"] / bare["matmul_flops"]
     first = next(iter(calls))
@@ -241,13 +251,13 @@ def measure_job(
 
 
 def run_rounds(
-    title: str, calls: Mapping[str, Callable[[], object]], repeats: int, budget: Budget
+    title: str, calls: Mapping[str, Callable[[], object]], repeats: int, budget: Budget, warm_up: bool = True
 ) -> dict[str, Timing]:
-    """A warm-up and interleaved rounds, as far as the budget goes."""
+    """A warm-up, where nothing was called before, and interleaved rounds, as far as the budget goes."""
     timings: dict[str, Timing] = {name: Timing() for name in calls}
     last: dict[str, float] = dict.fromkeys(calls, 0.0)
-    with tqdm(total=len(calls) * (repeats + 1), desc=title, unit="call") as bar:
-        for k in range(repeats + 1):
+    with tqdm(total=len(calls) * (repeats + warm_up), desc=title, unit="call") as bar:
+        for k in range(1 - warm_up, repeats + 1):
             for name, call in calls.items():
                 # Nothing is known before the warm-up; that of a compiled network takes much longer than a call.
                 if not budget.allows(f"{title}, {name}, round {k}", last[name]):
@@ -264,7 +274,7 @@ def list_notes(args: Namespace, results: Mapping[str, Any]) -> list[str]:
     """What has to be known beside the tables."""
     notes = [
         f"{args.pictures} pictures in a call of ours and in a batch of theirs (documented: one), {args.steps} steps, "
-        f"{args.repeats} repeats; random weights; median [range]",
+        f"{args.repeats} repeats, a sweep of {args.sweep} ratios; random weights; median [range]",
         "floor: our evaluations x operations of the UNet / measured rate of a matrix product",
         "times ours: seconds a picture over those of ours, eager, in the same round",
     ]
@@ -314,5 +324,5 @@ def draw(sides: Sequence[Mapping[str, Any]], figure: Figure) -> None:
         axes.axvline(1, color="0.2", lw=1)
         axes.margins(x=0.15)
         axes.invert_yaxis()
-        axes.set_title({"edit": "an edit, r = 0.8", "sweep": "ten ratios"}[job], fontsize=10)
+        axes.set_title(JOBS[job], fontsize=10)
     figure.supxlabel("seconds a picture / the floor", fontsize=9)

@@ -170,14 +170,12 @@ def run_requests(count: int, threads: int) -> dict[str, float]:
 
 def measure(args: Namespace, report: Report) -> None:
     """Axis by axis; the points of one by turns."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     axes: dict[str, Any] = {}
     report.notes = [
         f"{args.repeats} interleaved repeats, medians; each point in a process of its own",
         "more: seconds that one more costs (a + b x); p: the exponent of seconds ~ x^p",
     ]
-    with find_weights(args.weights) as path, ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
+    with find_weights(args.weights) as path, make_pool() as pool:
         for what in args.what:
             if what == "memory":
                 tasks = [(n, str(n), partial(run_requests, n, torch.get_num_threads())) for n in args.requests]
@@ -186,6 +184,13 @@ def measure(args: Namespace, report: Report) -> None:
             axes[what] = measure_axis(what, tasks, args.repeats, pool)
             results = {"axes": axes}
             report.save(results, make_tables(axes), partial(draw, axes))
+
+
+def make_pool() -> ProcessPoolExecutor:
+    """Runs one task at a time, each in a process that is new and has imported already."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return ProcessPoolExecutor(1, context, max_tasks_per_child=1)
 
 
 def measure_axis(

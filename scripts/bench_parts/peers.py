@@ -39,7 +39,7 @@ TINY = {
     "pictures": 2,
     "steps": 10,
     "repeats": 1,
-    "ratios": [1, 10],
+    "ratios": [1, 4],
     "batches": [2],
     "checked": 1,
 }

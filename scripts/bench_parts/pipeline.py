@@ -36,7 +36,7 @@ from eval.benchmarks.folder import FolderBenchmark
 from eval.scoring.score import Settings, score
 
 EXAMPLE = "python scripts/bench.py pipeline --pictures 32 --metrics lpips clip_score"
-TINY = {"weights": "tiny", "pictures": 2, "steps": 10, "repeats": 1, "metrics": ["lpips"]}
+TINY = {"weights": "tiny", "pictures": 2, "steps": 10, "repeats": 1, "ratios": [0.8], "metrics": ["lpips"]}
 # part: (its name in `seconds`, whether it lies beside the networks, in threads of its own)
 PARTS = {
     "reading": ("read", True),

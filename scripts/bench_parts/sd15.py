@@ -1,12 +1,13 @@
 """Stable Diffusion 1.5's architecture, written out, with random weights: it costs what the trained one costs."""
 
+import json
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from diffedit.testing import TinyPipeline
 
@@ -83,7 +84,7 @@ def write(folder: Path, device: torch.device, dtype: torch.dtype, seed: int = 0)
     networks = {name: network.to(dtype) for name, network in build(device).items()}
     pipeline = StableDiffusionPipeline(
         **networks,
-        tokenizer=tiny.tokenizer(folder / "tokenizer"),
+        tokenizer=write_tokenizer(folder / "tokenizer"),
         scheduler=DDIMScheduler(**tiny.ddim().config),
         safety_checker=None,
         feature_extractor=None,
@@ -91,6 +92,16 @@ def write(folder: Path, device: torch.device, dtype: torch.dtype, seed: int = 0)
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def write_tokenizer(folder: Path) -> CLIPTokenizer:
+    """A tokenizer that spells, with as many tokens as the text encoder has; most are never met."""
+    TinyPipeline(tokens=TEXT["max_position_embeddings"]).tokenizer(folder)
+    path = folder / "vocab.json"
+    *letters, start, end = json.loads(path.read_text())
+    unmet = [f"<unmet {i}>" for i in range(TEXT["vocab_size"] - len(letters) - 2)]
+    path.write_text(json.dumps({token: i for i, token in enumerate([*letters, *unmet, start, end])}))
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 def count_flops(config: dict, latent: int, tokens: int) -> int:
