@@ -109,6 +109,7 @@ def draw(curves: list[dict[str, Any]], figure: Figure) -> None:
             )
             axes.plot(curve["knee"], rates[curve["knee"]], marker="o", color=line.get_color())
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set_ylim(0)
         axes.set_title(WORDS[kind], fontsize=10)
         axes.tick_params(labelsize=8)

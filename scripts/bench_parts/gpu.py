@@ -54,9 +54,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Beside what all sub-commands have."""
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float16"], help="of all networks")
     parser.add_argument("--pictures", type=int, default=4, help="of a call of ours, and of a batch of theirs")
-    parser.add_argument(
-        "--sweep", type=int, default=10, choices=[4, 10], help="ratios of a sweep (default %(default)s)"
-    )
+    parser.add_argument("--sweep", type=int, default=10, choices=[4, 10], help="ratios of one (default %(default)s)")
     parser.add_argument("--steps", type=int, default=50, help="N (default %(default)s)")
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 32, 64], help="tried for our batch size")
     parser.add_argument("--formats", nargs="+", default=["contiguous", "channels_last"], help="tried for our UNet")

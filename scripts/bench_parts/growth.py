@@ -257,8 +257,8 @@ def describe_fit(what: str, axis: Mapping[str, Any]) -> str:
 def draw(axes: Mapping[str, Any], figure: Figure) -> None:
     """A panel an axis: seconds, and memory for `memory`."""
     columns = min(3, len(axes))
-    panels = figure.subplots(-(-len(axes) // columns), columns, squeeze=False).flat
-    for panel in list(panels)[len(axes) :]:
+    panels = list(figure.subplots(-(-len(axes) // columns), columns, squeeze=False).flat)
+    for panel in panels[len(axes) :]:
         panel.set_visible(False)
     for panel, (what, axis) in zip(panels, axes.items(), strict=False):
         names = [point["name"] for point in axis["points"]]

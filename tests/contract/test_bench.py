@@ -25,13 +25,31 @@ def parts():
 
 
 @pytest.fixture
-def bench(tmp_path, capsys):
-    """Runs a sub-command in a tiny setting; returns its result."""
+def bench(tmp_path, capsys, monkeypatch):
+    """Runs a sub-command in a tiny setting; returns its result. Every panel that it draws has to hold something."""
     from bench import main
+    from bench_parts.report import Report
+
+    save = Report.save
+
+    def save_drawn(self, results, tables, draw):
+        def draw_all(figure):
+            draw(figure)
+            shown.extend(axes.has_data() for axes in figure.axes if axes.get_visible())
+
+        shown = []
+        save(self, results, tables, draw_all)
+        drawn.append(shown)
+
+    drawn = []
+    monkeypatch.setattr(Report, "save", save_drawn)
 
     def run(name, *words):
         code = main([name, "--tiny", "--threads", "1", "--out", str(tmp_path), *map(str, words)])
         assert code == 0, capsys.readouterr().err
+        assert drawn
+        assert drawn[-1]
+        assert all(drawn[-1])
         text = (tmp_path / "result.md").read_text()
         assert max(map(len, text.splitlines())) <= 100
         assert text in capsys.readouterr().out
