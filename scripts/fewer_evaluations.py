@@ -187,13 +187,14 @@ def make_program(
     return DiffEdit(mask=finder, **settings)(request, ratios, schedule, noise)
 
 
-def find_map(job: NoiseJob, backbone: StableDiffusion) -> Program[Mask]:
-    """The mask of one job, and the map behind it."""
+def find_map(job: NoiseJob, backbone: StableDiffusion) -> Program[EditResult]:
+    """The mask of one job and the map behind it, without an edit."""
     x0 = yield Encode(job.request.image())
     target, source = yield Embed((job.request.target, job.request.source))
     finder = ContrastMask(num_noises=job.noises, noise_strength=STRENGTH, antithetic=job.antithetic)
     noise = RequestNoise(job.seed, job.request.id)
-    return (yield from finder.find(job.request, x0, target, source, Setting(USUAL).schedule(backbone), noise))
+    found = yield from finder.find(job.request, x0, target, source, Setting(USUAL).schedule(backbone), noise)
+    return EditResult([], found.latent, found.contrast_map)
 
 
 # ----------------------------------------------------------------------------------------------------------- measuring
@@ -336,9 +337,7 @@ def measure_maps(engine: Engine, store: Store, requests: Sequence[EditRequest]) 
         scale = many.contrast_map.square().mean()
         error = ((few.contrast_map - many.contrast_map).square().mean() / scale).item()
         record = {"key": job.key, "kind": "map", "picture": job.request.id, "seed": job.seed, "noises": job.noises}
-        store.add(
-            [record | {"antithetic": job.antithetic, "error": error, "iou": compare_masks(few.latent, many.latent)}]
-        )
+        store.add([record | {"antithetic": job.antithetic, "error": error, "iou": compare_masks(few.mask, many.mask)}])
 
 
 # ----------------------------------------------------------------------------------------------------------- reporting
@@ -468,9 +467,10 @@ def draw_tradeoff(axis: Any, table: pd.DataFrame, ratios: Sequence[float], kind:
     axis.legend(fontsize="x-small")
 
 
-def report(store: Store, args: argparse.Namespace) -> None:
-    """Write summary.json, summary.md and summary.png; print the Markdown."""
+def report(store: Store, requests: Sequence[EditRequest], args: argparse.Namespace) -> None:
+    """Write summary.json, summary.md and summary.png of these pictures; print the Markdown."""
     records = pd.DataFrame(store.records)
+    records = records[records.picture.isin([request.id for request in requests])]
     if "iou" not in records:
         records["iou"] = float("nan")
     table, maps = summarise_edits(records[records.kind != "map"]), summarise_maps(records)
@@ -527,7 +527,7 @@ def main() -> None:
         jobs = [Job(request, way, kind) for request in group for way, kinds in ways for kind in kinds]
         measure_edits(engine, store, jobs, args.ratios)
         measure_maps(engine, store, group)
-        report(store, args)
+        report(store, requests[: i + len(group)], args)
 
 
 if __name__ == "__main__":
