@@ -7,7 +7,6 @@ Killed, it goes on where it was: what is measured stands in OUT/measurements.jso
 
 import argparse
 import json
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -50,6 +49,9 @@ GUIDANCE = 7.5
 KINDS = ("unmasked", "fixed mask", "own mask")  # Encode-Decode; DiffEdit under the reference's mask; DiffEdit
 INTERVALS = ((0.2, 1.0), (0.4, 1.0), (0.0, 0.6))
 USUAL = 50  # steps that are asked for elsewhere: what others have to be as near as
+FLOOR = 1e-3  # of an error, in its logarithm: masks that are both empty give equal edits
+ELSEWHERE = 5.0  # error × 1,000 above which an edit is another picture: guided decoding ends in one place or another
+CURVE = ("lpips", "accuracy")  # what the trade-off is drawn of
 STRENGTH = 0.5  # of the noise of the mask
 MANY, SEEDS, NOISES = 400, 6, (4, 10)  # noises of the map that others are compared with; repeats; noises of these
 GROUP, LIVE = 4, 32  # pictures that are measured together; programs under way, which fill the batches
@@ -296,9 +298,31 @@ def make_references(
         path.with_suffix(".tmp").replace(path)
 
 
-def measure_edits(engine: Engine, store: Store, jobs: Sequence[Job], ratios: Sequence[float]) -> None:
+def measure_references(
+    store: Store, judge: Judge, requests: Sequence[EditRequest], steps: int, ratios: Sequence[float]
+) -> None:
+    """A record for each reference as if it were compared with itself."""
+    levels = [round(ratio * steps) for ratio in ratios]
+    for job in (Job(request, Setting(steps), kind) for request in requests for kind in KINDS):
+        if job.key in store.done:
+            continue
+        edits = store.load_reference(job.request, job.kind)["edits"]
+        noises = 2 * ContrastMask().num_noises if job.kind == "own mask" else 0
+        table = judge.measure(job.request, edits, edits)
+        table |= {"ratio": list(ratios), "level": levels, "evaluations": [3 * level + noises for level in levels]}
+        shared = describe(job) | ({"iou": 1.0} if job.kind == "own mask" else {})
+        store.add(shared | row for row in pd.DataFrame(table).to_dict("records"))
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """What all records of a job share."""
+    names = {"key": job.key, "picture": job.request.id, "setting": str(job.setting), "kind": job.kind}
+    return names | asdict(job.setting) | {"family": job.setting.family}
+
+
+def measure_edits(engine: Engine, store: Store, judge: Judge, jobs: Sequence[Job], ratios: Sequence[float]) -> None:
     """A record for each edit of each job."""
-    judge, backbone = Judge(), engine.backbone
+    backbone = engine.backbone
     jobs = [job for job in jobs if job.key not in store.done]
 
     def make(job: Job) -> Program[EditResult]:
@@ -313,8 +337,7 @@ def measure_edits(engine: Engine, store: Store, jobs: Sequence[Job], ratios: Seq
         levels = [edit.level for edit in edits]
         table = judge.measure(job.request, torch.stack([edit.image for edit in edits]), reference["edits"])
         table |= {"ratio": list(ratios), "level": levels, "evaluations": count_single(outcome, levels)}
-        shared = {"key": job.key, "picture": job.request.id, "setting": str(job.setting), "kind": job.kind}
-        shared |= asdict(job.setting) | {"family": job.setting.family}
+        shared = describe(job)
         if job.kind == "own mask":
             shared["iou"] = compare_masks(outcome.result.mask, reference["mask"])
         store.add(shared | row for row in pd.DataFrame(table).to_dict("records"))
@@ -343,147 +366,152 @@ def measure_maps(engine: Engine, store: Store, requests: Sequence[EditRequest]) 
 # ----------------------------------------------------------------------------------------------------------- reporting
 
 
-def find_ratio(one: pd.Series, other: pd.Series) -> tuple[float, float, float]:
-    """Quotient of the means of paired numbers, and its 95 % interval by bootstrap; (nan, nan) of a single pair."""
-    pairs = one.to_numpy(), other.loc[one.index].to_numpy()
-
-    def divide(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-        return a.mean(axis) / b.mean(axis)
-
-    quotient = float(divide(*pairs))
-    if len(one) < 2:
-        return quotient, float("nan"), float("nan")
-    with warnings.catch_warnings(action="ignore"):  # of settings that are all alike
-        found = bootstrap(pairs, divide, paired=True, method="percentile", rng=np.random.default_rng(0))
-    return quotient, *map(float, found.confidence_interval)
+def find_quotient(logs: pd.Series) -> tuple[float, float, float]:
+    """Geometric mean of quotients from their logarithms, a picture each, and its 95 % interval by bootstrap."""
+    quotient = float(np.exp(logs.mean()))
+    if len(logs) < 2 or logs.nunique() == 1:
+        return quotient, *[quotient if len(logs) > 1 else float("nan")] * 2
+    found = bootstrap((logs.to_numpy(),), np.mean, method="percentile", rng=np.random.default_rng(0))
+    return quotient, *np.exp(found.confidence_interval).tolist()
 
 
-def summarise_edits(records: pd.DataFrame) -> pd.DataFrame:
-    """A row for each setting and kind: means over pictures and ratios, and the error over that of `USUAL` steps."""
+def compare_with_usual(edits: pd.DataFrame, setting: str) -> tuple[float, float, float]:
+    """The error of each edit over that of the same edit by `USUAL` steps; the mean is geometric."""
+    errors = edits.assign(log=np.log(edits.error.clip(lower=FLOOR))).set_index(["setting", "picture", "ratio"]).log
+    usual = str(Setting(USUAL))
+    if usual not in errors:
+        return (float("nan"),) * 3
+    return find_quotient((errors[setting] - errors[usual]).groupby("picture").mean().dropna())
+
+
+def summarise_setting(group: pd.DataFrame, known: pd.DataFrame) -> dict[str, Any]:
+    """Means over pictures and ratios of one setting; `known` are the reference's own edits."""
+    row: dict[str, Any] = {name: group[name].iloc[0] for name in ("kind", "setting", "family", "steps", "solver")}
+    row |= {"pictures": group.picture.nunique(), "evaluations": group.evaluations.mean()}
+    row |= {name: group[name].mean() for name in ("error", "distance", "lpips", "accuracy", "iou")}
+    row |= {"median": group.error.median(), "elsewhere": (group.error > ELSEWHERE).mean()}
+    for ratio, part in group.groupby("ratio"):
+        row |= {f"{name} at {ratio:g}": part[name].mean() for name in ("error", "lpips", "accuracy", "evaluations")}
+    shifts = [(group.groupby("ratio")[name].mean() - known.groupby("ratio")[name].mean()) for name in CURVE]
+    return row | {f"{name}_shift": shift.abs().mean() for name, shift in zip(CURVE, shifts, strict=True)}
+
+
+def summarise_edits(records: pd.DataFrame, reference: int) -> pd.DataFrame:
+    """A row for each kind and setting."""
     rows = []
     for kind in KINDS:
         edits = records[records.kind == kind]
-        usual = edits[edits.setting == str(Setting(USUAL))].groupby("picture").error.mean()
+        known = edits[edits.setting == str(Setting(reference))]
+        found = []
         for setting, group in edits.groupby("setting", sort=False):
-            first = group.iloc[0]
-            row = {"kind": kind, "setting": setting, "family": first.family, "steps": int(first.steps)}
-            row |= {"pictures": group.picture.nunique(), "evaluations": group.evaluations.mean()}
-            row |= {name: group[name].mean() for name in ("error", "distance", "lpips", "accuracy", "iou")}
-            for ratio, part in group.groupby("ratio"):
-                row |= {f"error at {ratio:g}": part.error.mean(), f"lpips at {ratio:g}": part.lpips.mean()}
-                row[f"accuracy at {ratio:g}"] = part.accuracy.mean()
-            error = group.groupby("picture").error.mean()
-            shared = error[error.index.isin(usual.index)]
-            if len(shared):
-                row |= dict(zip(("over_usual", "low", "high"), find_ratio(shared, usual), strict=True))
-            rows.append(row)
-    order = {kind: i for i, kind in enumerate(KINDS)}
-    return pd.DataFrame(rows).sort_values(
-        ["kind", "evaluations"], key=lambda c: c.map(order) if c.name == "kind" else c
-    )
+            over = dict(zip(("over_usual", "low", "high"), compare_with_usual(edits, setting), strict=True))
+            found.append(summarise_setting(group, known) | over)
+        rows += sorted(found, key=lambda row: row["evaluations"])
+    return pd.DataFrame(rows)
 
 
-def summarise_maps(records: pd.DataFrame) -> list[dict[str, float]]:
+def summarise_maps(records: pd.DataFrame) -> pd.DataFrame:
     """For each number of noises: the error of the map and the agreement of the mask, plain and in pairs."""
     rows = []
-    for noises, group in records[records.kind == "map"].groupby("noises"):
+    for noises, group in records.groupby("noises"):
         means = group.groupby(["picture", "antithetic"])[["error", "iou"]].mean().unstack()
         row = {"noises": int(noises), "pictures": len(means)}
         for name in ("error", "iou"):
-            plain, paired = means[name][False], means[name][True]
-            row |= {f"{name}_plain": plain.mean(), f"{name}_antithetic": paired.mean()}
-            row |= dict(
-                zip((f"{name}_quotient", f"{name}_low", f"{name}_high"), find_ratio(paired, plain), strict=True)
-            )
-        rows.append(row)
-    return rows
+            row |= {f"{name}_plain": means[name][False].mean(), f"{name}_antithetic": means[name][True].mean()}
+        logs = np.log(means.error[True]) - np.log(means.error[False])
+        rows.append(row | dict(zip(("quotient", "low", "high"), find_quotient(logs), strict=True)))
+    return pd.DataFrame(rows)
 
 
-def write_table(table: pd.DataFrame, maps: Sequence[Mapping[str, float]], out: Path, about: str) -> str:
-    """The summary as Markdown."""
+def write_rows(rows: pd.DataFrame, columns: Mapping[str, Callable[[Any], str]]) -> list[str]:
+    """A table in Markdown; a column with a title and what stands in it."""
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return [*lines, *(f"| {' | '.join(show(row) for show in columns.values())} |" for row in rows.itertuples())]
+
+
+def write_summary(table: pd.DataFrame, maps: pd.DataFrame, about: str) -> str:
+    """All of it as Markdown."""
+    columns: dict[str, Callable[[Any], str]] = {
+        "setting": lambda row: row.setting,
+        "evaluations an edit": lambda row: f"{row.evaluations:.1f}",
+        f"error over that of {USUAL} steps": lambda row: f"{row.over_usual:.2f} [{row.low:.2f}, {row.high:.2f}]",
+        "error × 1,000: median": lambda row: f"{row.median:.2f}",
+        "mean": lambda row: f"{row.error:.2f}",
+        f"above {ELSEWHERE:g}": lambda row: f"{row.elsewhere:.0%}",
+        "LPIPS to the reference": lambda row: f"{row.distance:.3f}",
+        "to the input": lambda row: f"{row.lpips:.3f}",
+        "accuracy": lambda row: f"{row.accuracy:.2f}",
+        "curve: shift of LPIPS, of accuracy": lambda row: f"{row.lpips_shift:.3f}, {row.accuracy_shift:.3f}",
+    }
+    masks = {"IoU of masks": lambda row: f"{row.iou:.3f}"}
     lines = [about, ""]
     for kind, rows in table.groupby("kind", sort=False):
-        masked = int(rows.iou.notna().any())
-        head = ["setting", "evaluations an edit", "error × 1,000", f"over {USUAL} steps", "LPIPS to the reference"]
-        head += ["LPIPS to the input", "accuracy"] + ["IoU of masks"] * masked
-        lines += [f"### {kind}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-        for row in rows.itertuples():
-            over = f"{row.over_usual:.2f} [{row.low:.2f}, {row.high:.2f}]" if "over_usual" in rows else ""
-            cells = [row.setting, f"{row.evaluations:.1f}", f"{row.error:.2f}", over, f"{row.distance:.4f}"]
-            cells += [f"{row.lpips:.3f}", f"{row.accuracy:.3f}"] + [f"{row.iou:.3f}"] * masked
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
-    lines += ["### contrast maps of few noises", ""]
-    lines += ["| noises | squared error, plain | in pairs | quotient | IoU, plain | in pairs |", f"|{' --- |' * 6}"]
-    for row in maps:
-        quotient = f"{row['error_quotient']:.2f} [{row['error_low']:.2f}, {row['error_high']:.2f}]"
-        cells = [str(row["noises"]), f"{row['error_plain']:.4f}", f"{row['error_antithetic']:.4f}", quotient]
-        cells += [f"{row['iou_plain']:.3f}", f"{row['iou_antithetic']:.3f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines += [f"### {kind}", "", *write_rows(rows, columns | (masks if rows.iou.notna().any() else {})), ""]
+    of_maps: dict[str, Callable[[Any], str]] = {
+        "noises": lambda row: str(row.noises),
+        "squared error of the map, plain": lambda row: f"{row.error_plain:.4f}",
+        "in pairs": lambda row: f"{row.error_antithetic:.4f}",
+        "quotient": lambda row: f"{row.quotient:.2f} [{row.low:.2f}, {row.high:.2f}]",
+        "IoU of the mask, plain": lambda row: f"{row.iou_plain:.3f}",
+        "in pairs ": lambda row: f"{row.iou_antithetic:.3f}",
+    }
+    return "\n".join([*lines, "### contrast maps of few noises", "", *write_rows(maps, of_maps)]) + "\n"
 
 
-def draw(table: pd.DataFrame, ratios: Sequence[float], title: str) -> Any:
-    """Error over evaluations for each kind; masks over steps; the trade-off."""
+def draw(table: pd.DataFrame, maps: pd.DataFrame, title: str) -> Any:
+    """Error over evaluations for each kind; shift of the trade-off, masks over steps, maps over noises."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 9), layout="constrained")
     axes = figure.subplots(2, 3)
-    families = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(table.family))}
+    few = table[table.error > 0]  # without the reference
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(few.family))}
     for axis, kind in zip(axes[0], KINDS, strict=True):
-        rows = table[table.kind == kind]
-        for family, line in rows.groupby("family", sort=False):
-            marks = {"marker": "x" if "guided" in family else "o", "markersize": 5, "color": families[family]}
-            axis.plot(line.evaluations, line.error, linestyle=":" if "guided" in family else "-", label=family, **marks)
-        usual = rows[rows.setting == str(Setting(USUAL))]
-        if len(usual):
-            axis.axhline(usual.error.iloc[0], color="0.6", linewidth=0.8, zorder=0)
-        axis.set(title=kind, xscale="log", yscale="log", xlabel="evaluations an edit", ylabel="squared error × 1,000")
-    axes[0][0].legend(fontsize="small")
-    draw_masks(axes[1][0], table)
-    for axis, kind in zip(axes[1][1:], ("unmasked", "fixed mask"), strict=True):
-        draw_tradeoff(axis, table[table.kind == kind], ratios, kind)
+        draw_lines(axis, few[few.kind == kind], "median", colours)
+        axis.set(title=kind, xscale="log", yscale="log", xlabel="evaluations an edit")
+        axis.set_ylabel("squared error × 1,000, median")
+    draw_lines(axes[1][0], few[few.kind == "fixed mask"], "lpips_shift", colours)
+    axes[1][0].set(title="trade-off, fixed mask", xscale="log", yscale="log", xlabel="evaluations an edit")
+    axes[1][0].set_ylabel("shift of the mean LPIPS to the input")
+    own = few[few.kind == "own mask"].sort_values("steps")
+    axes[1][1].plot(own.steps, own.iou, marker="o", color="black")
+    axes[1][1].set(title="DiffEdit's own mask", xscale="log", xlabel="steps", ylabel="IoU with the reference's mask")
+    for name, colour in (("plain", "black"), ("antithetic", COLOURS[0])):
+        axes[1][2].plot(maps.noises, maps[f"error_{name}"], marker="o", color=colour, label=name)
+    axes[1][2].set(title="contrast map", xlabel="noises", ylabel=f"squared error to {MANY} noises", ylim=(0, None))
+    axes[1][2].legend()
+    for axis in axes.flat[:4]:
+        axis.legend(fontsize="x-small")
     figure.suptitle(title)
     return figure
 
 
-def draw_masks(axis: Any, table: pd.DataFrame) -> None:
-    """How far the masks agree with the reference's, over the steps of the schedule that they are found on."""
-    rows = table[(table.kind == "own mask") & (table.family == "DDIM, leading")]
-    axis.plot(rows.steps, rows.iou, marker="o", color="black")
-    axis.set(title="DiffEdit's own mask", xscale="log", xlabel="steps", ylabel="IoU with the reference's mask")
-
-
-def draw_tradeoff(axis: Any, table: pd.DataFrame, ratios: Sequence[float], kind: str) -> None:
-    """Accuracy over LPIPS to the input, a point a ratio, of some settings."""
-    names = [str(Setting(n)) for n in sorted(set(table.steps))]
-    names += [name for name in table.setting if name.startswith("30 steps, guided")]
-    for i, row in enumerate(table[table.setting.isin(names)].to_dict("records")):
-        x, y = ([row[f"{name} at {ratio:g}"] for ratio in ratios] for name in ("lpips", "accuracy"))
-        dashed = "guided" in row["setting"]
-        style = {"linestyle": ":" if dashed else "-", "marker": "x" if dashed else "o", "markersize": 4}
-        axis.plot(x, y, label=row["setting"], color=COLOURS[i % len(COLOURS)], **style)
-    axis.set(title=f"trade-off, {kind}", xlabel="LPIPS to the input", ylabel="accuracy")
-    axis.legend(fontsize="x-small")
+def draw_lines(axis: Any, rows: pd.DataFrame, value: str, colours: Mapping[str, str]) -> None:
+    """A line a family; a grey one where `USUAL` steps are."""
+    for family, line in rows.groupby("family", sort=False):
+        marks = {"marker": "x" if "guided" in family else "o", "markersize": 5, "color": colours[family]}
+        axis.plot(line.evaluations, line[value], linestyle=":" if "2M" in family else "-", label=family, **marks)
+    for level in rows[rows.setting == str(Setting(USUAL))][value]:
+        axis.axhline(level, color="0.6", linewidth=0.8, zorder=0)
 
 
 def report(store: Store, requests: Sequence[EditRequest], args: argparse.Namespace) -> None:
     """Write summary.json, summary.md and summary.png of these pictures; print the Markdown."""
     records = pd.DataFrame(store.records)
     records = records[records.picture.isin([request.id for request in requests])]
-    if "iou" not in records:
-        records["iou"] = float("nan")
-    table, maps = summarise_edits(records[records.kind != "map"]), summarise_maps(records)
-    count = records.picture.nunique()
+    is_map = records.kind == "map"
+    table, maps = summarise_edits(records[~is_map], args.reference), summarise_maps(records[is_map])
     about = (
-        f"{count} pictures of Still Life, r = {', '.join(f'{ratio:g}' for ratio in args.ratios)}, guidance "
+        f"{len(requests)} pictures of Still Life, r = {', '.join(f'{ratio:g}' for ratio in args.ratios)}, guidance "
         f"{GUIDANCE:g}; compared with {args.reference} DDIM steps"
     )
-    text = write_table(table, maps, args.out, f"{about}.")
+    text = write_summary(table, maps, f"{about}.")
     (args.out / "summary.md").write_text(text)
-    summary = {"about": about, "edits": json.loads(table.to_json(orient="records")), "maps": maps}
+    summary = {"about": about} | {
+        name: json.loads(rows.to_json(orient="records")) for name, rows in (("edits", table), ("maps", maps))
+    }
     (args.out / "summary.json").write_text(json.dumps(summary, indent=1))
-    draw(table, args.ratios, about).savefig(args.out / "summary.png", dpi=100)
+    draw(table, maps, about).savefig(args.out / "summary.png", dpi=100)
     print(text, flush=True)
 
 
@@ -519,13 +547,14 @@ def main() -> None:
     backbone.unet.to(memory_format=torch.channels_last)  # quicker on a CPU; what it changes is far below any distance
     engine = Engine(backbone, BatchSizes(predict=args.batch), max_live=LIVE, pad=False)
     requests = list(StillLifeScenes(size=args.pictures).requests(backbone.resolution))
-    ways = list(list_settings(args))
+    judge, ways = Judge(), list(list_settings(args))
     for i in range(0, len(requests), GROUP):
         group = requests[i : i + GROUP]
         print(f"pictures {i + 1} to {i + len(group)} of {len(requests)}")
         make_references(engine, store, group, args.reference, args.ratios)
         jobs = [Job(request, way, kind) for request in group for way, kinds in ways for kind in kinds]
-        measure_edits(engine, store, jobs, args.ratios)
+        measure_references(store, judge, group, args.reference, args.ratios)
+        measure_edits(engine, store, judge, jobs, args.ratios)
         measure_maps(engine, store, group)
         report(store, requests[: i + len(group)], args)
 

@@ -2,9 +2,9 @@
 
 import importlib.util
 import json
+import math
 import sys
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -66,27 +66,34 @@ def test_it_measures_reports_and_goes_on_where_it_was_killed(script, weights, tm
     records = [json.loads(line) for line in (tmp_path / "measurements.jsonl").read_text().splitlines()]
     edits = pd.DataFrame([record for record in records if record["kind"] != "map"])
     ways = 2 * 3 + 3 * 2 + 2  # DDIM of 3 and 6 steps, three other samplers of 3, one interval
-    assert len(edits) == 2 * ways * 2
+    assert len(edits) == 2 * (ways + 3) * 2  # the reference too, of each kind
     assert len(records) - len(edits) == 2 * 2 * 2  # pictures, plain and in pairs, seeds
     plain = edits[(edits.setting == "6 steps") & (edits.ratio == 0.5)].groupby("kind").evaluations.first()
     assert dict(plain) == {"unmasked": 9, "fixed mask": 9, "own mask": 29}  # level 3 up, twice down, 10 noises twice
     guided = edits[(edits.family == "guided in (0.5, 1]") & (edits.ratio == 1)]
     assert set(guided.evaluations) == {3 + 2 * 2 + 1}  # of levels 3, 2 and 1 the last is not guided
-    for words in ("### own mask", "3 steps, trailing, 2M", "over 6 steps", "contrast maps"):
+    for words in ("### own mask", "3 steps, trailing, 2M", "over that of 6 steps", "contrast maps"):
         assert words in said
     summary = json.loads((tmp_path / "summary.json").read_text())
-    usual = next(row for row in summary["edits"] if (row["setting"], row["kind"]) == ("6 steps", "unmasked"))
-    assert usual["over_usual"] == 1
-    expected = edits[(edits.setting == "6 steps") & (edits.kind == "unmasked")].error.mean()
-    assert usual["error"] == pytest.approx(expected)
+    rows = {(row["setting"], row["kind"]): row for row in summary["edits"]}
+    assert rows["6 steps", "unmasked"]["over_usual"] == 1
+    few, usual = (edits[(edits.setting == f"{n} steps") & (edits.kind == "unmasked")] for n in (3, 6))
+    quotients = few.error.to_numpy() / usual.error.to_numpy()
+    assert rows["3 steps", "unmasked"]["over_usual"] == pytest.approx(quotients.prod() ** (1 / 4))
+    assert rows["3 steps", "unmasked"]["error"] == pytest.approx(few.error.mean())
+    same = rows["8 steps", "own mask"]
+    assert (same["error"], same["distance"], same["iou"], same["lpips_shift"]) == (0, 0, 1, 0)
+    assert same["evaluations"] == (4 + 8) / 2 * 3 + 20
     assert (tmp_path / "summary.png").stat().st_size > 10_000
 
     path = tmp_path / "measurements.jsonl"
     whole = path.read_text()
     path.write_text(whole[: len(whole) // 2])  # killed within a line
-    again, repeated = measure(script, weights, tmp_path, monkeypatch, capsys)
+    repeated = measure(script, weights, tmp_path, monkeypatch, capsys)[1]
     assert 0 < repeated < 0.6 * asked
-    assert said.partition("###")[2] == again.partition("###")[2]
+    again = json.loads((tmp_path / "summary.json").read_text())
+    for name in ("edits", "maps"):  # but for the last bits: other rows met in a batch
+        pd.testing.assert_frame_equal(*(pd.DataFrame(one[name]) for one in (summary, again)), rtol=1e-3)
     assert measure(script, weights, tmp_path, monkeypatch, capsys)[1] == 0
     with pytest.raises(SystemExit, match="take another --out"):
         script.Store(tmp_path, {"reference": 9})
@@ -138,14 +145,13 @@ def test_an_edit_by_itself_costs_what_is_counted(script, backbone):
     assert script.count_single(together, levels) == [run([r]).evaluations.total() for r in (0.5, 1.0)] == [29, 38]
 
 
-def test_quotients_are_of_pairs(script):
-    """Equal pairs have no spread at all, however much the pictures differ."""
-    one = pd.Series([1.0, 5.0, 9.0], ["a", "b", "c"])
-    assert script.find_ratio(one, one * 2) == pytest.approx((0.5, 0.5, 0.5))
-    quotient, low, high = script.find_ratio(one, pd.Series([3.0, 3.0, 3.0], ["c", "b", "a"]))
-    assert quotient == pytest.approx(15 / 9)
-    assert 1 / 3 <= low < quotient < high <= 3
-    assert np.isnan(script.find_ratio(one[:1], one[:1])[1])
+def test_quotients_are_geometric_means(script):
+    """0.5 of each is 0.5 without any spread; 2 and 1/2 cancel."""
+    assert script.find_quotient(pd.Series([0.5, 0.5]).apply(math.log)) == pytest.approx((0.5, 0.5, 0.5))
+    quotient, low, high = script.find_quotient(pd.Series([2.0, 0.5, 4.0, 0.25]).apply(math.log))
+    assert quotient == pytest.approx(1)
+    assert 0.25 <= low < 1 < high <= 4
+    assert math.isnan(script.find_quotient(pd.Series([1.0]))[1])
 
 
 def test_masks_that_are_both_empty_agree(script):
