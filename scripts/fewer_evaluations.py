@@ -473,14 +473,14 @@ def draw(table: pd.DataFrame, maps: pd.DataFrame, title: str) -> Any:
     draw_lines(axes[1][0], few[few.kind == "fixed mask"], "lpips_shift", colours)
     axes[1][0].set(title="trade-off, fixed mask", xscale="log", yscale="log", xlabel="evaluations an edit")
     axes[1][0].set_ylabel("shift of the mean LPIPS to the input")
-    own = few[few.kind == "own mask"].sort_values("steps")
-    axes[1][1].plot(own.steps, own.iou, marker="o", color="black")
+    for family, own in few[few.kind == "own mask"].groupby("family", sort=False):
+        axes[1][1].plot(own.steps, own.iou, marker="o", color=colours[family], label=family)
     axes[1][1].set(title="DiffEdit's own mask", xscale="log", xlabel="steps", ylabel="IoU with the reference's mask")
     for name, colour in (("plain", "black"), ("antithetic", COLOURS[0])):
         axes[1][2].plot(maps.noises, maps[f"error_{name}"], marker="o", color=colour, label=name)
     axes[1][2].set(title="contrast map", xlabel="noises", ylabel=f"squared error to {MANY} noises", ylim=(0, None))
     axes[1][2].legend()
-    for axis in axes.flat[:4]:
+    for axis in axes.flat[:5]:
         axis.legend(fontsize="x-small")
     figure.suptitle(title)
     return figure
@@ -520,7 +520,7 @@ def list_settings(args: argparse.Namespace) -> Iterator[tuple[Setting, Sequence[
     for steps in args.steps:
         yield Setting(steps), KINDS
     for steps in args.variant_steps:
-        yield Setting(steps, spacing="trailing"), KINDS[:2]
+        yield Setting(steps, spacing="trailing"), KINDS
         for spacing in ("leading", "trailing"):
             yield Setting(steps, spacing, solver="2m"), KINDS[:2]
     for steps in args.interval_steps:

@@ -65,7 +65,7 @@ def test_it_measures_reports_and_goes_on_where_it_was_killed(script, weights, tm
     said, asked = measure(script, weights, tmp_path, monkeypatch, capsys)
     records = [json.loads(line) for line in (tmp_path / "measurements.jsonl").read_text().splitlines()]
     edits = pd.DataFrame([record for record in records if record["kind"] != "map"])
-    ways = 2 * 3 + 3 * 2 + 2  # DDIM of 3 and 6 steps, three other samplers of 3, one interval
+    ways = 2 * 3 + 3 + 2 * 2 + 2  # DDIM of 3 and 6 steps, of other spacing, two solvers of 3 steps, one interval
     assert len(edits) == 2 * (ways + 3) * 2  # the reference too, of each kind
     assert len(records) - len(edits) == 2 * 2 * 2  # pictures, plain and in pairs, seeds
     plain = edits[(edits.setting == "6 steps") & (edits.ratio == 0.5)].groupby("kind").evaluations.first()
