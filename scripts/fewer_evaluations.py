@@ -54,6 +54,7 @@ ELSEWHERE = 5.0  # error × 1,000 above which an edit is another picture: guided
 CURVE = ("lpips", "accuracy")  # what the trade-off is drawn of
 STRENGTH = 0.5  # of the noise of the mask
 MANY, SEEDS, NOISES = 400, 6, (4, 10)  # noises of the map that others are compared with; repeats; noises of these
+TICKS = (20, 50, 100, 200)  # of evaluations
 GROUP, LIVE = 4, 32  # pictures that are measured together; programs under way, which fill the batches
 EXAMPLE = "example: python scripts/fewer_evaluations.py --pictures 16 --out fewer"
 
@@ -379,7 +380,7 @@ def compare_with_usual(edits: pd.DataFrame, setting: str) -> tuple[float, float,
     """The error of each edit over that of the same edit by `USUAL` steps; the mean is geometric."""
     errors = edits.assign(log=np.log(edits.error.clip(lower=FLOOR))).set_index(["setting", "picture", "ratio"]).log
     usual = str(Setting(USUAL))
-    if usual not in errors:
+    if usual not in errors or not edits[edits.setting == setting].error.any():  # the reference itself
         return (float("nan"),) * 3
     return find_quotient((errors[setting] - errors[usual]).groupby("picture").mean().dropna())
 
@@ -411,16 +412,21 @@ def summarise_edits(records: pd.DataFrame, reference: int) -> pd.DataFrame:
 
 
 def summarise_maps(records: pd.DataFrame) -> pd.DataFrame:
-    """For each number of noises: the error of the map and the agreement of the mask, plain and in pairs."""
+    """For each number of noises, plain and in pairs: the median error of the map and agreement of the mask."""
     rows = []
     for noises, group in records.groupby("noises"):
         means = group.groupby(["picture", "antithetic"])[["error", "iou"]].mean().unstack()
         row = {"noises": int(noises), "pictures": len(means)}
         for name in ("error", "iou"):
-            row |= {f"{name}_plain": means[name][False].mean(), f"{name}_antithetic": means[name][True].mean()}
+            row |= {f"{name}_plain": means[name][False].median(), f"{name}_antithetic": means[name][True].median()}
         logs = np.log(means.error[True]) - np.log(means.error[False])
         rows.append(row | dict(zip(("quotient", "low", "high"), find_quotient(logs), strict=True)))
     return pd.DataFrame(rows)
+
+
+def show_quotient(quotient: float, row: Any) -> str:
+    """With its interval; nothing where there is none."""
+    return f"{quotient:.2f} [{row.low:.2f}, {row.high:.2f}]" if quotient == quotient else ""
 
 
 def write_rows(rows: pd.DataFrame, columns: Mapping[str, Callable[[Any], str]]) -> list[str]:
@@ -434,7 +440,7 @@ def write_summary(table: pd.DataFrame, maps: pd.DataFrame, about: str) -> str:
     columns: dict[str, Callable[[Any], str]] = {
         "setting": lambda row: row.setting,
         "evaluations an edit": lambda row: f"{row.evaluations:.1f}",
-        f"error over that of {USUAL} steps": lambda row: f"{row.over_usual:.2f} [{row.low:.2f}, {row.high:.2f}]",
+        f"error over that of {USUAL} steps": lambda row: show_quotient(row.over_usual, row),
         "error × 1,000: median": lambda row: f"{row.median:.2f}",
         "mean": lambda row: f"{row.error:.2f}",
         f"above {ELSEWHERE:g}": lambda row: f"{row.elsewhere:.0%}",
@@ -449,10 +455,10 @@ def write_summary(table: pd.DataFrame, maps: pd.DataFrame, about: str) -> str:
         lines += [f"### {kind}", "", *write_rows(rows, columns | (masks if rows.iou.notna().any() else {})), ""]
     of_maps: dict[str, Callable[[Any], str]] = {
         "noises": lambda row: str(row.noises),
-        "squared error of the map, plain": lambda row: f"{row.error_plain:.4f}",
+        "squared error of the map, median: plain": lambda row: f"{row.error_plain:.4f}",
         "in pairs": lambda row: f"{row.error_antithetic:.4f}",
-        "quotient": lambda row: f"{row.quotient:.2f} [{row.low:.2f}, {row.high:.2f}]",
-        "IoU of the mask, plain": lambda row: f"{row.iou_plain:.3f}",
+        "quotient": lambda row: show_quotient(row.quotient, row),
+        "IoU of the mask, median: plain": lambda row: f"{row.iou_plain:.3f}",
         "in pairs ": lambda row: f"{row.iou_antithetic:.3f}",
     }
     return "\n".join([*lines, "### contrast maps of few noises", "", *write_rows(maps, of_maps)]) + "\n"
@@ -468,17 +474,17 @@ def draw(table: pd.DataFrame, maps: pd.DataFrame, title: str) -> Any:
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(few.family))}
     for axis, kind in zip(axes[0], KINDS, strict=True):
         draw_lines(axis, few[few.kind == kind], "median", colours)
-        axis.set(title=kind, xscale="log", yscale="log", xlabel="evaluations an edit")
-        axis.set_ylabel("squared error × 1,000, median")
+        axis.set(title=kind, ylabel="squared error × 1,000, median")
     draw_lines(axes[1][0], few[few.kind == "fixed mask"], "lpips_shift", colours)
-    axes[1][0].set(title="trade-off, fixed mask", xscale="log", yscale="log", xlabel="evaluations an edit")
-    axes[1][0].set_ylabel("shift of the mean LPIPS to the input")
+    axes[1][0].set(title="trade-off, fixed mask", ylabel="shift of the mean LPIPS to the input")
     for family, own in few[few.kind == "own mask"].groupby("family", sort=False):
         axes[1][1].plot(own.steps, own.iou, marker="o", color=colours[family], label=family)
-    axes[1][1].set(title="DiffEdit's own mask", xscale="log", xlabel="steps", ylabel="IoU with the reference's mask")
+    axes[1][1].set(title="DiffEdit's own mask", xlabel="steps", ylabel="IoU with the reference's mask")
     for name, colour in (("plain", "black"), ("antithetic", COLOURS[0])):
         axes[1][2].plot(maps.noises, maps[f"error_{name}"], marker="o", color=colour, label=name)
-    axes[1][2].set(title="contrast map", xlabel="noises", ylabel=f"squared error to {MANY} noises", ylim=(0, None))
+    axes[1][2].set(
+        title="contrast map", xlabel="noises", ylabel=f"squared error to {MANY} noises, median", ylim=(0, None)
+    )
     axes[1][2].legend()
     for axis in axes.flat[:5]:
         axis.legend(fontsize="x-small")
@@ -491,6 +497,9 @@ def draw_lines(axis: Any, rows: pd.DataFrame, value: str, colours: Mapping[str, 
     for family, line in rows.groupby("family", sort=False):
         marks = {"marker": "x" if "guided" in family else "o", "markersize": 5, "color": colours[family]}
         axis.plot(line.evaluations, line[value], linestyle=":" if "2M" in family else "-", label=family, **marks)
+    axis.set(xscale="log", yscale="log", xlabel="evaluations an edit")
+    axis.set_xticks(TICKS, [str(tick) for tick in TICKS])
+    axis.set_xticks([], minor=True)
     for level in rows[rows.setting == str(Setting(USUAL))][value]:
         axis.axhline(level, color="0.6", linewidth=0.8, zorder=0)
 
