@@ -75,7 +75,9 @@ def test_antithetic_noises_come_in_pairs_at_the_same_cost(analytic, n):
 
     def ask(count):
         finder = ContrastMask(num_noises=count, antithetic=True)
-        return next(finder.find(make_request(analytic), x0, "Q", "R", schedule, RequestNoise(0, "a")))
+        program = finder.find(make_request(analytic), x0, "Q", "R", schedule, RequestNoise(0, "a"))
+        assert isinstance(next(program), Recall)
+        return program.send([])  # nobody has made it
 
     query, level = ask(n), schedule[25]
     assert len(query.x) == 2 * n
