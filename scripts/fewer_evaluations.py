@@ -274,8 +274,9 @@ class Store:
 
 def run(engine: Engine, programs: Sequence[tuple[str, Program[Any]]], edits: int, title: str) -> Iterator[Outcome]:
     """Outcomes as they come; the first error ends it."""
-    if programs:
-        print(f"{title}: {len(programs)} to go", flush=True)
+    if not programs:
+        return
+    print(f"{title}: {len(programs)} to go", flush=True)
     for outcome in engine.run(iter(programs), len(programs), edits):
         if outcome.error is not None:
             raise outcome.error
