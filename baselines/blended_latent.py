@@ -15,7 +15,15 @@ from torch import Tensor
 
 from diffedit.io.checks import settings
 from diffedit.mask import GivenMask, MaskedEditor, MaskFinder, dilate
-from diffedit.sampling.ddim import Latents, Trajectory, add_noise, ddim_sample, decode_edits
+from diffedit.sampling.ddim import (
+    WHOLE,
+    GuidanceInterval,
+    Latents,
+    Trajectory,
+    add_noise,
+    ddim_sample,
+    decode_edits,
+)
 from diffedit.types import EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 LatentMask = Bool[Tensor, "1 1 h w"]
@@ -81,6 +89,7 @@ class BlendedLatent(MaskedEditor):
         noise: of the source: `fresh` at each level (paper, algorithm 1), or `fixed`, the one of the start.
         encode: the `mode` of the autoencoder's posterior, or a `sample` of it.
         guidance: classifier-free guidance.
+        guidance_interval: (low, high], the ratios of the schedule that are guided, as in `DiffEdit`.
     """
 
     mask: MaskFinder = GivenMask()
@@ -91,6 +100,7 @@ class BlendedLatent(MaskedEditor):
     noise: Literal["fresh", "fixed"] = "fresh"
     encode: Literal["mode", "sample"] = "mode"
     guidance: float = 7.5
+    guidance_interval: GuidanceInterval = WHOLE
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask, GivenMask):
@@ -118,7 +128,9 @@ class BlendedLatent(MaskedEditor):
         begin = {i: self.begin(x0, i, schedule, noise) for i in starts}
         if self.blend == "before":
             begin = {i: torch.where(masks[self.shrink.kernel_at(0, i)], x, source(i)) for i, x in begin.items()}
-        edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, put_back)
+        edited = yield from ddim_sample(
+            begin, schedule, target, empty, self.guidance, put_back, interval=self.guidance_interval
+        )
         edits = yield from decode_edits(edited, ratios, starts)
         return EditResult(edits, mask.latent, pixel_mask=mask.pixel_mask, metadata=mask.metadata())
 

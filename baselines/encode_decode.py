@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 
 from diffedit.io.checks import settings
-from diffedit.sampling.ddim import InversionTimestep, ddim_invert, ddim_sample, decode_edits
+from diffedit.sampling.ddim import (
+    WHOLE,
+    GuidanceInterval,
+    InversionTimestep,
+    ddim_invert,
+    ddim_sample,
+    decode_edits,
+)
 from diffedit.types import BaseEditor, EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 
@@ -13,10 +20,12 @@ class EncodeDecode(BaseEditor):
 
     Attributes:
         guidance: classifier-free guidance of the decoding.
+        guidance_interval: (low, high], the ratios of the schedule that are guided, as in `DiffEdit`.
         inversion_timestep: the timestep that the network is given on the way up, see `ddim_invert`.
     """
 
     guidance: float = 7.5
+    guidance_interval: GuidanceInterval = WHOLE
     inversion_timestep: InversionTimestep = "destination"
 
     def __call__(
@@ -27,5 +36,6 @@ class EncodeDecode(BaseEditor):
         x0 = yield Encode(request.image())
         target, empty = yield Embed((request.target, ""))
         path = yield from ddim_invert(x0, schedule, max(starts), empty, self.inversion_timestep)
-        edited = yield from ddim_sample({i: path[i] for i in starts}, schedule, target, empty, self.guidance)
+        begin = {i: path[i] for i in starts}
+        edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, interval=self.guidance_interval)
         return EditResult((yield from decode_edits(edited, ratios, starts)))

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from diffedit.io.checks import settings
 from diffedit.mask import Everywhere, GivenMask, MaskedEditor, MaskFinder
-from diffedit.sampling.ddim import add_noise, blend_outside, ddim_sample, decode_edits, noising_trajectory
+from diffedit.sampling.ddim import (
+    WHOLE,
+    GuidanceInterval,
+    add_noise,
+    blend_outside,
+    ddim_sample,
+    decode_edits,
+    noising_trajectory,
+)
 from diffedit.types import EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
 
@@ -21,12 +29,14 @@ class SDEdit(MaskedEditor):
         mask: `Everywhere`, or `GivenMask` to keep the picture outside the request's mask (x0 noised to each level
             with the noise of the start; x0 itself at the end).
         guidance: classifier-free guidance.
+        guidance_interval: (low, high], the ratios of the schedule that are guided, as in `DiffEdit`.
         eta: 0 denoises by DDIM (latent practice: diffusers' img2img), 1 by full ancestral steps (the official code).
         repeats: K of the official code: noise and denoise this many times, each from the last result.
     """
 
     mask: MaskFinder = Everywhere()
     guidance: float = 7.5
+    guidance_interval: GuidanceInterval = WHOLE
     eta: Annotated[float, Ge(0), Le(1)] = 0.0
     repeats: Annotated[int, Ge(1)] = 1
 
@@ -48,7 +58,9 @@ class SDEdit(MaskedEditor):
             begin = {i: add_noise(x, start, schedule[i]) for i, x in edited.items()}
             blend = blend_outside(mask.latent, noising_trajectory(x0, start, schedule))
             fresh = partial(self.fresh, noise, x0, k)
-            edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, blend, self.eta, fresh)
+            edited = yield from ddim_sample(
+                begin, schedule, target, empty, self.guidance, blend, self.eta, fresh, self.guidance_interval
+            )
         edits = yield from decode_edits(edited, ratios, starts)
         return EditResult(edits, mask.latent, pixel_mask=mask.pixel_mask, metadata=mask.metadata())
 

@@ -184,6 +184,7 @@ class ContrastMask:
         num_noises: n, how many noises the difference is averaged over.
         noise_strength: ratio of the noise added to the picture, 0.5 in the paper.
         reduction: over channels, before the average over noises: `mean_abs` or `l2`.
+        antithetic: noises come in pairs z, -z, the last of an odd n alone: the same number of evaluations.
         outliers: the rule for extreme values.
         threshold: the rule for the threshold.
         blur: standard deviation of a Gaussian filter on the raw map, in latent pixels; 0 for none.
@@ -193,6 +194,7 @@ class ContrastMask:
     num_noises: Annotated[int, Ge(1)] = 10
     noise_strength: Annotated[float, Gt(0), Le(1)] = 0.5
     reduction: Literal["mean_abs", "l2"] = "mean_abs"
+    antithetic: bool = False
     outliers: Outliers = Quantile()
     threshold: Threshold = Fixed()
     blur: Annotated[float, Ge(0)] = 0.0
@@ -209,7 +211,7 @@ class ContrastMask:
         Guidance would scale the map by a constant (the unconditional terms cancel), and the rules do not see scale.
         """
         level = schedule[schedule.find_level(self.noise_strength)]
-        noises = noise.randn_like(x0, "mask", self.num_noises)
+        noises = self.draw(x0, noise)
 
         def compare(known: Sequence[Map]) -> Program[list[Map]]:
             x = add_noise(x0, noises[len(known) :], level)
@@ -217,11 +219,19 @@ class ContrastMask:
             prediction = yield Predict(torch.cat([x, x]), level, (target,) * k + (reference,) * k, purpose="mask")
             return [*known, *REDUCTIONS[self.reduction](prediction.eps[:k] - prediction.eps[k:])]
 
-        # The first noise names the sequence that it begins, whatever its length.
-        key = x0, noises[:1], level, target, reference, self.reduction
+        # The first noise names the sequence that it begins, whatever its length; a pair begins with it, too.
+        key = x0, noises[:1], level, target, reference, self.reduction, self.antithetic
         maps = yield from share("mask", key, self.num_noises, compare, lambda count: 2 * count)
         contrast = check_finite(torch.stack(maps).mean(0).cpu(), "the contrast map")
         return Mask(self.binarise(contrast).to(x0.device), contrast)
+
+    def draw(self, x0: Tensor, noise: Noise) -> Float[Tensor, "n c h w"]:
+        """The n noises."""
+        n = self.num_noises
+        if not self.antithetic:
+            return noise.randn_like(x0, "mask", n)
+        z = noise.randn_like(x0, "mask", (n + 1) // 2)
+        return torch.stack([z, -z], 1).flatten(0, 1)[:n]
 
     def binarise(self, contrast: Map) -> Bool[Tensor, "1 1 h w"]:
         """The mask of a raw map: blur, clamp and rescale, threshold, dilate."""

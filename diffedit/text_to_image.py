@@ -17,17 +17,24 @@ from torch import Tensor
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.io.checks import settings
 from diffedit.io.files import resolve_path
-from diffedit.sampling.ddim import ddim_sample, decode_edits
+from diffedit.sampling.ddim import WHOLE, GuidanceInterval, ddim_sample, decode_edits
 from diffedit.sampling.noise import RequestNoise
 from diffedit.types import EditResult, Embed, Noise, Program, Schedule
 
 
-def sample(text: str, like: Tensor, schedule: Schedule, noise: Noise, guidance: float) -> Program[EditResult]:
+def sample(
+    text: str,
+    like: Tensor,
+    schedule: Schedule,
+    noise: Noise,
+    guidance: float,
+    interval: GuidanceInterval = WHOLE,
+) -> Program[EditResult]:
     """DDIM from pure noise of the shape `like` (1, c, h, w), under classifier-free guidance."""
     top = len(schedule) - 1
     target, empty = yield Embed((text, ""))
     x = noise.randn_like(like, "sample") * schedule[top].sigma
-    latents = yield from ddim_sample({top: x}, schedule, target, empty, guidance)
+    latents = yield from ddim_sample({top: x}, schedule, target, empty, guidance, interval=interval)
     return EditResult((yield from decode_edits(latents, [1.0], [top])))
 
 
@@ -39,6 +46,7 @@ class TextToImage:
         backbone: its config (`_target_` and settings).
         steps: of DDIM.
         guidance: classifier-free guidance scale.
+        guidance_interval: (low, high], the ratios of the schedule that are guided, as in `DiffEdit`.
         seed: with the id of a picture, it fixes its noise.
         batch: rows of a network call.
     """
@@ -46,6 +54,7 @@ class TextToImage:
     backbone: Mapping[str, Any]
     steps: Annotated[int, Ge(1)] = 25
     guidance: float = 5.0
+    guidance_interval: GuidanceInterval = WHOLE
     seed: int = 0
     batch: Annotated[int, Ge(1)] = 64
 
@@ -59,6 +68,8 @@ class TextToImage:
         if "_target_" in backbone:  # the class alone: pictures that were drawn before need not be drawn again
             backbone["_target_"] = backbone["_target_"].removesuffix(".from_pretrained")
         settings = asdict(self) | {"backbone": backbone}
+        if self.guidance_interval == WHOLE:  # likewise: it was drawn so before there was the setting
+            del settings["guidance_interval"]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=dict).encode())
         if path := self.backbone.get("path"):
             files = [
@@ -77,8 +88,9 @@ class TextToImage:
         with torch.no_grad():
             like = backbone.encode(torch.zeros(1, 3, backbone.resolution, backbone.resolution))
         engine = Engine(backbone, BatchSizes(self.batch, 1, min(self.batch, 4), 16))
+        guidance = self.guidance, self.guidance_interval
         programs: Iterator[Any] = (
-            (name, sample(text, like, schedule, RequestNoise(self.seed, name), self.guidance))
+            (name, sample(text, like, schedule, RequestNoise(self.seed, name), *guidance))
             for name, text in texts.items()
         )
         for outcome in engine.run(programs, len(texts), 1):

@@ -8,10 +8,12 @@ batch, so results stay equal to the bit whatever they are computed beside.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from diffedit.sampling.share import share
@@ -28,6 +30,25 @@ Trajectory = Callable[[int], Latent]
 
 Blend = Callable[[Latents, int], Latents]
 """`blend(x, i)` puts back into x, which has just reached level i, what shall not change."""
+
+
+def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
+    """The interval itself; a ValueError for one that holds no noise level, or goes beyond the schedule."""
+    low, high = interval
+    if not 0 <= low < high <= 1:
+        raise PydanticCustomError(
+            "guidance_interval",
+            "Input should be (low, high), ratios of the schedule, with 0 <= low < high <= 1; [0.0, 1.0] guides every "
+            "step, and guidance=1 none",
+        )
+    return interval
+
+
+GuidanceInterval = Annotated[tuple[float, float], AfterValidator(check_interval)]
+"""(low, high]: the update that leaves level i of N is guided where low < i / N <= high (Kynkäänniemi et al. 2024)."""
+
+WHOLE: GuidanceInterval = (0.0, 1.0)
+"""Every update is guided, as in DiffEdit's paper."""
 
 
 def add_noise(x0: Broadcast, noise: Broadcast, level: Level) -> Latents:
@@ -89,6 +110,12 @@ def predict_guided(
     return Prediction(*(part[:k] + (part[k:] - part[:k]) * guidance for part in both))
 
 
+def is_guided(i: int, schedule: Schedule, interval: GuidanceInterval) -> bool:
+    """Whether the update that leaves level i is inside the guidance interval."""
+    low, high = interval
+    return low < i / (len(schedule) - 1) <= high
+
+
 def ddim_invert(
     x0: Latent, schedule: Schedule, top: int, cond: Cond, timestep: InversionTimestep = "destination"
 ) -> Program[list[Latent]]:
@@ -127,6 +154,7 @@ def ddim_sample(
     blend: Blend | None = None,
     eta: float = 0.0,
     noise: Callable[[int], Latent] | None = None,
+    interval: GuidanceInterval = WHOLE,
 ) -> Program[dict[int, Latent]]:
     """Guided decoding of several edits together, each from its own start level down to 0 (DiffEdit §3.2, step 3).
 
@@ -139,6 +167,8 @@ def ddim_sample(
         blend: called after each update, with the level just reached.
         eta: noise of each update, see `ddim_step`.
         noise: `noise(i)` gives the fresh noise of the update that leaves level i; needed for eta > 0.
+        interval: of the levels that are left with guidance; the others have the conditional estimate alone, which is
+            one evaluation a latent instead of two.
 
     Returns:
         the latent at level 0 by start level.
@@ -148,7 +178,8 @@ def ddim_sample(
     for i in range(order[0], 0, -1):
         if i in starts:
             x = torch.cat([x, starts[i]])
-        prediction = yield from predict_guided(x, schedule[i], cond, negative, guidance, order[: len(x)])
+        scale = guidance if is_guided(i, schedule, interval) else 1.0
+        prediction = yield from predict_guided(x, schedule[i], cond, negative, scale, order[: len(x)])
         x = ddim_step(prediction, schedule[i], schedule[i - 1], eta, noise(i) if noise else None)
         if blend is not None:
             x = blend(x, i - 1)

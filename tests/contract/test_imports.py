@@ -31,7 +31,7 @@ FORBIDDEN = {"baselines": ("diffedit.backbones", "diffedit.diffedit", "diffedit.
 # Only these know the libraries of pretrained networks.
 NETWORKS = ("diffusers", "transformers")
 MAY_LOAD_NETWORKS = ("diffedit.backbones", "diffedit.networks", "diffedit.testing", "eval.stilllife.train")
-MAY_LOAD_NETWORKS += ("scripts.bench_parts",)  # measure the calls of diffusers
+MAY_LOAD_NETWORKS += ("scripts.bench_parts", "scripts.fewer_evaluations")  # measure the calls of diffusers
 LOOSE = {"eval": {"__init__.py"}}  # files beside the folders
 
 

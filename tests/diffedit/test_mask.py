@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from helpers import make_request
+from helpers import GivenNoise, make_request
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter
 from skimage.filters import threshold_otsu
@@ -66,6 +66,43 @@ def test_the_map_is_the_mean_of_absolute_differences(analytic):
     l2 = sum(difference.square().sum(0).sqrt() for difference in maps) / 2
     torch.testing.assert_close(find(ContrastMask(num_noises=2), analytic, x0=x0).contrast_map, mean_abs)
     torch.testing.assert_close(find(ContrastMask(num_noises=2, reduction="l2"), analytic, x0=x0).contrast_map, l2)
+
+
+@pytest.mark.parametrize("n", [1, 4, 5])
+def test_antithetic_noises_come_in_pairs_at_the_same_cost(analytic, n):
+    """z and -z beside each other, the last of an odd n alone; the first ones are those of fewer noises."""
+    x0, schedule = torch.full((1, 3, 16, 16), 0.2), analytic.schedule(50)
+
+    def ask(count):
+        finder = ContrastMask(num_noises=count, antithetic=True)
+        program = finder.find(make_request(analytic), x0, "Q", "R", schedule, RequestNoise(0, "a"))
+        assert isinstance(next(program), Recall)
+        return program.send([])  # nobody has made it
+
+    query, level = ask(n), schedule[25]
+    assert len(query.x) == 2 * n
+    assert query.conds == ("Q",) * n + ("R",) * n
+    assert torch.equal(query.x[:n], query.x[n:])
+    z = RequestNoise(0, "a").randn_like(x0, "mask", (n + 1) // 2)
+    signed = [sign * one for one in z for sign in (1, -1)][:n]
+    assert torch.equal(query.x[:n], torch.stack(signed) * level.sigma + x0 * level.alpha)
+    assert torch.equal(ask(6).x[:n], query.x[:n])
+
+
+def test_an_antithetic_map_is_the_mean_of_that_of_the_noises_and_of_their_opposites(analytic):
+    z = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    x0, schedule = torch.full((1, 3, 16, 16), 0.2), analytic.schedule(20)
+    target, reference = analytic.embed(["pear", "apple"])
+
+    def find_map(noise, **settings):
+        program = ContrastMask(**settings).find(
+            make_request(analytic), x0, target, reference, schedule, GivenNoise(mask=noise)
+        )
+        return run_alone(program, analytic).contrast_map
+
+    both = find_map(z, num_noises=6, antithetic=True)
+    torch.testing.assert_close(both, (find_map(z, num_noises=3) + find_map(-z, num_noises=3)) / 2)
+    assert not torch.allclose(both, find_map(z, num_noises=3))
 
 
 def test_three_means_and_one_half_is_more_than_one_and_a_half_means():

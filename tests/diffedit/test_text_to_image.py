@@ -45,6 +45,18 @@ def test_a_picture_does_not_depend_on_the_others(tiny_folder):
     assert not torch.equal(together["a"], together["c"])
 
 
+def test_a_guidance_interval_is_the_samplers(tiny_folder):
+    """And the fingerprint of before stays where there is none: what was drawn need not be drawn again."""
+    settings = {"backbone": config(tiny_folder), "steps": 4, "batch": 4}
+    whole, part = (
+        dict(TextToImage(**settings, guidance_interval=bounds)({"a": "a cat"}))["a"] for bounds in ((0, 1), (0.5, 1))
+    )
+    assert torch.equal(dict(TextToImage(**settings)({"a": "a cat"}))["a"], whole)
+    assert not torch.equal(whole, part)
+    assert TextToImage({"_target_": "a.B"}).fingerprint == "44f69c3ae96b4e7e"
+    assert TextToImage({"_target_": "a.B"}, guidance_interval=(0.5, 1)).fingerprint != "44f69c3ae96b4e7e"
+
+
 def test_the_fingerprint_names_settings_and_weights(tiny_folder, tmp_path):
     from diffedit.testing import TinyPipeline
 

@@ -199,6 +199,47 @@ def test_sdedit_is_img2img(default):
     torch.testing.assert_close(result.edits[0].image, expected[0], **CLOSE)
 
 
+@pytest.mark.parametrize("interval", [(0.2, 0.4), (0.3, 1.0), (0.0, 0.5)])
+def test_a_guidance_interval_is_img2img_whose_scale_a_callback_changes(default, interval, monkeypatch):
+    """Their documented way: after each step the callback sets the scale, and the texts, of the next one."""
+    backbone, folder = default
+    pipeline = load(StableDiffusionImg2ImgPipeline, folder)
+    positive, negative = pipeline.encode_prompt(TARGET, "cpu", 1, True)
+    request, top = make_request(backbone, target=TARGET), 6
+    with torch.no_grad():
+        x0 = backbone.encode(request.image()[None])
+
+    def choose_scale(level):
+        return 7.5 if interval[0] * N < level <= interval[1] * N else 1.0
+
+    def change_scale(pipeline, step, timestep, tensors):
+        scale = pipeline._guidance_scale = choose_scale(top - step - 1)
+        return {"prompt_embeds": torch.cat([negative, positive]) if scale > 1 else positive}
+
+    counts = []
+    forward = type(pipeline.unet).forward
+    monkeypatch.setattr(
+        type(pipeline.unet), "forward", lambda self, x, *a, **k: counts.append(len(x)) or forward(self, x, *a, **k)
+    )
+    expected = pipeline(
+        TARGET,
+        image=x0,
+        strength=top / N,
+        num_inference_steps=N,
+        guidance_scale=choose_scale(top),
+        generator=torch.Generator().manual_seed(4),
+        callback_on_step_end=change_scale,
+        callback_on_step_end_tensor_inputs=["prompt_embeds"],
+        output_type="pt",
+    ).images
+    their_counts, counts[:] = list(counts), []
+    noise = GivenNoise(start_0=torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4)))
+    program = SDEdit(guidance_interval=interval)(request, [top / N], backbone.schedule(N), noise)
+    torch.testing.assert_close(run_alone(program, backbone).edits[0].image, expected[0], **CLOSE)
+    assert counts == their_counts
+    assert set(counts) == {1, 2}
+
+
 def test_autoencoder(default):
     """Encode and decode as their pipelines do, but for the posterior's mode."""
     backbone, folder = default

@@ -69,7 +69,17 @@ FOLLOWERS = {  # what comes after DiffEdit, and what it has to make itself
         {},
         {"decoding": DECODING, "mask": 8 * COUNT},
     ),
+    "noises in pairs": (
+        DiffEdit(mask=replace(MASK, antithetic=True)),
+        {},
+        {"decoding": DECODING, "mask": 8 * COUNT},
+    ),
     "guidance": (DiffEdit(mask=MASK, guidance=3.0), {}, {"decoding": DECODING}),
+    "a guidance interval": (
+        DiffEdit(mask=MASK, guidance_interval=(0.4, 1.0)),
+        {},
+        {"decoding": (2 + 4 + 2) * COUNT},  # twice at levels 3 and 4 alone
+    ),
     "no encoding": (DiffEdit(mask=MASK, start="noise"), {}, {"decoding": DECODING}),
     "no mask": (EncodeDecode(), {}, {"decoding": DECODING}),
     "the other timestep": (

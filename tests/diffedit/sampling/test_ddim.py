@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -9,14 +10,16 @@ import pytest
 import torch
 from helpers import make_request, same, watch
 
+from baselines.blended_latent import BlendedLatent
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.diffedit import DiffEdit
+from diffedit.engine.engine import Engine
 from diffedit.engine.queries import run_alone
 from diffedit.io.checks import settings
 from diffedit.mask import ContrastMask, Everywhere, GivenMask
-from diffedit.sampling.ddim import add_noise, ddim_invert, ddim_sample, ddim_step
+from diffedit.sampling.ddim import add_noise, ddim_invert, ddim_sample, ddim_step, predict_guided
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Level, Predict, Prediction, Recall
@@ -260,6 +263,99 @@ def test_an_edit_does_not_depend_on_the_other_ratios(analytic, editor):
     together = run(editor, analytic, make_request(analytic)).edits
     alone = [run(editor, analytic, make_request(analytic), [ratio]).edits[0] for ratio in RATIOS]
     assert same(together, alone)
+
+
+# --------------------------------------------------------------------------------------------------- guidance interval
+
+GUIDED = [
+    DiffEdit(mask=GivenMask()),
+    DiffEdit(mask=GivenMask(), start="noise"),
+    EncodeDecode(),
+    SDEdit(eta=0.5, repeats=2),
+    BlendedLatent(),
+]
+
+
+def half():
+    """A mask for those that want one."""
+    mask = torch.zeros(1, 16, 16)
+    mask[:, :, 8:] = 1
+    return lambda: mask
+
+
+@pytest.mark.parametrize("editor", GUIDED)
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 0.6), (0.3, 1.0), (0.0, 0.3), (0.85, 1.0)])
+def test_a_step_costs_two_evaluations_inside_the_guidance_interval_and_one_outside(analytic, editor, interval):
+    """In closed form: levels low * N + 1 to high * N of those up to the start."""
+    steps, (low, high) = 20, (round(20 * bound) for bound in interval)
+    editor = replace(editor, guidance_interval=interval)
+    program = editor(make_request(analytic, mask=half()), RATIOS, analytic.schedule(steps), NOISE)
+    (outcome,) = Engine(analytic, progress=False).run([("a", program)])
+    assert outcome.error is None
+    passes = getattr(editor, "repeats", 1)
+    expected = {i: passes * (i + max(min(i, high) - low, 0)) for i in (6, 10, 16)}
+    assert {i: outcome.evaluations[i] for i in expected} == expected
+    inverted = isinstance(editor, EncodeDecode) or getattr(editor, "start", "") == "encode"
+    assert outcome.evaluations[None] == 16 * inverted
+
+
+@pytest.mark.parametrize(("steps", "low", "high"), [(10, 0.3, 0.7), (50, 0.1, 0.58), (7, 3 / 7, 6 / 7), (30, 0.2, 1.0)])
+def test_the_lower_bound_is_outside_and_the_upper_one_inside(analytic, steps, low, high):
+    """Kynkäänniemi et al.: (low, high]; bounds that are levels themselves are not shifted by a rounding."""
+    rows = {}
+    x = torch.zeros(1, 3, 16, 16)
+    cond, empty = analytic.embed(["pear", ""])
+    program = ddim_sample({steps: x}, analytic.schedule(steps), cond, empty, 3.0, interval=(low, high))
+    run_alone(watch(program, lambda query: rows.setdefault(len(rows), len(query.x))), analytic)
+    guided = [steps - k for k, count in rows.items() if count == 2]
+    assert guided == list(range(round(high * steps), round(low * steps), -1))
+    assert len(rows) == steps
+
+
+def test_outside_the_interval_the_estimate_is_the_conditional_one(analytic):
+    """Written out, step by step, to the bit."""
+    schedule = analytic.schedule(10)
+    cond, empty = analytic.embed(["pear", ""])
+    x = start = NOISE.randn_like(torch.zeros(1, 3, 16, 16), "x")
+    for i in range(8, 0, -1):
+        plain = analytic.predict(x, [schedule[i]], [cond])
+        if i in (4, 5, 6):
+            away = analytic.predict(x, [schedule[i]], [empty])
+            plain = Prediction(*(a + (b - a) * 3.0 for a, b in zip(away, plain, strict=True)))
+        x = ddim_step(plain, schedule[i], schedule[i - 1])
+    program = ddim_sample({8: start}, schedule, cond, empty, 3.0, interval=(0.3, 0.6))
+    assert torch.equal(run_alone(program, analytic)[8], x)
+
+
+@pytest.mark.parametrize("editor", GUIDED)
+def test_without_an_interval_every_step_is_guided(analytic, editor):
+    """The default and [0, 1] are the same edit to the bit; an interval beyond the start changes nothing either."""
+    request = make_request(analytic, mask=half())
+    plain = run(editor, analytic, request).edits
+    assert editor.guidance_interval == (0.0, 1.0)
+    assert same(run(replace(editor, guidance_interval=[0, 1]), analytic, request).edits, plain)
+    below = run(replace(editor, guidance_interval=(0.0, 0.5)), analytic, request).edits
+    assert same(below[:2], plain[:2])  # r = 0.3 and 0.5
+    assert not same(below[2:], plain[2:])
+    unguided = run(replace(editor, guidance=1), analytic, request).edits
+    assert same(run(replace(editor, guidance_interval=(0.9, 1.0)), analytic, request).edits, unguided)
+
+
+def test_bad_intervals_are_refused():
+    for editor in (DiffEdit, EncodeDecode, SDEdit, BlendedLatent):
+        for bad in ((0.5, 0.5), (0.6, 0.2), (-0.1, 1.0), (0.0, 1.1), (float("nan"), 1.0)):
+            with pytest.raises(ValueError, match=r"guidance_interval = .*: it should be .* 0 <= low < high <= 1"):
+                editor(guidance_interval=bad)
+        with pytest.raises(ValueError, match="guidance_interval"):
+            editor(guidance_interval=0.5)
+
+
+def test_guidance_1_is_one_evaluation_and_the_conditional_estimate(analytic):
+    cond, empty = analytic.embed(["pear", ""])
+    level, x = analytic.schedule(10)[4], torch.zeros(2, 3, 16, 16)
+    query = next(predict_guided(x, level, cond, empty, 1.0))
+    assert len(query.x) == 2
+    assert len(next(predict_guided(x, level, cond, empty, 1.5)).x) == 4
 
 
 def test_reference_texts(analytic):
