@@ -138,8 +138,8 @@ def list_notes(args: Namespace, ours: Ours, results: dict[str, Any]) -> list[str
     return [
         f"{args.editor}, {args.pictures} pictures x {args.ratios} ratios, {args.steps} steps, {args.repeats} repeats",
         f"rows that the edits ask: {rows}; the bare networks at their best rows a call: {best}",
-        f"rows a call of the engine: {vars(ours.settings.batch)}; padded and repeated rows of the UNet: "
-        f"{results['padded_share']:.1%} of those asked",
+        f"rows a call of the engine: {ours.choose_sizes(args.pictures).describe()}; padded and repeated rows of the "
+        f"UNet: {results['padded_share']:.1%} of those asked",
         f"wall / bare: paired by repeat, median [range]; at most {TARGET} is wanted",
     ]
 

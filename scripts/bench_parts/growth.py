@@ -28,7 +28,7 @@ from bench_parts.report import Report, Table
 from diffedit.api.choose import make_editor
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.diffedit import DiffEdit
-from diffedit.engine.engine import BatchSizes
+from diffedit.engine.sizes import BatchSizes
 from diffedit.mask import ContrastMask
 from diffedit.runs.loop import RunSettings, run_benchmark
 from diffedit.sampling.noise import make_generator

@@ -15,6 +15,7 @@ from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.commands.run import read_settings
 from diffedit.engine.engine import Engine
 from diffedit.engine.queries import Outcome
+from diffedit.engine.sizes import BatchSizes, choose_sizes
 from diffedit.io.compose import compose
 from diffedit.io.files import resolve_path
 from diffedit.runs.loop import RunSettings
@@ -68,14 +69,17 @@ class Ours:
         backbone = instantiate(cfg.backbone, _convert_="all")
         return cls(backbone, replace(read_settings(cfg)[1], progress=False), pad)
 
+    def choose_sizes(self, requests: int) -> BatchSizes:
+        """Rows a call that a run of so many requests has."""
+        return choose_sizes(self.settings.batch, self.backbone, requests)
+
     def edit(
         self, editor: Editor, requests: Sequence[EditRequest], ratios: Sequence[float], steps: int
     ) -> list[Outcome]:
         """Edit requests in memory; raises what went wrong with any of them."""
         settings, schedule = self.settings, self.backbone.schedule(steps)
-        engine = Engine(
-            self.backbone, settings.batch, settings.max_live, settings.embedding_cache, progress=False, pad=self.pad
-        )
+        batch = self.choose_sizes(len(requests))
+        engine = Engine(self.backbone, batch, settings.max_live, settings.embedding_cache, progress=False, pad=self.pad)
         programs = (
             (request.id, editor(request, ratios, schedule, RequestNoise(settings.seed, request.id)))
             for request in requests

@@ -156,7 +156,12 @@ def measure(args: Namespace, report: Report) -> None:
         "agreement": measure_agreement(ours, theirs, args.methods, requests[: args.checked], args)
     }
     batch, rates = choose_batch(theirs, requests, args.batches)
-    results |= {"their_batch": batch, "their_batch_trial": rates, "our_batch": vars(ours.settings.batch), "sides": []}
+    results |= {
+        "their_batch": batch,
+        "their_batch_trial": rates,
+        "our_batch": vars(ours.choose_sizes(len(requests))),
+        "sides": [],
+    }
     report.notes = list_notes(args, results)
     for method in args.methods:
         sides = make_sides(method, ours, theirs, batch)

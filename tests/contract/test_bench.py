@@ -141,6 +141,7 @@ def test_their_strength_begins_at_our_level(ratio):
     assert strength <= 1
 
 
+@pytest.mark.slow
 def test_call(bench):
     rows = bench("call")["calls"]
     assert [row["ratios"] for row in rows] == [1, 4]
