@@ -247,13 +247,16 @@ def test_ratios_a_hair_apart_have_a_folder_each(analytic, tmp_path):
 # --------------------------------------------------------------------------------------------------------------- place
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "/a", "a\\b", "a\0b", "a\nb", " a", "a ", "x" * 256])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../../x", "a/b", "/a", "a\\b", "a\0b", "a\nb", " a", "a ", "x" * 256, ".hidden", "...", None],
+)
 def test_a_name_that_leads_elsewhere_is_refused(name):
     with pytest.raises(ValueError, match=r"name = .*: the name of one folder is wanted"):
         check_name(name)
 
 
-@pytest.mark.parametrize("name", ["a", "seed=1,steps=20", "ä b", "...", 7, "x" * 255])
+@pytest.mark.parametrize("name", ["a", "seed=1,steps=20", "ä b", "a.b", "None", 7, "x" * 255])
 def test_a_plain_name_stays(name):
     assert check_name(name) == str(name)
 
