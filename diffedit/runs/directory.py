@@ -29,7 +29,7 @@ import pandas as pd
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasEvent, SafeLoader, YAMLError, parse
+from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, SafeLoader, YAMLError, parse
 
 from diffedit.engine.queries import Outcome
 from diffedit.io.files import Writer, quote_file_name, read_json, read_regular, sweep, write, write_new
@@ -54,6 +54,7 @@ from diffedit.types import Edit, EditRequest, EditResult, Variant
 log = logging.getLogger(__name__)
 
 DAMAGES = (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, UnicodeDecodeError, RecursionError)
+DEEPEST = 50  # level of a config
 FOLDERS = ("images", "masks", "maps", "records", "samples")
 OF_SAMPLES = ("sample", "score", "mask")  # columns of the best of several
 KEPT = ("edits", "mask", "map", "metadata", "files", "sources", "samples")  # of a record whose request fails later
@@ -397,14 +398,22 @@ def read_run_config(path: Path) -> dict[str, Any]:
     """The config that a directory was begun with, in today's names; a ConfigChangedError where its file is damaged."""
     try:
         text = read_regular(path).decode()
-        if any(isinstance(event, AliasEvent) for event in parse(text, SafeLoader)):
-            raise YAMLError("it repeats parts of itself, as no config of a run does")  # ten lines may unfold for ever
+        check_yaml(text)
         return migrate_config(OmegaConf.to_container(OmegaConf.load(io.StringIO(text))))
     except DAMAGES as error:
         raise ConfigChangedError(
             f"{path}: damaged ({str(error).splitlines()[0]}): what was edited here cannot be told. Put it back; a run "
             "that is new takes another name=..."
         ) from error
+
+
+def check_yaml(text: str) -> None:
+    """Refuse, by a YAMLError, what no config of a run is, and what ten lines of it may keep a reader busy with."""
+    depth = 0
+    for event in parse(text, SafeLoader):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent) or depth > DEEPEST:
+            raise YAMLError("it repeats parts of itself, or is nested too deeply")
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

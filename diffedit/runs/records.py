@@ -22,8 +22,11 @@ def read_whole_record(path: Path) -> dict[str, Any] | None:
     """A record in today's fields; None where there is none, and, with a warning, where it is not a whole one."""
     try:
         record = read_json(path)
-        if not isinstance(record, Mapping) or not is_list_of_mappings(record.get("edits")):
-            raise TypeError("edits of another type")
+        if not isinstance(record, Mapping):
+            raise TypeError("no names and values")
+        for name in ("edits", "samples"):
+            if not is_list_of_mappings(record.get(name, [])):
+                raise TypeError(f"{name} of another type")
         record = migrate_record(record)
         check_record(record, path.name.removesuffix(".json"))
     except FileNotFoundError:
@@ -40,7 +43,7 @@ def describe_fault(error: Exception) -> str:
 
 
 def is_list_of_mappings(value: Any) -> bool:
-    """Whether it is what edits are."""
+    """Whether it is what edits and samples are."""
     return isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value)
 
 

@@ -6,14 +6,23 @@ from math import isfinite
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, InstanceOf, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, InstanceOf, StringConstraints, TypeAdapter, ValidationError
 
 from diffedit.types import Variant
 
 Text = InstanceOf[str]  # of a request: an id or a path may hold what no encoding has
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Ge(0), Le(2**53)]
-Fact = bool | Annotated[int, Ge(-(2**53)), Le(2**53)] | float | str | None
+
+
+def check_fact(value: Any) -> Any:
+    """A small fact itself; a ValueError where it is none."""
+    if isinstance(value, str | bool | float | None) or (isinstance(value, int) and abs(value) <= 2**53):
+        return value
+    raise ValueError("a text or a number is wanted")
+
+
+Fact = Annotated[Any, AfterValidator(check_fact)]
 
 FACTS = TypeAdapter(dict[str, Fact], config=ConfigDict(strict=True))
 
@@ -99,7 +108,7 @@ def check_record(record: Mapping[str, Any], name: str) -> None:
         raise ValueError("done, and without edits")
     for place, file, known in list_places(record, name):
         if file not in known:
-            raise ValueError(f"{place} = {shorten(file)}, and not {known[0]}")
+            raise ValueError(f"{place} = {shorten(file)}, and not {shorten(known[0])}")
     check_files(record)
 
 
@@ -168,7 +177,10 @@ def list_places(record: Mapping[str, Any], name: str) -> Iterator[tuple[str, str
 
 def name_images(under: str, variant: str, name: str) -> list[str]:
     """What the picture of a variant may be called; format 1 wrote ratios with six digits."""
-    parsed = Variant.parse(variant)
+    try:
+        parsed = Variant.parse(variant)
+    except ValueError:
+        raise ValueError(f"variant = {shorten(variant)}") from None
     if re.search(r"[/\\\x00]", variant) or not (parsed.strength is None or isfinite(parsed.strength)):
         raise ValueError(f"variant = {shorten(variant)}")
     folders = [parsed.folder] if parsed.strength is None else [parsed.folder, f"{parsed.strength:g}"]
