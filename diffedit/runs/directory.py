@@ -21,6 +21,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,13 @@ log = logging.getLogger(__name__)
 
 DAMAGES = (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, UnicodeDecodeError, RecursionError)
 DEEPEST = 50  # level of a config
-FOLDERS = ("images", "masks", "maps", "records", "samples")
+FOLDERS = {  # and what may be a folder below each
+    "images": ("*",),
+    "masks": (),
+    "maps": (),
+    "records": (),
+    "samples": ("*", "*/*", "*/images/*"),
+}
 OF_SAMPLES = ("sample", "score", "mask")  # columns of the best of several
 KEPT = ("edits", "mask", "map", "metadata", "files", "sources", "samples")  # of a record whose request fails later
 
@@ -329,21 +336,15 @@ def overwrite(path: Path, data: bytes) -> None:
 
 def check_folders(root: Path) -> None:
     """Refuse a run one of whose folders is a file, or leads elsewhere: nothing is written there."""
-    inside = root.resolve()
-    for folder in list_folders(root):
-        if inside not in folder.resolve().parents:
-            raise ValueError(f"{folder}: a link out of the run, to {folder.resolve()}: put a folder in its place")
-        if not folder.is_dir():
-            raise ValueError(f"{folder}: a run keeps a folder there: remove what lies in its place")
-
-
-def list_folders(root: Path) -> Iterator[Path]:
-    """What lies in the places of a run's folders, and every folder below them; links to folders are not entered."""
-    for top in (root / name for name in FOLDERS):
-        if os.path.lexists(top):
-            yield top
-        for folder, names, _ in os.walk(top):
-            yield from (Path(folder, name) for name in names)
+    inside = Path(os.path.realpath(root))
+    for name, below in FOLDERS.items():
+        top = root / name
+        for folder in chain([top], *map(top.glob, below)):
+            target = Path(os.path.realpath(folder))
+            if inside not in target.parents:
+                raise ValueError(f"{folder}: a link out of the run, to {target}: put a folder in its place")
+        if top.exists() and not top.is_dir():
+            raise ValueError(f"{top}: a run keeps a folder there: remove what lies in its place")
 
 
 def complete_config(

@@ -1,16 +1,22 @@
 """What looking after identity and wholeness costs."""
 
+import hashlib
 import json
 import time
 
+import numpy as np
 import pytest
 from helpers import Pictures
 from omegaconf import OmegaConf
+from PIL import Image
 
 from baselines.bounds import Copy
+from diffedit.backbones import stable_diffusion
+from diffedit.diffedit import DiffEdit
 from diffedit.runs.directory import RunDirectory
 from diffedit.runs.loop import RunSettings, run_benchmark
 from diffedit.stages.pipeline import EditPipeline
+from eval.benchmarks.folder import FolderBenchmark
 
 REQUESTS, RATIOS = 2000, (0.1, 0.2, 0.3, 0.5, 0.6, 0.8, 1.0)
 
@@ -40,3 +46,45 @@ def test_a_large_run_is_looked_at_in_seconds(analytic, large):
     assert list(run.find_pending(Pictures(REQUESTS).requests(16))) == []
     assert time.process_time() - began < 5
     assert len(run.ids) == REQUESTS
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Four pictures of 512 x 512 on disk, as many bytes as such photographs have."""
+    for i in range(4):
+        noise = np.random.default_rng(i).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((512, 512)).save(tmp_path / f"{i}.png")
+        assert (tmp_path / f"{i}.png").stat().st_size > 200_000
+    lines = [f"{i}.png,a pear,an apple,{i}" for i in range(4)]
+    (tmp_path / "edits.csv").write_text("\n".join(["image,target,source,id", *lines]))
+    return tmp_path / "edits.csv"
+
+
+def test_hashing_costs_a_hundredth_of_a_run(table, tiny_folder, monkeypatch):
+    """Of weights, pictures, edits, masks and maps; in CPU time of one run, loading the model included.
+
+    The model is a tiny one; networks of a real size take a larger part of the time, and leave a smaller one.
+    """
+    spent = []
+
+    def watch(function):
+        def watched(*args, **options):
+            began = time.thread_time()
+            try:
+                return function(*args, **options)
+            finally:
+                spent.append(time.thread_time() - began)
+
+        return watched
+
+    monkeypatch.setattr(hashlib, "file_digest", watch(hashlib.file_digest))
+    monkeypatch.setattr(hashlib, "sha256", watch(hashlib.sha256))
+    for name in ("hash_module", "hash_tokenizer", "hash_config"):
+        monkeypatch.setattr(stable_diffusion, name, watch(getattr(stable_diffusion, name)))
+    began = time.process_time()
+    backbone = stable_diffusion.StableDiffusion.from_pretrained(str(tiny_folder), device="cpu")
+    settings = RunSettings(ratios=(0.5, 1.0), steps=50, progress=False)
+    run_benchmark(FolderBenchmark(path=str(table)), EditPipeline(DiffEdit()), backbone, table.parent / "run", settings)
+    total = time.process_time() - began
+    assert len(spent) >= 4 * (1 + 4) + 4  # a source, two edits, a mask and a map of each; the parts of the model
+    assert 0 < sum(spent) < 0.01 * total
