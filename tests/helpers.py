@@ -116,20 +116,25 @@ class Pictures:
         return len(self.names) or self.count
 
 
-def edit_small_run(root, count, batch=4):
-    """A whole small run on the exact model, as `diffedit run` does it; a process of its own can be given this."""
+def edit_small_run(root, count, batch=4, table=None, verify="size"):
+    """A whole small run on the exact model, as `diffedit run` does it; a process of its own can be given this.
+
+    Its pictures are noise, or those of a table on disk.
+    """
     from diffedit.backbones.analytic import AnalyticBackbone
     from diffedit.diffedit import DiffEdit
     from diffedit.engine.engine import BatchSizes
     from diffedit.mask import ContrastMask
     from diffedit.runs.loop import RunSettings, run_benchmark
     from diffedit.stages.pipeline import EditPipeline
+    from eval.benchmarks.folder import FolderBenchmark
 
     torch.set_num_threads(1)
     batches = BatchSizes(predict=batch, encode=1, decode=2, embed=1)
-    settings = RunSettings(ratios=(0.5, 1.0), steps=10, batch=batches, progress=False)
+    settings = RunSettings(ratios=(0.5, 1.0), steps=10, batch=batches, progress=False, verify=verify)
     pipeline = EditPipeline(DiffEdit(mask=ContrastMask(num_noises=3)))
-    run_benchmark(Pictures(count), pipeline, AnalyticBackbone(), Path(root), settings)
+    benchmark = Pictures(count) if table is None else FolderBenchmark(path=str(table))
+    run_benchmark(benchmark, pipeline, AnalyticBackbone(), Path(root), settings)
 
 
 def make_scores(*rows):
@@ -198,11 +203,14 @@ def edit_few_scenes(folder, editor):
     return edit_benchmark(root, StillLifeScenes(size=2), editor, backbone, [0.5], 4)
 
 
-def edit_and_tell(root, count, errors):
-    """A small run as a command ends: 0, 1, 3 where another is at it, 2 where it is refused; its words in a file."""
+def edit_and_tell(root, table, errors):
+    """A small run of a table as a command ends: 0, 1, 3 where another is at it, 2 where it is refused; words in a file.
+
+    It looks at the content of what is done.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        edit_small_run(root, count)
+        edit_small_run(root, None, table=table, verify="content")
     except KeyboardInterrupt:
         os._exit(130)
     except Exception as error:

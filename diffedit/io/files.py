@@ -1,14 +1,18 @@
 """Files that are whole or absent, and where the paths of a config lie."""
 
 import hashlib
+import json
 import os
 import platform
 import re
+import stat
 import threading
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import psutil
@@ -42,8 +46,13 @@ def write(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        text = f"{path}: {len(data):,} bytes could not be written: {error.strerror or error}"
-        raise (OSError(error.errno, text) if error.errno else OSError(text)) from error
+        raise name_write(path, data, error) from error
+
+
+def name_write(path: Path, data: bytes, error: OSError) -> OSError:
+    """The error of a write that failed, with the path and how much was wanted."""
+    text = f"{path}: {len(data):,} bytes could not be written: {error.strerror or error}"
+    return OSError(error.errno, text) if error.errno else OSError(text)
 
 
 SHIPPED = ("conf", "weights")
@@ -92,10 +101,76 @@ def write_new(path: Path, data: bytes) -> bool:
     return True
 
 
+# ------------------------------------------------------------------------------------------------ reading with care
+
+SMALL = 64 * 2**20  # bytes of a record, a config or a list of scores: far more than any has
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """A regular file to read from; a FIFO or a device, which would be waited for, is not opened.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it is something else, or cannot be opened; the message names the path.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except ValueError as error:  # a NUL
+        raise OSError(f"{str(path)!r}: {error}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path}: not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def read_regular(path: Path, limit: int = SMALL) -> bytes:
+    """The content of a regular file that may not be ours.
+
+    Args:
+        path: of the file; a link is followed.
+        limit: bytes that it may have at most.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it is no regular file, is larger, or cannot be read; the message names the path.
+    """
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > limit:
+            raise OSError(f"{path}: {size:,} bytes, and at most {limit:,} are read")
+        try:
+            data = file.read(limit + 1)  # also what says that it is empty, and is not
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+    if len(data) > limit:
+        raise OSError(f"{path}: more than the {limit:,} bytes that are read")
+    return data
+
+
+def read_json(path: Path, limit: int = SMALL) -> Any:
+    """The JSON of a regular file that may not be ours.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: as of `read_regular`.
+        ValueError: it is no JSON, or nested too deeply; the message does not name the path.
+    """
+    try:
+        return json.loads(read_regular(path, limit))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
+    """SHA-256 of a regular file's content; an OSError as of `open_regular`."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
 
 
 def sweep(root: Path) -> None:
@@ -105,8 +180,17 @@ def sweep(root: Path) -> None:
     """
     for path in root.rglob(f".*.{HOST}.*.tmp"):
         found = TEMPORARY.match(path.name)
-        if found and not psutil.pid_exists(int(found[1])):
-            path.unlink(missing_ok=True)
+        if found and not is_process(int(found[1])):
+            with suppress(OSError):  # a folder of such a name is not ours
+                path.unlink(missing_ok=True)
+
+
+def is_process(number: int) -> bool:
+    """Whether a process of this number lives."""
+    try:
+        return psutil.pid_exists(number)
+    except OverflowError:  # no system counts that far
+        return False
 
 
 class Writer:

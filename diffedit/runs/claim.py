@@ -1,9 +1,9 @@
 """A claim: one process at a time at a piece of work on a shared disk, by files alone, so that it holds on NFS too.
 
-The claim is a file that is created exclusively. It says who works, and its holder touches it every few seconds. It is
-stale where its process is known to be gone (this host, this container), or has not been touched for a minute by the
-disk's own clock; then one of those who come replaces it. A holder that was stopped so long that another took over finds
-out at its next look, and stops.
+The claim is a file that is created exclusively. It says who works at what, and its holder touches it every few seconds.
+It is stale where its process is known to be gone (this host, this container), or where its last touch is more than a
+minute from now by the disk's own clock, before or after; then one of those who come replaces it. A holder that was
+stopped so long that another took over finds out at its next look, and stops.
 """
 
 import hashlib
@@ -11,23 +11,26 @@ import json
 import logging
 import os
 import platform
+import stat
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from diffedit.io.files import HOST
+from diffedit.io.files import HOST, name_write, read_json
 
 log = logging.getLogger("run")
 
 NAME = ".claim"
 BEAT = 10.0  # seconds between two touches
 STALE = 60.0  # without a touch
+NEW = 0.5  # for which a claim may be there and say nothing yet: it is being written
+LONGEST = 2**16  # bytes of a claim
 
 
 class BusyError(RuntimeError):
@@ -36,21 +39,30 @@ class BusyError(RuntimeError):
     exit_code = 3
 
 
+class NoClaimError(OSError):
+    """What lies in the place of a claim is none."""
+
+
 class Claim:
     """A claim on one path, of this process; `take` tries once.
 
     Args:
         path: of the claim's file, in a folder that is there.
+        work: what it is for, for others to read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.token = path, uuid.uuid4().hex
+    def __init__(self, path: Path, work: Mapping[str, str] | None = None) -> None:
+        self.path, self.token, self.work = path, uuid.uuid4().hex, dict(work or {})
         self.is_lost = False
         self.ended = threading.Event()
         self.beating: threading.Thread | None = None
 
     def take(self) -> bool:
-        """Whether the work is ours now; a claim that is stale is taken over."""
+        """Whether the work is ours now; a claim that is stale is taken over.
+
+        Raises:
+            OSError: the claim cannot be written, or what lies in its place is none; the message names it.
+        """
         for _ in range(3):  # it may go between two of our looks
             if self.create(self.path) or self.take_over():
                 self.beating = threading.Thread(target=self.beat, name="claim", daemon=True)
@@ -61,15 +73,14 @@ class Claim:
         return False
 
     def create(self, path: Path) -> bool:
-        """Make a file that says who we are; False where there is one."""
+        """Make a file that says who we are; False where there is one, and an OSError where there is no room for it."""
+        content = json.dumps(describe_self() | self.work | {"token": self.token}).encode()
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            write_exclusively(path, content)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "w") as file:
-            file.write(json.dumps(describe_self() | {"token": self.token}))
-            file.flush()
-            os.fsync(file.fileno())
+        except OSError as error:
+            raise name_write(path, content, error) from error
         return True
 
     def take_over(self) -> bool:
@@ -84,7 +95,7 @@ class Claim:
         turn = self.path.with_name(f"{self.path.name}.{name_claim(self.path, holder)}")
         if not self.create(turn):
             with suppress(OSError):
-                if read_clock(turn.parent) - turn.stat().st_mtime > STALE:  # who had the turn died over it
+                if abs(read_clock(turn.parent) - turn.stat().st_mtime) > STALE:  # who had the turn died over it
                     turn.unlink()
             return False
         whole = self.path.with_name(f"{self.path.name}.{self.token}")
@@ -112,12 +123,10 @@ class Claim:
     def is_held(self) -> bool:
         """Whether the file is there and ours; True, too, where it cannot be read for a moment."""
         try:
-            holder = json.loads(self.path.read_bytes())
-        except FileNotFoundError:
+            holder = read_holder(self.path)
+        except NoClaimError:
             return False
-        except (OSError, ValueError):
-            return True
-        return holder.get("token") == self.token
+        return holder is not None and holder.get("token", self.token) == self.token
 
     def check(self) -> None:
         """Stop where another has taken over: a BusyError."""
@@ -137,20 +146,29 @@ class Claim:
 
 
 @contextmanager
-def claim(root: Path, wait: bool = False) -> Iterator[Claim]:
+def claim(
+    root: Path,
+    wait: bool = False,
+    work: Mapping[str, str] | None = None,
+    check: Callable[[Mapping[str, Any]], None] = lambda holder: None,
+) -> Iterator[Claim]:
     """Keep other processes out of a directory, from here to the end of the block.
 
     Args:
-        root: made where absent, and removed where nothing comes into it.
+        root: made where absent.
         wait: for another that is at it, instead of giving up.
+        work: what the claim is for, for others to read.
+        check: is given what the claim of another says, and raises where waiting for it would not help.
 
     Raises:
         BusyError: another process is at it; the message says who, and since when.
+        OSError: the claim cannot be written, or what lies in its place is none.
     """
     root.mkdir(parents=True, exist_ok=True)
-    held, told = Claim(root / NAME), False
+    held, told = Claim(root / NAME, work), False
     while not held.take():
-        holder = read_holder(held.path) or {}
+        holder = read_new_holder(held.path)
+        check(holder)
         if not wait:
             raise BusyError(
                 f"{root}: {name_holder(holder)} is at it: wait for it (wait=true), or take another name=..."
@@ -167,7 +185,10 @@ def claim(root: Path, wait: bool = False) -> Iterator[Claim]:
 
 def is_claimed(root: Path) -> bool:
     """Whether a process is at work in a directory; the look changes nothing."""
-    holder = read_holder(root / NAME)
+    try:
+        holder = read_holder(root / NAME)
+    except NoClaimError:
+        return False
     return holder is not None and not is_stale(root / NAME, holder)
 
 
@@ -177,15 +198,45 @@ def describe_self() -> dict[str, Any]:
     return {"host": HOST, "node": platform.node(), "process": os.getpid(), "began": began, "since": time.time()}
 
 
-def read_holder(path: Path) -> dict[str, Any] | None:
-    """What a claim says of its holder; empty where it says nothing yet, None where there is no claim."""
+def write_exclusively(path: Path, content: bytes) -> None:
+    """Make a file; a FileExistsError where there is one, and no file where that fails: an empty one would hold up."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
-        holder = json.loads(path.read_bytes())
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def read_holder(path: Path) -> dict[str, Any] | None:
+    """What a claim says of its holder; empty where it says nothing, None where there is no claim.
+
+    Raises:
+        NoClaimError: what lies there is no file: nobody would ever give it back.
+    """
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise NoClaimError(f"{path}: not a regular file, so nobody's claim: remove it and start again")
+        holder = read_json(path, LONGEST)
     except FileNotFoundError:
         return None
+    except NoClaimError:
+        raise
     except (OSError, ValueError):
         return {}
     return holder if isinstance(holder, dict) else {}
+
+
+def read_new_holder(path: Path) -> dict[str, Any]:
+    """What a claim says of its holder; one that says nothing yet is given a moment."""
+    deadline = time.monotonic() + NEW
+    while (holder := read_holder(path)) == {} and time.monotonic() < deadline:
+        time.sleep(NEW / 10)
+    return holder or {}
 
 
 def name_claim(path: Path, holder: dict[str, Any]) -> str:
@@ -201,16 +252,23 @@ def name_holder(holder: dict[str, Any]) -> str:
     """Who it is, in words."""
     if "process" not in holder:
         return "another process"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.get("since", 0)))
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):  # it came from a file
+        since = "?"
     return f"process {holder['process']} on {holder.get('node', '?')} (since {since})"
 
 
 def is_stale(path: Path, holder: dict[str, Any]) -> bool:
-    """Whether nobody stands behind a claim any more."""
+    """Whether nobody stands behind a claim any more.
+
+    A touch that lies far ahead was none of the disk's: a copied file, or a clock that has been set since. Whoever lives
+    touches it again within seconds.
+    """
     if holder.get("host") == HOST and not is_alive(holder):
         return True
     try:
-        return read_clock(path.parent) - path.stat().st_mtime > STALE
+        return abs(read_clock(path.parent) - path.stat().st_mtime) > STALE
     except OSError:  # gone meanwhile, or the disk is away
         return False
 
@@ -221,7 +279,7 @@ def is_alive(holder: dict[str, Any]) -> bool:
         return abs(psutil.Process(holder["process"]).create_time() - holder["began"]) < 1
     except psutil.NoSuchProcess:
         return False
-    except (psutil.Error, KeyError, TypeError, ValueError):
+    except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
         return True
 
 

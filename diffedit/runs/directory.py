@@ -17,8 +17,11 @@ import hashlib
 import io
 import json
 import logging
+import os
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +30,14 @@ import pandas as pd
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, SafeLoader, YAMLError, parse
 
 from diffedit.engine.queries import Outcome
-from diffedit.io.files import Writer, fold, quote_file_name, sweep, write, write_new
+from diffedit.io.files import Writer, quote_file_name, read_json, read_regular, sweep, write, write_new
+from diffedit.io.hashing import hash_text
 from diffedit.io.images import encode_png
 from diffedit.io.tables import encode_table
+from diffedit.runs.claim import name_holder
 from diffedit.runs.environment import describe_environment
 from diffedit.runs.migrate import FORMAT, migrate_config
 from diffedit.runs.names import RUNTIME_KEYS
@@ -44,10 +49,21 @@ from diffedit.runs.records import (
     read_whole_record,
     stamp_sources,
 )
+from diffedit.runs.schema import check_metadata
 from diffedit.types import Edit, EditRequest, EditResult, Variant
 
 log = logging.getLogger(__name__)
 
+DAMAGES = (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, UnicodeDecodeError, RecursionError)
+DEEPEST = 50  # level of a config
+FOLDERS = {  # and what may be a folder below each
+    "images": ("*",),
+    "masks": (),
+    "maps": (),
+    "records": (),
+    "samples": ("*", "*/*", "*/images/*"),
+}
+OF_SAMPLES = ("sample", "score", "mask")  # columns of the best of several
 KEPT = ("edits", "mask", "map", "metadata", "files", "sources", "samples")  # of a record whose request fails later
 
 
@@ -68,6 +84,7 @@ class RunDirectory:
 
     Raises:
         ConfigChangedError: the directory was begun with other settings; the message names them.
+        ValueError: a folder of it is none, or a link that leads out of it.
     """
 
     def __init__(
@@ -83,18 +100,20 @@ class RunDirectory:
         self.config = complete_config(config, benchmark_version, is_bound, strength_name)
         self.variants = [Variant(strength, strength_name) for strength in config["ratios"]]
         self.root.mkdir(parents=True, exist_ok=True)
+        check_folders(self.root)
         sweep(self.root)
         self.check_config()
         self.writer = Writer()
         self.ids: set[str] = set()
         self.listed = False  # whether `ids` holds all requests
         self.stamps: dict[str, dict[str, dict[str, Any]]] = {}  # of the files of requests that are under way
+        self.damage: dict[str, list[str]] = {}  # what is not whole at the end, by request that is done
 
     def check_config(self) -> None:
         """Note the config of a new directory; refuse one of another. Another environment only gets a warning."""
         path, surroundings = self.root / "config.yaml", self.root / "environment.json"
-        if not path.exists():
-            write(surroundings, json.dumps(describe_environment(), indent=1).encode())
+        if not os.path.lexists(path):
+            overwrite(surroundings, json.dumps(describe_environment(), indent=1).encode())
             write_new(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
         refuse_other_config(self.root, self.config)  # also where another start made it between our two calls
         self.compare_environment(surroundings)
@@ -102,13 +121,13 @@ class RunDirectory:
     def compare_environment(self, path: Path) -> None:
         """Warn where the directory was begun with other versions or another device; a damaged note is written anew."""
         try:
-            before = json.loads(path.read_bytes())
+            before = read_json(path)
             if not isinstance(before, Mapping):
                 raise ValueError("no names and values")
             lines = find_changed_settings(before, describe_environment(), ())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             log.warning("%s: damaged or gone (%s): it is written anew, with what there is now", path, error)
-            write(path, json.dumps(describe_environment(), indent=1).encode())
+            overwrite(path, json.dumps(describe_environment(), indent=1).encode())
             return
         if lines:
             log.warning("%s was begun with another environment, bits may differ: %s", self.root, "; ".join(lines))
@@ -120,16 +139,9 @@ class RunDirectory:
 
         Raises:
             ConfigChangedError: a request is done under the same id with other texts or another picture or mask.
-            ValueError: two ids would share their files on a disk that does not tell upper from lower case.
         """
-        names: dict[str, str] = {}
         for request in requests:
             self.ids.add(request.id)
-            if (twin := names.setdefault(fold(request.id), request.id)) != request.id:
-                raise ValueError(
-                    f"requests {twin!r} and {request.id!r}: their files would be one on a disk that does not tell "
-                    "upper from lower case; give one another id"
-                )
             if not self.is_done(request):
                 self.stamps[request.id] = stamp_sources(request)
                 yield request
@@ -173,14 +185,15 @@ class RunDirectory:
         result, error, sources = outcome.result, outcome.error, {}
         if result is not None:
             try:
+                check_metadata(result.metadata)
                 sources = hash_sources(request, self.stamps.pop(request.id, {}))
-            except OSError as fault:
+            except (OSError, TypeError) as fault:
                 result, error = None, fault
         record = {
             "id": request.id,
             "status": "failed" if error else "done",
             **identify_request(request),
-            "error": f"{type(error).__name__}: {error}" if error else None,
+            "error": describe_error(error),
             "seconds": round(outcome.seconds, 4),
             "shared_evaluations": outcome.evaluations[None],
             "edits": [],
@@ -194,7 +207,7 @@ class RunDirectory:
             record |= self.write_result(request.id, result, outcome.evaluations)
         elif before := self.record(request.id):
             record |= {key: before[key] for key in KEPT if key in before}
-        write(self.path("records", request.id, "json"), json.dumps(record, indent=1).encode())
+        overwrite(self.path("records", request.id, "json"), json.dumps(record, indent=1).encode())
 
     def write_result(self, request: str, result: EditResult, evaluations: Counter[int | None]) -> dict[str, Any]:
         """The pictures, the mask and the map of one request; returns what the record says of them."""
@@ -237,7 +250,7 @@ class RunDirectory:
 
     def write_file(self, path: Path, data: bytes, files: dict[str, dict[str, Any]]) -> str:
         """One file of a record, which notes its size and hash; returns its name."""
-        write(path, data)
+        overwrite(path, data)
         name = self.get_relative_path(path)
         files[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         return name
@@ -254,9 +267,17 @@ class RunDirectory:
         self.writer.close()
         if not self.listed:
             return None
-        table = build_manifest(self.read_records(), self.variants, self.config.get("seed"))
-        write(self.root / "manifest.parquet", encode_table(table))
+        records = self.read_records()
+        table = build_manifest(records, self.variants, self.config.get("seed"))
+        overwrite(self.root / "manifest.parquet", encode_table(table))
+        self.damage = self.find_losses(records)
         return table
+
+    def find_losses(self, records: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+        """What is not whole of the requests that are done, by id; by size at the closest, so that no file is read."""
+        verify: Verify = "none" if self.verify == "none" else "size"
+        done = [record for record in records if record["status"] == "done"]
+        return {record["id"]: faults for record in done if (faults := find_damage(self.root, record, verify))}
 
     def read_records(self) -> list[dict[str, Any]]:
         """What is known of the requests of this benchmark, by id; an older table's are left where they lie."""
@@ -267,21 +288,63 @@ def build_manifest(records: Sequence[Mapping[str, Any]], variants: Sequence[Vari
     """One row per request and variant, sorted by id; a failed request has its rows too, with the reason.
 
     `evaluations` served this edit alone; `shared_evaluations` (mask, encoding) served all edits of the request once.
-    `seconds` is the request's share of the wall time, the same in each of its rows.
+    `seconds` is the request's share of the wall time, the same in each of its rows. Metadata whose names are those of
+    other columns are left out.
     """
-    rows = []
-    for record in records:
-        shared = {"id": record["id"], "seed": seed, "status": record["status"], "error": record["error"]}
-        shared |= {key: record[key] for key in ("shared_evaluations", "seconds")} | record["metadata"]
-        edits = record["edits"] or [{"variant": str(variant)} for variant in variants]
-        rows += [shared | edit | {"strength": Variant.parse(edit["variant"]).strength} for edit in edits]
     columns = ["id", "variant", "strength", "seed", "status", "level", "evaluations", "shared_evaluations", "seconds"]
     columns += ["file", "sha256", "error"]
-    table = pd.DataFrame(rows, columns=columns + sorted({key for row in rows for key in row} - set(columns)))
+    rows = []
+    for record in records:
+        shared = {key: value for key, value in record["metadata"].items() if key not in {*columns, *OF_SAMPLES}}
+        shared |= {"id": record["id"], "seed": seed, "status": record["status"], "error": record["error"]}
+        shared |= {key: record[key] for key in ("shared_evaluations", "seconds")}
+        edits = record["edits"] or [{"variant": str(variant)} for variant in variants]
+        rows += [shared | edit | {"strength": Variant.parse(edit["variant"]).strength} for edit in edits]
+    more = sorted({key for row in rows for key in row} - set(columns))
+    table = pd.DataFrame(rows, columns=columns + more)
+    for name in more:
+        if table[name].map(name_kind).nunique() > 1:  # a column of a table has one type
+            table[name] = table[name].map(lambda value: None if pd.isna(value) else str(value))
     return table.astype({"level": "Int64", "evaluations": "Int64", "strength": float})
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
+
+
+def name_kind(value: Any) -> str | None:
+    """What a value of a column is; None where there is none."""
+    if value is None or value != value:
+        return None
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def describe_error(error: Exception | None) -> str | None:
+    """What went wrong, as text that any file takes: a path may hold bytes of no encoding."""
+    return f"{type(error).__name__}: {error}".encode(errors="backslashreplace").decode() if error else None
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Write a file of a run, also where a folder lies in its place: that is set aside, whatever it holds."""
+    try:
+        write(path, data)
+    except IsADirectoryError:
+        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.aside")
+        path.rename(aside)
+        log.warning("%s: a folder lay there; it is called %s now", path, aside.name)
+        write(path, data)
+
+
+def check_folders(root: Path) -> None:
+    """Refuse a run one of whose folders is a file, or leads elsewhere: nothing is written there."""
+    inside = Path(os.path.realpath(root))
+    for name, below in FOLDERS.items():
+        top = root / name
+        for folder in chain([top], *map(top.glob, below)):
+            target = Path(os.path.realpath(folder))
+            if inside not in target.parents:
+                raise ValueError(f"{folder}: a link out of the run, to {target}: put a folder in its place")
+        if top.exists() and not top.is_dir():
+            raise ValueError(f"{top}: a run keeps a folder there: remove what lies in its place")
 
 
 def complete_config(
@@ -295,7 +358,7 @@ def complete_config(
 def refuse_other_config(root: Path, config: Mapping[str, Any]) -> None:
     """Refuse a directory that was begun with another config: a ConfigChangedError that names what differs."""
     path = root / "config.yaml"
-    if not path.exists():
+    if not os.path.lexists(path):
         return
     before = read_run_config(path)
     if isinstance(before.get("weights"), str):
@@ -310,15 +373,48 @@ def refuse_other_config(root: Path, config: Mapping[str, Any]) -> None:
         )
 
 
+def hash_config(config: Mapping[str, Any]) -> str:
+    """Of what identifies a run and is known before its first call of a network: a claim carries it."""
+    left_out = (*RUNTIME_KEYS, "engine.batch")  # its sizes may have to be measured
+    compared = {key: value for key, value in flatten(config).items() if not is_below(key, left_out)}
+    return hash_text(json.dumps(compared, sort_keys=True, default=str))
+
+
+def refuse_other_claim(root: Path, identity: str, holder: Mapping[str, Any]) -> None:
+    """Refuse what a process that is at a directory has begun with another config: a ConfigChangedError.
+
+    Args:
+        root: of the run.
+        identity: the hash of our config.
+        holder: what the claim says of the other.
+    """
+    if holder.get("config", identity) != identity:
+        raise ConfigChangedError(
+            f"{root}: {name_holder(holder)} is at a run with other settings there: give this one a directory of its "
+            "own (name=...)"
+        )
+
+
 def read_run_config(path: Path) -> dict[str, Any]:
     """The config that a directory was begun with, in today's names; a ConfigChangedError where its file is damaged."""
     try:
-        return migrate_config(OmegaConf.to_container(OmegaConf.load(path)))
-    except (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, UnicodeDecodeError) as error:
+        text = read_regular(path).decode()
+        check_yaml(text)
+        return migrate_config(OmegaConf.to_container(OmegaConf.load(io.StringIO(text))))
+    except DAMAGES as error:
         raise ConfigChangedError(
             f"{path}: damaged ({str(error).splitlines()[0]}): what was edited here cannot be told. Put it back; a run "
             "that is new takes another name=..."
         ) from error
+
+
+def check_yaml(text: str) -> None:
+    """Refuse, by a YAMLError, what no config of a run is, and what ten lines of it may keep a reader busy with."""
+    depth = 0
+    for event in parse(text, SafeLoader):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent) or depth > DEEPEST:
+            raise YAMLError("it repeats parts of itself, or is nested too deeply")
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -332,8 +428,13 @@ def find_changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], b
     """`key: before -> after` for each dotted key that changed, but for the keys in `but` and all below them."""
     old, new = flatten(before), flatten(after)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
-    compared = [key for key in changed if not any(f"{key}.".startswith(f"{name}.") for name in but)]
+    compared = [key for key in changed if not is_below(key, but)]
     return [f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}" for key in compared]
+
+
+def is_below(key: str, names: Sequence[str]) -> bool:
+    """Whether a dotted key is one of these, or below one."""
+    return any(f"{key}.".startswith(f"{name}.") for name in names)
 
 
 def find_changed_fields(record: Mapping[str, Any], request: EditRequest) -> list[str]:

@@ -1,8 +1,9 @@
 """Edit every request of a benchmark into a run directory; go on where a killed run stopped."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,8 +20,16 @@ from diffedit.io.device import find_device
 from diffedit.io.trust import trust_config
 from diffedit.runs.claim import Claim, claim
 from diffedit.runs.describe import describe_run
-from diffedit.runs.directory import RunDirectory, complete_config, read_run_config, refuse_other_config
+from diffedit.runs.directory import (
+    RunDirectory,
+    complete_config,
+    hash_config,
+    read_run_config,
+    refuse_other_claim,
+    refuse_other_config,
+)
 from diffedit.runs.records import Verify
+from diffedit.runs.requests import check_requests
 from diffedit.runs.shared import log_evaluations, share_work
 from diffedit.runs.take_over import can_take_over, take_over
 from diffedit.sampling.noise import RequestNoise
@@ -107,8 +116,10 @@ def run_benchmark(
 
     Raises:
         BusyError: another process edits into the directory.
+        ValueError: two requests cannot be told apart by their files, or none has what the editor takes.
         ConfigChangedError: the directory holds a run of something else.
-        RunFailedError: some request failed (after all others are done, unless `on_error` is `stop`).
+        RunFailedError: some request failed (after all others are done, unless `on_error` is `stop`), or what was
+            edited is no longer there.
     """
     settings = settings or RunSettings()
     set_threads(settings.cpu_threads)
@@ -122,7 +133,10 @@ def run_benchmark(
     if is_begun := (root / "config.yaml").exists():
         settings, config = settle_sizes(settings, config, backbone, root, len(benchmark))
         refuse_other_config(root, complete_config(config, *marks))  # whoever may be at it
-    with claim(root, settings.wait) as held:
+    check_requests(benchmark, backbone.resolution, editor.inputs)
+    identity = hash_config(complete_config(config, *marks))
+    refuse = partial(refuse_other_claim, root, identity)
+    with claim(root, settings.wait, {"config": identity}, refuse) as held:
         if not is_begun:  # by now it may be, by another; if not, sizes are measured while no other is at it
             settings, config = settle_sizes(settings, config, backbone, root, len(benchmark))
         run = RunDirectory(root, config, *marks, settings.verify)
@@ -132,7 +146,7 @@ def run_benchmark(
             table = run.close()
             if table is not None:
                 log_summary(table, len(benchmark), run.root)
-    check_all_done(table, len(benchmark))
+    check_all_done(table, len(benchmark), run.damage)
     return table
 
 
@@ -162,8 +176,14 @@ def settle_sizes(
     return replace(settings, batch=batch), {**config, "engine": {**config.get("engine", {}), "batch": numbers}}
 
 
-def check_all_done(table: pd.DataFrame, total: int) -> None:
-    """Refuse a manifest in which not every request of the benchmark is done, whatever became of the others."""
+def check_all_done(table: pd.DataFrame, total: int, damage: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a manifest in which not every request of the benchmark is done, whatever became of the others.
+
+    Args:
+        table: the manifest.
+        total: requests of the benchmark.
+        damage: what is not whole of the files of those that are done.
+    """
     done = table.id[table.status == "done"].nunique()
     failed = table.id[table.status == "failed"].nunique()
     if failed:
@@ -175,6 +195,13 @@ def check_all_done(table: pd.DataFrame, total: int) -> None:
         raise RunFailedError(
             f"{done} of {total} requests are done: the records of the others are gone, though they were edited; was "
             "something removed? The same command makes them again"
+        )
+    if damage:
+        faults = [fault for faults in damage.values() for fault in faults]
+        named = "; ".join(faults[:5] + [f"and {len(faults) - 5} more"] * (len(faults) > 5))
+        raise RunFailedError(
+            f"{len(damage)} of {total} requests have lost files since they were edited: {named}. The same command "
+            "makes them again"
         )
 
 

@@ -1,6 +1,7 @@
 """The name of a run's directory: what was overridden, without what does not change the pictures."""
 
 import hashlib
+import os
 import re
 
 from omegaconf import OmegaConf
@@ -43,10 +44,14 @@ def slugify(text: str) -> str:
 
 def check_name(name: object) -> str:
     """The name itself, where it is that of one folder; a ValueError where it leads elsewhere."""
-    text = str(name)
-    is_one = text not in ("", ".", "..") and not re.search(r"[/\\\x00-\x1f\x7f]", text)
-    if not is_one or text != text.strip() or len(text.encode()) > 255:
-        raise ValueError(f"name = {text!r}: the name of one folder is wanted, without / and of at most 255 bytes")
+    text = "" if name is None else str(name)
+    is_one = text != "" and not re.search(r"[/\\\x00-\x1f\x7f]", text)
+    if not is_one or text != text.strip() or text.startswith(".") or len(os.fsencode(text)) > 255:
+        shown = "null" if name is None else repr(text)
+        raise ValueError(
+            f"name = {shown}: the name of one folder is wanted, without /, of at most 255 bytes, and without a dot in "
+            "front, as what is hidden is not scored"
+        )
     return text
 
 

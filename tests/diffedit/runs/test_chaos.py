@@ -1,6 +1,7 @@
-"""Fifty seeded disasters: runs killed by three signals, two at once, files damaged in between.
+"""Fifty seeded disasters: runs of pictures on disk killed by three signals, two at once, files damaged in between.
 
-Each ends in the bytes of the run that nothing happened to, or in an error that names the file.
+Each ends in the bytes of the run that nothing happened to, or in an error that names the file. A start looks at the
+content of what is done, so that pictures, masks and maps may also be swapped for others of their size.
 """
 
 import json
@@ -13,8 +14,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import edit_and_tell
+from PIL import Image
+
+from diffedit.runs.claim import NAME, STALE
 
 COUNT, ROUNDS = 60, 50
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -23,6 +28,7 @@ PRELOADED = [
     "diffedit.diffedit",
     "diffedit.engine.engine",
     "diffedit.runs.loop",
+    "eval.benchmarks.folder",
     "helpers",
 ]
 BUSY, REFUSED = 3, 2
@@ -41,17 +47,26 @@ def read(root):
 
 
 def damage(root, draw):
-    """Cut, empty or remove a random file of a run; returns its name."""
+    """Cut, empty, remove or swap a random file of a run; its claim often, where a kill left it. Returns its name."""
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    if not files:
+    claim = root / NAME
+    if not files and not claim.is_file():
         return None
-    path = draw.choice(files)
-    kind = draw.choice(("cut", "empty", "remove"))
-    if kind == "remove":
-        path.unlink()
-    else:
-        content = path.read_bytes()
-        path.write_bytes(content[: draw.randrange(len(content)) if kind == "cut" and content else 0])
+    path = claim if claim.is_file() and (not files or draw.random() < 0.5) else draw.choice(files)
+    content = path.read_bytes()
+    kinds = ["cut", "empty", "remove"] + ["swap"] * (path == claim or path.suffix in (".png", ".npy"))
+    match draw.choice(kinds if content else ["remove"]):
+        case "remove":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+        case "cut":
+            path.write_bytes(content[: draw.randrange(len(content))])
+        case "swap":
+            place = draw.randrange(len(content))
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    if path == claim and claim.exists():  # whose it was cannot be told any more: after a minute without a touch it goes
+        os.utime(claim, (time.time() - STALE - 1,) * 2)
     return path.relative_to(root).as_posix()
 
 
@@ -61,9 +76,15 @@ def world(tmp_path_factory):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     folder = tmp_path_factory.mktemp("chaos")
+    for i in range(COUNT):
+        noise = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+    lines = [f"{i}.png,pear,apple,{i}" for i in range(COUNT)]
+    (folder / "edits.csv").write_text("\n".join(["image,target,source,id", *lines]))
 
     def start(root):
-        process = context.Process(target=edit_and_tell, args=(str(root), COUNT, str(folder / "error.txt")))
+        arguments = (str(root), str(folder / "edits.csv"), str(folder / "error.txt"))
+        process = context.Process(target=edit_and_tell, args=arguments)
         process.start()
         return process
 

@@ -1,5 +1,6 @@
 """One process at a time at a run: by files alone; a dead one holds nobody up, a slow one finds out."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from helpers import Pictures
@@ -114,6 +116,11 @@ HOLDERS = {
     "that says nothing yet": (None, 0, True),
     "that never said anything": (None, 61, False),
     "that is damaged": ({"host": claims.HOST, "process": "x"}, 0, True),
+    "of a process that no system has": ({"host": claims.HOST, "process": 10**30}, 0, False),
+    "of a process below zero": ({"host": claims.HOST, "process": -1}, 0, True),
+    "that began at no time": ({"host": claims.HOST, "process": os.getpid(), "began": "x"}, 0, True),
+    "touched a little ahead of the disk's clock": ({}, -30, True),
+    "touched far ahead of the disk's clock": ({}, -3600, False),
 }
 
 
@@ -127,6 +134,90 @@ def test_who_is_alive(tmp_path, name):
     assert is_claimed(tmp_path) == is_alive
     assert Claim(tmp_path / NAME).take() != is_alive
     assert {path.name for path in tmp_path.iterdir()} == {NAME}
+
+
+SAYINGS = {
+    "since a word": (json.dumps({"process": 1, "node": "far", "since": "abc"}), r"process 1 on far \(since \?\)"),
+    "since the end of time": (
+        json.dumps({"process": 1, "node": "far", "since": 1e30}),
+        r"process 1 on far \(since \?\)",
+    ),
+    "since nobody knows": (json.dumps({"process": 1, "node": "far"}), r"process 1 on far \(since \?\)"),
+    "nothing": ("", "another process"),
+    "no JSON": ("\0\0", "another process"),
+    "a list": ("[1]", "another process"),
+    "a deep list": ("[" * 50_000, "another process"),
+    "more than a claim is": ("[" + "1," * 50_000 + "1]", "another process"),
+}
+
+
+@pytest.mark.parametrize("name", SAYINGS)
+def test_whatever_a_claim_says_it_is_one(tmp_path, analytic, name):
+    """Until nobody has touched it for a minute; then it is taken over, whatever it says."""
+    text, words = SAYINGS[name]
+    (tmp_path / NAME).write_text(text)
+    with pytest.raises(BusyError, match=rf"{words} is at it"):
+        edit(analytic, tmp_path)
+    assert (tmp_path / NAME).read_text() == text
+    os.utime(tmp_path / NAME, (time.time() - 61,) * 2)
+    edit(analytic, tmp_path)
+    assert not (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nothing")])
+def test_what_is_no_file_is_no_claim(tmp_path, analytic, make):
+    """Nobody would ever give it back: refused with what to do, however old it is."""
+    make(tmp_path / NAME)
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"\.claim: not a regular file, so nobody's claim: remove it and start again"):
+            edit(analytic, tmp_path)
+        os.utime(tmp_path / NAME, (0, 0), follow_symlinks=False)
+    assert not is_claimed(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_claim_that_is_being_written_is_waited_for(tmp_path, analytic):
+    """It is made first, and says a moment later who it is."""
+    (tmp_path / NAME).touch()
+    writer = threading.Timer(0.1, write_claim, (tmp_path,), {"process": 77})
+    writer.start()
+    with pytest.raises(BusyError, match="process 77 on far"):
+        edit(analytic, tmp_path)
+    writer.join()
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_other_settings_are_refused_before_there_is_a_config(tmp_path, analytic, wait):
+    """Who is at it has written nothing yet but its claim: waiting would end in a refusal."""
+    with claim(tmp_path, work={"config": "of another"}):
+        with pytest.raises(
+            ConfigChangedError, match=r"process \d+ on .* is at a run with other settings .*name=\.\.\."
+        ):
+            edit(analytic, tmp_path, wait=wait)
+        assert not (tmp_path / "config.yaml").exists()
+
+
+def test_the_claim_of_a_run_says_what_it_is_for(tmp_path, analytic, monkeypatch):
+    """The same of a run with another way to go, and another of one with other settings."""
+    seen, create = [], Claim.create
+    monkeypatch.setattr(Claim, "create", lambda self, path: seen.append(self.work["config"]) or create(self, path))
+    for name, settings in (("a", {}), ("b", {"wait": True, "max_live": 1}), ("c", {"seed": 1})):
+        edit(analytic, tmp_path / name, **settings)
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_a_claim_that_cannot_be_written_is_named_and_goes(tmp_path, analytic, monkeypatch):
+    """An empty one would be a claim of nobody, and hold up the next start."""
+
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(claims.os, "fsync", fail)
+        with pytest.raises(OSError, match=r"\.claim: \d+ bytes could not be written: No space left on device"):
+            edit(analytic, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    edit(analytic, tmp_path)
 
 
 def test_a_holder_that_works_touches_its_claim(tmp_path, monkeypatch):

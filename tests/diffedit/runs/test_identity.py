@@ -3,16 +3,20 @@
 A new kind of change is a line in `CHANGES`.
 """
 
+import hashlib
 import json
 import os
 import shutil
+import string
 import unicodedata
+from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
 from helpers import Pictures
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -20,11 +24,13 @@ from safetensors.torch import load_file, save_file
 from baselines.bounds import Copy
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.diffedit import DiffEdit
-from diffedit.io.files import LONGEST, fold, quote_file_name
+from diffedit.io.files import HASHED, HOST, LONGEST, fold, quote_file_name
 from diffedit.mask import GivenMask
+from diffedit.runs.claim import BusyError, claim
 from diffedit.runs.directory import ConfigChangedError
-from diffedit.runs.loop import RunSettings, run_benchmark
+from diffedit.runs.loop import RunFailedError, RunSettings, run_benchmark
 from diffedit.runs.names import check_name
+from diffedit.runs.requests import check_id
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.testing import TinyPipeline
 from diffedit.types import Variant
@@ -176,7 +182,6 @@ def test_a_file_that_was_only_copied_or_touched_is_the_same(table, analytic, fil
 
 def test_a_file_that_changes_while_it_is_edited_fails_its_request(table, analytic, monkeypatch):
     from diffedit.runs.directory import RunDirectory
-    from diffedit.runs.loop import RunFailedError
 
     save = RunDirectory.save
 
@@ -208,27 +213,117 @@ def test_file_names_are_one_for_each_id_and_lead_nowhere(ids):
         assert unicodedata.normalize("NFC", name) == name
 
 
-@given(st.text(max_size=20), st.text(max_size=20))
-def test_names_that_a_disk_may_fold_are_seen(one, other):
-    """Two ids have one folded name only where their names differ in case alone, and that is what is refused."""
-    same = quote_file_name(one).casefold() == quote_file_name(other).casefold()
-    assert (fold(one) == fold(other)) == same
+FORMS = (
+    *(str.lower, str.upper, str.swapcase, str.title, str.casefold),
+    *(lambda text, form=form: unicodedata.normalize(form, text) for form in ("NFC", "NFD", "NFKC", "NFKD")),
+)
+IDS = st.text(st.one_of(st.sampled_from("abcXYZ019 ._-~%/éÉßİıKÅǅ\u0301"), st.characters(codec="utf-8")), max_size=20)
+TWINS = st.builds(lambda text, form: (text, form(text)), IDS, st.sampled_from(FORMS))
+ASCII = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
-@given(st.text())
+@given(TWINS)
+@example(("Cat", "cat"))
+@example(("\u00e9", "e\u0301"))
+@example((".Hid", ".hid"))
+def test_two_names_for_two_ids_or_a_refusal(twins):
+    """As a disk that folds case and accents has them: where two ids would be one file there, both are refused."""
+    names = [unicodedata.normalize("NFC", quote_file_name(text)).casefold() for text in twins]
+    refused = False
+    try:
+        known = {}
+        for text in dict.fromkeys(twins):
+            check_id(text, known)
+    except ValueError as error:
+        refused = all(repr(text) in str(error) for text in twins)
+    assert refused == (len(set(twins)) == 2 and len(set(names)) == 1)
+
+
+@given(TWINS)
+def test_only_the_case_of_plain_letters_makes_twins(twins):
+    """What differs in more than that, an accent or another alphabet's case, is told apart by its name."""
+    one, other = twins
+    if not any(HASHED.search(quote_file_name(text)) for text in twins):
+        assert (fold(one) == fold(other)) == (one.translate(ASCII) == other.translate(ASCII))
+
+
+ODD = st.one_of(
+    st.builds("".join, st.tuples(st.just("."), IDS)),
+    st.text(min_size=LONGEST + 1, max_size=LONGEST + 60),
+    st.builds("{}~{:016x}".format, IDS, st.integers(0, 2**64 - 1)),
+    st.builds(quote_file_name, st.builds(".{}".format, IDS)),
+)
+
+
+@given(ODD)
 def test_a_hashed_name_is_nobody_elses(text):
-    """Also of an id that is spelt like one."""
+    """Of an id that needs a hash: neither the id that is spelt like the name, nor that in other case, has its file."""
     name = quote_file_name(text)
-    assert name == text or quote_file_name(name) != name or name == quote_file_name(name) == text
+    assert HASHED.search(name)
+    assert name == f"{name[:-17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    for twin in (name, name.swapcase(), quote_file_name(name)):
+        assert quote_file_name(twin) != name
 
 
-def test_ids_that_only_look_alike(analytic, tmp_path):
+@given(IDS)
+def test_any_other_name_is_its_id_quoted(text):
+    """So that it is read back by anything that reads URLs."""
+    name = quote_file_name(text)
+    assert HASHED.search(name) or unquote(name) == text
+
+
+# what is wrong with the requests, or with them and the editor; the words that name it
+ASKED = {
+    "ids that differ in case": (("Cat", "dog", "cat"), Copy(), "requests 'Cat' and 'cat': their files would be one"),
+    "one id twice": (("a", "b", "a"), Copy(), "request 'a': two requests have this id"),
+    "half a character": (("a", "\ud800"), Copy(), r"request '\\ud800': its id is no text"),
+    "no masks": (("a", "b"), DiffEdit(mask=GivenMask()), "the editor takes the mask .*none of 2 has one: .*`mask`"),
+    "no true masks": (("a", "b"), DiffEdit(mask=GivenMask(which="oracle")), "takes the true_mask of a request"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_requests_are_looked_at_before_anything_is_made(analytic, tmp_path, name):
+    """Not even a folder, so that what is corrected goes by the same name, whatever else has changed."""
+    ids, editor, words = ASKED[name]
+    with pytest.raises(ValueError, match=words):
+        edit(tmp_path / "run", Pictures(names=ids), analytic, editor)
+    assert list(tmp_path.rglob("*")) == []
+    assert (edit(tmp_path / "run", Pictures(names=("Cat", "dog")), analytic, steps=5).status == "done").all()
+
+
+def test_a_request_that_alone_lacks_a_mask_fails_alone(analytic, tmp_path):
+    @dataclass(frozen=True)
+    class Masked(Pictures):
+        def requests(self, resolution):
+            for request in super().requests(resolution):
+                has_mask = request.id != "1"
+                yield replace(request, mask=(lambda: torch.ones(1, resolution, resolution)) if has_mask else None)
+
+    with pytest.raises(RunFailedError, match="1 of 3 requests failed"):
+        edit(tmp_path, Masked(), analytic, DiffEdit(mask=GivenMask()))
+    assert "the request has none" in (tmp_path / "records/1.json").read_text()
+
+
+def test_a_benchmark_that_draws_is_looked_at_without_drawing(analytic, tmp_path):
+    """Whoever is second finds out that another is at it before both draw."""
+
+    @dataclass(frozen=True)
+    class Drawn(Pictures):
+        def requests(self, resolution):
+            raise AssertionError("it draws")
+
+        def read_only(self):
+            return Pictures(self.count)
+
+    with claim(tmp_path), pytest.raises(BusyError):
+        edit(tmp_path, Drawn(), analytic)
+
+
+def test_ids_that_only_look_alike():
     assert quote_file_name(".hid") != quote_file_name("hid~8901db6777c6d579")
     assert quote_file_name("ILSVRC2012_val_00000001") == "ILSVRC2012_val_00000001"
     assert quote_file_name("é") != quote_file_name("e\u0301")
-    with pytest.raises(ValueError, match="requests 'Cat' and 'cat': their files would be one"):
-        edit(tmp_path, Pictures(names=("Cat", "dog", "cat")), analytic)
-    assert not list(tmp_path.rglob("*.png"))
 
 
 @given(st.floats(0, 1, exclude_min=True), st.floats(0, 1, exclude_min=True))
@@ -247,15 +342,51 @@ def test_ratios_a_hair_apart_have_a_folder_each(analytic, tmp_path):
 # --------------------------------------------------------------------------------------------------------------- place
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../../x", "a/b", "/a", "a\\b", "a\0b", "a\nb", " a", "a ", "x" * 256])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../../x", "a/b", "/a", "a\\b", "a\0b", "a\nb", " a", "a ", "x" * 256, ".hidden", "...", None],
+)
 def test_a_name_that_leads_elsewhere_is_refused(name):
     with pytest.raises(ValueError, match=r"name = .*: the name of one folder is wanted"):
         check_name(name)
 
 
-@pytest.mark.parametrize("name", ["a", "seed=1,steps=20", "ä b", "...", 7, "x" * 255])
+@pytest.mark.parametrize("name", ["a", "seed=1,steps=20", "ä b", "a.b", "None", 7, "x" * 255])
 def test_a_plain_name_stays(name):
     assert check_name(name) == str(name)
+
+
+@pytest.mark.parametrize("folder", ["images", "images/0.5", "masks", "maps", "records", "samples"])
+@pytest.mark.parametrize("target", ["elsewhere", "nothing"])
+def test_a_folder_of_a_run_that_leads_out_of_it_is_refused(analytic, tmp_path, folder, target):
+    """Nothing is written, nor removed, where a link leads to."""
+    root, elsewhere = tmp_path / "run", tmp_path / target
+    edit(root, Pictures(2), analytic, DiffEdit())
+    (root / folder).mkdir(exist_ok=True)  # there are no samples
+    (root / folder).rename(elsewhere)
+    (root / folder).symlink_to(elsewhere)
+    left = elsewhere / f".a.{HOST}.{2**22 + 1}.tmp"  # a sweep would take it for that of a process that is gone
+    left.touch()
+    if target == "nothing":
+        shutil.rmtree(elsewhere)
+    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(ValueError, match=rf"run/{folder}: a link out of the run, to {elsewhere}"):
+        edit(root, Pictures(2), analytic, DiffEdit())
+    after = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert {path: after.get(path) for path in before if path != root} == {
+        path: time
+        for path, time in before.items()
+        if path != root  # a claim came and went
+    }
+    assert after.keys() == before.keys()
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(analytic, tmp_path):
+    edit(tmp_path, Pictures(1), analytic)
+    shutil.rmtree(tmp_path / "images")
+    (tmp_path / "images").write_text("x")
+    with pytest.raises(ValueError, match="images: a run keeps a folder there: remove what lies in its place"):
+        edit(tmp_path, Pictures(1), analytic)
 
 
 # ---------------------------------------------------------------------------------------------- networks beside a model
