@@ -1,6 +1,7 @@
 """Diffusion in pixels: an unconditional UNet2DModel, saved as diffusers' DDPMPipeline saves it (unet/, scheduler/)."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -53,9 +54,9 @@ class PixelDiffusion(PixelBackbone):
             raise ValueError(f"{path}: the network takes {self.unet.config.in_channels} channels, pictures have 3")
         self.resolution: int = self.unet.config.sample_size
 
-    @property
+    @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """A hash of all weights as they are now, and of the configs of network and scheduler."""
+        """A hash of all weights, and of the configs of network and scheduler."""
         network = {"unet": hash_module(self.unet), "unet_config": hash_network_config(self.unet)}
         return network | {"scheduler": hash_config(self.scheduler.config)}
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -185,11 +186,11 @@ class StableDiffusion(BaseBackbone):
             raise ValueError(f"backbone.resolution = {resolution} is not a multiple of {grain}, as {name} needs")
         return resolution
 
-    @property
+    @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """A hash of each part as it is now: all weights, the configs of networks and scheduler, the vocabulary.
+        """A hash of each part: all weights, the configs of networks and scheduler, the vocabulary.
 
-        It is taken anew each time: the networks are their owner's, who may have changed them since.
+        Each run takes it anew: the networks are their owner's, who may have changed them since.
         """
         parts = {name: getattr(self, name) for name in self.parts if name != "scheduler"}
         networks = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from diffedit.stages.pipeline import EditPipeline
@@ -26,6 +27,16 @@ def describe_run(
         "seed": settings.seed,
         "engine": {"batch": vars(settings.batch)},
     }
+
+
+def read_fingerprint(backbone: Backbone) -> dict[str, str]:
+    """The hashes of a backbone's parts as they are now: loaded networks may have been changed since it was last asked.
+
+    Not at every look, though: whether something is a `Backbone` at all is told by looking at each of its attributes.
+    """
+    if isinstance(getattr(type(backbone), "fingerprint", None), cached_property):
+        vars(backbone).pop("fingerprint", None)
+    return dict(backbone.fingerprint)
 
 
 def describe(part: Any) -> Any:

@@ -19,7 +19,7 @@ from diffedit.io.checks import settings
 from diffedit.io.device import find_device
 from diffedit.io.trust import trust_config
 from diffedit.runs.claim import Claim, claim
-from diffedit.runs.describe import describe_run
+from diffedit.runs.describe import describe_run, read_fingerprint
 from diffedit.runs.directory import (
     RunDirectory,
     complete_config,
@@ -153,7 +153,7 @@ def run_benchmark(
 def identify_run(config: Mapping[str, Any], pipeline: EditPipeline, backbone: Backbone) -> dict[str, Any]:
     """A config with the hashes of all networks."""
     networks = {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
-    return {**config, "weights": dict(backbone.fingerprint), **networks}
+    return {**config, "weights": read_fingerprint(backbone), **networks}
 
 
 def choose_maker(
