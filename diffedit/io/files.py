@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import re
+import stat
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -90,6 +91,18 @@ def write_new(path: Path, data: bytes) -> bool:
     finally:
         whole.unlink(missing_ok=True)
     return True
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The content of a file of at most `limit` bytes; an OSError names what is no regular file, or larger."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a FIFO or a device would be waited for, for ever
+        raise OSError(f"{path}: not a regular file")
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(f"{path}: {status.st_size:,} bytes, more than {limit:,}")
+    return data
 
 
 def hash_file(path: Path) -> str:

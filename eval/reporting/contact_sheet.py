@@ -11,7 +11,7 @@ from torch import Tensor
 from diffedit.io.files import quote_file_name
 from diffedit.io.images import to_pil
 from diffedit.types import EditRequest, EditResult
-from eval.scoring.finished_run import FinishedRun, read_picture
+from eval.scoring.finished_run import FinishedRun, read_map, read_picture
 
 Row = list[tuple[str, Image.Image]]  # captioned pictures
 
@@ -140,7 +140,7 @@ def make_run_row(run: FinishedRun, request: EditRequest, caption: str) -> Row:
     empty = ("", Image.new("RGB", (1, 1), "white"))  # keeps the columns of several methods in line
     row: Row = [(caption, to_pil(image)), empty, empty]
     if record["map"]:
-        contrast_map = torch.from_numpy(np.load(run.find_written(record["map"])))
+        contrast_map = torch.from_numpy(read_map(run.find_written(record["map"])))
         row[1] = ("contrast map", draw_contrast_map(contrast_map, image.shape[-1]))
     if record["mask"]:
         row[2] = ("mask", draw_overlay(image, read_picture(run.find_written(record["mask"]))[None] > 0.5))
