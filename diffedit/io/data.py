@@ -79,12 +79,12 @@ def make_of_data(node: Any, where: str) -> Any:
 
     Raises:
         UntrustedError: as of `check_data`, before anything is made.
-        ValueError: it lacks or has settings that its classes do not.
+        ValueError: it has settings that its classes do not take.
     """
     check_data(node, where)
     try:
         return make(node, "")
-    except (TypeError, AttributeError, ImportError) as error:
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
         raise ValueError(f"{where}: its benchmark cannot be made: {error}") from error
 
 

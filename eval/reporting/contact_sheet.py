@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffedit.io.files import quote_file_name
-from diffedit.io.images import to_pil
+from diffedit.io.images import to_pil, write_picture
 from diffedit.types import EditRequest, EditResult
 from eval.scoring.finished_run import FinishedRun, read_map, read_picture
 
@@ -99,9 +99,8 @@ def draw_result(request: EditRequest, result: EditResult) -> dict[str, Image.Ima
 
 def save_result(request: EditRequest, result: EditResult, folder: Path) -> None:
     """The pictures of one result as `<id>_<name>.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, picture in draw_result(request, result).items():
-        picture.save(folder / f"{quote_file_name(request.id)}_{name}.png")
+        write_picture(folder / f"{quote_file_name(request.id)}_{name}.png", picture)
 
 
 # ------------------------------------------------------------------------------------------------------------- of runs

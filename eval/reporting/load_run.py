@@ -23,6 +23,7 @@ from eval.scoring.finished_run import (
     IncompleteRunError,
     check_written,
     find_changes,
+    find_lacking,
     list_written,
     read_config,
     read_map,
@@ -240,12 +241,23 @@ def read_records(root: Path) -> dict[str, dict[str, Any]]:
     Records that lie there since the table of the benchmark had other rows are left out: those that were written before
     the manifest and are not in it.
     """
-    found = ((path, read_whole_record(path)) for path in (root / "records").glob("*.json"))
-    records = {record["id"]: (path, record) for path, record in found if record is not None}
+    records: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for path in (root / "records").glob("*.json"):
+        try:
+            record = read_whole_record(path) if path.is_file() else None
+        except RecursionError:
+            record = None
+        lacking = "whole content" if record is None else find_lacking(record)
+        if lacking:
+            log.warning("%s: left out, it has no %s; start the run again", path, lacking)
+        else:
+            records[record["id"]] = path, record
     manifest = root / "manifest.parquet"
     listed, written = set(records), 0
-    if manifest.is_file():
+    if manifest.exists():
         try:
+            if not manifest.is_file():
+                raise OSError("not a regular file")
             listed, written = set(pd.read_parquet(manifest, columns=["id"]).id), manifest.stat().st_mtime_ns
         except (OSError, ValueError, KeyError) as error:  # it is a view of the records
             log.warning(

@@ -98,7 +98,7 @@ class FinishedRun:
         if damage := [fault for record in measured for fault in find_damage(self.root, record)]:
             lines = "\n  ".join(damage[:10] + [f"and {len(damage) - 10} more"] * (len(damage) > 10))
             raise IncompleteRunError(
-                f"{self.root}: {len(damage)} files are not what the run wrote; start the run again:\n  {lines}"
+                f"{self.root}: gone, truncated or changed after the run wrote it; start the run again:\n  {lines}"
             )
 
     def edit(self, request_id: str, variant: Variant) -> Mapping[str, Any]:
@@ -259,17 +259,25 @@ def read_record(root: Path, request_id: str, variants: Sequence[Variant]) -> dic
     path = root / "records" / f"{quote_file_name(request_id)}.json"
     if path.exists() and not path.is_file():
         return {"status": "missing", "error": f"{path} is not a regular file"}
-    record = read_whole_record(path)
+    try:
+        record = read_whole_record(path)
+    except RecursionError:
+        record = None
     if record is None:
         return {"status": "missing", "error": f"{path} is damaged" if path.exists() else "not run yet"}
-    if lacking := [key for key in MEASURED if key not in record]:
-        return {"status": "missing", "error": f"{path} has no {', '.join(lacking)}"}
+    if lacking := find_lacking(record):
+        return {"status": "missing", "error": f"{path} has no {lacking}"}
     for entry in [*record["edits"], *record.get("samples", ())]:
         entry["variant"] = str(Variant.parse(entry["variant"]))  # a strength of 1 and of 1.0 are one
     there = {edit["variant"] for edit in record["edits"]}
     if record["status"] == "done" and (gone := [str(variant) for variant in variants if str(variant) not in there]):
         return {"status": "missing", "error": f"{path} has no edit of {', '.join(gone)}"}
     return record
+
+
+def find_lacking(record: Mapping[str, Any]) -> str:
+    """The fields that a record of a run does not have, and that are read of it; "" for none."""
+    return ", ".join(key for key in MEASURED if key not in record)
 
 
 def read_picture(path: Path) -> Float[Tensor, "c H W"]:
