@@ -99,7 +99,7 @@ def read_regular(path: Path, limit: int) -> bytes:
     if not stat.S_ISREG(status.st_mode):  # a FIFO or a device would be waited for, for ever
         raise OSError(f"{path}: not a regular file")
     with path.open("rb") as file:
-        data = file.read(limit + 1)
+        data = file.read(min(status.st_size, limit) + 1)  # as much memory is taken as is asked for
     if len(data) > limit:
         raise OSError(f"{path}: {status.st_size:,} bytes, more than {limit:,}")
     return data

@@ -30,7 +30,7 @@ FIELDS = {  # of scores/<metric>.json, as far as they have one type
     **dict.fromkeys(("higher_is_better", "environment"), Mapping),
     "n": int,
 }
-LARGEST = 2**32  # bytes of a file of scores
+LARGEST = 2**30  # bytes of a file of scores
 PLACE = ("benchmark", "backbone", "editor", "name")  # what the last folders of a run's path say
 COLUMNS = [
     *PLACE,

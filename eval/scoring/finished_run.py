@@ -26,7 +26,7 @@ from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.features import chunk
 
-LARGEST_FILE = 2**30  # bytes of a mask or map
+LARGEST_FILE = 2**28  # bytes of a mask or map
 MARKS = ("benchmark_version", "is_bound", "strength_name")  # of a config, beside what is asked for
 MEASURED = ("source", "mask", "map", "seconds", "error")  # of a record, beside what makes it whole
 
