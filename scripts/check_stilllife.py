@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from diffedit.io.files import write
+from diffedit.io.images import write_picture
 from eval.stilllife.train.exam import examine
 
 EXAMPLE = "example: python scripts/check_stilllife.py --count 256"
@@ -25,9 +27,9 @@ def main() -> None:
     text = json.dumps(scores, indent=1)
     print(text)
     if args.out:
-        args.out.write_text(text + "\n")
+        write(args.out, (text + "\n").encode())
     if args.sheet:
-        sheet.save(args.sheet)
+        write_picture(args.sheet, sheet)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,12 @@ def main() -> None:
     choose_threads()
     plan = Plan(args.demo, args.pictures, args.steps)
     make_demo(plan)
-    args.out.mkdir(parents=True, exist_ok=True)
-    draw_strip(plan).save(args.out / "edits.png", optimize=True)
+    from diffedit.io.images import write_picture  # it imports torch, whose threads are chosen above
+
+    write_picture(args.out / "edits.png", draw_strip(plan), optimize=True)
     with Image.open(args.demo / "tradeoff.png") as curve:
-        curve.convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(args.out / "tradeoff.png", optimize=True)
+        small = curve.convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
+        write_picture(args.out / "tradeoff.png", small, optimize=True)
     print(*(f"{path}: {path.stat().st_size / 1000:.0f} kB" for path in sorted(args.out.glob("*.png"))), sep="\n")
 
 

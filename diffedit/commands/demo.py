@@ -23,6 +23,7 @@ EDITORS = ("diffedit", "sdedit")  # the method, and the one that it is compared 
 METRICS = ("accuracy", "lpips", "counterfactual", "mask_iou")
 COLUMNS = ("accuracy", "lpips", "cf_lpips", "mask_iou")
 RATIOS = (0.4, 0.6, 0.8)
+LEAST_STEPS = 5  # a level for each ratio
 SHOWN = 8  # requests on the page
 
 # Seconds of an evaluation at each number of rows in a call, relative to the cheapest: the network alone, 64 x 64, two
@@ -109,8 +110,11 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.pictures < 2:
         parser.error(f"--pictures {options.pictures}: at least 2, for intervals")
-    if options.steps < 3:
-        parser.error(f"--steps {options.steps}: at least 3, for three ratios")
+    if options.steps < LEAST_STEPS:
+        ratios = ", ".join(map(str, RATIOS))
+        parser.error(
+            f"--steps {options.steps}: at least {LEAST_STEPS}, for ratios {ratios} to start at levels of their own"
+        )
     choose_threads()
     try:
         make_demo(Plan(options.out, options.pictures, options.steps))
@@ -180,14 +184,17 @@ def make_demo(plan: Plan) -> None:
 
 
 def is_done(root: Path, count: int) -> bool:
-    """Whether a run ended with all its edits; the run itself would find it, once the networks are loaded."""
-    import pandas as pd
+    """Whether a run ended with all its edits, and all is as it was written: then no network has to be loaded."""
+    from diffedit.runs.records import find_damage
+    from eval.scoring.finished_run import FinishedRun
 
-    path = root / "manifest.parquet"
-    if not path.is_file():
+    try:
+        run = FinishedRun(root)
+        run.check()
+    except (OSError, ValueError):  # the run itself says what is wrong, and mends it
         return False
-    table = pd.read_parquet(path, columns=["id", "status"])
-    return table.id.nunique() == count and bool((table.status == "done").all())
+    damaged = any(find_damage(root, record, "content") for record in run.records.values())
+    return len(run.requests) == count and not damaged
 
 
 def edit_all(plan: Plan, configs: dict[str, Any], evaluations: dict[str, int], bar: "PartsBar") -> None:
@@ -218,7 +225,7 @@ def edit(plan: Plan, editor: str, cfg: Any, backbone: Any, evaluations: int, bar
 
     root = plan.find_root(editor)
     cfg.engine.batch.predict = plan.choose_batch(evaluations)
-    cfg.engine.progress = False
+    cfg.engine.progress, cfg.verify = False, "content"  # what is scored has to be as it was written
     cfg.ratios, cfg.runs, cfg.name = list(RATIOS), str(plan.out / "runs"), root.name
     config, settings = read_settings(cfg)
     benchmark = instantiate(cfg.benchmark, _convert_="all")

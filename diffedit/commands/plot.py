@@ -13,6 +13,12 @@ log = logging.getLogger("plot")
 DEFAULTS = {"accuracy", "clip_score", "csfid", "fid"}  # of y: left out where a benchmark does not have them
 
 
+class PlotFailedError(RuntimeError):
+    """The scores of some run could not be read."""
+
+    exit_code = 1
+
+
 def as_list(names: str | ListConfig) -> list[str]:
     """One name or more."""
     return [names] if isinstance(names, str) else list(names)
@@ -26,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
 def plot(cfg: DictConfig) -> None:
     """A plot for each benchmark and pair of metrics, a comparison for each benchmark and compared metric."""
     from diffedit.io.files import resolve_path
-    from eval.reporting.collect import collect
+    from eval.reporting.collect import collect, find_readable
     from eval.reporting.compare import build_comparison_table, compare_at_equal
     from eval.reporting.curves import plot_pairs
     from eval.reporting.tables import make_console, read_published
@@ -34,7 +40,11 @@ def plot(cfg: DictConfig) -> None:
 
     x, y, compared = as_list(cfg.x), as_list(cfg.y), list(cfg.compare) if cfg.match_at else []
     published = read_published(resolve_path(cfg.published)) if cfg.published else None
-    scores = collect(find_runs(cfg.runs))
+    roots = find_runs(cfg.runs)
+    readable = find_readable(roots)
+    scores = collect(readable)
+    if scores.empty and len(readable) < len(roots):
+        raise PlotFailedError(f"{len(roots) - len(readable)} of {len(roots)} runs were left out, no other is scored")
     if scores.empty:
         raise FileNotFoundError(f"runs = {cfg.runs}: none of them is scored; do it by diffedit score")
     scored = set(scores.metric)
@@ -54,3 +64,5 @@ def plot(cfg: DictConfig) -> None:
                 title = ", ".join(names)
                 table = build_comparison_table(comparison, cfg.method, cfg.match, metric, console.width, title)
                 console.print("", table)
+    if len(readable) < len(roots):
+        raise PlotFailedError(f"{len(roots) - len(readable)} of {len(roots)} runs were left out; see above")

@@ -32,12 +32,11 @@ def main(argv: Sequence[str]) -> int:
 
 def draw(roots: Sequence[Path], count: int, out: Path) -> None:
     """Write the sheet."""
+    from diffedit.io.images import write_picture
     from eval.reporting.contact_sheet import draw_run_sheet
     from eval.scoring.finished_run import FinishedRun
 
     runs = [FinishedRun(root) for root in roots]
     for run in runs:
         run.check()
-    page = draw_run_sheet(runs, count)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    page.save(out)
+    write_picture(out, draw_run_sheet(runs, count))

@@ -142,11 +142,11 @@ def read_regular(path: Path, limit: int = SMALL) -> bytes:
         if (size := os.fstat(file.fileno()).st_size) > limit:
             raise OSError(f"{path}: {size:,} bytes, and at most {limit:,} are read")
         try:
-            data = file.read(limit + 1)  # also what says that it is empty, and is not
+            data = file.read(size + 1)  # as much memory is taken as is asked for
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error
-    if len(data) > limit:
-        raise OSError(f"{path}: more than the {limit:,} bytes that are read")
+    if len(data) > size:
+        raise OSError(f"{path}: it says that it has {size:,} bytes, and has more")
     return data
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from diffedit.io.checks import settings
+from diffedit.io.files import write
 from diffedit.types import EditRequest
 
 # For good: catch_warnings is not for threads, and pictures are opened in several.
@@ -293,6 +294,28 @@ def to_pil(image: Tensor) -> Image.Image:
     """A (3 or 1, H, W) image in [0, 1] as an 8-bit picture."""
     values = (image.detach().cpu().float() * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(-1).numpy()
     return Image.fromarray(values)
+
+
+def write_picture(path: Path, picture: Image.Image, **options: Any) -> None:
+    """Write a picture in the format of the file's ending, so that it is either whole or absent.
+
+    Args:
+        path: of the file.
+        picture: any.
+        options: of Pillow's format.
+
+    Raises:
+        ValueError: the ending is of no format that is written.
+        OSError: it cannot be written; the message names the path.
+    """
+    data, format = io.BytesIO(), Image.registered_extensions().get(path.suffix.lower())
+    if format not in Image.SAVE:
+        raise ValueError(f"{path}: no format is known by the ending {path.suffix!r}; .png is one")
+    try:
+        picture.save(data, format, **options)
+    except (OSError, ValueError) as error:  # modes that the format does not have
+        raise ValueError(f"{path}: {error}") from error
+    write(path, data.getvalue())
 
 
 def encode_png(image: Tensor) -> bytes:

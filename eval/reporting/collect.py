@@ -1,11 +1,14 @@
 """The scores of many runs as one table; what may stand in it together."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from eval.scoring.files import COLUMNS, PLACE, read_run_scores
+from eval.scoring.files import COLUMNS, PLACE, check_tables, iterate_scores, read_run_scores
+
+log = logging.getLogger(__name__)
 
 
 class NotComparableError(ValueError):
@@ -25,6 +28,21 @@ def collect(roots: Iterable[Path], metrics: Sequence[str] | None = None) -> pd.D
     is_replaced = is_copy & ~is_run & keys.isin(keys[is_copy & is_run])
     table = table[~is_replaced].reset_index(drop=True)
     return table.astype({"is_bound": bool, "higher_is_better": bool})
+
+
+def find_readable(roots: Iterable[Path]) -> list[Path]:
+    """The runs whose scores can be read, with what was measured on each image; the log names what is damaged."""
+    whole = []
+    for root in roots:
+        try:
+            for name, scores in iterate_scores(root):
+                check_tables(root, name, scores)
+            read_run_scores(root)
+            whole.append(root)
+        except Exception as error:  # of this run alone: the others are shown
+            log.error("%s: left out: %s", root, error if isinstance(error, OSError | ValueError) else repr(error))
+            log.debug("", exc_info=True)
+    return whole
 
 
 def check_comparable(scores: pd.DataFrame) -> pd.DataFrame:

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffedit.io.files import quote_file_name
-from diffedit.io.images import to_pil
+from diffedit.io.images import to_pil, write_picture
 from diffedit.types import EditRequest, EditResult
-from eval.scoring.finished_run import FinishedRun, read_picture
+from eval.scoring.finished_run import FinishedRun, read_map, read_picture
 
 Row = list[tuple[str, Image.Image]]  # captioned pictures
 
@@ -99,9 +99,8 @@ def draw_result(request: EditRequest, result: EditResult) -> dict[str, Image.Ima
 
 def save_result(request: EditRequest, result: EditResult, folder: Path) -> None:
     """The pictures of one result as `<id>_<name>.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, picture in draw_result(request, result).items():
-        picture.save(folder / f"{quote_file_name(request.id)}_{name}.png")
+        write_picture(folder / f"{quote_file_name(request.id)}_{name}.png", picture)
 
 
 # ------------------------------------------------------------------------------------------------------------- of runs
@@ -140,7 +139,7 @@ def make_run_row(run: FinishedRun, request: EditRequest, caption: str) -> Row:
     empty = ("", Image.new("RGB", (1, 1), "white"))  # keeps the columns of several methods in line
     row: Row = [(caption, to_pil(image)), empty, empty]
     if record["map"]:
-        contrast_map = torch.from_numpy(np.load(run.find_written(record["map"])))
+        contrast_map = torch.from_numpy(read_map(run.find_written(record["map"])))
         row[1] = ("contrast map", draw_contrast_map(contrast_map, image.shape[-1]))
     if record["mask"]:
         row[2] = ("mask", draw_overlay(image, read_picture(run.find_written(record["mask"]))[None] > 0.5))

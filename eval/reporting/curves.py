@@ -1,5 +1,6 @@
 """Edit strength over fidelity to the input: one line a method, a point a variant; published curves beneath."""
 
+import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from diffedit.io.files import write
 from eval.reporting.collect import check_comparable
 from eval.reporting.tables import name_methods, pivot_published, pivot_scores
 
@@ -228,9 +230,10 @@ def draw_intervals(axes: Axes, scores: pd.DataFrame, method: str, x: str, y: str
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """PNG and SVG."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(stem.name + ending) for ending in (".png", ".svg")]
     with matplotlib.rc_context({"svg.hashsalt": "diffedit"}):  # the same figure gives the same file
         for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+            data, metadata = io.BytesIO(), {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(data, dpi=150, format=path.suffix[1:], metadata=metadata)
+            write(path, data.getvalue())
     return paths

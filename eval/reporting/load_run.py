@@ -1,5 +1,6 @@
 """A run directory in a notebook: its table, its scores, and its pictures by id and ratio."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cached_property
@@ -9,17 +10,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from hydra.errors import HydraException
 from PIL import Image
 
 from diffedit.io.images import open_image, to_pil
-from diffedit.runs.directory import build_manifest, find_changed_fields
+from diffedit.runs.directory import build_manifest
 from diffedit.runs.records import read_whole_record
 from diffedit.types import EditRequest, Variant
 from eval.reporting.collect import collect
 from eval.reporting.contact_sheet import draw_sheet, drop_empty_columns, make_run_row, spread
-from eval.scoring.finished_run import FinishedRun, IncompleteRunError, check_written, list_written, read_config
+from eval.scoring.finished_run import (
+    FinishedRun,
+    IncompleteRunError,
+    check_written,
+    find_changes,
+    find_lacking,
+    list_written,
+    read_config,
+    read_map,
+)
 from eval.scoring.per_image import read_all_values
+
+log = logging.getLogger(__name__)
 
 
 def load_run(path: str | Path) -> "Run":
@@ -140,7 +151,7 @@ class Run:
     def contrast_map(self, id: str) -> np.ndarray | None:
         """Where the two texts disagree, on the latent grid, before any rule; None for a method without one."""
         file = self.get_edited(id)["map"]
-        return None if file is None else np.load(self.find_written(id, file))
+        return None if file is None else read_map(self.find_written(id, file))
 
     def find_written(self, id: str, file: str) -> Path:
         """Where a file of a request lies; an OSError where its content is not what the run wrote."""
@@ -191,7 +202,7 @@ class Run:
         if id not in self.requests:
             raise KeyError(f"{self.root}: no request {id!r}; {name_nearest(id, self.requests)}")
         request = self.requests[id]
-        if id in self.records and (changes := find_changed_fields(self.records[id], request)):
+        if id in self.records and (changes := find_changes(self.records[id], request)):
             raise ValueError(f"{self.root}: {id} is not what was edited: {'; '.join(changes)}")
         return request
 
@@ -210,7 +221,7 @@ class Run:
         """Whether the benchmark has such a request, as far as it can be asked."""
         try:
             return id in self.requests
-        except (OSError, ValueError, HydraException):
+        except (OSError, ValueError):
             return False
 
     def find_edit(self, id: str, ratio: float) -> dict[str, Any]:
@@ -230,12 +241,28 @@ def read_records(root: Path) -> dict[str, dict[str, Any]]:
     Records that lie there since the table of the benchmark had other rows are left out: those that were written before
     the manifest and are not in it.
     """
-    found = ((path, read_whole_record(path)) for path in (root / "records").glob("*.json"))
-    records = {record["id"]: (path, record) for path, record in found if record is not None}
+    records: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for path in (root / "records").glob("*.json"):
+        try:
+            record = read_whole_record(path) if path.is_file() else None
+        except RecursionError:
+            record = None
+        lacking = "whole content" if record is None else find_lacking(record)
+        if lacking:
+            log.warning("%s: left out, it has no %s; start the run again", path, lacking)
+        else:
+            records[record["id"]] = path, record
     manifest = root / "manifest.parquet"
     listed, written = set(records), 0
-    if manifest.is_file():
-        listed, written = set(pd.read_parquet(manifest, columns=["id"]).id), manifest.stat().st_mtime_ns
+    if manifest.exists():
+        try:
+            if not manifest.is_file():
+                raise OSError("not a regular file")
+            listed, written = set(pd.read_parquet(manifest, columns=["id"]).id), manifest.stat().st_mtime_ns
+        except (OSError, ValueError, KeyError) as error:  # it is a view of the records
+            log.warning(
+                "%s: damaged (%s): what the records say is shown; the next start writes it anew", manifest, error
+            )
     kept = {id for id, (path, _) in records.items() if id in listed or path.stat().st_mtime_ns > written}
     return {id: records[id][1] for id in sorted(kept)}
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Plot
 from matplotlib.patheffects import withStroke
 
 from diffedit.io.files import quote_file_name, write
-from diffedit.io.images import to_pil
+from diffedit.io.images import to_pil, write_picture
 from diffedit.types import EditRequest
 from eval.reporting.compare import compare_at_equal, describe_difference, explain_gaps
 from eval.reporting.contact_sheet import draw_overlay
@@ -185,11 +185,11 @@ def draw_strips(runs: Mapping[str, FinishedRun], folder: Path, count: int) -> It
         request = one.requests[i]
         base = f"pictures/{quote_file_name(request.id)}"
         first = Picture(f"{base}_input.png", f"the input: {request.source or 'a picture'}", "input")
-        to_png(folder / first.file, to_pil(request.image()))
+        write_picture(folder / first.file, to_pil(request.image()))
         pictures = [first, *(picture for run in runs.values() for picture in draw_edits(run, request, folder, base))]
         if request.true_edit is not None:
             pictures.append(Picture(f"{base}_true.png", f"the true edit: {request.target}", "true edit"))
-            to_png(folder / pictures[-1].file, to_pil(request.true_edit()))
+            write_picture(folder / pictures[-1].file, to_pil(request.true_edit()))
         yield Strip(request.id, mark_changes(request.source, request.target), pictures)
 
 
@@ -201,19 +201,13 @@ def draw_edits(run: FinishedRun, request: EditRequest, folder: Path, base: str) 
     if record["mask"]:
         mask = read_picture(run.find_written(record["mask"]))[None] > 0.5
         file = f"{base}_{editor}_mask.png"
-        to_png(folder / file, draw_overlay(request.image(), mask))
+        write_picture(folder / file, draw_overlay(request.image(), mask))
         yield Picture(file, f"the mask that {name} found, red over the input", "mask")
     for variant in run.variants:
         file = f"{base}_{editor}_{variant.folder}.png"
         alt = f"{name} at {variant}: {request.target}"
-        to_png(folder / file, to_pil(read_picture(run.find_written(run.edit(request.id, variant)["file"]))))
+        write_picture(folder / file, to_pil(read_picture(run.find_written(run.edit(request.id, variant)["file"]))))
         yield Picture(file, alt, f"{name} {variant.strength:g}")
-
-
-def to_png(path: Path, picture: Any) -> None:
-    """Write a picture of PIL."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
 
 
 def mark_changes(source: str | None, target: str) -> list[tuple[str, str]]:

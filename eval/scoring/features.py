@@ -2,9 +2,11 @@
 
 import hashlib
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -20,6 +22,8 @@ from tqdm.auto import tqdm
 
 from diffedit.io.files import write
 from diffedit.io.prefetch import prefetch
+
+log = logging.getLogger("score")
 
 T = TypeVar("T")
 AHEAD = 2  # batches that are decoded while the network works
@@ -85,6 +89,7 @@ class FeatureStore:
     threads: int = 2
     shard: int = 2048
     indexes: dict[str, dict[str, tuple[Path, int]]] = field(default_factory=dict, init=False, repr=False)
+    whole: set[Path] = field(default_factory=set, init=False, repr=False)
 
     def read(self, extractor: Encoder, keys: Sequence[str]) -> Float[ndarray, "n d"]:
         """The features of these keys, float32; a KeyError where `fill` has not been asked for one."""
@@ -107,16 +112,36 @@ class FeatureStore:
         if extractor.hash not in self.indexes:
             index: dict[str, tuple[Path, int]] = {}
             for path in sorted((self.root / extractor.hash).glob("*.parquet")):
-                index.update((key, (path, row)) for row, key in enumerate(read_shard_column(path, "key").to_pylist()))
+                try:
+                    keys = read_shard_column(path, "key").to_pylist()
+                except OSError as error:
+                    remove_shard(path, error)
+                    continue
+                index.update((key, (path, row)) for row, key in enumerate(keys))
             self.indexes[extractor.hash] = index
         return self.indexes[extractor.hash]
 
+    def drop_damaged(self, extractor: Encoder, keys: Iterable[str]) -> None:
+        """Forget the shards of these keys whose features cannot be read; each is looked at once."""
+        index = self.index(extractor)
+        for path in {index[key][0] for key in keys if key in index} - self.whole:
+            try:
+                read_shard_features(path)
+                self.whole.add(path)
+            except (OSError, ValueError) as error:
+                remove_shard(path, error)
+                lost = [key for key, (shard, _) in index.items() if shard == path]
+                for key in lost:
+                    del index[key]
+
     def fill(self, extractor: Encoder, items: Iterable[Item]) -> int:
-        """Compute what is not there; returns how many. What was computed before an error is kept.
+        """Compute what is not there, or damaged; returns how many. What was computed before an error is kept.
 
         Raises:
             ValueError: the features of an item are not finite; the message names it.
         """
+        items = list(items)
+        self.drop_damaged(extractor, [item.key for item in items])
         index = self.index(extractor)
         missing = list({item.key: item for item in items if item.key not in index}.values())
         if not missing:
@@ -149,12 +174,21 @@ class FeatureStore:
         self.indexes[extractor.hash].update((key, (path, row)) for row, key in enumerate(keys))
 
 
+def remove_shard(path: Path, error: Exception) -> None:
+    """Remove a shard that cannot be read, and say so: its features are computed again."""
+    log.warning("%s: computed again", error)
+    with suppress(OSError):  # another process was quicker
+        path.unlink(missing_ok=True)
+
+
 def read_shard_column(path: Path, name: str) -> pa.Array:
     """A column of a shard; an OSError that names it where it cannot be read."""
     try:
+        if not path.is_file():
+            raise OSError("not a regular file")
         return pq.read_table(path, columns=[name], page_checksum_verification=True)[name].combine_chunks()
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise OSError(f"{path}: not a shard of features; delete it, it is computed again ({error})") from error
+        raise OSError(f"{path}: no whole shard of features ({error})") from error
 
 
 def read_shard_features(path: Path) -> Float[ndarray, "n d"]:

@@ -1,25 +1,36 @@
 """The scores of a run on disk, and how they are read back.
 
 scores/<metric>.json           scores, intervals, n, what they were made with; of the edits, of the unedited inputs
-                               (`copy`) and of as many real pictures (`real`, for a distance to a set)
+                               (`copy`) and of as many real pictures (`real`, for a distance to a set); size and hash
+                               of the tables below
 scores/<metric>.parquet        a row per request and variant: what was measured, and each image's pseudo-values
 scores/<metric>_classes.parquet  a row per variant and class, where the metric is class by class
+scores/inputs.json             no metric's: the content of the inputs, so that they are read once
 metrics.json, scores.parquet   all scores of the run, one a row
 """
 
+import hashlib
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from diffedit.io.files import write
-from diffedit.io.tables import write_table
+from diffedit.io.files import read_regular, write
+from diffedit.io.tables import encode_table
 from diffedit.types import Variant
 from eval.scoring.finished_run import read_config
 
 FORMAT = 2  # of scores/<metric>.json; others are of another release: they are not read, and are scored anew
+FIELDS = {  # of scores/<metric>.json, as far as they have one type
+    **dict.fromkeys(("key", "made_by", "benchmark", "version"), str),
+    **dict.fromkeys(("draws", "rows", "copy", "real"), list),
+    **dict.fromkeys(("higher_is_better", "environment"), Mapping),
+    "n": int,
+}
+LARGEST = 2**30  # bytes of a file of scores
 PLACE = ("benchmark", "backbone", "editor", "name")  # what the last folders of a run's path say
 COLUMNS = [
     *PLACE,
@@ -38,23 +49,81 @@ def get_scores_path(root: Path, name: str) -> Path:
     return root / "scores" / f"{name}.json"
 
 
+def get_inputs_path(root: Path) -> Path:
+    """Where it is noted what the inputs are."""
+    return root / "scores" / "inputs.json"
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of scores holds; an OSError names one that is damaged."""
+    try:
+        return json.loads(read_regular(path, LARGEST))
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"{path}: damaged ({error}); score the run again") from error
+
+
 def read_scores(path: Path) -> dict[str, Any]:
-    """What was written of a metric; empty where the file is of another release, or no metric's.
+    """What was written of a metric; empty where the file is of another release.
 
     Raises:
         OSError: the file is damaged; the message names it.
     """
+    scores = read_json(path)
     try:
-        scores = json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        raise OSError(f"{path}: damaged ({error}); delete it and score the run again") from error
-    return scores if scores.get("format") == FORMAT else {}
+        if not isinstance(scores, Mapping):
+            raise TypeError("no names and values")
+        if scores.get("format") != FORMAT:
+            return {}
+        check_scores(scores)
+    except (TypeError, KeyError) as error:
+        text = f"no {error}" if isinstance(error, KeyError) else error
+        raise OSError(f"{path}: damaged ({text}); score the run again") from error
+    return dict(scores)
+
+
+def check_scores(scores: Mapping[str, Any]) -> None:
+    """Refuse what this code cannot have written: a TypeError or KeyError that says why."""
+    for name, kind in FIELDS.items():
+        if not isinstance(scores[name], kind):
+            raise TypeError(f"{name} = {scores[name]!r}")
+    for name in ("undefined", "real_missing"):
+        if not isinstance(scores[name], str | None):
+            raise TypeError(f"{name} = {scores[name]!r}")
+    for row in [*scores["rows"], *scores["copy"], *scores["real"]]:
+        numbers = [row[name] for name in ("value", "low", "high")]
+        if row["metric"] not in scores["higher_is_better"] or not isinstance(row["variant"], str):
+            raise TypeError(f"a row of {row['metric']!r} at {row['variant']!r}")
+        if not all(isinstance(number, int | float | None) for number in numbers):
+            raise TypeError(f"a row of {row['metric']!r} with {numbers}")
+
+
+def stamp_table(data: bytes) -> dict[str, Any]:
+    """What scores note of a table beside them."""
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def read_table(path: Path, scores: Mapping[str, Any]) -> pd.DataFrame:
+    """A table beside the scores of a metric; an OSError names one that is not what was written with them."""
+    data = read_regular(path, LARGEST)
+    try:
+        if scores.get("files", {}).get(path.name, stamp_table(data)) != stamp_table(data):
+            raise ValueError("not what was written")
+        return pd.read_parquet(io.BytesIO(data))
+    except Exception as error:  # of whatever reads Parquet
+        raise OSError(f"{path}: damaged ({error}); score the run again") from error
+
+
+def check_tables(root: Path, name: str, scores: Mapping[str, Any]) -> None:
+    """Refuse scores whose tables are not what was written with them: an OSError names the file."""
+    for file in scores.get("files", [get_values_path(root, name).name]):
+        read_table(root / "scores" / file, scores)
 
 
 def iterate_scores(root: Path, metrics: Sequence[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """(metric, what was written of it) of these metrics; None for all."""
     for path in sorted((root / "scores").glob("*.json")):
-        if (metrics is None or path.stem in metrics) and (scores := read_scores(path)):
+        wanted = path != get_inputs_path(root) and (metrics is None or path.stem in metrics)
+        if wanted and (scores := read_scores(path)):
             yield path.stem, scores
 
 
@@ -92,21 +161,29 @@ def read_run_scores(root: Path, metrics: Sequence[str] | None = None) -> pd.Data
 
 def write_run_scores(root: Path) -> None:
     """`metrics.json` and the tidy `scores.parquet` of one run, from the scores of its metrics."""
-    write_table(root / "scores.parquet", read_run_scores(root))
+    for path, data in merge_scores(root).items():
+        write(path, data)
+
+
+def merge_scores(root: Path) -> dict[Path, bytes]:
+    """What belongs into the two files."""
     summary: dict[str, Any] = {"run": name_place(root), "metrics": {}}
     for name, scores in iterate_scores(root):
         summary |= {key: scores[key] for key in ("benchmark", "version", "environment", "n")}
         summary["expected"] = scores["n"]
         keys = ("made_by", "undefined", "higher_is_better", "draws", "rows", "copy", "real", "real_missing")
         summary["metrics"][name] = {key: scores[key] for key in keys}
-    write(root / "metrics.json", json.dumps(summary, indent=1).encode())
+    table = encode_table(read_run_scores(root))
+    return {root / "scores.parquet": table, root / "metrics.json": json.dumps(summary, indent=1).encode()}
 
 
-def is_outdated(root: Path) -> bool:
-    """Whether the merged tables are older than a score, as a kill in between leaves them."""
-    merged = [root / name for name in ("scores.parquet", "metrics.json")]
-    newest = max((path.stat().st_mtime_ns for path in root.glob("scores/*.json")), default=0)
-    return not all(path.is_file() and path.stat().st_mtime_ns >= newest for path in merged)
+def find_outdated(root: Path) -> list[Path]:
+    """Which of the two files is not what the scores say: older, as a kill in between leaves it, damaged, or gone."""
+
+    def holds(path: Path, data: bytes) -> bool:
+        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+    return [path for path, data in merge_scores(root).items() if not holds(path, data)]
 
 
 def explain_gaps(root: Path, metrics: Sequence[str]) -> list[str]:

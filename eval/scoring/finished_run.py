@@ -1,6 +1,7 @@
 """A finished run as it is read back: its requests, what was made of each, and the pictures."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,20 +9,26 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from hydra.utils import instantiate
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
-from diffedit.io.files import hash_file, quote_file_name
+from diffedit.io.data import make_of_data, read_data
+from diffedit.io.files import hash_file, quote_file_name, read_regular
 from diffedit.io.images import get_path, open_file, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
-from diffedit.io.trust import check_data
-from diffedit.runs.directory import find_changed_fields, read_run_config
-from diffedit.runs.records import read_whole_record
+from diffedit.runs.directory import find_changed_fields
+from diffedit.runs.migrate import migrate_config
+from diffedit.runs.records import find_changed_sources, find_damage, read_whole_record
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.features import chunk
+
+LARGEST_FILE = 2**28  # bytes of a mask or map
+MARKS = ("benchmark_version", "is_bound", "strength_name")  # of a config, beside what is asked for
+MEASURED = ("source", "mask", "map", "seconds", "error")  # of a record, beside what makes it whole
 
 
 class IncompleteRunError(ValueError):
@@ -52,8 +59,7 @@ class FinishedRun:
         self.root = root
         self.config = read_config(root)
         self.variants = [Variant(float(ratio), self.config["strength_name"]) for ratio in self.config["ratios"]]
-        check_data(self.config["benchmark"], str(root / "config.yaml"))
-        self.benchmark = instantiate(self.config["benchmark"], _convert_="all").read_only()
+        self.benchmark = make_of_data(self.config["benchmark"], str(root / "config.yaml")).read_only()
         if self.benchmark.version != (begun := self.config["benchmark_version"]):
             raise ValueError(
                 f"{root} was run on version {begun} of its benchmark, which now has {self.benchmark.version}"
@@ -61,7 +67,7 @@ class FinishedRun:
         self.resolution = resolution or self.edit_resolution
         requests = self.benchmark.requests(self.edit_resolution)
         self.requests = [with_resolution(request, self.resolution) for request in requests]
-        self.records = {request.id: read_record(root, request.id) for request in self.requests}
+        self.records = {request.id: read_record(root, request.id, self.variants) for request in self.requests}
 
     @cached_property
     def edit_resolution(self) -> int:
@@ -69,8 +75,11 @@ class FinishedRun:
         first = next(self.root.glob("images/*/*.png"), None)
         if first is None:
             raise IncompleteRunError(f"{self.root}: no edits there")
-        with open_file(first) as picture:  # its head alone: what is cut short below is named when it is scored
-            return picture.width
+        try:
+            with open_file(first) as picture:  # its head alone: what is cut short below is named when it is scored
+                return picture.width
+        except OSError as error:
+            raise OSError(f"{first}: {error}; delete it and start the run again") from error
 
     def check(self) -> None:
         """Refuse a run with missing or failed edits, or whose benchmark has come to ask for something else."""
@@ -81,14 +90,16 @@ class FinishedRun:
                 f"{self.root}: {len(failed)} of {len(self.records)} requests have no edits; start it again:\n  {lines}"
             )
         for request in self.requests:
-            if changes := find_changed_fields(self.records[request.id], request):
+            if changes := find_changes(self.records[request.id], request):
                 raise ValueError(
                     f"{self.root}: {request.id} is not what was edited: {'; '.join(changes)}; run it again"
                 )
-        files = [edit["file"] for record in self.records.values() for edit in record["edits"]]
-        if gone := [file for file in files if not (self.root / file).is_file()]:
-            lines = "\n  ".join(gone[:10])
-            raise IncompleteRunError(f"{self.root}: {len(gone)} edits are gone; start the run again:\n  {lines}")
+        measured = (record | {"map": None} for record in self.records.values())  # maps are drawn, and checked there
+        if damage := [fault for record in measured for fault in find_damage(self.root, record)]:
+            lines = "\n  ".join(damage[:10] + [f"and {len(damage) - 10} more"] * (len(damage) > 10))
+            raise IncompleteRunError(
+                f"{self.root}: gone, truncated or changed after the run wrote it; start the run again:\n  {lines}"
+            )
 
     def edit(self, request_id: str, variant: Variant) -> Mapping[str, Any]:
         """What the record says of one edit."""
@@ -107,7 +118,7 @@ class FinishedRun:
             digest.update(json.dumps([record["seconds"], samples]).encode())
             masks = {record["mask"], *(edit.get("mask") for edit in record["edits"])} - {None}
             for file in sorted(masks):
-                digest.update((self.root / file).read_bytes())
+                digest.update(read_regular(self.root / file, LARGEST_FILE))
         return digest.hexdigest()
 
     # ----------------------------------------------------------------------------------------------------- pictures
@@ -193,33 +204,94 @@ def list_written(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def check_written(root: Path, file: str, written: Mapping[str, str]) -> Path:
     """Where a file of a run lies; an OSError where its content is not what was written."""
     path = root / file
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path}: not a regular file; delete it and start the run again")
     if path.is_file() and file in written and hash_file(path) != written[file]:
         raise OSError(f"{path}: truncated or changed after the run wrote it; delete it and start the run again")
     return path
 
 
+def find_changes(record: Mapping[str, Any], request: EditRequest) -> list[str]:
+    """Where a request, or a file that it is loaded from, is no longer what its record says."""
+    return find_changed_fields(record, request) or find_changed_sources(record, request)
+
+
 def read_config(root: Path) -> dict[str, Any]:
-    """The config of a run in today's names; a FileNotFoundError where there is none, a ValueError for a damaged one."""
+    """The config of a run in today's names.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it is damaged, or no config of a run; the message names it.
+        ValueError: the benchmark of a run of before is no longer there.
+    """
     path = root / "config.yaml"
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{root}: no config.yaml there, so not a run directory")
-    return read_run_config(path)
+    try:
+        config = read_data(path)
+        check_config(config)
+    except (ValueError, TypeError) as error:
+        text = str(error).removeprefix(f"{path}: ")
+        raise OSError(f"{path}: damaged ({text}): put back what the run wrote") from error
+    try:
+        config = migrate_config(config)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise OSError(f"{path}: damaged ({error!r}): put back what the run wrote") from error
+    if lacking := [key for key in MARKS if key not in config]:
+        raise OSError(f"{path}: damaged (no {', '.join(lacking)}): put back what the run wrote")
+    return config
 
 
-def read_record(root: Path, request_id: str) -> dict[str, Any]:
-    """What a run says of one request, in today's fields."""
-    record = read_whole_record(root / "records" / f"{quote_file_name(request_id)}.json")
+def check_config(config: Any) -> None:
+    """Refuse what is no config of a run, of any release: a ValueError or TypeError that says why."""
+    if not isinstance(config, Mapping):
+        raise TypeError("no names and values")
+    benchmark, ratios = config.get("benchmark"), config.get("ratios")
+    if not isinstance(benchmark, Mapping) or "_target_" not in benchmark:
+        raise ValueError("no benchmark")
+    numbers = ratios if isinstance(ratios, list) else []
+    if not numbers or any(isinstance(ratio, bool) or not isinstance(ratio, int | float) for ratio in numbers):
+        raise ValueError(f"ratios = {ratios!r}")
+
+
+def read_record(root: Path, request_id: str, variants: Sequence[Variant]) -> dict[str, Any]:
+    """What a run says of one request, in today's fields; whatever is wrong with it is its `error`."""
+    path = root / "records" / f"{quote_file_name(request_id)}.json"
+    if path.exists() and not path.is_file():
+        return {"status": "missing", "error": f"{path} is not a regular file"}
+    try:
+        record = read_whole_record(path)
+    except RecursionError:
+        record = None
     if record is None:
-        return {"status": "missing", "error": "not run yet"}
+        return {"status": "missing", "error": f"{path} is damaged" if path.exists() else "not run yet"}
+    if lacking := find_lacking(record):
+        return {"status": "missing", "error": f"{path} has no {lacking}"}
     for entry in [*record["edits"], *record.get("samples", ())]:
         entry["variant"] = str(Variant.parse(entry["variant"]))  # a strength of 1 and of 1.0 are one
+    there = {edit["variant"] for edit in record["edits"]}
+    if record["status"] == "done" and (gone := [str(variant) for variant in variants if str(variant) not in there]):
+        return {"status": "missing", "error": f"{path} has no edit of {', '.join(gone)}"}
     return record
+
+
+def find_lacking(record: Mapping[str, Any]) -> str:
+    """The fields that a record of a run does not have, and that are read of it; "" for none."""
+    return ", ".join(key for key in MEASURED if key not in record)
 
 
 def read_picture(path: Path) -> Float[Tensor, "c H W"]:
     """A picture that a run wrote, in [0, 1]; whatever is wrong with it is an OSError that names it."""
     with open_image(path) as picture:
         return to_tensor(picture)
+
+
+def read_map(path: Path) -> Float[ndarray, "h w"]:
+    """A contrast map that a run wrote; an OSError names one that is none."""
+    try:
+        return np.load(io.BytesIO(read_regular(path, LARGEST_FILE)), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise OSError(f"{path}: no contrast map ({error}); delete it and start the run again") from error
 
 
 def stamp_files(request: EditRequest) -> list[Any]:

@@ -11,11 +11,10 @@ import torch
 from numpy import ndarray
 from tqdm.auto import tqdm
 
-from diffedit.io.tables import write_table
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Estimate
-from eval.scoring.files import get_values_path, iterate_scores
+from eval.scoring.files import get_values_path, iterate_scores, read_table
 from eval.scoring.finished_run import FinishedRun
 from eval.scoring.metric import Metric
 
@@ -88,9 +87,9 @@ def check_values(values: torch.Tensor, root: Path, batch: Batch, key: str) -> No
         raise ValueError(f"{root}: {key} is NaN at {batch.variant} for {', '.join(bad[:10])}")
 
 
-def write_values(
-    path: Path, run: FinishedRun, values: Mapping[Variant, Values], scores: Mapping[Variant, Mapping[str, Estimate]]
-) -> None:
+def make_table(
+    run: FinishedRun, values: Mapping[Variant, Values], scores: Mapping[Variant, Mapping[str, Estimate]]
+) -> pd.DataFrame:
     """One row per request and variant: what was measured on an image, and its pseudo-values of scores."""
     shared = {
         "id": [request.id for request in run.requests],
@@ -103,7 +102,7 @@ def write_values(
             if pseudo_values is not None and not np.array_equal(pseudo_values, measured.get(name, ())):
                 columns[f"{PSEUDO}{name}"] = pseudo_values
         parts.append(pd.DataFrame(shared | {"variant": str(variant)} | columns))
-    write_table(path, pd.concat(parts))
+    return pd.concat(parts)
 
 
 def drop_features(values: Mapping[str, ndarray]) -> Values:
@@ -111,10 +110,10 @@ def drop_features(values: Mapping[str, ndarray]) -> Values:
     return {name: column for name, column in values.items() if np.prod(column.shape[1:]) <= WIDEST}
 
 
-def read_values(path: Path) -> dict[Variant, Values]:
-    """What was measured on each image, by variant and name, from the table of it."""
+def read_values(root: Path, name: str, scores: Mapping[str, Any]) -> dict[Variant, Values]:
+    """What a metric measured on each image, by variant and name, from the table beside its scores."""
     values = {}
-    table = pd.read_parquet(path)
+    table = read_table(get_values_path(root, name), scores)
     for variant, part in table.groupby("variant", sort=False):
         columns = part[list_measured(part)].dropna(axis=1, how="all")
         values[Variant.parse(variant)] = {
@@ -134,9 +133,9 @@ def read_all_values(root: Path) -> pd.DataFrame:
     Columns: id, label, variant, strength (NaN: none, of unedited inputs), metric, name, value. Vectors are left out.
     """
     parts = [pd.DataFrame(columns=[*KEYS, "strength", "metric", "name", "value"]).astype(NUMBERS)]
-    for metric, _ in iterate_scores(root):
-        if (path := get_values_path(root, metric)).is_file():
-            table = pd.read_parquet(path)
+    for metric, scores in iterate_scores(root):
+        if (path := get_values_path(root, metric)).exists():
+            table = read_table(path, scores)
             names = [name for name in list_measured(table) if table[name].dtype != object]
             strengths = {text: Variant.parse(text).strength for text in table.variant.unique()}
             long = table.melt(KEYS, names, "name", "value").dropna(subset="value")
@@ -155,7 +154,7 @@ def read_pseudo_values(root: Path, name: str) -> pd.DataFrame:
     """
     for metric, scores in iterate_scores(root):
         if name in scores["higher_is_better"]:
-            table = pd.read_parquet(get_values_path(root, metric))
+            table = read_table(get_values_path(root, metric), scores)
             column = next((column for column in (f"{PSEUDO}{name}", name) if column in table), None)
             if column:
                 table = table[table.variant != str(UNEDITED)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from diffedit.io.files import resolve_path, write
 from eval.scoring.features import Encoder, check_features, extract_features, to_uint8
+
+log = logging.getLogger("score")
 
 VERSION = "2"
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
@@ -164,6 +167,8 @@ class Reference:
 def read_reference(path: Path) -> Reference:
     """From a file; an OSError that names it where it is something else."""
     try:
+        if not path.is_file():
+            raise ValueError("not a regular file")
         with safe_open(path, "numpy") as file:
             metadata = json.loads(file.metadata()["reference"])
             arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
@@ -177,7 +182,7 @@ def read_reference(path: Path) -> Reference:
             **metadata,
             **arrays,
         )
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise OSError(f"{path}: no statistics of diffedit reference-stats ({error})") from error
 
 
@@ -388,11 +393,15 @@ class References:
         if self.benchmark.fingerprint:  # other weights under one name draw other pictures
             identity.append(self.benchmark.fingerprint)
         path = self.cache / f"reference-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.safetensors"
-        if not path.is_file():
-            images = self.iterate_images(size, hold_out)
-            source = f"{size} pictures of {self.name}"
-            computed = compute_reference(extractor, images, source, self.resolution, size, self.batch, self.threads)
-            write(path, computed.to_bytes())
+        if path.exists():
+            try:
+                return load_reference(path, path.stat().st_mtime_ns)
+            except OSError as error:
+                log.warning("%s: computed again", error)
+        images = self.iterate_images(size, hold_out)
+        source = f"{size} pictures of {self.name}"
+        computed = compute_reference(extractor, images, source, self.resolution, size, self.batch, self.threads)
+        write(path, computed.to_bytes())
         return load_reference(path, path.stat().st_mtime_ns)
 
     def find_file(self, extractor: Encoder) -> Path:

@@ -1,10 +1,12 @@
 """Features of a finished run: of its edits, inputs and texts, kept by their content."""
 
 import json
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +17,11 @@ from diffedit.io.files import write
 from diffedit.types import UNEDITED, Variant
 from eval.scoring.batch import Batch, Role
 from eval.scoring.features import Encoder, FeatureStore, Item, hash_pixels, make_text_item, to_uint8
+from eval.scoring.files import get_inputs_path, read_json
 from eval.scoring.finished_run import FinishedRun, stamp_files
 from eval.scoring.reference import References
+
+log = logging.getLogger("score")
 
 
 class RunFeatures:
@@ -83,10 +88,9 @@ class RunFeatures:
     def input_hashes(self) -> dict[str, str]:
         """The hash of each input's pixels by id: computed once, and kept while its file stays the same."""
         run = self.run
-        path = run.root / "scores" / "inputs.json"
+        path = get_inputs_path(run.root)
         source = [run.config["benchmark"], run.resolution]
-        kept = json.loads(path.read_bytes()) if path.is_file() else {}
-        entries = kept.get("inputs", {}) if kept.get("asked") == source else {}
+        entries = read_noted_inputs(path, source)
         stamps = {request.id: stamp_files(request) for request in run.requests}
         changed = [request for request in run.requests if entries.get(request.id, [0, 0])[0] != stamps[request.id]]
         with ThreadPoolExecutor(2, "decoder") as pool:
@@ -95,3 +99,24 @@ class RunFeatures:
         if changed:
             write(path, json.dumps({"asked": source, "inputs": entries}).encode())
         return {name: hash for name, (_, hash) in entries.items()}
+
+
+def read_noted_inputs(path: Path, source: list[Any]) -> dict[str, list[Any]]:
+    """Stamp and hash of each input's file by id, as they were noted; none, with a warning, where the note is damaged.
+
+    Args:
+        path: of the note.
+        source: benchmark and resolution that it has to be of.
+    """
+    if not path.exists():
+        return {}
+    try:
+        kept = read_json(path)
+        if not isinstance(kept, Mapping) or not isinstance(kept.get("inputs"), Mapping):
+            raise OSError(f"{path}: damaged (no inputs)")
+        if not all(isinstance(entry, list) and len(entry) == 2 for entry in kept["inputs"].values()):
+            raise OSError(f"{path}: damaged (no stamp and hash of each input)")
+    except OSError as error:
+        log.warning("%s: it is made again", error)
+        return {}
+    return dict(kept["inputs"]) if kept.get("asked") == source else {}

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -12,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from hydra.errors import HydraException
 
 from diffedit.io.files import resolve_path, sweep, write
-from diffedit.io.tables import write_table
+from diffedit.io.tables import encode_table
 from diffedit.runs.directory import identify_request
 from diffedit.runs.environment import describe_environment
 from diffedit.types import UNEDITED, Variant
@@ -24,22 +24,24 @@ from eval.scoring.bootstrap import Bootstrap, Estimate
 from eval.scoring.features import FeatureStore
 from eval.scoring.files import (
     FORMAT,
+    check_tables,
     explain_gaps,
+    find_outdated,
     get_scores_path,
     get_values_path,
-    is_outdated,
     read_scores,
+    stamp_table,
     write_run_scores,
 )
 from eval.scoring.finished_run import FinishedRun, stamp_files
 from eval.scoring.metric import Metric, MetricContext
-from eval.scoring.per_image import Values, drop_features, measure, measure_features, read_values, write_values
+from eval.scoring.per_image import Values, drop_features, make_table, measure, measure_features, read_values
 from eval.scoring.reference import References
 from eval.scoring.run_features import RunFeatures
 
 log = logging.getLogger("score")
 
-EXPLAINED = (OSError, ValueError, RuntimeError, HydraException)  # errors whose text says what is wrong
+EXPLAINED = (OSError, ValueError, RuntimeError)  # errors whose text says what is wrong
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Settings:
 
 def find_runs(pattern: str) -> list[Path]:
     """The run directories of a glob; a FileNotFoundError where there is none."""
-    roots = [Path(path) for path in sorted(glob(pattern)) if (Path(path) / "config.yaml").is_file()]
+    roots = [Path(path) for path in sorted(glob(pattern)) if os.path.lexists(Path(path) / "config.yaml")]
     if not roots:
         raise FileNotFoundError(f"runs = {pattern}: no run directory there; make one by diffedit run")
     return roots
@@ -100,7 +102,9 @@ def score_runs(roots: Sequence[Path], metrics: Mapping[str, Metric], settings: S
         try:
             sweep(root / "scores")
             fresh = score(root, metrics, settings)
-            if fresh or is_outdated(root):
+            if outdated := find_outdated(root):
+                if not fresh:
+                    log.info("%s: not what the scores say: written anew", ", ".join(map(str, outdated)))
                 write_run_scores(root)
             scored.append(root)
             log.info("%s: %s", root, ", ".join(fresh) or "all there")
@@ -148,7 +152,7 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
         elif name in to_measure:
             measured = values[name].items()
         else:
-            measured = read_values(get_values_path(root, name)).items()
+            measured = read_values(root, name, past[name]).items()
             reasons[name] = past[name]["undefined"]
         header = {"format": FORMAT, "key": keys[name], "draws": draws, "undefined": reasons[name]}
         write_scores(run, name, metric, measured, context, bootstrap, header)
@@ -217,9 +221,13 @@ def write_scores(
         "environment": describe_environment(),
     }
     path = get_values_path(run.root, name)
-    write_values(path, run, values, scores)
+    tables = {path: make_table(run, values, scores)}
     if class_tables:
-        write_table(path.with_name(f"{name}_classes.parquet"), pd.concat(class_tables))
+        tables[path.with_name(f"{name}_classes.parquet")] = pd.concat(class_tables)
+    encoded = {path: encode_table(table) for path, table in tables.items()}
+    content["files"] = {path.name: stamp_table(data) for path, data in encoded.items()}
+    for path, data in encoded.items():
+        write(path, data)
     write(get_scores_path(run.root, name), json.dumps(content, indent=1).encode())
 
 
@@ -240,13 +248,18 @@ def score_real_images(metric: Metric, context: MetricContext) -> tuple[Mapping[s
 
 
 def read_past_scores(root: Path, name: str) -> dict[str, Any]:
-    """What was written of a metric; empty where it was not scored, or its files are damaged."""
-    if not (get_values_path(root, name).is_file() and get_scores_path(root, name).is_file()):
+    """What was written of a metric; empty where it was not scored, or, with a warning, where its files are damaged."""
+    path = get_scores_path(root, name)
+    if not path.exists():
         return {}
     try:
-        return read_scores(get_scores_path(root, name))
-    except OSError:
+        scores = read_scores(path)
+        if scores:
+            check_tables(root, name, scores)
+    except OSError as error:
+        log.warning("%s: %s is computed again", error, name)
         return {}
+    return scores
 
 
 # ------------------------------------------------------------------------------------------------------------ identity

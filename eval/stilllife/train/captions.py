@@ -8,6 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
+from diffedit.io.files import write
 from eval.stilllife.scene import ATTRIBUTES, FRUITS, Scene, sample
 
 START = "<|startoftext|>"
@@ -45,11 +46,11 @@ def write_tokenizer(folder: Path, size: int = 600, captions: int = 4000) -> CLIP
     tokenizer.train_from_iterator(texts, trainer)
     merges = [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(number_tokens(merges)))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n")
+    write(folder / "vocab.json", json.dumps(number_tokens(merges)).encode())
+    write(folder / "merges.txt", ("\n".join(["#version: 0.2", *map(" ".join, merges)]) + "\n").encode())
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LIMIT, **special}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    write(folder / "tokenizer_config.json", json.dumps(config).encode())
     return CLIPTokenizer.from_pretrained(folder)
 
 

@@ -10,9 +10,10 @@ import torch
 from open_clip import ClipLoss
 from open_clip.model import CLIP
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from diffedit.io.files import write
 from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.scene import SPLITS, Scene, list_changes, make_generator
@@ -103,8 +104,8 @@ class ClipPart(Part):
             "resize_mode": "shortest",
         }
         config = {"model_cfg": self.config, "preprocess_cfg": scaling}
-        (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1))
-        save_file(self.half_state(), folder / "open_clip_model.safetensors")
+        write(folder / "open_clip_config.json", json.dumps(config, indent=1).encode())
+        write(folder / "open_clip_model.safetensors", save(self.half_state()))
 
 
 def sample_pairs(schedule: TrainingSchedule, step: int) -> list[Scene]:

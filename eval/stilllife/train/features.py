@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from diffedit.io.files import write
 from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.network import StillLifeFeatures, check_attributes, encode_labels
@@ -60,8 +61,7 @@ class FeaturesPart(Part):
 
     def export(self, folder: Path) -> None:
         """features.safetensors, in half precision."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.half_state(), folder / "features.safetensors")
+        write(folder / "features.safetensors", save(self.half_state()))
 
 
 def disturb(images: Tensor, rng: torch.Generator) -> Tensor:

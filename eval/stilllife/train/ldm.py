@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from diffedit.io.files import write
 from eval.reporting.contact_sheet import draw_sheet
 from eval.stilllife.scene import Scene, make_generator
 from eval.stilllife.train.captions import LIMIT, shorten_caption, write_tokenizer
@@ -135,7 +136,7 @@ class LdmPart(Part):
         write_tokenizer(folder / "tokenizer")
         # transformers computes in the dtype that its config names, diffusers in float32: name the same.
         config = folder / "text_encoder" / "config.json"
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2))
+        write(config, json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2).encode())
 
 
 def make_text_encoder(vocabulary: int, width: int, end: int) -> CLIPTextModel:

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from diffedit.io.checks import settings
 from diffedit.io.files import write
+from diffedit.io.images import write_picture
 from eval.stilllife.render import render
 from eval.stilllife.scene import SPLITS, Scene, sample
 
@@ -199,7 +200,7 @@ def report(part: Part, step: int, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with (out / "figures.jsonl").open("a") as file:
         file.write(json.dumps({"step": step, **scores}) + "\n")
-    sheet.save(out / f"sheet_{step:06d}.png")
+    write_picture(out / f"sheet_{step:06d}.png", sheet)
     part.export(out / "export")
 
 

@@ -11,9 +11,10 @@ import pytest
 from helpers import ROOT
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.commands.demo import EDITORS, NEXT, RATIOS, ROW_COST, Plan, choose_threads, main
+from diffedit.commands.demo import EDITORS, LEAST_STEPS, NEXT, RATIOS, ROW_COST, Plan, choose_threads, is_done, main
 from diffedit.commands.edit import compose_config, make_parser, read_options
 from diffedit.io.compose import compose
+from diffedit.sampling.schedule import check_ratios
 
 SMALL = ["--pictures", "4", "--steps", "5"]
 
@@ -86,6 +87,37 @@ def test_what_is_missing_is_made_alone(out, plan, capsys):
     assert "3/5 editing by sdedit" in capsys.readouterr().err
 
 
+BROKEN = {
+    "a picture gone": lambda root: next(root.glob("images/*/*.png")).unlink(),
+    "a picture with another content": lambda root: swap(*sorted(root.glob("images/0.4/*.png"))[:2]),
+    "a manifest cut": lambda root: (root / "manifest.parquet").write_bytes(b"PAR1"),
+    "scores cut": lambda root: (root / "scores/lpips.json").write_text("["),
+    "values cut": lambda root: (root / "scores/lpips.parquet").write_bytes(b"PAR1"),
+}
+
+
+def swap(one, other):
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_mended(out, plan, name):
+    root = plan.find_root("sdedit")
+    before = {path: path.read_bytes() for path in root.rglob("*.png")}
+    BROKEN[name](root)
+    assert main(["--out", str(out), *SMALL]) == 0
+    assert {path: path.read_bytes() for path in root.rglob("*.png")} == before
+    assert is_done(root, plan.pictures)
+
+
+def test_the_least_steps_give_each_ratio_a_level():
+    check_ratios(RATIOS, LEAST_STEPS)
+    with pytest.raises(ValueError, match="the same edit twice"):
+        check_ratios(RATIOS, LEAST_STEPS - 1)
+
+
 def test_the_commands_of_the_page_parse():
     seen = []
     for _, commands in NEXT:
@@ -101,7 +133,7 @@ def test_the_commands_of_the_page_parse():
     assert {"edit", "run", "score", "plot"} <= set(seen)
 
 
-@pytest.mark.parametrize(("argv", "words"), [(["--pictures", "1"], "at least 2"), (["--steps", "2"], "at least 3")])
+@pytest.mark.parametrize(("argv", "words"), [(["--pictures", "1"], "at least 2"), (["--steps", "4"], "at least 5")])
 def test_what_cannot_be_is_refused(argv, words, tmp_path, capsys):
     with pytest.raises(SystemExit) as refusal:
         main(["--out", str(tmp_path / "demo"), *argv])

@@ -23,7 +23,8 @@ from eval.reporting.loggers import FOLDERS, Logger, NoLogger, Tensorboard, Wandb
 from eval.scoring.files import FORMAT
 
 ROOT = Path(__file__).parents[3]
-CONFIG = {"editor": {"_target_": "a.B", "steps": 50}, "ratios": [0.3, 1.0]}
+CONFIG = {"benchmark": {"_target_": "a.C"}, "editor": {"_target_": "a.B", "steps": 50}, "ratios": [0.3, 1.0]}
+CONFIG["benchmark_version"] = "1"
 VALUES = {0.3: (0.25, 0.2, 0.3), 1.0: (0.5, 0.4, 0.6)}
 
 
@@ -40,6 +41,7 @@ def make(root):
     rows += [{"variant": "ratio=0.3", "metric": "accuracy", "value": None, **undefined}]
     better = {"lpips": False, "mask_iou": True, "accuracy": True}
     scores = {"format": FORMAT, "made_by": "x", "benchmark": "set", "version": "1", "higher_is_better": better}
+    scores |= {"key": "k", "draws": [10, 0], "environment": {}, "undefined": None, "real_missing": None}
     scores |= {"n": 3, "copy": [], "real": [], "rows": [row | {"n": 3} for row in rows]}
     (root / "scores/all.json").write_text(json.dumps(scores))
     for r in VALUES:

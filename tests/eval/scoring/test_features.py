@@ -182,16 +182,31 @@ def test_an_error_leaves_no_thread_behind(tmp_path, pictures):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 this is not a shard PAR1", "half"])
-def test_a_broken_shard_is_named_with_what_to_do(tmp_path, pictures, content):
+def test_a_broken_shard_is_named_and_computed_again(tmp_path, pictures, content, caplog):
     fake = Fake()
     FeatureStore(tmp_path).fill(fake, pictures.items(range(5)))
     (shard,) = (tmp_path / "one").iterdir()
     whole = shard.read_bytes()
     shard.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(OSError, match=rf"{shard}: not a shard of features; delete it, it is computed again"):
-        FeatureStore(tmp_path).fill(fake, pictures.items(range(5)))
-    shard.unlink()
     assert FeatureStore(tmp_path).fill(fake, pictures.items(range(5))) == 5
+    assert f"{shard}: no whole shard of features" in caplog.text
+    assert FeatureStore(tmp_path).fill(fake, pictures.items(range(5))) == 0
+
+
+def test_a_shard_whose_features_alone_are_broken_is_seen_before_they_are_read(tmp_path, pictures):
+    """Its keys can be read: they are another column."""
+    fake = Fake()
+    FeatureStore(tmp_path).fill(fake, pictures.items(range(500)))
+    (shard,) = (tmp_path / "one").iterdir()
+    before = FeatureStore(tmp_path).read(fake, [f"key {i}" for i in range(500)])
+    data = bytearray(shard.read_bytes())
+    place = data.find(before[:4].tobytes())
+    data[place] ^= 1
+    shard.write_bytes(data)
+    store = FeatureStore(tmp_path)
+    assert len(store.index(fake)) == 500
+    assert store.fill(fake, pictures.items(range(500))) == 500
+    assert np.array_equal(store.read(fake, [f"key {i}" for i in range(500)]), before)
 
 
 def test_what_a_killed_process_left_half_written_is_no_shard(tmp_path, pictures):

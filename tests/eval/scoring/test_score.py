@@ -31,7 +31,7 @@ from eval.reporting.collect import NotComparableError, check_comparable, collect
 from eval.reporting.curves import draw_curves, save_figure
 from eval.reporting.tables import build_table, pivot_scores
 from eval.scoring.features import FeatureStore
-from eval.scoring.files import is_outdated, read_run_scores, write_run_scores
+from eval.scoring.files import find_outdated, read_run_scores, write_run_scores
 from eval.scoring.finished_run import FinishedRun, IncompleteRunError, read_picture
 from eval.scoring.per_image import read_pseudo_values
 from eval.scoring.run_features import RunFeatures
@@ -249,10 +249,12 @@ def test_merged_tables_follow_a_score_that_was_interrupted(runs):
     """As a kill leaves it between the score of a metric and the tables of the run."""
     root, metrics = runs[0][0], {"lpips": runs[1]["lpips"]}
     assert score_runs([root], metrics, settings(runs[2])) == [root]
-    (root / "scores/fid.json").touch()
-    assert is_outdated(root)
+    scores = json.loads((root / "scores/fid.json").read_text())
+    scores["rows"][0]["value"] += 1
+    (root / "scores/fid.json").write_text(json.dumps(scores))
+    assert find_outdated(root) == [root / "scores.parquet", root / "metrics.json"]
     assert score_runs([root], metrics, settings(runs[2])) == [root]
-    assert not is_outdated(root)
+    assert not find_outdated(root)
     assert set(pd.read_parquet(root / "scores.parquet").metric) >= {"lpips", "fid"}
 
 
@@ -263,7 +265,7 @@ def test_another_mask_of_the_method_is_another_score(runs):
     mask = next((root / "masks").iterdir())
     before = read_pseudo_values(root, "mask_iou")
     Image.new("L", (64, 64), 255).save(mask)
-    with pytest.raises(OSError, match=f"{mask.name}: truncated or changed"):
+    with pytest.raises(IncompleteRunError, match=rf"{mask.name} has [\d,]+ bytes of"):
         score(root, metrics, settings(cache))
     write_record(root, mask)
     assert "mask_iou" in score(root, metrics, settings(cache))
@@ -384,10 +386,10 @@ def test_a_truncated_edit_and_a_missing_one_are_named(runs, tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     shutil.rmtree(root / "scores")
     for name in ("lpips", "fid"):
-        with pytest.raises(OSError, match=path.name):
+        with pytest.raises(IncompleteRunError, match=rf"{path.name} has 200 bytes of"):
             score(root, {name: metrics[name]}, settings(tmp_path / "cache", 10))
     path.unlink()
-    with pytest.raises(IncompleteRunError, match=rf"1 edits are gone; start the run again:\n  images/1/{path.name}"):
+    with pytest.raises(IncompleteRunError, match=rf"start the run again:\n  images/1/{path.name} is gone"):
         score(root, metrics, settings(cache))
 
 
