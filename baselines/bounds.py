@@ -58,6 +58,8 @@ class RoundTrip(Bound):
 class Oracle(Bound):
     """The true edit (counterfactual), where the benchmark knows it."""
 
+    inputs = frozenset({"image", "true_edit"})
+
     def __call__(
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
     ) -> Program[EditResult]:

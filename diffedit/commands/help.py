@@ -14,7 +14,7 @@ from diffedit.io.files import find_shipped
 
 WIDTH = 100
 SETTING = re.compile(r"^(?P<key>[a-z]\w*):(?P<value>.*?)(?:\s+#\s*(?P<comment>.*))?$")
-KEYS, VALUES = 12, 24  # columns
+KEYS, VALUES = 15, 20  # columns
 
 
 def describe_command(program: str, config: str) -> str:

@@ -398,7 +398,7 @@ def test_overrides_may_stand_anywhere():
         ("diffedit r", ["reference-stats ", "run "]),
         ("diffedit run ed", ["editor.", "editor="]),
         ("diffedit run editor=sd", ["editor=sdedit ", "editor=sdedit_given "]),
-        ("diffedit run editor=sdedit editor.g", ["editor.guidance="]),
+        ("diffedit run editor=sdedit editor.e", ["editor.eta="]),
         ("diffedit run --multirun editor=copy engine.batch.e", ["engine.batch.embed=", "engine.batch.encode="]),
         ("diffedit run --mul", ["--multirun "]),
         ("diffedit edit a.png --editor sd", ["sdedit ", "sdedit_given "]),
