@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -142,10 +143,11 @@ def run_benchmark(
         run = RunDirectory(root, config, *marks, settings.verify)
         try:
             edit_pending(run, benchmark, pipeline, backbone, settings, held)
-        finally:
-            table = run.close()
-            if table is not None:
-                log_summary(table, len(benchmark), run.root)
+        except BaseException:
+            with suppress(OSError):  # what stopped the run is told, and not what that stops as well: a full disk
+                close_run(run, len(benchmark))
+            raise
+        table = close_run(run, len(benchmark))
     check_all_done(table, len(benchmark), run.damage)
     return table
 
@@ -174,6 +176,14 @@ def settle_sizes(
     batch = choose_sizes(settings.batch, backbone, requests if settings.cache is None else None, before)
     numbers = {name: size for name, size in vars(batch).items() if size is not None}
     return replace(settings, batch=batch), {**config, "engine": {**config.get("engine", {}), "batch": numbers}}
+
+
+def close_run(run: RunDirectory, total: int) -> pd.DataFrame | None:
+    """Wait for all writes, and log what came out; returns the manifest, None where there is no new one."""
+    table = run.close()
+    if table is not None:
+        log_summary(table, total, run.root)
+    return table
 
 
 def check_all_done(table: pd.DataFrame, total: int, damage: Mapping[str, Sequence[str]]) -> None:

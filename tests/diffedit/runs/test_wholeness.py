@@ -384,8 +384,8 @@ FULL = {
     "claim": ("diffedit.runs.claim.Claim.take", r"run/\.claim: \d+ bytes could not be written: No space left"),
     "environment": ("diffedit.runs.directory.check_folders", r"run/environment\.json: \d+ bytes could not"),
     "config": ("diffedit.runs.directory.write_new", r"run/\..*config\.yaml.*: [\d,]+ bytes could not"),
-    "picture": ("diffedit.runs.directory.RunDirectory.write_result", r"run/.*: [\d,]+ bytes could not be written"),
-    "record": ("diffedit.runs.directory.json.dumps", r"run/.*: [\d,]+ bytes could not be written: No space left"),
+    "picture": ("diffedit.runs.directory.RunDirectory.write_result", r"run/images/.*\.png: [\d,]+ bytes could not be written"),
+    "record": ("diffedit.runs.directory.overwrite", r"run/records/.*: [\d,]+ bytes could not be written: No space left"),
 }
 
 
@@ -410,7 +410,8 @@ def fill_before(owner, name, disk):
     function = getattr(owner, name)
 
     def fill_and_call(*args, **options):
-        if not (disk / "fill").exists():
+        is_late = name != "overwrite" or "records" in str(args[0])  # this writes other files, too
+        if is_late and not (disk / "fill").exists():
             fill(disk)
         return function(*args, **options)
 
