@@ -113,7 +113,7 @@ DAMAGE = {
     "a record null": (lambda root: rewrite(root, RECORD, "null"), "1 of 2 requests have no edits"),
     "a record deep": (lambda root: rewrite(root, RECORD, "[" * 100_000), "records/00000-fruits.json"),
     "a record a FIFO": (lambda root: make_fifo(root, RECORD), "records/00000-fruits.json"),
-    "a record without an edit": (lambda root: edit_record(root, rename_edit), "no edit of ratio=0.5"),
+    "a record without an edit": (lambda root: edit_record(root, rename_edit), "records/00000-fruits.json"),
     "a record without source": (lambda root: edit_record(root, lambda r: r.pop("source")), "00000-fruits.json"),
     "a config of a number": (lambda root: rewrite(root, "config.yaml", "3"), "config.yaml: damaged"),
     "a config of a list": (lambda root: rewrite(root, "config.yaml", "- 1"), "config.yaml: damaged"),

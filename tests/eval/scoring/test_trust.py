@@ -116,7 +116,7 @@ TEXTS = {
     "aliases that unfold": (BOMB, "an anchor or alias, 'a0', in line 1"),
     "too deep": ("a: " + "[" * 100_000, "config.yaml"),
     "a tag of Python": ("a: !!python/object/apply:evil.evil []\n", "could not determine a constructor"),
-    "too large": ("# " + "x" * 2**20 + "\n", "more than 1,048,576"),
+    "too large": ("# " + "x" * 2**20 + "\n", "1,048,576"),
 }
 
 
