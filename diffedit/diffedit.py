@@ -60,10 +60,8 @@ class DiffEdit(MaskedEditor):
 
         # Step 3: guided decoding; after each update the outside is put back at the level just reached, x0 at the end.
         begin = {i: path(i) for i in starts}
-        blend = blend_outside(mask.latent, path)
-        edited = yield from ddim_sample(
-            begin, schedule, target, empty, self.guidance, blend, interval=self.guidance_interval
-        )
+        blend, interval = blend_outside(mask.latent, path), self.guidance_interval
+        edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, blend, interval=interval)
         edits = yield from decode_edits(edited, ratios, starts)
         return EditResult(edits, mask.latent, mask.contrast_map, mask.pixel_mask, mask.metadata())
 

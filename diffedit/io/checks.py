@@ -49,7 +49,8 @@ def describe_fault(name: str, names: Sequence[str], fault: Mapping[str, Any]) ->
     if fault["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
         return f"{name}: there is no setting {field}; there are {', '.join(names)}"
     field = names[field] if isinstance(field, int) else field  # given by its place
-    return f"{name}: {field} = {fault['input']!r}: {fault['msg'].replace('Input should', 'it should')}"
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    return f"{name}: {field} = {fault['input']!r}: {message}"
 
 
 def check_literal(key: str, value: Any, known: Sequence[Any]) -> None:

@@ -13,7 +13,6 @@ from typing import Annotated, Literal
 import torch
 from jaxtyping import Bool, Float
 from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from diffedit.sampling.share import share
@@ -36,10 +35,9 @@ def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
     """The interval itself; a ValueError for one that holds no noise level, or goes beyond the schedule."""
     low, high = interval
     if not 0 <= low < high <= 1:
-        raise PydanticCustomError(
-            "guidance_interval",
-            "Input should be (low, high), ratios of the schedule, with 0 <= low < high <= 1; [0.0, 1.0] guides every "
-            "step, and guidance=1 none",
+        raise ValueError(
+            "it should be (low, high), ratios of the schedule, with 0 <= low < high <= 1; [0.0, 1.0] guides every "
+            "step, and guidance=1 none"
         )
     return interval
 

@@ -127,6 +127,7 @@ def run_words(words):
         assert program == "python", words
         script = ROOT / rest[0]
         sys.argv = [str(script), *rest[1:], *LESS.get(script.name, [])]
+        sys.path.insert(0, str(script.parent))  # as `python FILE` does
         runpy.run_path(str(script), run_name="__main__")
         return 0
     finally:

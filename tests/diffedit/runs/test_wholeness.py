@@ -384,8 +384,14 @@ FULL = {
     "claim": ("diffedit.runs.claim.Claim.take", r"run/\.claim: \d+ bytes could not be written: No space left"),
     "environment": ("diffedit.runs.directory.check_folders", r"run/environment\.json: \d+ bytes could not"),
     "config": ("diffedit.runs.directory.write_new", r"run/\..*config\.yaml.*: [\d,]+ bytes could not"),
-    "picture": ("diffedit.runs.directory.RunDirectory.write_result", r"run/images/.*\.png: [\d,]+ bytes could not be written"),
-    "record": ("diffedit.runs.directory.overwrite", r"run/records/.*: [\d,]+ bytes could not be written: No space left"),
+    "picture": (
+        "diffedit.runs.directory.RunDirectory.write_result",
+        r"run/images/.*\.png: [\d,]+ bytes could not be written",
+    ),
+    "record": (
+        "diffedit.runs.directory.overwrite",
+        r"run/records/.*: [\d,]+ bytes could not be written: No space left",
+    ),
 }
 
 
