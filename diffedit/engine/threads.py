@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -125,8 +126,10 @@ def warn_of_load(root: Path = ROOT, environ: Mapping[str, str] = os.environ, cor
         cores: of the machine; None for what it has.
     """
     threads, cores = torch.get_num_threads(), cores or os.cpu_count() or 1
-    if (others := measure_others(root, threads)) is not None and others + threads > cores + 0.5:
-        others = min(others, cores)
+    if (others := measure_others(root, threads)) is None or others + threads <= cores + 0.5:
+        return
+    others = min(others, sample_others(), cores)  # the last minute may be that of a run that has ended
+    if others + threads > cores + 0.5:
         log.warning(
             "others keep about %.1f of the %d cores busy, and this run would use %d: %s",
             *(others, cores, threads, name_remedies(environ)),
@@ -141,6 +144,19 @@ def measure_others(root: Path, threads: int) -> float | None:
         return None
     spent = psutil.Process().cpu_times()
     return max(load - min((spent.user + spent.system) / 60, threads), 0.0)
+
+
+def sample_others(seconds: float = 0.3) -> float:
+    """Cores that other processes keep busy now, on average over a moment."""
+    before = measure_busy()
+    time.sleep(seconds)
+    return max((measure_busy() - before) / seconds, 0.0)
+
+
+def measure_busy() -> float:
+    """Seconds that all cores have worked, but for this process."""
+    everybody, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    return everybody.user + everybody.system - own.user - own.system
 
 
 def name_remedies(environ: Mapping[str, str] = os.environ) -> str:

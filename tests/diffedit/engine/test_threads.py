@@ -166,6 +166,7 @@ def load(tmp_path, kept, monkeypatch):
         put(tmp_path, "proc/loadavg", f"{average} 0.50 0.40 2/300 4242\n")
         times = psutil.Process().cpu_times()._replace(user=60 * own, system=0.0)
         monkeypatch.setattr(psutil.Process, "cpu_times", lambda self: times)
+        monkeypatch.setattr(threads, "sample_others", lambda: 8.0)
         return tmp_path
 
     return say
@@ -199,6 +200,24 @@ def test_a_machine_with_cores_to_spare_or_whose_load_is_our_own_is_not(load, cap
     put(tmp_path, "proc/loadavg", "")
     warn_of_load(tmp_path, {}, cores=2)
     assert not caplog.records
+
+
+def test_a_load_of_the_last_minute_that_has_ended_is_not_told(load, caplog, monkeypatch):
+    """As that of a run before this one."""
+    folder = load(1.9)
+    monkeypatch.setattr(threads, "sample_others", lambda: 0.1)
+    warn_of_load(folder, {}, cores=2)
+    assert not caplog.records
+
+
+def test_what_others_do_is_seen_in_a_moment():
+    """A process that spins keeps a core busy."""
+    spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        assert threads.sample_others(1.0) > 0.3
+    finally:
+        spinning.kill()
+        spinning.wait()
 
 
 def test_a_rate_that_falls_below_half_is_told_once(caplog):
