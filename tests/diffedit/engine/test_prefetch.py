@@ -157,7 +157,7 @@ def test_pictures_that_are_opened_ahead_make_the_same_edits(analytic):
     [
         (DiffEdit(), {"image"}),
         (Copy(), {"image"}),
-        (Oracle(), {"image"}),
+        (Oracle(), {"image", "true_edit"}),
         (DiffEdit(mask=GivenMask()), {"image", "mask"}),
         (SDEdit(mask=GivenMask(which="oracle")), {"image", "true_mask"}),
     ],
