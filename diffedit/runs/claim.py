@@ -142,7 +142,15 @@ class Claim:
         if self.beating is not None:
             self.beating.join(1)
         if self.is_held():
+            self.sweep()
             self.path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what processes left that died while they took a claim over; whoever lives keeps what is its own."""
+        for path in self.path.parent.glob(f"{self.path.name}.*"):
+            with suppress(OSError):  # gone meanwhile, or none of ours
+                if is_stale(path, read_holder(path) or {}):
+                    path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -98,6 +98,22 @@ def test_a_killed_process_holds_nobody_up(tmp_path, analytic, holder, caplog):
     assert not (tmp_path / NAME).exists()
 
 
+def test_what_died_over_a_claim_is_swept_at_its_end(tmp_path, analytic):
+    """Of a dead process of this host at once, of another host after a minute; whoever lives keeps its own."""
+    makers = {
+        "dead": claims.describe_self() | {"began": 0.0},
+        "old": {"host": "far", "node": "far", "process": 1, "began": 0.0, "since": 0.0},
+        "new": {"host": "far", "node": "far", "process": 1, "began": 0.0, "since": 0.0},
+        "alive": claims.describe_self(),
+    }
+    for name, maker in makers.items():
+        (tmp_path / f"{NAME}.{name}").write_text(json.dumps(maker))
+    then = time.time() - claims.STALE - 5
+    os.utime(tmp_path / f"{NAME}.old", (then, then))
+    edit(analytic, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob(f"{NAME}*")) == [f"{NAME}.alive", f"{NAME}.new"]
+
+
 def test_it_is_given_back_also_after_an_error(tmp_path, analytic):
     with pytest.raises(RunFailedError):
         edit(analytic, tmp_path, Pictures(1, broken=0))
