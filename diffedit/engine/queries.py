@@ -1,7 +1,8 @@
 """Queries as rows, and their answers: what a batch is made of, and how a backbone is called."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -138,6 +139,18 @@ def run_alone(program: Program[Any], backbone: Backbone) -> Any:
 
 
 T = TypeVar("T")
+
+
+def route_queries(program: Program[T], ask: Callable[[Query], Program[Any]]) -> Program[T]:
+    """The same program, each of whose queries is asked by `ask`: noted on the way, or something else in its place."""
+    answer = None
+    with closing(program):
+        while True:
+            try:
+                query = program.send(answer)
+            except StopIteration as stop:
+                return stop.value
+            answer = yield from ask(query)
 
 
 ORDER = (

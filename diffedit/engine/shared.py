@@ -8,16 +8,16 @@ import json
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
+from diffedit.engine.queries import route_queries
 from diffedit.io.disk_cache import DiskCache
 from diffedit.io.hashing import hash_parts
 from diffedit.sampling.share import share
-from diffedit.types import Encode, Program, Recall
+from diffedit.types import Encode, Program, Query, Recall
 
 log = logging.getLogger(__name__)
 
@@ -132,18 +132,16 @@ class SharedWork(Generic[P]):
 
 def share_encoding(program: Program[T]) -> Program[T]:
     """The same program; its first `Encode`, that of the picture, is shared."""
-    answer, is_first = None, True
-    with closing(program):
-        while True:
-            try:
-                query = program.send(answer)
-            except StopIteration as stop:
-                return stop.value
-            if is_first and isinstance(query, Encode):
-                is_first, key = False, (query.image, query.spread)
-                (answer,) = yield from share("encoding", key, 1, lambda _, query=query: one(query))
-            else:
-                answer = yield query
+    seen: list[Encode] = []
+
+    def ask(query: Query) -> Program[Any]:
+        if seen or not isinstance(query, Encode):
+            return (yield query)
+        seen.append(query)
+        (latent,) = yield from share("encoding", (query.image, query.spread), 1, lambda _: one(query))
+        return latent
+
+    return route_queries(program, ask)
 
 
 def one(query: Encode) -> Program[list[Tensor]]:

@@ -11,13 +11,17 @@ from typing import Any
 import yaml
 from hydra.utils import get_object
 from omegaconf import OmegaConf
-from yaml.tokens import AliasToken, AnchorToken
 
 from diffedit.io.files import read_regular
 from diffedit.io.trust import UntrustedError, is_backbone, is_known, is_trusted, join
 
 LARGEST = 2**20  # bytes of a config
+DEEPEST = 50  # level of a config
 WORDS = ("_args_", "_partial_")  # that would make something else of a class than its settings say
+
+
+class DamagedError(ValueError):
+    """A file is no yaml of plain values."""
 
 
 def read_data(path: Path) -> Any:
@@ -25,19 +29,26 @@ def read_data(path: Path) -> Any:
 
     Raises:
         OSError: no regular file, or one that is too large.
-        ValueError: no yaml of plain values; anchors and aliases are none, since a few of them hold any number.
+        DamagedError: no yaml of plain values; anchors and aliases are none, since a few of them hold any number.
     """
     data = read_regular(path, LARGEST)
     try:
         text = data.decode("utf-8")
-        for token in yaml.scan(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            if isinstance(token, AnchorToken | AliasToken):
-                raise ValueError(f"an anchor or alias, {token.value!r}, in line {token.start_mark.line + 1}")
+        check_yaml(text)
         return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
-    except RecursionError as error:
-        raise ValueError(f"{path}: values too deep in each other") from error
     except Exception as error:  # of the parser, and of what makes containers of what it found
-        raise ValueError(f"{path}: {(str(error) or repr(error)).splitlines()[0]}") from error
+        raise DamagedError(f"{path}: {(str(error) or repr(error)).splitlines()[0]}") from error
+
+
+def check_yaml(text: str) -> None:
+    """Refuse, by a ValueError, what no config of a run is, and what ten lines of it may keep a reader busy with."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if anchor := getattr(event, "anchor", None):
+            raise ValueError(f"an anchor or alias, {anchor!r}, in line {event.start_mark.line + 1}")
+        if depth > DEEPEST:
+            raise ValueError("values too deep in each other")
 
 
 def check_data(node: Any, where: str, place: str = "") -> None:

@@ -29,11 +29,10 @@ import numpy as np
 import pandas as pd
 import torch.nn.functional as F
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent, SafeLoader, YAMLError, parse
 
 from diffedit.engine.queries import Outcome
-from diffedit.io.files import Writer, quote_file_name, read_json, read_regular, sweep, write, write_new
+from diffedit.io.data import DamagedError, read_data
+from diffedit.io.files import Writer, quote_file_name, read_json, sweep, write, write_new
 from diffedit.io.hashing import hash_text
 from diffedit.io.images import encode_png
 from diffedit.io.tables import encode_table
@@ -54,8 +53,6 @@ from diffedit.types import Edit, EditRequest, EditResult, Variant
 
 log = logging.getLogger(__name__)
 
-DAMAGES = (OSError, YAMLError, OmegaConfBaseException, AttributeError, TypeError, UnicodeDecodeError, RecursionError)
-DEEPEST = 50  # level of a config
 FOLDERS = {  # and what may be a folder below each
     "images": ("*",),
     "masks": (),
@@ -398,23 +395,13 @@ def refuse_other_claim(root: Path, identity: str, holder: Mapping[str, Any]) -> 
 def read_run_config(path: Path) -> dict[str, Any]:
     """The config that a directory was begun with, in today's names; a ConfigChangedError where its file is damaged."""
     try:
-        text = read_regular(path).decode()
-        check_yaml(text)
-        return migrate_config(OmegaConf.to_container(OmegaConf.load(io.StringIO(text))))
-    except DAMAGES as error:
+        return migrate_config(read_data(path))
+    except (OSError, DamagedError, AttributeError, TypeError) as error:
+        why = str(error).removeprefix(f"{path}: ").splitlines()[0]
         raise ConfigChangedError(
-            f"{path}: damaged ({str(error).splitlines()[0]}): what was edited here cannot be told. Put it back; a run "
+            f"{path}: damaged ({why}): what was edited here cannot be told. Put it back; a run "
             "that is new takes another name=..."
         ) from error
-
-
-def check_yaml(text: str) -> None:
-    """Refuse, by a YAMLError, what no config of a run is, and what ten lines of it may keep a reader busy with."""
-    depth = 0
-    for event in parse(text, SafeLoader):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if isinstance(event, AliasEvent) or depth > DEEPEST:
-            raise YAMLError("it repeats parts of itself, or is nested too deeply")
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

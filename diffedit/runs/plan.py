@@ -57,8 +57,9 @@ class Plan:
     Attributes:
         requests: to be edited.
         looked_at: of these, spread evenly.
-        made: evaluations by purpose; and `encoding`, `decoding to pixels`: pictures.
-        recalled: evaluations that the cache saves.
+        made: evaluations by purpose.
+        recalled: evaluations that the cache saves, by purpose.
+        pictures: for the autoencoder, by direction.
         seconds: that the calls take, at the rate of a short measurement.
     """
 

@@ -7,7 +7,6 @@ import inspect
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffedit.engine.queries import route_queries
 from diffedit.io.hashing import hash_text
 from diffedit.io.images import to_pil
 from diffedit.runs.describe import describe
@@ -88,11 +88,11 @@ def can_take_over(pipeline: EditPipeline) -> bool:
 
 
 def identify_method(pipeline: EditPipeline) -> str:
-    """Its settings, its networks, and the code that it is written in."""
+    """Its settings, its networks, and the files that its classes lie in; our own code is part of all that is shared."""
     stages = {name: describe(getattr(pipeline, name)) for name in ("editor", "reconstruct", "rank", "samples")}
     modules = {inspect.getmodule(type(stage)) for stage in (pipeline.editor, pipeline.reconstruct, pipeline.rank)}
     files = sorted({file for module in modules if (file := getattr(module, "__file__", None))})
-    return json.dumps([stages, pipeline.networks, hash_code(), [hash_text(Path(file).read_text()) for file in files]])
+    return json.dumps([stages, pipeline.networks, [hash_text(Path(file).read_text()) for file in files]])
 
 
 @lru_cache
@@ -121,15 +121,12 @@ def open_inputs(request: EditRequest, inputs: Collection[str]) -> tuple[EditRequ
 
 def count_evaluations(program: Program[EditResult], count: Count) -> Program[EditResult]:
     """The same program; what it costs by itself is counted on the way."""
-    answer = None
-    with closing(program):
-        while True:
-            try:
-                query = program.send(answer)
-            except StopIteration as stop:
-                return stop.value
-            add_cost(query, count)
-            answer = yield query
+
+    def ask(query: Query) -> Program[Any]:
+        add_cost(query, count)
+        return (yield query)
+
+    return route_queries(program, ask)
 
 
 def add_cost(query: Query, count: Count) -> None:

@@ -94,6 +94,18 @@ def choose_jobs(args: Namespace) -> dict[str, tuple[float, ...]]:
     return {"edit": RATIOS[1], "sweep": RATIOS[args.sweep]}
 
 
+@dataclass(frozen=True)
+class Bench:
+    """What all parts have in common: the weights and where they run, what is asked for, and where figures go."""
+
+    path: str
+    device: torch.device
+    args: Namespace
+    results: dict[str, Any]
+    budget: Budget
+    save: Callable[[], None]
+
+
 def measure(args: Namespace, report: Report) -> None:
     """Networks and floor of each dtype, eager sides of each, compiled sides of each."""
     device = pick_device(args.device)
@@ -113,11 +125,12 @@ def measure(args: Namespace, report: Report) -> None:
             if budget.allows(f"{dtype}: the bare UNet", 20 * (not args.tiny)):
                 settings[dtype] = measure_bare(path, dtype, device, args, results)
                 save()
+        bench = Bench(path, device, args, results, budget, save)
         for dtype, how in settings.items():
-            measure_eager(path, dtype, how, device, args, results, budget, save)
+            measure_eager(bench, dtype, how)
         for dtype, how in settings.items():
             if not args.no_compile and budget.allows(f"{dtype}: compiled", 60 * (not args.tiny)):
-                measure_compiled(path, dtype, how, device, args, results, budget, save)
+                measure_compiled(bench, dtype, how)
 
 
 def write_weights(folder: Path, device: torch.device, args: Namespace) -> Path:
@@ -160,19 +173,11 @@ def make_requests(count: int, resolution: int) -> list[EditRequest]:
     return [replace(request, **texts) for request in load_scenes(count, resolution)]
 
 
-def measure_eager(
-    path: str,
-    dtype: str,
-    how: Sequence[str],
-    device: torch.device,
-    args: Namespace,
-    results: dict[str, Any],
-    budget: Budget,
-    save: Callable[[], None],
-) -> None:
+def measure_eager(bench: Bench, dtype: str, how: Sequence[str]) -> None:
     """Ours and theirs, by turns."""
-    ours = Ours.load(path, how)
-    theirs = Theirs(path, device, getattr(torch, dtype), args.their_format, args.steps)
+    args, results = bench.args, bench.results
+    ours = Ours.load(bench.path, how)
+    theirs = Theirs(bench.path, bench.device, getattr(torch, dtype), args.their_format, args.steps)
     requests = make_requests(args.pictures, ours.backbone.resolution)
     results["agreement"][dtype] = compare(ours, theirs, "diffedit", requests[0], 0.8)
     for job, ratios in choose_jobs(args).items():
@@ -183,8 +188,8 @@ def measure_eager(
         for name, is_guided in (("batched", True), ("unguided", False)):
             batched = partial(theirs.edit_batched, requests, ratios, len(requests), is_guided, False)
             calls[name] = batched, len(requests)
-        results["sides"] += measure_job(dtype, job, calls, ours, args, results, budget)
-        save()
+        results["sides"] += measure_job(dtype, job, calls, ours, args, results, bench.budget)
+        bench.save()
 
 
 def edit_ours(ours: Ours, requests: Sequence[EditRequest], ratios: Sequence[float], steps: int) -> None:
@@ -192,18 +197,10 @@ def edit_ours(ours: Ours, requests: Sequence[EditRequest], ratios: Sequence[floa
     ours.edit(make_editor("diffedit"), requests, ratios, steps)
 
 
-def measure_compiled(
-    path: str,
-    dtype: str,
-    how: Sequence[str],
-    device: torch.device,
-    args: Namespace,
-    results: dict[str, Any],
-    budget: Budget,
-    save: Callable[[], None],
-) -> None:
+def measure_compiled(bench: Bench, dtype: str, how: Sequence[str]) -> None:
     """Ours compiled and eager, by turns; an error of the compiler is noted, and costs nothing else."""
-    eager, compiled = Ours.load(path, how), Ours.load(path, [*how, f"backbone.compile={args.compile}"])
+    args, results, budget = bench.args, bench.results, bench.budget
+    eager, compiled = Ours.load(bench.path, how), Ours.load(bench.path, [*how, f"backbone.compile={args.compile}"])
     requests = make_requests(args.pictures, eager.backbone.resolution)
     for job, ratios in choose_jobs(args).items():
         calls = {
@@ -216,7 +213,7 @@ def measure_compiled(
             budget.notes.append(f"{dtype}: compiled: {type(error).__name__}: {str(error).splitlines()[0]}")
             return
         finally:
-            save()
+            bench.save()
 
 
 def measure_job(
