@@ -11,6 +11,7 @@ COMMANDS = {
     "call": "diffedit.edit of one picture against the calls of diffusers' documentation",
     "engine": "wall time of a run over the time of its bare networks",
     "batch": "rows a second over rows a call, memory formats and dtypes; the knee, and the setting it suggests",
+    "numerics": "what dtype, memory format and compilation do to speed and to the edits",
     "pipeline": "share of reading, encoding, predicting, decoding, writing and scoring in a run",
     "growth": "cost over pictures, ratios, methods, steps and resolution; memory over requests",
     "gpu": "Stable Diffusion 1.5's architecture on an accelerator: ours, diffusers, and the floor",

@@ -1,12 +1,12 @@
 """What most backbones are alike in. A new family is a subclass that overrides what differs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diffedit.types import Prediction
+from diffedit.types import Level, Prediction
 
 
 class BaseBackbone:
@@ -45,6 +45,17 @@ class PixelBackbone(BaseBackbone):
     def decode(self, latents: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
         """Back to [0, 1], clipped."""
         return (latents * 0.5 + 0.5).clamp(0, 1)
+
+
+def send(levels: Sequence[Level], device: torch.device) -> Float[Tensor, "3 b"]:
+    """Alphas, sigmas and timesteps in one copy, which the host does not wait for: its memory is pinned on CUDA."""
+    numbers = torch.tensor(list(zip(*levels, strict=True)), dtype=torch.float32, pin_memory=device.type == "cuda")
+    return numbers.to(device, non_blocking=True)
+
+
+def as_column(numbers: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1 1"]:
+    """One number a row, ready to multiply latents."""
+    return numbers[:, None, None, None]
 
 
 def read_output(kind: str, x: Tensor, out: Tensor, alpha: Tensor, sigma: Tensor) -> Prediction:

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.backbones.base import PixelBackbone, read_output
+from diffedit.backbones.base import PixelBackbone, as_column, read_output, send
 from diffedit.backbones.loading import ModelFolder, find_folder, read_dtype
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
@@ -79,7 +78,6 @@ class PixelDiffusion(PixelBackbone):
 
     def predict(self, x: Float[Tensor, "b 3 H W"], levels: Sequence[Level], conds: Sequence[None]) -> Prediction:
         """One pass of the network; its output read as the scheduler's prediction type says."""
-        timesteps = torch.tensor([level.timestep for level in levels], device=self.device)
+        alpha, sigma, timesteps = send(levels, self.device)
         out = self.unet(x.to(self.dtype), timesteps).sample[:, :3].float()
-        alpha, sigma = (torch.tensor([level[k] for level in levels]).to(x)[:, None, None, None] for k in (0, 1))
-        return read_output(self.scheduler.config.prediction_type, x, out, alpha, sigma)
+        return read_output(self.scheduler.config.prediction_type, x, out, as_column(alpha), as_column(sigma))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from diffedit.backbones.base import BaseBackbone, read_output
+from diffedit.backbones.base import BaseBackbone, as_column, read_output, send
 from diffedit.backbones.loading import ModelFolder, find_folder, make_scheduler, read_dtype
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
@@ -154,7 +154,7 @@ class StableDiffusion(BaseBackbone):
         backbone.memory_format = MEMORY_FORMATS[memory_format]
         backbone.unet.to(memory_format=backbone.memory_format)
         if compile:
-            backbone.denoiser = torch.compile(backbone.unet, mode=compile)
+            backbone.denoiser = torch.compile(backbone.unet, mode=compile, dynamic=False)  # calls have few shapes
         return backbone
 
     @classmethod
@@ -275,20 +275,15 @@ class StableDiffusion(BaseBackbone):
 
     def predict(self, x: Float[Tensor, "b c h w"], levels: Sequence[Level], conds: Sequence[Any]) -> Prediction:
         """One pass of the UNet; its output read as the scheduler's prediction type says."""
-        timesteps = torch.tensor([level.timestep for level in levels], device=self.device)
+        alpha, sigma, timesteps = send(levels, self.device)
         inputs = x.to(self.dtype, memory_format=self.memory_format)
         raw = self.denoiser(inputs, timesteps, **self.condition(conds)).sample
         out = raw.to(torch.float32, copy=True)  # CUDA graphs write the next answer over this one
-        alpha, sigma = (self.column([level[k] for level in levels]) for k in (0, 1))
-        return read_output(self.scheduler.config.prediction_type, x, out, alpha, sigma)
+        return read_output(self.scheduler.config.prediction_type, x, out, as_column(alpha), as_column(sigma))
 
     def condition(self, conds: Sequence[Any]) -> dict[str, Any]:
         """What the UNet takes beside latents and timesteps, of conditions that `embed` gave."""
         return {"encoder_hidden_states": torch.stack(list(conds)).to(self.dtype)}
-
-    def column(self, values: list[float]) -> Float[Tensor, "b 1 1 1"]:
-        """One number a row, ready to multiply latents."""
-        return torch.tensor(values, dtype=torch.float32, device=self.device)[:, None, None, None]
 
 
 def find_token_limit(tokenizer: Any, encoder: nn.Module) -> int:

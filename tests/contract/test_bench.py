@@ -13,6 +13,7 @@ from helpers import ROOT
 from PIL import Image
 
 SCRIPTS = str(ROOT / "scripts")
+NUMERICS = ["float32", "float32, another seed", "bfloat16"]
 PAGES = [ROOT / "docs/performance.md", ROOT / "docs/commands.md", ROOT / "docs/results.md"]
 
 
@@ -189,6 +190,24 @@ def test_the_knee_is_the_fewest_rows_near_the_best():
     rates = {1: 50, 8: 94, 16: 96, 32: 100, 64: 90}
     timings = {n: Timing([n / rate]) for n, rate in rates.items()}
     assert (find_best(timings), find_knee(timings), find_knee(timings, 0.07)) == (32, 16, 8)
+
+
+def test_numerics(bench):
+    """float32 differs from itself by nothing; bfloat16 by something; another seed by more."""
+    result = bench("numerics")
+    first, reseeded, half = ({row["way"]: row for row in result["results"]["ways"]}[name] for name in NUMERICS)
+    assert (first["pixels"], first["lpips"], first["iou"], first["lpips_shift"]) == (0, 0, 1, 0)
+    assert half["pixels"] > 0
+    assert first["speed"] == {"median": 1, "low": 1, "high": 1}
+    assert reseeded["speed"] is None
+    assert half["speed"]["median"] > 0
+
+
+def test_a_way_that_is_not_known_is_refused(tmp_path, capsys):
+    from bench import main
+
+    assert main(["numerics", "--tiny", "--ways", "int8,compiled", "--out", str(tmp_path)]) == 2
+    assert "'int8' is none of float32, bfloat16" in capsys.readouterr().err
 
 
 def test_pipeline(bench):

@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 import torch
 from helpers import make_request, same
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
@@ -68,6 +69,37 @@ def test_equal_to_the_bit_whatever_stands_beside(backbone, alone, trial):
     assert len(outcomes) == len(subset)
     for i in subset:
         assert same(outcomes[str(i)].result.edits, [edits[str(i), ratio] for ratio in ratios[i]])
+
+
+class Waits(TorchDispatchMode):
+    """Notes what makes a host wait for its device: numbers read out of tensors, copies from one to the other."""
+
+    WAITING = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "lift_fresh")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.seen[name] += name in self.WAITING
+        return function(*args, **(kwargs or {}))
+
+
+def test_nothing_waits_for_the_device_between_calls(tiny):
+    """Twice the steps read as many numbers out of tensors, and make one tensor of numbers more for each call."""
+    seen, calls = [], []
+    for steps in (5, 10):
+        recorder = Recorder(tiny)
+        request = make_request(tiny)
+        program = EncodeDecode()(request, (0.4, 0.8), tiny.schedule(steps), RequestNoise(0, "a"))
+        with Waits() as waits:
+            run(recorder, [("a", program)])
+        seen.append(waits.seen)
+        calls.append(len(recorder.sizes["predict"]))
+    made = [count.pop("lift_fresh") for count in seen]
+    assert made[1] - made[0] == calls[1] - calls[0] > 0
+    assert +seen[0] == +seen[1]
 
 
 def test_running_a_program_alone_agrees(backbone, alone):
