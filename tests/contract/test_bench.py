@@ -195,7 +195,7 @@ def test_the_knee_is_the_fewest_rows_near_the_best():
 def test_numerics(bench):
     """float32 differs from itself by nothing; bfloat16 by something; another seed by more."""
     result = bench("numerics")
-    first, reseeded, half = ({row["way"]: row for row in result["results"]["ways"]}[name] for name in NUMERICS)
+    first, reseeded, half = ({row["way"]: row for row in result["ways"]}[name] for name in NUMERICS)
     assert (first["pixels"], first["lpips"], first["iou"], first["lpips_shift"]) == (0, 0, 1, 0)
     assert half["pixels"] > 0
     assert first["speed"] == {"median": 1, "low": 1, "high": 1}
