@@ -175,7 +175,7 @@ class Engine:
         return f"{total}: {'; '.join(kinds)}"
 
     def run(
-        self, programs: Iterable[tuple[str, Program[EditResult]]], total: int = 0, edits: int = 1
+        self, programs: Iterable[tuple[str, Program[EditResult]]], total: int = 0, edits: int = 1, unit: str = "edit"
     ) -> Iterator[Outcome]:
         """Run programs; yield how each ended, as it ends, not in their order.
 
@@ -183,12 +183,13 @@ class Engine:
             programs: (id, program) pairs; drawn only as the window empties.
             total: how many there are, for the bar and so that the last of them can be taken in together; 0 for unknown.
             edits: how many edits each makes, for the bar.
+            unit: what the bar counts.
         """
         pool = Pool(self)
         source = iter(programs)
         drawn = 0
         often = 0.1 if sys.stderr.isatty() else 10  # a log file wants a line now and then
-        with tqdm(total=total * edits or None, unit="edit", disable=not self.progress, mininterval=often) as bar:
+        with tqdm(total=total * edits or None, unit=unit, disable=not self.progress, mininterval=often) as bar:
             while True:
                 lane = pool.full()
                 alive = len(pool.running) - pool.parked

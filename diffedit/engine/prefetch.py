@@ -11,32 +11,41 @@ from diffedit.types import EditRequest
 
 
 class Prefetched:
-    """A loader that has loaded. The first call gives what it gave, or raises what it raised; later ones load anew.
+    """A loader that has loaded. The first calls give what it gave, or raise what it raised; later ones load anew.
 
-    So what was loaded lives no longer than the program that called it.
+    So what was loaded lives no longer than the programs that called it.
+
+    Args:
+        load: the loader.
+        readers: programs that will call, once each.
     """
 
-    def __init__(self, load: Callable[[], Any]) -> None:
-        self.load, self.path = load, get_path(load)
+    def __init__(self, load: Callable[[], Any], readers: int = 1) -> None:
+        self.load, self.path, self.readers = load, get_path(load), readers
         self.value, self.error = None, None
         try:
             self.value = load()
         except Exception as error:  # of its own request: raised where that calls it
             self.error = error
-        self.is_fresh = True
 
     def __call__(self) -> Any:
-        if not self.is_fresh:
+        if not self.readers:
             return self.load()
         value, error = self.value, self.error
-        self.value, self.error, self.is_fresh = None, None, False
+        self.readers -= 1
+        if not self.readers:
+            self.value, self.error = None, None
         if error is not None:
             raise error
         return value
 
 
 def prefetch_requests(
-    requests: Iterable[EditRequest], inputs: Collection[str] = ("image",), threads: int = 2, depth: int = 32
+    requests: Iterable[EditRequest],
+    inputs: Collection[str] = ("image",),
+    threads: int = 2,
+    depth: int = 32,
+    readers: int = 1,
 ) -> Iterator[EditRequest]:
     """The same requests in the same order, their pictures loaded when they come.
 
@@ -45,6 +54,7 @@ def prefetch_requests(
         inputs: which of their fields will be called: `image`, `mask`, `true_mask`, `true_edit`.
         threads: that load.
         depth: most requests that wait, their pictures in memory.
+        readers: programs that each request is given to.
 
     Raises:
         ValueError: there is no thread.
@@ -54,7 +64,7 @@ def prefetch_requests(
 
     def load_inputs(request: EditRequest) -> EditRequest:
         loads = {name: load for name in inputs if (load := getattr(request, name)) is not None}
-        return replace(request, **{name: Prefetched(load) for name, load in loads.items()})
+        return replace(request, **{name: Prefetched(load, readers) for name, load in loads.items()})
 
     with ThreadPoolExecutor(threads, "loader") as pool:
         yield from prefetch(requests, load_inputs, max(depth, 1) - 1, pool)

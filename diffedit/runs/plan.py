@@ -21,10 +21,11 @@ from diffedit.engine.engine import BatchSizes, LiveProgram
 from diffedit.engine.queries import call_network
 from diffedit.engine.shared import SharedWork, share_encoding
 from diffedit.runs.directory import RunDirectory
-from diffedit.runs.loop import RunSettings, choose_maker, identify_run, settle_sizes
+from diffedit.runs.edit import choose_makers
+from diffedit.runs.held import PreparedRun, prepare_run
+from diffedit.runs.loop import RunSettings
 from diffedit.runs.shared import share_work
 from diffedit.runs.take_over import Count, add_cost
-from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import (
     Backbone,
@@ -103,41 +104,42 @@ def plan_benchmark(
     settings: RunSettings,
     config: Mapping[str, Any],
 ) -> Plan:
-    """What `run_benchmark` with the same arguments would cost; nothing is edited, and no run is begun.
+    """What `run_benchmark` with the same arguments would cost, and raise; nothing is edited, and no run is begun."""
+    return plan_runs([prepare_run(benchmark, pipeline, backbone, root, settings, config)])
 
-    Raises:
-        ConfigChangedError: the directory holds a run of something else.
-    """
-    settings, config = settle_sizes(settings, identify_run(config, pipeline, backbone), backbone, root, len(benchmark))
-    pipeline.check(backbone)
-    schedule, requests = backbone.schedule(settings.steps), benchmark.requests(backbone.resolution)
-    schedule.start_levels(list(settings.ratios))
-    if (root / "config.yaml").exists():
-        marks = benchmark.version, pipeline.editor.is_bound, pipeline.editor.strength_name
-        requests = RunDirectory(root, config, *marks, settings.verify).find_pending(requests)
-    shared = share_work(backbone, settings)
-    make = choose_maker(pipeline, settings, shared)
 
-    def make_program(request: EditRequest) -> Program[EditResult]:
-        return make(pipeline, request, list(settings.ratios), schedule, RequestNoise(settings.seed, request.id))
-
-    programs = [partial(make_program, request) for request in requests]
-    plan = plan_programs(programs, backbone, settings.batch, shared, settings.progress)
+def plan_runs(runs: Sequence[PreparedRun]) -> Plan:
+    """What runs would cost that are edited together, as `edit_runs` does; work that they share is counted once."""
+    runs = [run.settle() for run in runs]
+    first = runs[0]
+    shared = share_work(first.backbone, first.settings, len(runs) > 1)
+    makers = choose_makers(runs, shared)
+    programs = [
+        [partial(run.make_program, request, make) for request in list_pending(run)]
+        for run, make in zip(runs, makers, strict=True)
+    ]
+    planner = Planner(first.backbone, first.settings.batch, shared)
+    plan = plan_programs(programs, planner, first.settings.progress)
     if shared is not None:
         shared.close()
     return plan
 
 
+def list_pending(run: PreparedRun) -> list[EditRequest]:
+    """The requests that a run has not done."""
+    requests = run.benchmark.requests(run.backbone.resolution)
+    if run.is_begun:
+        requests = RunDirectory(run.root, run.config, *run.marks, run.settings.verify).find_pending(requests)
+    return list(requests)
+
+
 def plan_programs(
-    programs: Sequence[Callable[[], Program[EditResult]]],
-    backbone: Backbone,
-    batch: BatchSizes,
-    shared: SharedWork[LiveProgram] | None,
-    progress: bool = True,
+    programs: Sequence[Sequence[Callable[[], Program[EditResult]]]], planner: "Planner", progress: bool = True
 ) -> Plan:
-    """What these programs would ask, each made and looked at by itself; work that they share is counted once."""
-    chosen = [programs[i] for i in spread_evenly(len(programs), LOOKED_AT)]
-    plan, planner = Plan(len(programs), len(chosen)), Planner(backbone, batch, shared)
+    """What these programs, by run, would ask; each is made and looked at by itself, those of a picture in turn."""
+    places = spread_evenly(max(map(len, programs)), max(LOOKED_AT // len(programs), 1))
+    chosen = [run[i] for i in places for run in programs if i < len(run)]
+    plan = Plan(sum(map(len, programs)), len(chosen))
     for make in tqdm(chosen, "planning", unit="request", disable=not progress):
         planner.look(make(), plan)
     plan = plan.scale()
@@ -149,6 +151,8 @@ def spread_evenly(count: int, most: int) -> list[int]:
     """At most so many places among `count`, first and last among them."""
     if count <= most:
         return list(range(count))
+    if most == 1:
+        return [count // 2]
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 

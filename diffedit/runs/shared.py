@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("run")
 
 
-def share_work(backbone: Backbone, settings: "RunSettings") -> SharedWork[LiveProgram] | None:
-    """What the programs of a run ask each other and earlier runs for; None where nothing is shared."""
+def share_work(
+    backbone: Backbone, settings: "RunSettings", are_several: bool = False
+) -> SharedWork[LiveProgram] | None:
+    """What programs ask each other and earlier runs for; None where nothing is shared.
+
+    Args:
+        backbone: the networks.
+        settings: of the runs.
+        are_several: whether there is more than one, so that programs have something to share without a cache on disk.
+    """
     if settings.cache is None:
-        return None
+        return SharedWork({}) if are_several and settings.batch.requests is None else None
     if settings.batch.requests is not None:
         log.warning("cache = %s: not used, as calls are fitted to few requests (engine.batch.requests)", settings.cache)
         return None

@@ -1,0 +1,137 @@
+"""Edit what runs have not done: of one run, or of several beside each other, in one engine."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from diffedit.engine.engine import Engine, LiveProgram
+from diffedit.engine.prefetch import prefetch_requests
+from diffedit.engine.queries import route_queries
+from diffedit.engine.shared import SharedWork
+from diffedit.engine.threads import RateWatch, warn_of_load
+from diffedit.io.device import find_device
+from diffedit.runs.shared import log_evaluations, share_work
+from diffedit.runs.take_over import can_take_over, identify_method, take_over
+from diffedit.stages.pipeline import EditPipeline
+from diffedit.types import EditRequest, EditResult, Program, Query
+
+if TYPE_CHECKING:
+    from diffedit.runs.held import HeldRun, Make, PreparedRun
+
+log = logging.getLogger("run")
+
+
+class RunEndedError(RuntimeError):
+    """A program's run has ended before it."""
+
+
+def edit_runs(runs: "Sequence[HeldRun]") -> "Iterator[HeldRun]":
+    """Edit what runs have not done; yield each as it ends: with all done, or with an error, which ends it alone.
+
+    Several have one backbone, and equal settings of the engine and the cache. Their programs are called in turn: those
+    of a picture meet, and make once what they share, in memory where there is no cache on disk. A result is the same to
+    the bit as that of the run by itself, since it depends on nothing that is beside it.
+    """
+    first = runs[0].prepared
+    watch = RateWatch() if find_device(first.backbone).type == "cpu" else None
+    shared = share_work(first.backbone, first.settings, len(runs) > 1)
+    options = first.settings.max_live, first.settings.embedding_cache, first.settings.progress
+    engine = Engine(first.backbone, first.settings.batch, *options, shared=shared, watch=watch)
+    ended: set[HeldRun] = set()
+    live: dict[str, tuple[HeldRun, EditRequest]] = {}
+
+    def note_ended() -> Iterator[HeldRun]:
+        for run in runs:
+            if run.has_ended and run not in ended:
+                ended.add(run)
+                yield run
+
+    def programs() -> Iterator[tuple[str, Program[EditResult]]]:
+        makers = dict(zip(runs, choose_makers([run.prepared for run in runs], shared), strict=True))
+        for run, request in draw_requests(runs, engine.max_live):
+            name = f"{runs.index(run)} {request.id}"
+            live[name] = run, request
+            program = run.prepared.make_program(request, makers[run])
+            yield name, program if len(runs) == 1 else stop_with(run, program)
+
+    try:
+        for run in runs:
+            with run.alone():
+                run.list_pending(f"{run.directory.root}: " if len(runs) > 1 else "")
+        yield from note_ended()
+        if len(ended) < len(runs) and watch:
+            warn_of_load()
+        edits = {len(run.prepared.settings.ratios) for run in runs}
+        unit = (edits.pop(), "edit") if len(edits) == 1 else (1, "request")
+        total = sum(len(run.todo or ()) for run in runs if run not in ended)
+        for outcome in engine.run(programs(), total, *unit):
+            run, request = live.pop(outcome.id)
+            if run not in ended:
+                with run.alone():
+                    run.take(request, outcome)
+                yield from note_ended()
+                if len(ended) == len(runs):
+                    return
+    finally:
+        log_evaluations(engine)
+        if engine.rows:
+            log.info(engine.describe_padding())
+        if shared is not None:
+            shared.close()
+
+
+def stop_with(run: "HeldRun", program: Program[EditResult]) -> Program[EditResult]:
+    """The same program, which asks nothing more once its run has ended."""
+
+    def ask(query: Query) -> Program[Any]:
+        if run.error is not None:
+            raise RunEndedError(f"{run.directory.root} has ended")
+        return (yield query)
+
+    return route_queries(program, ask)
+
+
+def draw_requests(runs: "Sequence[HeldRun]", depth: int) -> "Iterator[tuple[HeldRun, EditRequest]]":
+    """What is to be edited, benchmarks and the runs of one in turn; their pictures are opened ahead, once for all."""
+    groups: dict[int, list[HeldRun]] = {}
+    for run in runs:
+        groups.setdefault(id(run.prepared.benchmark), []).append(run)
+    ahead = max(depth // len(runs), 1)
+    streams = [(group, open_ahead(group, ahead)) for group in groups.values()]
+    while streams:
+        for stream in tuple(streams):
+            group, requests = stream
+            if (request := next(requests, None)) is None:
+                streams.remove(stream)
+                continue
+            yield from ((run, request) for run in group if wants(run, request))
+
+
+def open_ahead(group: "Sequence[HeldRun]", depth: int) -> Iterator[EditRequest]:
+    """The requests of a benchmark that some of these runs want, their pictures opened."""
+    first = group[0].prepared
+    requests = first.benchmark.requests(first.backbone.resolution)
+    wanted = (request for request in requests if any(wants(run, request) for run in group))
+    inputs = {name for run in group for name in run.prepared.pipeline.editor.inputs}
+    return prefetch_requests(wanted, inputs, first.settings.threads, depth, len(group))
+
+
+def wants(run: "HeldRun", request: EditRequest) -> bool:
+    """Whether a run is to edit a request."""
+    return run.error is None and run.todo is not None and request.id in run.todo
+
+
+def choose_makers(runs: "Sequence[PreparedRun]", shared: SharedWork[LiveProgram] | None) -> "list[Make]":
+    """Of each run: `take_over`, where its edits may be there already or another wants them; or the method as it is."""
+
+    def identify(run: "PreparedRun") -> tuple[Any, ...] | None:
+        is_asked = shared is not None and run.settings.cache_edits and can_take_over(run.pipeline)
+        return (identify_method(run.pipeline), run.settings.seed, run.settings.steps) if is_asked else None
+
+    methods = [identify(run) for run in runs]
+    count = Counter(methods)
+    return [
+        take_over if method and (run.settings.cache or count[method] > 1) else EditPipeline.__call__
+        for run, method in zip(runs, methods, strict=True)
+    ]
