@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from diffedit.commands.help import describe_command
@@ -23,7 +23,13 @@ OPTIONALLY_VALUED = {"--info", "-i"}
 NO_SUCH_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append")
 
 
-def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: str | None = None) -> int:
+def launch(
+    name: str,
+    task: Callable[[Any], Any],
+    argv: Sequence[str],
+    config: str | None = None,
+    finish: Callable[[Sequence[tuple[Any, Callable[[Exception], None]]]], None] | None = None,
+) -> int:
     """Compose conf/<name>.yaml with the overrides of a command line, and run the task with it; several in a sweep.
 
     Args:
@@ -31,6 +37,7 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
         task: is called with each config; what it raises is told, and a sweep goes on to its next job.
         argv: what stands behind the command's name.
         config: name of the yaml, of a script that is no command of `diffedit`.
+        finish: is given at the end what tasks returned, but for None, each with what tells an error of that job.
 
     Returns:
         the exit code: the largest of a sweep's.
@@ -45,20 +52,25 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
 
     from diffedit.io.checks import refuse_renamed
 
-    codes, process = [0], os.getpid()
+    codes, left, process = [0], [], os.getpid()
     kept = sys.argv, os.environ.get(FULL)
     is_full = wants_traceback()
 
+    def note(where: str, error: Exception) -> None:
+        codes.append(tell(error, where, is_full))
+
     @wraps(task)
     def guarded(cfg: Any) -> None:
+        job = HydraConfig.get().overrides.task if is_sweep() else ()
+        where = " ".join([program, *job])
         try:
             set_limits(cfg)
-            task(cfg)
+            if (rest := task(cfg)) is not None:
+                left.append((rest, partial(note, where)))
         except Exception as error:
             if os.getpid() != process:  # a launcher's own process: it has to know
                 raise
-            job = HydraConfig.get().overrides.task if is_sweep() else ()
-            codes.append(tell(error, " ".join([program, *job]), is_full))
+            note(where, error)
 
     def is_sweep() -> bool:
         return HydraConfig.get().mode is not None and HydraConfig.get().mode.name == "MULTIRUN"
@@ -70,6 +82,8 @@ def launch(name: str, task: Callable[[Any], None], argv: Sequence[str], config: 
         os.environ[FULL] = "1"  # so that what Hydra itself finds wrong comes here
         folder = str(find_shipped("conf").resolve())
         hydra.main(version_base="1.3", config_path=folder, config_name=config or name)(guarded)()
+        if finish is not None and left:
+            finish(left)
     except Exception as error:
         codes.append(tell(error, program, is_full))
     finally:

@@ -1,13 +1,14 @@
 """`diffedit run`: edit every request of a benchmark at every ratio; go on where a killed run stopped."""
 
+import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from diffedit.commands.launch import launch
+from diffedit.commands.sweep import Job, edit_jobs, make_job, may_wait, print_plan, remove_empty
 from diffedit.io.files import resolve_path
 from diffedit.runs.names import register_resolvers
 
@@ -18,32 +19,47 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
     register_resolvers()
-    return launch("run", run, argv)
+    return launch("run", Sweep().run, argv, finish=edit_jobs)
 
 
-def run(cfg: DictConfig) -> None:
-    """One run: benchmark x backbone x editor. What costs least to check comes first."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.utils import instantiate
+class Sweep:
+    """What the jobs of one command have in common: one without `--multirun` is the only one."""
 
-    from diffedit.runs.loop import run_benchmark
-    from diffedit.runs.plan import plan_benchmark
-    from diffedit.stages.pipeline import build_pipeline
+    def __init__(self) -> None:
+        self.benchmarks: dict[str, Any] = {}
 
-    root = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        config, settings = read_settings(cfg)
-        pipeline, benchmark = build_pipeline(cfg), instantiate(cfg.benchmark, _convert_="all")
-        backbone = instantiate(cfg.backbone, _convert_="all")
-        if cfg.plan:
-            from eval.reporting.tables import make_console
+    def run(self, cfg: DictConfig) -> Job | None:
+        """One run: benchmark x backbone x editor, or the job that may be edited later. What costs least comes first."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.utils import instantiate
 
-            plan = plan_benchmark(benchmark, pipeline, backbone, root, settings, config)
-            make_console().print("", plan.table())
-        else:
-            run_benchmark(benchmark, pipeline, backbone, root, settings, config)
-    finally:
-        remove_empty(root, Path(cfg.runs))
+        from diffedit.runs.loop import run_benchmark
+        from diffedit.runs.plan import plan_benchmark
+        from diffedit.stages.pipeline import build_pipeline
+
+        root = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            config, settings = read_settings(cfg)
+            pipeline, benchmark = build_pipeline(cfg), self.make_benchmark(cfg, config)
+            if cfg.together and may_wait():
+                return make_job(cfg, benchmark, pipeline, root, settings, config)
+            backbone = instantiate(cfg.backbone, _convert_="all")
+            if cfg.plan:
+                print_plan(plan_benchmark(benchmark, pipeline, backbone, root, settings, config))
+            else:
+                run_benchmark(benchmark, pipeline, backbone, root, settings, config)
+        finally:
+            remove_empty(root, Path(cfg.runs))
+        return None
+
+    def make_benchmark(self, cfg: DictConfig, config: Mapping[str, Any]) -> Any:
+        """The benchmark of a job; equal ones are one, so that runs which are edited together open a picture once."""
+        from hydra.utils import instantiate
+
+        key = json.dumps(config["benchmark"], sort_keys=True, default=str)
+        if key not in self.benchmarks:
+            self.benchmarks[key] = instantiate(cfg.benchmark, _convert_="all")
+        return self.benchmarks[key]
 
 
 def read_settings(cfg: DictConfig) -> "tuple[dict[str, Any], RunSettings]":
@@ -66,12 +82,3 @@ def read_section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if not isinstance(config[name], Mapping):
         raise ValueError(f"{name} = {config[name]}: it has settings of its own, such as {name}.KEY=VALUE")
     return config[name]
-
-
-def remove_empty(folder: Path, above: Path) -> None:
-    """Remove the folder that was made for a run that was refused, and its parents up to `above`, if they are empty."""
-    above = above.resolve()
-    with suppress(OSError):  # one is not empty
-        while above in folder.resolve().parents:
-            folder.rmdir()
-            folder = folder.parent

@@ -26,6 +26,7 @@ from diffedit.runs.held import PreparedRun, prepare_run
 from diffedit.runs.loop import RunSettings
 from diffedit.runs.shared import share_work
 from diffedit.runs.take_over import Count, add_cost
+from diffedit.runs.together import AskedRun, Tell, group_by, name_engine
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import (
     Backbone,
@@ -123,6 +124,18 @@ def plan_runs(runs: Sequence[PreparedRun]) -> Plan:
     if shared is not None:
         shared.close()
     return plan
+
+
+def plan_together(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell) -> Iterator[Plan]:
+    """What `edit_together` with the same arguments would cost, an engine at a time; runs that are refused are told."""
+    prepared: list[PreparedRun] = []
+    for one in asked:
+        try:
+            prepared.append(one.prepare(backbone).settle())
+        except Exception as error:
+            tell(one, error)
+    for runs in group_by(prepared, lambda run: (name_engine(run.settings), tuple(vars(run.settings.batch).items()))):
+        yield plan_runs(runs)
 
 
 def list_pending(run: PreparedRun) -> list[EditRequest]:

@@ -33,7 +33,7 @@ class AskedRun:
     pipeline: EditPipeline
     root: Path
     settings: RunSettings
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] | None = None
     log: RunLog = field(default_factory=RunLog)
 
     def prepare(self, backbone: Backbone) -> PreparedRun:
@@ -82,7 +82,7 @@ def edit_at_once(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, wait
                     settings = replace(prepared.settings, wait=wait)
                     run = end.enter_context(hold_run(replace(prepared, settings=settings)))
             except Exception as error:
-                if isinstance(error, BusyError) and one.settings.wait:
+                if isinstance(error, BusyError) and one.settings.wait and not wait:
                     busy.append(one)
                 else:
                     tell(one, error)

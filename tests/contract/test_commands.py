@@ -268,7 +268,7 @@ def test_it_can_be_stopped(door, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(loop, "run_benchmark", stop)
-    code, told = door("run", "--multirun", "benchmark.path=edits.csv", "seed=1,2", *SMALL)
+    code, told = door("run", "--multirun", "benchmark.path=edits.csv", "seed=1,2", "together=false", *SMALL)
     assert (code, told.splitlines()[-1]) == (130, "stopped")
     assert "#1" not in told
 
