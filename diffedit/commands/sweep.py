@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from diffedit.commands.launch import set_limits
 
 if TYPE_CHECKING:
+    from diffedit.runs.held import AskedRun
     from diffedit.runs.plan import Plan
-    from diffedit.runs.together import AskedRun
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
@@ -57,8 +57,8 @@ def make_job(cfg: Any, benchmark: Any, pipeline: Any, root: Path, settings: Any,
     """The job that Hydra is at, with the handlers that it has set up for the job's log."""
     from omegaconf import OmegaConf
 
+    from diffedit.runs.held import AskedRun
     from diffedit.runs.log import RunLog
-    from diffedit.runs.together import AskedRun
 
     OmegaConf.resolve(cfg.backbone)  # while Hydra knows of this job
     handlers = logging.getLogger().handlers

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,28 +53,39 @@ Make = Callable[..., Program[EditResult]]
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedRun:
-    """A run that goes with its networks and with what there is of it on disk, where it is not touched yet.
+class AskedRun:
+    """What `run_benchmark` is given, but for the networks.
 
     Attributes:
         benchmark: the requests.
         pipeline: the method, with its stages.
-        backbone: the networks.
         root: the run directory.
-        settings: how; of a run that is not begun, the sizes of a batch may be words.
-        config: what identifies it, the hashes of all networks among that.
-        is_begun: whether its directory holds some of it.
-        log: where its own lines go, beside where all go.
+        settings: how.
+        config: what identifies the run, as plain containers; None describes the objects themselves.
+        log: where the run's own lines go, beside where all go.
     """
 
     benchmark: Benchmark
     pipeline: EditPipeline
-    backbone: Backbone
     root: Path
     settings: "RunSettings"
-    config: dict[str, Any]
-    is_begun: bool
-    log: RunLog
+    config: Mapping[str, Any] | None = None
+    log: RunLog = field(default_factory=RunLog)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedRun(AskedRun):
+    """A run that goes with its networks and with what there is of it on disk, where it is not touched yet.
+
+    Its config has the hashes of all networks; of a run that is not begun, the sizes of a batch may be words.
+
+    Attributes:
+        backbone: the networks.
+        is_begun: whether its directory holds some of it.
+    """
+
+    backbone: Backbone = field(kw_only=True)
+    is_begun: bool = field(kw_only=True)
 
     @property
     def marks(self) -> tuple[str, bool, str]:
@@ -145,24 +156,23 @@ class HeldRun:
                 raise RunFailedError(f"request {request.id}: {outcome.error} (on_error=stop)") from outcome.error
 
 
-def prepare_run(
-    benchmark: Benchmark,
-    pipeline: EditPipeline,
-    backbone: Backbone,
-    root: Path,
-    settings: "RunSettings",
-    config: Mapping[str, Any] | None = None,
-    own_log: RunLog | None = None,
-) -> PreparedRun:
-    """Check all that can be checked before a run is begun; what it is given and raises is as of `run_benchmark`."""
+def prepare_run(asked: AskedRun, backbone: Backbone, weights: Mapping[str, str] | None = None) -> PreparedRun:
+    """Check all that can be checked before a run is begun; errors are those of `run_benchmark`.
+
+    Args:
+        asked: the run.
+        backbone: the networks.
+        weights: the hashes of their parts, where they were taken just now.
+    """
+    benchmark, pipeline, root, settings = asked.benchmark, asked.pipeline, asked.root, asked.settings
     set_threads(settings.cpu_threads)
-    config = dict(config or describe_run(benchmark, pipeline, backbone, settings))
+    config = dict(asked.config or describe_run(benchmark, pipeline, backbone, settings))
     trust_config(config.get("benchmark"))  # what this program edits, it may also read back
-    config = identify_run(config, pipeline, backbone)
+    config = identify_run(config, pipeline, weights or read_fingerprint(backbone))
     pipeline.check(backbone)
     backbone.schedule(settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
     is_begun = (root / "config.yaml").exists()
-    run = PreparedRun(benchmark, pipeline, backbone, root, settings, config, is_begun, own_log or RunLog())
+    run = PreparedRun(benchmark, pipeline, root, settings, config, asked.log, backbone=backbone, is_begun=is_begun)
     if is_begun:
         run = run.settle()
         refuse_other_config(root, complete_config(run.config, *run.marks))  # whoever may be at it
@@ -188,10 +198,10 @@ def hold_run(run: PreparedRun) -> Iterator[HeldRun]:
         close_run(live)
 
 
-def identify_run(config: Mapping[str, Any], pipeline: EditPipeline, backbone: Backbone) -> dict[str, Any]:
+def identify_run(config: Mapping[str, Any], pipeline: EditPipeline, weights: Mapping[str, str]) -> dict[str, Any]:
     """A config with the hashes of all networks."""
     networks = {f"{name}_weights": hashes for name, hashes in pipeline.networks.items()}
-    return {**config, "weights": read_fingerprint(backbone), **networks}
+    return {**config, "weights": dict(weights), **networks}
 
 
 def settle_sizes(

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from diffedit.engine.sizes import AskedSizes, BatchSizes
 from diffedit.io.checks import settings
 from diffedit.runs.edit import edit_runs
-from diffedit.runs.held import RunFailedError, check_all_done, hold_run, prepare_run
+from diffedit.runs.held import AskedRun, RunFailedError, check_all_done, hold_run, prepare_run
 from diffedit.runs.records import Verify
 from diffedit.sampling.schedule import check_ratios
 from diffedit.stages.pipeline import EditPipeline
@@ -89,8 +89,8 @@ def run_benchmark(
         RunFailedError: some request failed (after all others are done, unless `on_error` is `stop`), or what was
             edited is no longer there.
     """
-    prepared = prepare_run(benchmark, pipeline, backbone, root, settings or RunSettings(), config)
-    with hold_run(prepared) as run, closing(edit_runs([run])) as ended:
+    asked = AskedRun(benchmark, pipeline, root, settings or RunSettings(), config)
+    with hold_run(prepare_run(asked, backbone)) as run, closing(edit_runs([run])) as ended:
         for _ in ended:
             if run.error is not None:
                 raise run.error

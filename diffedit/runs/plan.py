@@ -22,11 +22,11 @@ from diffedit.engine.queries import call_network
 from diffedit.engine.shared import SharedWork, share_encoding
 from diffedit.runs.directory import RunDirectory
 from diffedit.runs.edit import choose_makers
-from diffedit.runs.held import PreparedRun, prepare_run
+from diffedit.runs.held import AskedRun, PreparedRun, prepare_run
 from diffedit.runs.loop import RunSettings
 from diffedit.runs.shared import share_work
 from diffedit.runs.take_over import Count, add_cost
-from diffedit.runs.together import AskedRun, Tell, group_by, name_engine
+from diffedit.runs.together import Tell, group_by, name_engine, name_sizes
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import (
     Backbone,
@@ -87,7 +87,7 @@ class Plan:
         table = Table(title=f"{self.requests} requests to edit{estimated}", title_justify="left")
         table.add_column("evaluations for")
         table.add_column("to make", justify="right")
-        table.add_column("in the cache", justify="right")
+        table.add_column("not made again", justify="right")
         for purpose in sorted(self.made | self.recalled):
             table.add_row(purpose, f"{self.made[purpose]:,}", f"{self.recalled[purpose]:,}")
         table.add_row("all", f"{self.made.total():,}", f"{self.recalled.total():,}", style="bold")
@@ -106,17 +106,18 @@ def plan_benchmark(
     config: Mapping[str, Any],
 ) -> Plan:
     """What `run_benchmark` with the same arguments would cost, and raise; nothing is edited, and no run is begun."""
-    return plan_runs([prepare_run(benchmark, pipeline, backbone, root, settings, config)])
+    run = prepare_run(AskedRun(benchmark, pipeline, root, settings, config), backbone).settle()
+    return plan_runs({run: list_pending(run)})
 
 
-def plan_runs(runs: Sequence[PreparedRun]) -> Plan:
-    """What runs would cost that are edited together, as `edit_runs` does; work that they share is counted once."""
-    runs = [run.settle() for run in runs]
+def plan_runs(pending: Mapping[PreparedRun, Sequence[EditRequest]]) -> Plan:
+    """What `edit_runs` would spend on requests of these runs, whose batches are settled; shared work counts once."""
+    runs = list(pending)
     first = runs[0]
     shared = share_work(first.backbone, first.settings, len(runs) > 1)
     makers = choose_makers(runs, shared)
     programs = [
-        [partial(run.make_program, request, make) for request in list_pending(run)]
+        [partial(run.make_program, request, make) for request in pending[run]]
         for run, make in zip(runs, makers, strict=True)
     ]
     planner = Planner(first.backbone, first.settings.batch, shared)
@@ -128,14 +129,15 @@ def plan_runs(runs: Sequence[PreparedRun]) -> Plan:
 
 def plan_together(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell) -> Iterator[Plan]:
     """What `edit_together` with the same arguments would cost, an engine at a time; runs that are refused are told."""
-    prepared: list[PreparedRun] = []
+    pending: dict[PreparedRun, list[EditRequest]] = {}
     for one in asked:
         try:
-            prepared.append(one.prepare(backbone).settle())
+            run = prepare_run(one, backbone).settle()
+            pending[run] = list_pending(run)
         except Exception as error:
             tell(one, error)
-    for runs in group_by(prepared, lambda run: (name_engine(run.settings), tuple(vars(run.settings.batch).items()))):
-        yield plan_runs(runs)
+    for runs in group_by(pending, lambda run: (name_engine(run.settings), name_sizes(run))):
+        yield plan_runs({run: pending[run] for run in runs})
 
 
 def list_pending(run: PreparedRun) -> list[EditRequest]:

@@ -7,38 +7,19 @@ killed leaves each as if it had been alone.
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from diffedit.runs.claim import BusyError
 from diffedit.runs.edit import edit_runs
-from diffedit.runs.held import HeldRun, PreparedRun, check_all_done, hold_run, prepare_run
-from diffedit.runs.log import RunLog
+from diffedit.runs.held import AskedRun, HeldRun, PreparedRun, check_all_done, hold_run, prepare_run
 from diffedit.runs.loop import RunSettings
-from diffedit.stages.pipeline import EditPipeline
-from diffedit.types import Backbone, Benchmark
+from diffedit.types import Backbone
 
 log = logging.getLogger("run")
 
 T = TypeVar("T")
 K = TypeVar("K")
-
-
-@dataclass(frozen=True, eq=False)
-class AskedRun:
-    """One of several runs: what `run_benchmark` is given but for the backbone, and where the run's own lines go."""
-
-    benchmark: Benchmark
-    pipeline: EditPipeline
-    root: Path
-    settings: RunSettings
-    config: Mapping[str, Any] | None = None
-    log: RunLog = field(default_factory=RunLog)
-
-    def prepare(self, backbone: Backbone) -> PreparedRun:
-        """Checked; errors are those of `run_benchmark`."""
-        return prepare_run(self.benchmark, self.pipeline, backbone, self.root, self.settings, self.config, self.log)
 
 
 Tell = Callable[[AskedRun, Exception], None]
@@ -69,16 +50,23 @@ def name_engine(settings: RunSettings) -> tuple[Any, ...]:
     return *engine, settings.cache, settings.cache_gigabytes
 
 
+def name_sizes(run: PreparedRun) -> tuple[Any, ...]:
+    """Rows in the calls of a run."""
+    return tuple(vars(run.settings.batch).items())
+
+
 def edit_at_once(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, wait: bool = False) -> list[AskedRun]:
     """Edit runs of different directories; returns those that another process is at and that shall wait for it."""
     busy: list[AskedRun] = []
+    weights: Mapping[str, str] | None = None  # hashed once for all
     held: dict[HeldRun, tuple[AskedRun, ExitStack]] = {}
     with ExitStack() as all_ends:  # of each run its own, also where all are stopped
         for one in asked:
             end = all_ends.enter_context(ExitStack())
             try:
                 with one.log.own():
-                    prepared = one.prepare(backbone)
+                    prepared = prepare_run(one, backbone, weights)
+                    weights = prepared.config["weights"]
                     settings = replace(prepared.settings, wait=wait)
                     run = end.enter_context(hold_run(replace(prepared, settings=settings)))
             except Exception as error:
@@ -89,7 +77,7 @@ def edit_at_once(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, wait
             else:
                 held[run] = one, end
                 one.log.is_open = True
-        for group in group_by(held, lambda run: tuple(vars(run.prepared.settings.batch).items())):
+        for group in group_by(held, lambda run: name_sizes(run.prepared)):
             if len(group) > 1:
                 log.info("edited together: %s", ", ".join(str(run.directory.root) for run in group))
             with closing(edit_runs(group)) as ended:

@@ -21,10 +21,11 @@ from diffedit.mask import ContrastMask, Fixed
 from diffedit.runs import claim as claims
 from diffedit.runs.claim import NAME, BusyError, claim
 from diffedit.runs.directory import ConfigChangedError
+from diffedit.runs.held import AskedRun
 from diffedit.runs.log import RunLog
 from diffedit.runs.loop import RunFailedError, RunSettings, run_benchmark
 from diffedit.runs.plan import plan_together
-from diffedit.runs.together import AskedRun, edit_together
+from diffedit.runs.together import edit_together
 from diffedit.stages.background import PixelPaste
 from diffedit.stages.pipeline import EditPipeline
 
