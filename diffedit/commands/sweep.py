@@ -29,11 +29,13 @@ class Job:
         cfg: what Hydra composed.
         run: what is to be edited.
         consoles: handlers of the log that all jobs share.
+        level: of the log.
     """
 
     cfg: Any
     run: "AskedRun"
     consoles: Sequence[logging.Handler]
+    level: int
 
     @property
     def networks(self) -> str:
@@ -61,10 +63,10 @@ def make_job(cfg: Any, benchmark: Any, pipeline: Any, root: Path, settings: Any,
     from diffedit.runs.log import RunLog
 
     OmegaConf.resolve(cfg.backbone)  # while Hydra knows of this job
-    handlers = logging.getLogger().handlers
-    files = [copy_handler(handler) for handler in handlers if isinstance(handler, logging.FileHandler)]
-    consoles = [handler for handler in handlers if not isinstance(handler, logging.FileHandler)]
-    return Job(cfg, AskedRun(benchmark, pipeline, root, settings, config, RunLog(files)), consoles)
+    log = logging.getLogger()
+    files = [copy_handler(handler) for handler in log.handlers if isinstance(handler, logging.FileHandler)]
+    consoles = [handler for handler in log.handlers if not isinstance(handler, logging.FileHandler)]
+    return Job(cfg, AskedRun(benchmark, pipeline, root, settings, config, RunLog(files)), consoles, log.level)
 
 
 def copy_handler(handler: logging.FileHandler) -> logging.FileHandler:
@@ -135,13 +137,14 @@ def free_networks() -> None:
 @contextmanager
 def log_of_jobs(jobs: Sequence[Job]) -> Iterator[None]:
     """What is logged goes where the jobs' lines go: Hydra has its own log again after the last of them."""
-    root = logging.getLogger()
-    kept, files = root.handlers[:], [handler for job in jobs for handler in job.run.log.handlers]
-    root.handlers[:] = [*jobs[0].consoles, *files]
+    log = logging.getLogger()
+    kept, files = log.handlers[:], [handler for job in jobs for handler in job.run.log.handlers]
+    log.handlers[:] = [*jobs[0].consoles, *files]
+    log.setLevel(jobs[0].level)
     try:
         yield
     finally:
-        root.handlers[:] = kept
+        log.handlers[:] = kept
         for handler in files:
             handler.close()
 

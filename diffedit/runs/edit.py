@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffedit.engine.engine import Engine, LiveProgram
 from diffedit.engine.prefetch import prefetch_requests
-from diffedit.engine.queries import route_queries
+from diffedit.engine.queries import Outcome, route_queries
 from diffedit.engine.shared import SharedWork
 from diffedit.engine.threads import RateWatch, warn_of_load
 from diffedit.io.device import find_device
@@ -39,21 +39,12 @@ def edit_runs(runs: "Sequence[HeldRun]") -> "Iterator[HeldRun]":
     options = first.settings.max_live, first.settings.embedding_cache, first.settings.progress
     engine = Engine(first.backbone, first.settings.batch, *options, shared=shared, watch=watch)
     ended: set[HeldRun] = set()
-    live: dict[str, tuple[HeldRun, EditRequest]] = {}
 
     def note_ended() -> Iterator[HeldRun]:
         for run in runs:
             if run.has_ended and run not in ended:
                 ended.add(run)
                 yield run
-
-    def programs() -> Iterator[tuple[str, Program[EditResult]]]:
-        makers = dict(zip(runs, choose_makers([run.prepared for run in runs], shared), strict=True))
-        for run, request in draw_requests(runs, engine.max_live):
-            name = f"{runs.index(run)} {request.id}"
-            live[name] = run, request
-            program = run.prepared.make_program(request, makers[run])
-            yield name, program if len(runs) == 1 else stop_with(run, program)
 
     try:
         for run in runs:
@@ -62,23 +53,39 @@ def edit_runs(runs: "Sequence[HeldRun]") -> "Iterator[HeldRun]":
         yield from note_ended()
         if len(ended) < len(runs) and watch:
             warn_of_load()
-        edits = {len(run.prepared.settings.ratios) for run in runs}
-        unit = (edits.pop(), "edit") if len(edits) == 1 else (1, "request")
-        total = sum(len(run.todo or ()) for run in runs if run not in ended)
-        for outcome in engine.run(programs(), total, *unit):
-            run, request = live.pop(outcome.id)
+        for run, request, outcome in edit_pending(runs, engine):
             if run not in ended:
                 with run.alone():
                     run.take(request, outcome)
-                yield from note_ended()
-                if len(ended) == len(runs):
-                    return
+            yield from note_ended()
+            if len(ended) == len(runs):
+                return
+        yield from note_ended()
     finally:
         log_evaluations(engine)
         if engine.rows:
             log.info(engine.describe_padding())
         if shared is not None:
             shared.close()
+
+
+def edit_pending(runs: "Sequence[HeldRun]", engine: Engine) -> "Iterator[tuple[HeldRun, EditRequest, Outcome]]":
+    """What comes of each request that runs have not done, as it comes."""
+    makers = dict(zip(runs, choose_makers([run.prepared for run in runs], engine.shared), strict=True))
+    live: dict[str, tuple[HeldRun, EditRequest]] = {}
+
+    def programs() -> Iterator[tuple[str, Program[EditResult]]]:
+        for run, request in draw_requests(runs, engine.max_live):
+            name = f"{runs.index(run)} {request.id}"
+            live[name] = run, request
+            program = run.prepared.make_program(request, makers[run])
+            yield name, program if len(runs) == 1 else stop_with(run, program)
+
+    total = sum(len(run.todo or ()) for run in runs if run.error is None)
+    edits = {len(run.prepared.settings.ratios) for run in runs}
+    counted = (edits.pop(), "edit") if len(edits) == 1 else (1, "request")
+    for outcome in engine.run(programs(), total, *counted):
+        yield *live.pop(outcome.id), outcome
 
 
 def stop_with(run: "HeldRun", program: Program[EditResult]) -> Program[EditResult]:
@@ -102,10 +109,18 @@ def draw_requests(runs: "Sequence[HeldRun]", depth: int) -> "Iterator[tuple[Held
     while streams:
         for stream in tuple(streams):
             group, requests = stream
-            if (request := next(requests, None)) is None:
+            try:
+                request = next(requests, None)
+            except Exception as error:
+                if len(group) == len(runs):
+                    raise
+                request = None
+                for run in group:
+                    run.error = run.error or error
+            if request is None:
                 streams.remove(stream)
-                continue
-            yield from ((run, request) for run in group if wants(run, request))
+            else:
+                yield from ((run, request) for run in group if wants(run, request))
 
 
 def open_ahead(group: "Sequence[HeldRun]", depth: int) -> Iterator[EditRequest]:

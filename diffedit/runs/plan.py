@@ -26,7 +26,7 @@ from diffedit.runs.held import AskedRun, PreparedRun, prepare_run
 from diffedit.runs.loop import RunSettings
 from diffedit.runs.shared import share_work
 from diffedit.runs.take_over import Count, add_cost
-from diffedit.runs.together import Tell, group_by, name_engine, name_sizes
+from diffedit.runs.together import Tell, group_by, name_engine
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import (
     Backbone,
@@ -136,7 +136,7 @@ def plan_together(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell) -> 
             pending[run] = list_pending(run)
         except Exception as error:
             tell(one, error)
-    for runs in group_by(pending, lambda run: (name_engine(run.settings), name_sizes(run))):
+    for runs in group_by(pending, lambda run: (name_engine(run.settings), run.settings.batch)):
         yield plan_runs({run: pending[run] for run in runs})
 
 

@@ -69,7 +69,13 @@ def take_over(
     parts = {ratio: unpack(item) for ratio, item in found.items()}
     if missing:
         count: Count = Counter()
-        made = yield from count_evaluations(pipeline(request, missing, schedule, noise), count)
+        try:
+            made = yield from count_evaluations(pipeline(request, missing, schedule, noise), count)
+        except Exception:
+            if found:  # the record of a request that fails has its cost, too
+                spent = Cost(0, 0, {purpose: n for (purpose, edit), n in count.items() if edit is None})
+                yield Credit("edit", sum_costs([cost for _, cost in parts.values()], [spent]))
+            raise
         for i, ratio in enumerate(missing):
             parts[ratio] = select_edit(made, i), pick_cost(count, made.edits[i].level)
             yield Keep(recalls[ratio], [pack(*parts[ratio])])

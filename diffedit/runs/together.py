@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from diffedit.runs.claim import BusyError
 from diffedit.runs.edit import edit_runs
-from diffedit.runs.held import AskedRun, HeldRun, PreparedRun, check_all_done, hold_run, prepare_run
+from diffedit.runs.held import AskedRun, HeldRun, check_all_done, hold_run, prepare_run
 from diffedit.runs.loop import RunSettings
 from diffedit.types import Backbone
 
@@ -50,13 +50,16 @@ def name_engine(settings: RunSettings) -> tuple[Any, ...]:
     return *engine, settings.cache, settings.cache_gigabytes
 
 
-def name_sizes(run: PreparedRun) -> tuple[Any, ...]:
-    """Rows in the calls of a run."""
-    return tuple(vars(run.settings.batch).items())
-
-
 def edit_at_once(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, wait: bool = False) -> list[AskedRun]:
     """Edit runs of different directories; returns those that another process is at and that shall wait for it."""
+
+    def finish(run: HeldRun) -> None:
+        one, end = held.pop(run)
+        try:
+            end_run(run, end)
+        except Exception as error:
+            tell(one, error)
+
     busy: list[AskedRun] = []
     weights: Mapping[str, str] | None = None  # hashed once for all
     held: dict[HeldRun, tuple[AskedRun, ExitStack]] = {}
@@ -77,16 +80,19 @@ def edit_at_once(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, wait
             else:
                 held[run] = one, end
                 one.log.is_open = True
-        for group in group_by(held, lambda run: name_sizes(run.prepared)):
+        for group in group_by(held, lambda run: run.prepared.settings.batch):
             if len(group) > 1:
                 log.info("edited together: %s", ", ".join(str(run.directory.root) for run in group))
-            with closing(edit_runs(group)) as ended:
-                for run in ended:
-                    one, end = held[run]
-                    try:
-                        end_run(run, end)
-                    except Exception as error:
-                        tell(one, error)
+            try:
+                with closing(edit_runs(group)) as ended:
+                    for run in ended:
+                        finish(run)
+            except Exception as error:  # of all that are left
+                if not (rest := [run for run in group if run in held]):
+                    raise
+                for run in rest:
+                    run.error = error
+                    finish(run)
     return busy
 
 

@@ -26,7 +26,7 @@ from diffedit.runs.log import RunLog
 from diffedit.runs.loop import RunFailedError, RunSettings, run_benchmark
 from diffedit.runs.plan import plan_together
 from diffedit.runs.together import edit_together
-from diffedit.stages.background import PixelPaste
+from diffedit.stages.background import NoReconstruction, PixelPaste
 from diffedit.stages.pipeline import EditPipeline
 
 SETTINGS = RunSettings((0.4, 0.8), 5, batch=BatchSizes(4, 1, 2, 1), progress=False)
@@ -208,6 +208,62 @@ def test_a_request_that_fails_fails_its_own_run(tmp_path, analytic, alone, on_er
         assert read_files(tmp_path / name) == alone[name]
     (tmp_path / "DiffEdit/config.yaml").unlink()  # it names the broken picture
     finish([ask(tmp_path, "DiffEdit")], analytic, alone)
+
+
+@dataclass(frozen=True)
+class Short(Pictures):
+    """Its table ends in the middle, once it is read a third time."""
+
+    reads: tuple = ()
+
+    def requests(self, resolution):
+        self.reads[0].append(1)
+        for request in super().requests(resolution):
+            if len(self.reads[0]) > 2 and request.id == "2":
+                raise RuntimeError("cut short")
+            yield request
+
+
+def test_a_benchmark_that_breaks_off_fails_its_own_runs(tmp_path, analytic, alone):
+    asked = [ask(tmp_path, name, Short(3, reads=([],)) if name == "DiffEdit" else PICTURES) for name in FEW]
+    told = edit(asked, analytic)
+    assert {name: str(error) for name, error in told.items()} == {"DiffEdit": "cut short"}
+    for name in FEW[1:]:
+        assert read_files(tmp_path / name) == alone[name]
+
+
+def test_what_is_wrong_with_the_engine_is_told_of_all(tmp_path, analytic, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("no engine")
+
+    monkeypatch.setattr("diffedit.runs.edit.edit_pending", fail)
+    told = edit([ask(tmp_path, name) for name in FEW], analytic)
+    assert {name: str(error) for name, error in told.items()} == dict.fromkeys(FEW, "no engine")
+    assert not list(tmp_path.rglob(NAME))
+
+
+@dataclass(frozen=True)
+class RefusesTwo(NoReconstruction):
+    """A stage that no picture with an edit at level 2 passes."""
+
+    def __call__(self, request, result):
+        if any(edit.level == 2 for edit in result.edits):
+            raise ValueError("level 2")
+        return (yield from super().__call__(request, result))
+
+
+def test_a_request_that_fails_costs_what_it_costs_alone(tmp_path, analytic):
+    """Also where some of its edits were taken over from another run."""
+    pipeline = EditPipeline(DiffEdit(mask=MASK), RefusesTwo())
+    for where in ("alone", "together"):
+        settings = [replace(SETTINGS, ratios=(0.8,)), replace(SETTINGS, ratios=(0.4, 0.8))]
+        asked = [AskedRun(PICTURES, pipeline, tmp_path / where / str(k), each) for k, each in enumerate(settings)]
+        told = {}
+        for group in [asked] if where == "together" else [[one] for one in asked]:
+            told |= edit(group, analytic)
+        assert list(told) == ["1"]
+    for k in ("0", "1"):
+        assert read_files(tmp_path / "together" / k) == read_files(tmp_path / "alone" / k)
 
 
 def test_a_stopped_run_asks_nothing_more(tmp_path, analytic, caplog):
