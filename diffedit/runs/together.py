@@ -52,17 +52,9 @@ def name_engine(settings: RunSettings) -> tuple[Any, ...]:
 
 def edit_at_once(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, wait: bool = False) -> list[AskedRun]:
     """Edit runs of different directories; returns those that another process is at and that shall wait for it."""
-
-    def finish(run: HeldRun) -> None:
-        one, end = held.pop(run)
-        try:
-            end_run(run, end)
-        except Exception as error:
-            tell(one, error)
-
     busy: list[AskedRun] = []
-    weights: Mapping[str, str] | None = None  # hashed once for all
     held: dict[HeldRun, tuple[AskedRun, ExitStack]] = {}
+    weights: Mapping[str, str] | None = None  # hashed once for all
     with ExitStack() as all_ends:  # of each run its own, also where all are stopped
         for one in asked:
             end = all_ends.enter_context(ExitStack())
@@ -81,19 +73,32 @@ def edit_at_once(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, wait
                 held[run] = one, end
                 one.log.is_open = True
         for group in group_by(held, lambda run: run.prepared.settings.batch):
-            if len(group) > 1:
-                log.info("edited together: %s", ", ".join(str(run.directory.root) for run in group))
-            try:
-                with closing(edit_runs(group)) as ended:
-                    for run in ended:
-                        finish(run)
-            except Exception as error:  # of all that are left
-                if not (rest := [run for run in group if run in held]):
-                    raise
-                for run in rest:
-                    run.error = error
-                    finish(run)
+            edit_group({run: held[run] for run in group}, tell)
     return busy
+
+
+def edit_group(held: dict[HeldRun, tuple[AskedRun, ExitStack]], tell: Tell) -> None:
+    """Edit runs of one engine, and give each back as it ends."""
+
+    def finish(run: HeldRun) -> None:
+        one, end = held.pop(run)
+        try:
+            end_run(run, end)
+        except Exception as error:
+            tell(one, error)
+
+    if len(held) > 1:
+        log.info("edited together: %s", ", ".join(str(run.directory.root) for run in held))
+    try:
+        with closing(edit_runs(list(held))) as ended:
+            for run in ended:
+                finish(run)
+    except Exception as error:  # of all that are left
+        if not held:
+            raise
+        for run in list(held):
+            run.error = error
+            finish(run)
 
 
 def end_run(run: HeldRun, end: ExitStack) -> None:
