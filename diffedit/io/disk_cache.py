@@ -75,7 +75,8 @@ class DiskCache:
 
     def put(self, name: str, items: Sequence[Any]) -> None:
         """Write a list in the background."""
-        tensors = {key: value.detach().cpu().contiguous() for key, value in flatten(items).items()}
+        # Copies: two that share memory, as a mask and that of the best sample, are refused by safetensors.
+        tensors = {key: value.detach().cpu().contiguous().clone() for key, value in flatten(items).items()}
         self.writer.submit(self.save, name, tensors)
 
     def save(self, name: str, tensors: dict[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffedit.engine.engine import Engine, LiveProgram
 from diffedit.engine.prefetch import prefetch_requests
@@ -11,13 +11,11 @@ from diffedit.engine.queries import Outcome, route_queries
 from diffedit.engine.shared import SharedWork
 from diffedit.engine.threads import RateWatch, warn_of_load
 from diffedit.io.device import find_device
+from diffedit.runs.held import HeldRun, Make, PreparedRun
 from diffedit.runs.shared import log_evaluations, share_work
 from diffedit.runs.take_over import can_take_over, identify_method, take_over
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import EditRequest, EditResult, Program, Query
-
-if TYPE_CHECKING:
-    from diffedit.runs.held import HeldRun, Make, PreparedRun
 
 log = logging.getLogger("run")
 
@@ -26,7 +24,7 @@ class RunEndedError(RuntimeError):
     """A program's run has ended before it."""
 
 
-def edit_runs(runs: "Sequence[HeldRun]") -> "Iterator[HeldRun]":
+def edit_runs(runs: Sequence[HeldRun]) -> Iterator[HeldRun]:
     """Edit what runs have not done; yield each as it ends: with all done, or with an error, which ends it alone.
 
     Several have one backbone, and equal settings of the engine and the cache. Their programs are called in turn: those
@@ -69,7 +67,7 @@ def edit_runs(runs: "Sequence[HeldRun]") -> "Iterator[HeldRun]":
             shared.close()
 
 
-def edit_pending(runs: "Sequence[HeldRun]", engine: Engine) -> "Iterator[tuple[HeldRun, EditRequest, Outcome]]":
+def edit_pending(runs: Sequence[HeldRun], engine: Engine) -> Iterator[tuple[HeldRun, EditRequest, Outcome]]:
     """What comes of each request that runs have not done, as it comes."""
     makers = dict(zip(runs, choose_makers([run.prepared for run in runs], engine.shared), strict=True))
     live: dict[str, tuple[HeldRun, EditRequest]] = {}
@@ -88,7 +86,7 @@ def edit_pending(runs: "Sequence[HeldRun]", engine: Engine) -> "Iterator[tuple[H
         yield *live.pop(outcome.id), outcome
 
 
-def stop_with(run: "HeldRun", program: Program[EditResult]) -> Program[EditResult]:
+def stop_with(run: HeldRun, program: Program[EditResult]) -> Program[EditResult]:
     """The same program, which asks nothing more once its run has ended."""
 
     def ask(query: Query) -> Program[Any]:
@@ -99,7 +97,7 @@ def stop_with(run: "HeldRun", program: Program[EditResult]) -> Program[EditResul
     return route_queries(program, ask)
 
 
-def draw_requests(runs: "Sequence[HeldRun]", depth: int) -> "Iterator[tuple[HeldRun, EditRequest]]":
+def draw_requests(runs: Sequence[HeldRun], depth: int) -> Iterator[tuple[HeldRun, EditRequest]]:
     """What is to be edited, benchmarks and the runs of one in turn; their pictures are opened ahead, once for all."""
     groups: dict[int, list[HeldRun]] = {}
     for run in runs:
@@ -123,7 +121,7 @@ def draw_requests(runs: "Sequence[HeldRun]", depth: int) -> "Iterator[tuple[Held
                 yield from ((run, request) for run in group if wants(run, request))
 
 
-def open_ahead(group: "Sequence[HeldRun]", depth: int) -> Iterator[EditRequest]:
+def open_ahead(group: Sequence[HeldRun], depth: int) -> Iterator[EditRequest]:
     """The requests of a benchmark that some of these runs want, their pictures opened."""
     first = group[0].prepared
     requests = first.benchmark.requests(first.backbone.resolution)
@@ -132,15 +130,15 @@ def open_ahead(group: "Sequence[HeldRun]", depth: int) -> Iterator[EditRequest]:
     return prefetch_requests(wanted, inputs, first.settings.threads, depth, len(group))
 
 
-def wants(run: "HeldRun", request: EditRequest) -> bool:
+def wants(run: HeldRun, request: EditRequest) -> bool:
     """Whether a run is to edit a request."""
     return run.error is None and run.todo is not None and request.id in run.todo
 
 
-def choose_makers(runs: "Sequence[PreparedRun]", shared: SharedWork[LiveProgram] | None) -> "list[Make]":
+def choose_makers(runs: Sequence[PreparedRun], shared: SharedWork[LiveProgram] | None) -> list[Make]:
     """Of each run: `take_over`, where its edits may be there already or another wants them; or the method as it is."""
 
-    def identify(run: "PreparedRun") -> tuple[Any, ...] | None:
+    def identify(run: PreparedRun) -> tuple[Any, ...] | None:
         is_asked = shared is not None and run.settings.cache_edits and can_take_over(run.pipeline)
         return (identify_method(run.pipeline), run.settings.seed, run.settings.steps) if is_asked else None
 

@@ -89,6 +89,7 @@ FOLLOWERS = {  # what comes after DiffEdit, and what it has to make itself
     ),
     "SDEdit": (SDEdit(), {}, {"decoding": DECODING}),
     "another seed": (DiffEdit(mask=MASK), {"seed": 1}, {"decoding": DECODING, "mask": 8 * COUNT}),
+    "two samples": (EditPipeline(DiffEdit(mask=MASK), samples=2), {}, {"decoding": 2 * DECODING, "mask": 8 * COUNT}),
     "a reconstruction": (EditPipeline(DiffEdit(mask=MASK), PixelPaste()), {}, {"decoding": DECODING}),
 }
 
