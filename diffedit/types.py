@@ -184,7 +184,10 @@ class Recall:
 
 @dataclass(frozen=True, eq=False)
 class Keep:
-    """Hand over the list of a `Recall`: tensors, or dictionaries of them. It may grow later, and never changes."""
+    """Hand over the list of a `Recall`: tensors, or dictionaries of them. It may grow later, and never changes.
+
+    Who asked hands it over also where he added nothing: others wait until then.
+    """
 
     recall: Recall
     items: Sequence[Any]

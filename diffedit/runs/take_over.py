@@ -65,6 +65,7 @@ def take_over(
     for ratio, recall in recalls.items():
         if items := (yield recall):
             found[ratio] = items[0]
+            yield Keep(recall, items)  # nobody else need wait for it
     missing = [ratio for ratio in ratios if ratio not in found]
     parts = {ratio: unpack(item) for ratio, item in found.items()}
     if missing:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -155,6 +156,18 @@ def test_a_set_of_ablations_costs_what_differs(tmp_path, caplog, edits, most):
     made, recalled = count(caplog)
     assert made + recalled == apart
     assert made / apart <= most
+
+
+def test_runs_that_wait_for_each_other_fill_their_calls(tmp_path, caplog):
+    """Whoever waits for work goes on when it is there, and not when its maker ends."""
+    caplog.set_level(logging.INFO, "run")
+    settings = replace(SETTINGS, steps=10, batch=BatchSizes())
+    editors = enumerate([DiffEdit(), DiffEdit(start="noise"), EncodeDecode(), SDEdit()])
+    asked = [AskedRun(Pictures(6), EditPipeline(editor), tmp_path / str(k), settings) for k, editor in editors]
+    assert edit(asked, AnalyticBackbone(4)) == {}
+    rows, padding = re.search(r": ([\d,]+) predict, ([\d,]+) of them", caplog.text).groups()
+    assert int(rows.replace(",", "")) == count(caplog)[0] + int(padding)
+    assert int(padding) < 0.05 * count(caplog)[0]
 
 
 def test_one_run_in_memory_shares_nothing_and_keeps_nothing(tmp_path, analytic, caplog):
