@@ -20,7 +20,7 @@ import logging
 import os
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from diffedit.runs.records import (
     read_whole_record,
     stamp_sources,
 )
-from diffedit.runs.schema import check_metadata
+from diffedit.runs.schema import check_metadata, list_files
 from diffedit.types import Edit, EditRequest, EditResult, Variant
 
 log = logging.getLogger(__name__)
@@ -78,9 +78,11 @@ class RunDirectory:
         is_bound: whether the editor is a floor or ceiling, for tables.
         strength_name: what the editor calls its strengths (`ratios` in the config).
         verify: how closely a resume looks at the files of what is done.
+        size_keys: settings of the benchmark of which a larger value only adds requests.
 
     Raises:
-        ConfigChangedError: the directory was begun with other settings; the message names them.
+        ConfigChangedError: the directory was begun with other settings; the message names them. More strengths than it
+            was begun with, or a larger benchmark, extend it.
         ValueError: a folder of it is none, or a link that leads out of it.
     """
 
@@ -92,8 +94,9 @@ class RunDirectory:
         is_bound: bool = False,
         strength_name: str = "ratio",
         verify: Verify = "size",
+        size_keys: Collection[str] = (),
     ) -> None:
-        self.root, self.verify = root, verify
+        self.root, self.verify, self.size_keys = root, verify, size_keys
         self.config = complete_config(config, benchmark_version, is_bound, strength_name)
         self.variants = [Variant(strength, strength_name) for strength in config["ratios"]]
         self.root.mkdir(parents=True, exist_ok=True)
@@ -103,6 +106,7 @@ class RunDirectory:
         self.writer = Writer()
         self.ids: set[str] = set()
         self.listed = False  # whether `ids` holds all requests
+        self.kept: dict[str, dict[str, Any]] = {}  # records of requests that are done but for some strengths
         self.stamps: dict[str, dict[str, dict[str, Any]]] = {}  # of the files of requests that are under way
         self.damage: dict[str, list[str]] = {}  # what is not whole at the end, by request that is done
 
@@ -112,7 +116,8 @@ class RunDirectory:
         if not os.path.lexists(path):
             overwrite(surroundings, json.dumps(describe_environment(), indent=1).encode())
             write_new(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
-        refuse_other_config(self.root, self.config)  # also where another start made it between our two calls
+        # Also where another start made it between our two calls.
+        self.extended = refuse_other_config(self.root, self.config, self.size_keys)
         self.compare_environment(surroundings)
 
     def compare_environment(self, path: Path) -> None:
@@ -142,7 +147,31 @@ class RunDirectory:
             if not self.is_done(request):
                 self.stamps[request.id] = stamp_sources(request)
                 yield request
+        if self.extended:
+            self.check_extension()
         self.listed = True
+
+    def check_extension(self) -> None:
+        """Refuse, with a ConfigChangedError, to ask for more where what is done is no longer asked for."""
+        paths = sorted((self.root / "records").glob("*.json"))
+        records = [record for path in paths if (record := read_whole_record(path)) is not None]
+        if lost := sorted(record["id"] for record in records if record["id"] not in self.ids):
+            raise ConfigChangedError(
+                f"{self.root}: {'; '.join(self.extended)} leaves out {len(lost)} requests that are done, as {lost[0]}: "
+                "a run can be extended, not changed; give this one a directory of its own (name=...)"
+            )
+
+    def extend(self) -> None:
+        """Note the config that asks for more, before anything of it is made."""
+        if not self.extended:
+            return
+        log.info("%s is extended: %s", self.root, "; ".join(self.extended))
+        overwrite(self.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
+
+    def choose_missing(self, request: str) -> list[float]:
+        """The strengths at which a pending request is to be edited: all, or those that its record lacks."""
+        present = {edit["variant"] for edit in self.kept.get(request, {"edits": ()})["edits"]}
+        return [variant.strength for variant in self.variants if str(variant) not in present]
 
     def is_done(self, request: EditRequest) -> bool:
         """Whether a request is done, and all of it is there; a ConfigChangedError where it was another one."""
@@ -154,13 +183,17 @@ class RunDirectory:
                 f"{self.root}: request {request.id} is done, and now asks for something else: {'; '.join(lines)}. "
                 "Give it another id, or the run another name"
             )
-        if {Variant.parse(edit["variant"]) for edit in record["edits"]} != set(self.variants):
-            log.warning("request %s: its record has not all edits; it is edited again", request.id)
-            return False
         if damage := find_damage(self.root, record, self.verify):
             log.warning("request %s: %s; it is edited again", request.id, "; ".join(damage))
             return False
-        return True
+        present = {Variant.parse(edit["variant"]) for edit in record["edits"]}
+        if present == set(self.variants):
+            return True
+        if record["files"] and present < set(self.variants):
+            self.kept[request.id] = record
+        else:
+            log.warning("request %s: its record has other edits; it is edited again", request.id)
+        return False
 
     def record(self, request: str) -> dict[str, Any] | None:
         """What is known of a request, or None."""
@@ -200,14 +233,26 @@ class RunDirectory:
             "files": {},
             "sources": sources,
         }
+        kept = self.kept.get(request.id)
         if result is not None:
-            record |= self.write_result(request.id, result, outcome.evaluations)
+            record |= self.write_result(request.id, result, outcome.evaluations, kept)
+            if kept is not None:
+                record = join_records(kept, record, self.variants)
         elif before := self.record(request.id):
             record |= {key: before[key] for key in KEPT if key in before}
         overwrite(self.path("records", request.id, "json"), json.dumps(record, indent=1).encode())
 
-    def write_result(self, request: str, result: EditResult, evaluations: Counter[int | None]) -> dict[str, Any]:
-        """The pictures, the mask and the map of one request; returns what the record says of them."""
+    def write_result(
+        self,
+        request: str,
+        result: EditResult,
+        evaluations: Counter[int | None],
+        kept: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The pictures, the mask and the map of one request; returns what the record says of them.
+
+        Mask and map are those of the first strength: where that is done already, they stay as they are.
+        """
         files: dict[str, dict[str, Any]] = {}
         record: dict[str, Any] = {"edits": [], "metadata": dict(result.metadata), "files": files}
         for edit in result.edits:
@@ -224,6 +269,8 @@ class RunDirectory:
                     request, f"samples/{k}/", edit, files
                 )
                 record.setdefault("samples", []).append(entry)
+        if kept is not None and leads(kept, self.variants):
+            return record
         record["mask"] = self.write_mask(request, "", result, files)
         if result.contrast_map is not None:
             path = self.path("maps", request, "npy")
@@ -279,6 +326,29 @@ class RunDirectory:
     def read_records(self) -> list[dict[str, Any]]:
         """What is known of the requests of this benchmark, by id; an older table's are left where they lie."""
         return [record for record in map(self.record, sorted(self.ids)) if record is not None]
+
+
+def leads(record: Mapping[str, Any], variants: Sequence[Variant]) -> bool:
+    """Whether a record has the first of the variants."""
+    return str(variants[0]) in {edit["variant"] for edit in record["edits"]}
+
+
+def join_records(kept: Mapping[str, Any], now: Mapping[str, Any], variants: Sequence[Variant]) -> dict[str, Any]:
+    """The record of a request that was edited at some strengths before, and at the others now: that of all at once.
+
+    What all strengths share (the mask, the encoding up to the highest level) is counted as often as the one that needs
+    most of it has it.
+    """
+    order = {str(variant): k for k, variant in enumerate(variants)}
+    first = kept if leads(kept, variants) else now
+    joined = dict(now) | {key: first[key] for key in ("mask", "map", "metadata")}
+    joined["edits"] = sorted([*kept["edits"], *now["edits"]], key=lambda edit: order[edit["variant"]])
+    if samples := [*kept.get("samples", ()), *now.get("samples", ())]:
+        joined["samples"] = sorted(samples, key=lambda entry: (entry["sample"], order[entry["variant"]]))
+    joined["shared_evaluations"] = max(kept["shared_evaluations"], now["shared_evaluations"])
+    joined["seconds"] = round(kept["seconds"] + now["seconds"], 4)
+    files = {**kept["files"], **now["files"]}
+    return joined | {"files": {name: files[name] for name in list_files(joined)}}
 
 
 def build_manifest(records: Sequence[Mapping[str, Any]], variants: Sequence[Variant], seed: int | None) -> pd.DataFrame:
@@ -352,22 +422,51 @@ def complete_config(
     return dict(config) | marks | {"format": FORMAT}
 
 
-def refuse_other_config(root: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a directory that was begun with another config: a ConfigChangedError that names what differs."""
+def refuse_other_config(root: Path, config: Mapping[str, Any], size_keys: Collection[str] = ()) -> list[str]:
+    """Refuse a directory that was begun with another config: a ConfigChangedError that names what differs.
+
+    Returns:
+        what is asked for beyond what it was begun with: more strengths, a larger benchmark (by its `size_keys`).
+    """
     path = root / "config.yaml"
     if not os.path.lexists(path):
-        return
+        return []
     before = read_run_config(path)
     if isinstance(before.get("weights"), str):
         raise ConfigChangedError(
             f"{root} was begun when only some of the weights were hashed: whether these are the same cannot be told. "
             "It can be scored as it is; to go on, start anew under another name=..."
         )
-    if lines := find_changed_settings(before, config, RUNTIME_KEYS):
+    grown = find_growth(before, config, size_keys)
+    if lines := find_changed_settings(before, config, [*RUNTIME_KEYS, *grown]):
         raise ConfigChangedError(
             f"{root} holds a run with other settings (config.yaml -> now):\n  " + "\n  ".join(lines) + "\n"
             "Give this one a directory of its own (name=...), or delete that one."
         )
+    return [f"{key}: {old} -> {new}" for key, (old, new) in grown.items()]
+
+
+def find_growth(
+    before: Mapping[str, Any], after: Mapping[str, Any], size_keys: Collection[str]
+) -> dict[str, tuple[Any, Any]]:
+    """The settings, before and after, that ask for all that was asked for, and for more."""
+    pairs = {"ratios": (before.get("ratios"), after.get("ratios"))}
+    grown = {key: pair for key, pair in pairs.items() if is_larger_set(*pair)}
+    old, new = (config.get("benchmark") for config in (before, after))
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        sizes = {f"benchmark.{key}": (old.get(key), new.get(key)) for key in size_keys if key in old and key in new}
+        grown |= {key: pair for key, pair in sizes.items() if is_larger_size(*pair)}
+    return grown
+
+
+def is_larger_set(old: Any, new: Any) -> bool:
+    """Whether one list of strengths holds another, and more."""
+    return isinstance(old, Sequence) and isinstance(new, Sequence) and set(old) < set(new)
+
+
+def is_larger_size(old: int | None, new: int | None) -> bool:
+    """Whether one number of requests is more than another; None is all."""
+    return old is not None and (new is None or new > old)
 
 
 def hash_config(config: Mapping[str, Any]) -> str:

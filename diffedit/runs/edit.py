@@ -76,7 +76,7 @@ def edit_pending(runs: Sequence[HeldRun], engine: Engine) -> Iterator[tuple[Held
         for run, request in draw_requests(runs, engine.max_live):
             name = f"{runs.index(run)} {request.id}"
             live[name] = run, request
-            program = run.prepared.make_program(request, makers[run])
+            program = run.make_program(request, makers[run])
             yield name, program if len(runs) == 1 else stop_with(run, program)
 
     total = sum(len(run.todo or ()) for run in runs if run.error is None)

@@ -1,7 +1,7 @@
 """One run, from its checks to its manifest: prepared, held by this process, closed."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -97,11 +97,20 @@ class PreparedRun(AskedRun):
         settings, config = settle_sizes(self.settings, self.config, self.backbone, self.root, len(self.benchmark))
         return replace(self, settings=settings, config=config)
 
-    def make_program(self, request: EditRequest, make: Make) -> Program[EditResult]:
-        """What edits a request."""
+    @property
+    def size_keys(self) -> frozenset[str]:
+        """Settings of its benchmark of which a larger value only adds requests; none, where that does not say."""
+        return frozenset(getattr(self.benchmark, "size_keys", ()))
+
+    def open_directory(self) -> RunDirectory:
+        """Where it is saved; made where absent."""
+        return RunDirectory(self.root, self.config, *self.marks, self.settings.verify, self.size_keys)
+
+    def make_program(self, request: EditRequest, make: Make, ratios: Sequence[float]) -> Program[EditResult]:
+        """What edits a request at these strengths."""
         schedule = self.backbone.schedule(self.settings.steps)
         noise = RequestNoise(self.settings.seed, request.id)
-        return make(self.pipeline, request, list(self.settings.ratios), schedule, noise)
+        return make(self.pipeline, request, list(ratios), schedule, noise)
 
 
 @dataclass(eq=False)
@@ -142,8 +151,13 @@ class HeldRun:
         """Look what is not done yet."""
         benchmark, resolution = self.prepared.benchmark, self.prepared.backbone.resolution
         self.todo = {request.id for request in self.directory.find_pending(benchmark.requests(resolution))}
+        self.directory.extend()
         if len(self.todo) < len(benchmark):
             log.info("%s%d of %d requests are done already", where, len(benchmark) - len(self.todo), len(benchmark))
+
+    def make_program(self, request: EditRequest, make: Make) -> Program[EditResult]:
+        """What edits a request at the strengths that it lacks."""
+        return self.prepared.make_program(request, make, self.directory.choose_missing(request.id))
 
     def take(self, request: EditRequest, outcome: Outcome) -> None:
         """Save what came of a request, as long as the claim is held; a RunFailedError where an error is to stop all."""
@@ -175,7 +189,7 @@ def prepare_run(asked: AskedRun, backbone: Backbone, weights: Mapping[str, str] 
     run = PreparedRun(benchmark, pipeline, root, settings, config, asked.log, backbone=backbone, is_begun=is_begun)
     if is_begun:
         run = run.settle()
-        refuse_other_config(root, complete_config(run.config, *run.marks))  # whoever may be at it
+        refuse_other_config(root, complete_config(run.config, *run.marks), run.size_keys)  # whoever may be at it
     check_requests(benchmark, backbone.resolution, pipeline.editor.inputs)
     return run
 
@@ -188,7 +202,7 @@ def hold_run(run: PreparedRun) -> Iterator[HeldRun]:
     with claim(run.root, run.settings.wait, {"config": identity}, refuse) as held:
         if not run.is_begun:  # by now it may be, by another; if not, sizes are measured while no other is at it
             run = run.settle()
-        live = HeldRun(run, held, RunDirectory(run.root, run.config, *run.marks, run.settings.verify))
+        live = HeldRun(run, held, run.open_directory())
         try:
             yield live
         except BaseException:

@@ -20,7 +20,6 @@ from tqdm.auto import tqdm
 from diffedit.engine.engine import BatchSizes, LiveProgram
 from diffedit.engine.queries import call_network
 from diffedit.engine.shared import SharedWork, share_encoding
-from diffedit.runs.directory import RunDirectory
 from diffedit.runs.edit import choose_makers
 from diffedit.runs.held import AskedRun, PreparedRun, prepare_run
 from diffedit.runs.loop import RunSettings
@@ -47,6 +46,9 @@ from diffedit.types import (
     Query,
     Recall,
 )
+
+Pending = tuple[EditRequest, Sequence[float]]
+"""A request, and the strengths that it is to be edited at."""
 
 LOOKED_AT = 256  # requests whose programs are run; those of more are estimated from them
 REPEATS = 3  # of a call that is timed
@@ -110,14 +112,14 @@ def plan_benchmark(
     return plan_runs({run: list_pending(run)})
 
 
-def plan_runs(pending: Mapping[PreparedRun, Sequence[EditRequest]]) -> Plan:
+def plan_runs(pending: Mapping[PreparedRun, Sequence[Pending]]) -> Plan:
     """What `edit_runs` would spend on requests of these runs, whose batches are settled; shared work counts once."""
     runs = list(pending)
     first = runs[0]
     shared = share_work(first.backbone, first.settings, len(runs) > 1)
     makers = choose_makers(runs, shared)
     programs = [
-        [partial(run.make_program, request, make) for request in pending[run]]
+        [partial(run.make_program, request, make, ratios) for request, ratios in pending[run]]
         for run, make in zip(runs, makers, strict=True)
     ]
     planner = Planner(first.backbone, first.settings.batch, shared)
@@ -129,7 +131,7 @@ def plan_runs(pending: Mapping[PreparedRun, Sequence[EditRequest]]) -> Plan:
 
 def plan_together(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell) -> Iterator[Plan]:
     """What `edit_together` with the same arguments would cost, an engine at a time; runs that are refused are told."""
-    pending: dict[PreparedRun, list[EditRequest]] = {}
+    pending: dict[PreparedRun, list[Pending]] = {}
     for one in asked:
         try:
             run = prepare_run(one, backbone).settle()
@@ -140,12 +142,13 @@ def plan_together(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell) -> 
         yield plan_runs({run: pending[run] for run in runs})
 
 
-def list_pending(run: PreparedRun) -> list[EditRequest]:
-    """The requests that a run has not done."""
+def list_pending(run: PreparedRun) -> list[Pending]:
+    """The requests that a run has not done, and at which strengths."""
     requests = run.benchmark.requests(run.backbone.resolution)
-    if run.is_begun:
-        requests = RunDirectory(run.root, run.config, *run.marks, run.settings.verify).find_pending(requests)
-    return list(requests)
+    if not run.is_begun:
+        return [(request, run.settings.ratios) for request in requests]
+    directory = run.open_directory()
+    return [(request, directory.choose_missing(request.id)) for request in directory.find_pending(requests)]
 
 
 def plan_programs(

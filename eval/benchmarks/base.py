@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +17,7 @@ class BaseBenchmark(ABC):
     """The usual declarations: pictures of anything, no paths among the settings, no reference pictures."""
 
     version: str = "1"
+    size_keys: Collection[str] = frozenset()  # settings of which a larger value only adds requests
     domain: str | None = None
     path_keys: Collection[str] = frozenset()
     fingerprint: str = ""
@@ -46,6 +48,8 @@ class SubsetBenchmark(BaseBenchmark):
         range: (first, last + 1) of that permutation, instead of a limit.
         seed: of that permutation, and of whatever else the benchmark draws.
     """
+
+    size_keys: ClassVar[Collection[str]] = frozenset({"limit"})
 
     limit: int | None = None
     range: tuple[int, int] | None = None

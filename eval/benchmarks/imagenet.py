@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
@@ -135,6 +135,8 @@ class ImageNetPairs(ImageNetBenchmark):
     """
 
     hierarchy: str
+    size_keys: ClassVar = frozenset({"limit", "per_class"})
+
     per_class: Annotated[int, Ge(1)] = 4
 
     path_keys = ImageNetBenchmark.path_keys | {"hierarchy"}

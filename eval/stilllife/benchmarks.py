@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -97,6 +97,8 @@ class StillLifeScenes(StillLifeBenchmark):
         first: of the split's seeds.
     """
 
+    size_keys: ClassVar = frozenset({"size"})
+
     size: Annotated[int, Ge(1)] = 256
     split: Literal["train", "validation", "test"] = "test"
     attributes: tuple[Literal["fruits", "vessel", "table", "wall"], ...] = tuple(ATTRIBUTES)
@@ -136,6 +138,8 @@ class FruitBenchmark(StillLifeBenchmark):
         per_class: requests for each of the target kinds.
         split: of the seeds.
     """
+
+    size_keys: ClassVar = frozenset({"per_class"})
 
     per_class: Annotated[int, Ge(1)] = 16
     split: Literal["train", "validation", "test"] = "test"
