@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from diffedit.commands.launch import launch
+from diffedit.commands.refine import check_refine, keep_ratios, refine_run
 from diffedit.commands.sweep import Job, edit_jobs, make_job, may_wait, print_plan, remove_empty
 from diffedit.io.files import resolve_path
 from diffedit.runs.names import register_resolvers
@@ -33,21 +34,28 @@ class Sweep:
         from hydra.core.hydra_config import HydraConfig
         from hydra.utils import instantiate
 
+        from diffedit.runs.held import AskedRun
         from diffedit.runs.loop import run_benchmark
         from diffedit.runs.plan import plan_benchmark
         from diffedit.stages.pipeline import build_pipeline
 
         root = Path(HydraConfig.get().runtime.output_dir)
         try:
+            check_refine(cfg)
             config, settings = read_settings(cfg)
-            pipeline, benchmark = build_pipeline(cfg), self.make_benchmark(cfg, config)
+            asked = AskedRun(self.make_benchmark(cfg, config), build_pipeline(cfg), root, settings, config)
+            if cfg.refine is not None:
+                asked = keep_ratios(asked)
             if cfg.together and may_wait():
-                return make_job(cfg, benchmark, pipeline, root, settings, config)
+                return make_job(cfg, asked)
             backbone = instantiate(cfg.backbone, _convert_="all")
+            what = asked.benchmark, asked.pipeline, backbone, root, asked.settings, asked.config
             if cfg.plan:
-                print_plan(plan_benchmark(benchmark, pipeline, backbone, root, settings, config))
-            else:
-                run_benchmark(benchmark, pipeline, backbone, root, settings, config)
+                print_plan(plan_benchmark(*what))
+                return None
+            run_benchmark(*what)
+            if cfg.refine is not None:
+                refine_run(cfg, asked, backbone)
         finally:
             remove_empty(root, Path(cfg.runs))
         return None

@@ -5,11 +5,12 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffedit.commands.launch import set_limits
+from diffedit.commands.refine import refine_run
 
 if TYPE_CHECKING:
     from diffedit.runs.held import AskedRun
@@ -55,18 +56,17 @@ def may_wait() -> bool:
     return is_here and not hydra.job.chdir and not hydra.job.env_set and not hydra.callbacks
 
 
-def make_job(cfg: Any, benchmark: Any, pipeline: Any, root: Path, settings: Any, config: Any) -> Job:
+def make_job(cfg: Any, asked: "AskedRun") -> Job:
     """The job that Hydra is at, with the handlers that it has set up for the job's log."""
     from omegaconf import OmegaConf
 
-    from diffedit.runs.held import AskedRun
     from diffedit.runs.log import RunLog
 
     OmegaConf.resolve(cfg.backbone)  # while Hydra knows of this job
     log = logging.getLogger()
     files = [copy_handler(handler) for handler in log.handlers if isinstance(handler, logging.FileHandler)]
     consoles = [handler for handler in log.handlers if not isinstance(handler, logging.FileHandler)]
-    return Job(cfg, AskedRun(benchmark, pipeline, root, settings, config, RunLog(files)), consoles, log.level)
+    return Job(cfg, replace(asked, log=RunLog(files)), consoles, log.level)
 
 
 def copy_handler(handler: logging.FileHandler) -> logging.FileHandler:
@@ -108,7 +108,10 @@ def edit_group(jobs: Sequence[tuple[Job, Tell]]) -> None:
             one(error)
         return
 
+    failed = set()
+
     def tell(run: "AskedRun", error: Exception) -> None:
+        failed.add(run)
         tells[run](error)
 
     if cfg.plan:
@@ -116,6 +119,18 @@ def edit_group(jobs: Sequence[tuple[Job, Tell]]) -> None:
             print_plan(plan)
     else:
         edit_together(list(tells), backbone, tell)
+        refine_jobs([job for job, _ in jobs if job.run not in failed], backbone, tell)
+
+
+def refine_jobs(jobs: Sequence[Job], backbone: Any, tell: Callable[["AskedRun", Exception], None]) -> None:
+    """Extend the runs that are done by the ratios that `refine` asks for, one run after the other."""
+    for job in jobs:
+        if job.cfg.refine is not None:
+            try:
+                with job.run.log.own():
+                    refine_run(job.cfg, job.run, backbone)
+            except Exception as error:
+                tell(job.run, error)
 
 
 def print_plan(plan: "Plan") -> None:

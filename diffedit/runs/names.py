@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 # Settings that change how a run goes and not what comes out: a name leaves them out, a resumed run may have others.
 RUNTIME_KEYS = (
     *("on_error", "runs", "name", "verify", "wait", "max_pixels", "is_bound", "strength_name"),
-    *("plan", "together", "cache", "cache_gigabytes", "cache_edits"),
+    *("plan", "together", "refine", "refine_score", "cache", "cache_gigabytes", "cache_edits"),
     *("engine.max_live", "engine.embedding_cache", "engine.threads", "engine.cpu_threads", "engine.progress"),
 )
 
