@@ -51,7 +51,7 @@ def test_a_run_is_refined_and_goes_on(call, tmp_path, sweep):
 
 
 @pytest.mark.parametrize(
-    ("target", "words"), [("beauty@1", "no metric beauty; there are accuracy"), ("lpips", "lpips@")]
+    ("target", "words"), [("beauty@1", "no metric beauty; there are accuracy"), ("lpips", "such as accuracy@0.7")]
 )
 def test_what_cannot_be_scored_is_refused_first(call, tmp_path, target, words):
     code, said = call(*SMALL, f"refine={target}")
