@@ -61,7 +61,7 @@ class Curve:
     def level(self, at: float, is_falling: bool) -> float:
         """A value of the matched metric as `Means` has it; NaN for one that no share has."""
         if self.is_matched_share:
-            at = float(stretch(np.array(at), len(self.matched))) if 0 <= at <= 1 else NAN
+            at = float(stretch(np.array([at]), len(self.matched))[0]) if 0 <= at <= 1 else NAN
         return -at if is_falling else at
 
     def read(self, values: Float[ndarray, " b"]) -> Float[ndarray, " b"]:

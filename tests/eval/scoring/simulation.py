@@ -1,10 +1,10 @@
-"""Methods whose true curves are known, measured on pictures at sparse strengths: what intervals say of them is counted.
+"""Methods whose true curves are known, measured on pictures at sparse strengths; what intervals say of them is counted.
 
-A method turns a strength into an effort s. An edit of effort s succeeds for a share F(s) of pictures and changes them by
-G(s) on average; so two methods that differ in their effort alone have the same curve, entered at other places.
+A method turns a strength into an effort s. An edit of effort s succeeds for a share F(s) of pictures and changes them
+by G(s) on average; so two methods that differ in their effort alone have the same curve, entered at other places.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
