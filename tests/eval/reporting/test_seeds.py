@@ -77,7 +77,7 @@ def test_scores_are_means_over_seeds_and_intervals_of_each_pictures_mean(scored)
 
 def test_tables_and_comparisons_say_what_intervals_cover(scored):
     merged = merge_seeds(collect(scored))
-    text = render(build_table(merged, ""))
+    text = " ".join(render(build_table(merged, "")).split())
     assert (
         "means over 3 seeds, intervals cover pictures and seeds; one seed, and pictures alone: sdedit (steps=8)" in text
     )
@@ -92,9 +92,8 @@ def test_tables_and_comparisons_say_what_intervals_cover(scored):
 
 
 def test_what_differs_in_more_than_its_seed_is_not_merged(scored, tmp_path, caplog):
-    roots = []
-    for root in scored[:3]:
-        roots.append(shutil.copytree(root, tmp_path / "runs/stilllife_scenes/tiny/sdedit" / root.name))
+    folder = tmp_path / "runs/stilllife_scenes/tiny/sdedit"
+    roots = [shutil.copytree(root, folder / root.name) for root in scored[:3]]
     path = roots[2] / "config.yaml"
     config = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(config | {"editor": config["editor"] | {"guidance": 3.0}}))
@@ -145,7 +144,7 @@ def test_bad_seeds_are_refused(words, message):
         sweep_seeds(words)
 
 
-def count_covered(draw, width, count=600):
+def count_covered(draw, width, count=2500):
     """Share of intervals that hold the true mean, 0, of these resampled means."""
     inside = 0
     for seed in range(count):
@@ -160,7 +159,7 @@ def test_intervals_cover_pictures_and_seeds(of_pictures):
     """However much of the spread is of pictures, and of seeds: 60 pictures at three seeds.
 
     Seeds that are resampled within each picture as well count twice: where the spread is of seeds alone, such intervals
-    cover 99 %. Those of one seed's pictures miss nothing either, but are wider.
+    cover 99 %.
     """
     bootstrap = Bootstrap(60, resamples=300)
     picks = np.random.default_rng(0).integers(0, 3, (300, 60, 3))
@@ -173,6 +172,6 @@ def test_intervals_cover_pictures_and_seeds(of_pictures):
         return (np.take_along_axis(values[None], picks, 2).mean(2) * bootstrap.weights).mean(1)
 
     covered = count_covered(draw, lambda values: bootstrap.means(values.mean(1)))
-    assert 0.925 <= covered <= 0.97
+    assert 0.93 <= covered <= 0.96
     if of_pictures == 0:
-        assert count_covered(draw, resample_twice) > 0.98
+        assert count_covered(draw, resample_twice, 500) > 0.98
