@@ -75,19 +75,24 @@ def test_scores_are_means_over_seeds_and_intervals_of_each_pictures_mean(scored)
     pd.testing.assert_frame_equal(alone, scores[scores.run == str(scored[3])].reset_index(drop=True))
 
 
+def read(table):
+    """Its words in one line."""
+    return " ".join(render(table).split())
+
+
 def test_tables_and_comparisons_say_what_intervals_cover(scored):
     merged = merge_seeds(collect(scored))
-    text = " ".join(render(build_table(merged, "")).split())
+    text = read(build_table(merged, ""))
     assert (
         "means over 3 seeds, intervals cover pictures and seeds; one seed, and pictures alone: sdedit (steps=8)" in text
     )
-    assert "seeds" not in render(build_table(merge_seeds(collect(scored[3:])), ""))
+    assert "seeds" not in read(build_table(merge_seeds(collect(scored[3:])), ""))
     at = merged[(merged.metric == "fid") & (merged.strength == 0.75)].value.tolist()
     comparison = compare_at_equal(merged, "sdedit (steps=4)", "fid", at, "lpips", 100)
     assert set(comparison.seeds) == {1}  # of the other method
     assert comparison["first"].notna().any()
     both = compare_at_equal(merged.assign(seeds=[(0, 1)] * len(merged)), "sdedit (steps=4)", "fid", at, "lpips", 100)
-    assert "over pictures and 2 seeds" in render(build_comparison_table(both, "sdedit (steps=4)", "fid", "lpips"))
+    assert "over pictures and 2 seeds" in read(build_comparison_table(both, "sdedit (steps=4)", "fid", "lpips"))
     assert set(name_seeds(merged).seeds) == {"0 1 2", "0", ""}
 
 
