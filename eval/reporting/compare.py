@@ -57,7 +57,7 @@ def compare_at_equal(
         - reached (share of resamples in which both methods reach the value); range, other_range (values of the matched
           metric that the method and the other one have, from its smallest strength on)
         - bracket, other_bracket (strengths around the point of each), step (the larger change of the compared metric
-          from one to the other), interpolation (what was added to the interval, its larger side)
+          from one to the other), interpolation (by what it may err, which the interval covers)
         - n (images); seeds (how many of them the interval covers, the smaller number of both; 0: none is known of)
 
         No rows, and why in the log, where nothing is comparable.
@@ -99,7 +99,7 @@ def make_row(name: str, pair: Sequence[Curve], value: float, bootstrap: Bootstra
         **{"p": found.p, "reached": found.reached},
         **{"range": find_range(pair[0].matched), "other_range": find_range(pair[1].matched)},
         **{"bracket": one.bracket, "other_bracket": other.bracket, "step": max(one.step, other.step)},
-        "interpolation": max(one.below + other.above, one.above + other.below),
+        "interpolation": one.error + other.error,
     }
 
 
@@ -226,7 +226,7 @@ def explain_steps(comparison: pd.DataFrame, match: str, metric: str) -> list[str
         between = " and ".join(f"{low:g} to {high:g}" for low, high in sorted(pairs))
         sentences.append(
             f"{other}: at {match} {list_values(wide['at'])} the difference is smaller than what {metric} changes by "
-            f"between the strengths around it (up to {widest.step:.2g}, from {between}), of which the interval has "
+            f"between the strengths around it (up to {widest.step:.2g}, from {between}), of which the interval covers "
             f"{wide.interpolation.max():.2g}: strengths in between make it narrower"
         )
     return sentences

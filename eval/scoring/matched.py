@@ -7,7 +7,7 @@ curves at four strengths that errs a fourth as much as straight lines (tests/eva
 What is left of the error is in the interval: each inner strength is left out in turn and predicted from the others.
 The error between two strengths a and b goes as (x - a)(b - x), as that of a curve whose bend is not seen, so a miss is
 worth what that product is at the point, over what it is at the strength left out. Never more than up to the values at
-a and b: curves rise or fall between them.
+a and b: curves rise or fall between them. An interval then holds for any error of that size, see `bound`.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from scipy.special import expit, logit
 
 from eval.scoring.bootstrap import NAN, Bootstrap, Interval
 
-HALVINGS = 50  # of the stretch between two strengths, until the point is found to the last bits
+HALVINGS = 30  # of the stretch between two strengths, until the point is found to a billionth of it
 # By what a miss counts: with a single inner strength there is a single miss, which is small by chance where a curve
 # bends both ways.
 SAFETY, SAFETY_OF_ONE = 1.0, 4.0
@@ -105,15 +105,13 @@ class MatchedValue(NamedTuple):
 
     Attributes:
         value: of the compared metric.
-        below: how far the true curve may lie below that, for the strengths are sparse.
-        above: how far above.
+        error: how far the true curve may lie from that, for the strengths are sparse.
         bracket: the strengths around the point; twice the same where it is one of them.
         step: change of the compared metric from one to the other.
     """
 
     value: float
-    below: float = NAN
-    above: float = NAN
+    error: float = NAN
     bracket: tuple[float, float] = (NAN, NAN)
     step: float = NAN
 
@@ -125,11 +123,10 @@ class MatchedDifference(NamedTuple):
         at: that value of the matched metric.
         first: the first method there.
         second: the second.
-        difference: first minus second, with its interval over the resamples, widened by what interpolation may err in
+        difference: first minus second, with its interval over the resamples and over what interpolation may err by in
             both; no interval where more resamples than the interval leaves out do not reach the value.
         reached: share of resamples in which both methods reach it.
-        p: two-sided, of no difference: twice the smaller share of resamples on one side of what interpolation may
-            make of none; NaN without an interval.
+        p: two-sided, of no difference: below 0.05 where the interval of level 0.95 leaves out 0; NaN without one.
     """
 
     at: float
@@ -166,19 +163,15 @@ def interpolate_at(means: Means, level: float) -> Found:
         )
     rising, along = (PchipInterpolator(strengths, values, axis=1).c[:, before, rows] for values in (matched, compared))
     low, high = np.zeros(len(rows)), strengths[before + 1] - strengths[before]
+    a, b, c, d = rising
     for _ in range(HALVINGS):  # the cubic rises from below the level to it, or above
         middle = (low + high) / 2
-        is_beyond = evaluate(rising, middle) >= level
+        is_beyond = ((a * middle + b) * middle + c) * middle + d >= level
         low, high = np.where(is_beyond, low, middle), np.where(is_beyond, middle, high)
     is_knot = matched[rows, k] == level  # to the bit what was measured
-    values = np.where(is_knot, compared[rows, k], evaluate(along, high))
+    values = np.where(is_knot, compared[rows, k], np.polyval(along, high))
     places = np.where(is_knot, strengths[k], strengths[before] + high)
     return Found(*(np.where(is_found, numbers, NAN) for numbers in (values, places)), before)
-
-
-def evaluate(cubics: Float[ndarray, "4 b"], x: Float[ndarray, " b"]) -> Float[ndarray, " b"]:
-    """Cubics, highest power first, each at its own x."""
-    return ((cubics[0] * x + cubics[1]) * x + cubics[2]) * x + cubics[3]
 
 
 def find_bend(means: Means) -> float:
@@ -209,13 +202,12 @@ def find_value(curve: Curve, at: float) -> MatchedValue:
     here, k = float(curve.read(found.compared)[0]), int(before)
     ends = curve.strengths[[k, min(k + 1, len(curve.strengths) - 1)]]
     if strength in ends:
-        return MatchedValue(here, 0.0, 0.0, (strength, strength), 0.0)
+        return MatchedValue(here, 0.0, (strength, strength), 0.0)
     error = find_bend(means) * (strength - ends[0]) * (ends[1] - strength)
-    low, high = sorted(means.compared[0, k : k + 2])
-    low, value_, high = curve.read(np.array([max(value - error, low), value, min(value + error, high)]))
-    step = abs(float(np.diff(curve.read(means.compared[0, k : k + 2]))[0]))
-    bracket = float(ends[0]), float(ends[1])
-    return MatchedValue(here, float(value_ - low), float(high - value_), bracket, step)
+    around = np.sort(means.compared[0, k : k + 2])
+    low, high = curve.read(np.clip([value - error, value + error], *around))
+    step = abs(float(np.diff(curve.read(around))[0]))
+    return MatchedValue(here, float(max(here - low, high - here)), (float(ends[0]), float(ends[1])), step)
 
 
 def compare_at(first: Curve, second: Curve, at: float, bootstrap: Bootstrap) -> MatchedDifference:
@@ -228,17 +220,33 @@ def compare_at(first: Curve, second: Curve, at: float, bootstrap: Bootstrap) -> 
         bootstrap: the resamples.
     """
     one, other = find_value(first, at), find_value(second, at)
+    value = one.value - other.value
     gap = resample_at(first, at, bootstrap) - resample_at(second, at, bootstrap)
     reached = np.isfinite(gap)
-    low = high = p = NAN
-    if reached.mean() >= bootstrap.level and np.isfinite(one.value - other.value):
-        known = gap[reached]
-        below, above = one.below + other.above, one.above + other.below
-        low, high = bootstrap.percentiles(known)
-        low, high = low - below, high + above
-        p = min(1.0, 2 * (1 + min((known <= below).sum(), (known >= -above).sum())) / (1 + len(known)))
-    difference = Interval(one.value - other.value, low, high)
-    return MatchedDifference(at, one, other, difference, float(reached.mean()), float(p))
+    half = p = NAN
+    if reached.mean() >= bootstrap.level and np.isfinite(value):
+        half, p = bound(value, gap[reached] - value, one.error + other.error, bootstrap.level)
+    difference = Interval(value, value - half, value + half)
+    return MatchedDifference(at, one, other, difference, float(reached.mean()), p)
+
+
+def bound(value: float, noise: Float[ndarray, " b"], error: float, level: float) -> tuple[float, float]:
+    """(half the interval of an estimate, p of no difference) where beside its noise it may be off by an error.
+
+    Of that error the size is known alone. The interval is the shortest about the estimate that holds the truth as often
+    as asked for, whatever the error is (Armstrong and Kolesar, 2018): a quantile of |noise + error|, which is less than
+    the noise's own bound plus the error.
+
+    Args:
+        value: the estimate.
+        noise: resamples less the estimate.
+        error: at most, on either side.
+        level: of the interval.
+    """
+    sizes = [np.abs(noise + off) for off in (error, -error)]
+    half = max(float(np.quantile(size, level)) for size in sizes)
+    count = max(int((size >= abs(value)).sum()) for size in sizes)
+    return half, min(1.0, (1 + count) / (1 + len(noise)))
 
 
 def resample_at(curve: Curve, at: float, bootstrap: Bootstrap) -> Float[ndarray, " resamples"]:

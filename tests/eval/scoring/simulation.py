@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit
 from scipy.stats import norm
 
-from eval.scoring.bootstrap import Bootstrap
-from eval.scoring.matched import Curve, compare_at
+from eval.scoring.bootstrap import Bootstrap, Interval
+from eval.scoring.matched import Curve, MatchedDifference, MatchedValue, compare_at
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -59,14 +58,14 @@ class World:
 
 
 class Outcome(NamedTuple):
-    """Of many simulations: shares of intervals that hold the true difference, and of p values below 0.05.
+    """What many simulations came to.
 
     Attributes:
-        coverage: of those that were printed.
-        found: p below 0.05.
-        printed: of all.
-        width: mean, of the intervals.
-        bias: mean difference found less the true one.
+        coverage: share of the printed intervals that hold the true difference.
+        found: share of the printed p below 0.05.
+        printed: share of simulations with an interval.
+        width: mean of the intervals' widths.
+        bias: mean difference less the true one.
     """
 
     coverage: float
@@ -76,10 +75,6 @@ class Outcome(NamedTuple):
     bias: float
 
 
-def steep(s):
-    return expit(10 * (s - 0.45))
-
-
 def simulate(
     worlds: tuple[World, World],
     strengths: Sequence[float],
@@ -87,15 +82,15 @@ def simulate(
     match: str,
     at: float,
     count: int,
-    resamples: int = 500,
+    resamples: int = 400,
     compare: Callable = compare_at,
 ) -> Outcome:
-    """Two methods, each of a world of its own (the same: equal curves), compared where `match` is equal.
+    """Two methods, each of a world of its own (the same one: equal curves), compared where `match` is equal.
 
     Args:
         worlds: of both; of the same n.
         strengths: that both are run at.
-        efforts: of each.
+        efforts: of each, by strength.
         match: "success" or "change"; the other one is compared.
         at: the matched value.
         count: simulations.
@@ -116,8 +111,7 @@ def simulate(
         found = compare(*curves, at, bootstrap)
         rows.append((*found.difference, found.p))
     value, low, high, p = np.array(rows).T
-    printed = np.isfinite(low)
-    difference = true[0] - true[1]
+    printed, difference = np.isfinite(low), true[0] - true[1]
     inside = (low <= difference) & (difference <= high)
     return Outcome(
         float(inside[printed].mean()),
@@ -126,3 +120,27 @@ def simulate(
         float((high - low)[printed].mean()),
         float(value[printed].mean() - difference),
     )
+
+
+def compare_by_lines(first: Curve, second: Curve, at: float, bootstrap: Bootstrap) -> MatchedDifference:
+    """As it was done before: straight lines between strengths, whose error is in no interval."""
+
+    def interpolate(curve: Curve, weights: np.ndarray) -> np.ndarray:
+        matched, compared = (
+            np.atleast_2d(weights @ values / bootstrap.n) for values in (curve.matched, curve.compared)
+        )
+        is_reached = (matched[:, 0] <= at) & (at <= matched.max(1))
+        k = np.maximum((matched >= at).argmax(1), 1)
+        rows = np.arange(len(k))
+        (low, high), (start, end) = ((values[rows, k - 1], values[rows, k]) for values in (matched, compared))
+        return np.where(is_reached, start + (at - low) / np.maximum(high - low, 1e-12) * (end - start), np.nan)
+
+    value = float(np.subtract(*(interpolate(curve, np.ones(bootstrap.n))[0] for curve in (first, second))))
+    gap = np.subtract(*(interpolate(curve, bootstrap.weights) for curve in (first, second)))
+    reached = np.isfinite(gap)
+    low = high = p = float("nan")
+    if reached.mean() >= bootstrap.level:
+        low, high = bootstrap.percentiles(gap[reached])
+        p = min(1.0, 2 * (1 + min((gap[reached] <= 0).sum(), (gap[reached] >= 0).sum())) / (1 + reached.sum()))
+    nothing = MatchedValue(float("nan"))
+    return MatchedDifference(at, nothing, nothing, Interval(value, low, high), float(reached.mean()), p)

@@ -7,10 +7,10 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 from scipy.special import expit, logit
-from scipy.stats import gumbel_r, norm
+from scipy.stats import gumbel_r, ncx2, norm
 
 from eval.scoring.bootstrap import Bootstrap
-from eval.scoring.matched import Curve, Means, compare_at, find_bend, find_value, interpolate_at
+from eval.scoring.matched import Curve, Means, bound, compare_at, find_bend, find_value, interpolate_at
 
 RATIOS = np.array([0.3, 0.5, 0.7, 0.9])
 
@@ -55,13 +55,13 @@ def test_a_strength_that_was_run_is_what_was_measured_there():
     assert find([[0.2]], [[3.0]], 0.2).compared[0] == 3
     assert np.isnan(find([[0.2]], [[3.0]], 0.3).compared[0])
     value = find_value(make_curve([0.1, 0.5, 0.75, 1.0], [1.0, 2.0, 4.0, 9.0], is_matched_share=True), 0.75)
-    assert value == (4.0, 0.0, 0.0, (0.7, 0.7), 0.0)
+    assert value == (4.0, 0.0, (0.7, 0.7), 0.0)
 
 
 def test_a_metric_that_falls_as_the_strength_grows_is_matched_too():
     curve = make_curve([30.0, 20, 10], [1.0, 2, 3], [1, 2, 3])
     assert find_value(curve, 15).value == pytest.approx(2.5)
-    assert find_value(curve, 15).above == pytest.approx(0, abs=1e-12)  # straight: nothing is missed
+    assert find_value(curve, 15).error == pytest.approx(0, abs=1e-12)  # straight: nothing is missed
     assert np.isnan(find_value(curve, 35).value)
 
 
@@ -74,7 +74,7 @@ def test_curves_that_are_straight_in_the_logit_of_accuracy_are_met_exactly():
     assert found.value == pytest.approx(3 * (logit(0.6) / 8 + 0.55), abs=1e-3)
     assert found.bracket == (0.5, 0.7)
     assert found.step == pytest.approx(0.6)
-    assert found.above < 1e-3
+    assert found.error < 1e-3
     assert np.isnan(find_value(curve, 1.2).value)
     assert np.isnan(find_value(curve, -0.1).value)
 
@@ -85,7 +85,8 @@ def test_accuracy_that_is_compared_stays_between_none_and_all():
     curve = Curve(RATIOS, np.tile(RATIOS * 2, (20, 1)), success, is_compared_share=True)
     for at in np.linspace(0.61, 1.79, 20):
         found = find_value(curve, at)
-        assert 0 <= found.value - found.below <= found.value + found.above <= 1 + 1e-12
+        assert 0 <= found.value <= 1
+        assert 0 < found.error < 0.5
 
 
 def test_what_is_missed_when_a_ratio_is_left_out_is_in_the_interval():
@@ -93,13 +94,13 @@ def test_what_is_missed_when_a_ratio_is_left_out_is_in_the_interval():
     means = Means(np.array([1.0, 2.0, 4.0]), np.array([[1.0, 2.0, 4.0]]), np.array([[1.0, 4.0, 16.0]]))
     assert find_bend(means) == pytest.approx(4 * 1.0)  # x^2 between a and b: the chord is (x - a)(b - x) above
     found = find_value(make_curve([1.0, 2, 4], [1.0, 4, 16], [1, 2, 4]), 3.0)
-    assert found.below == pytest.approx(4 * (3 - 2) * (4 - 3))
+    assert found.error == pytest.approx(4 * (3 - 2) * (4 - 3))
     assert found.step == pytest.approx(12)
 
 
 def test_of_two_ratios_anything_between_them_may_be_true():
     found = find_value(make_curve([0.0, 1.0], [0.0, 2.0], [0.3, 0.9]), 0.25)
-    assert (found.value, found.below, found.above) == pytest.approx((0.5, 0.5, 1.5))
+    assert (found.value, found.error) == pytest.approx((0.5, 1.5))
     assert find_bend(Means(np.arange(2.0), np.ones((1, 2)), np.ones((1, 2)))) == np.inf
 
 
@@ -114,7 +115,7 @@ def test_a_method_that_is_better_everywhere_is_found_so():
 
     better = compare_at(curve(success, change), curve(success, change + 0.3), 0.5, Bootstrap(300))
     assert better.difference.value == pytest.approx(-0.3)
-    errors = better.first.below + better.second.above
+    errors = better.first.error + better.second.error
     assert better.difference.low == pytest.approx(-0.3 - errors)  # paired: the same resamples for both
     assert better.difference.high == pytest.approx(-0.3 + errors)
     assert 0 < errors < 0.3
@@ -128,6 +129,17 @@ def test_a_method_that_is_better_everywhere_is_found_so():
     assert np.isnan(never.second.value)
     assert np.isnan(never.p)
     assert never.reached == 0
+
+
+def test_an_error_of_known_size_widens_an_interval_as_theory_says():
+    """The bound of |N(t, 1)| is the root of a quantile of the noncentral chi square (Armstrong and Kolesar, 2018)."""
+    noise = norm.ppf((np.arange(200_000) + 0.5) / 200_000)
+    for error in (0.0, 0.3, 1.0, 4.0):
+        half, p = bound(2.5, noise, error, 0.95)
+        assert half == pytest.approx(np.sqrt(ncx2.ppf(0.95, 1, error**2)) if error else 1.96, rel=1e-3)
+        assert p == pytest.approx(norm.sf(2.5 - error) + norm.sf(2.5 + error), rel=0.02)
+        assert bound(half * 0.999, noise, error, 0.95)[1] > 0.05 > bound(half * 1.001, noise, error, 0.95)[1]
+    assert bound(2.5, noise, 1.0, 0.95)[0] < 1.96 + 1.0
 
 
 SUCCESS = [lambda s, a=a, b=b: expit(a * (s - b)) for a, b in product((6, 10, 15), (0.4, 0.55))]
@@ -160,7 +172,7 @@ def test_curves_err_a_fourth_as_much_as_straight_lines_and_the_interval_knows():
         errors += [(value.value - true) / size for value in values]
         for one, other in combinations(values, 2):
             gap = one.value - other.value
-            is_allowed.append(-one.above - other.below <= gap + 1e-9 and gap <= one.below + other.above + 1e-9)
+            is_allowed.append(abs(gap) <= one.error + other.error + 1e-9)
     assert len(errors) == len(lines) > 700
     assert np.sqrt(np.mean(np.square(lines))) > 4 * np.sqrt(np.mean(np.square(errors)))
     assert np.mean(is_allowed) > 0.97
