@@ -214,22 +214,20 @@ def explain_gaps(comparison: pd.DataFrame, method: str, match: str) -> list[str]
 def explain_steps(comparison: pd.DataFrame, match: str, metric: str) -> list[str]:
     """Where the difference found is smaller than what lies between the two strengths around the point.
 
-    There the interval rests on how the curve goes between them; a sentence for each other method.
+    There the interval rests on how the curve goes between them. One sentence, or none.
     """
-    sentences = []
-    for other, part in comparison.groupby("other", sort=False):
-        wide = part[part.step > part.difference.abs()]
-        if wide.empty:
-            continue
-        widest = wide.loc[wide.step.idxmax()]
-        pairs = {pair for pair in (widest.bracket, widest.other_bracket) if pair[0] < pair[1]}
-        between = " and ".join(f"{low:g} to {high:g}" for low, high in sorted(pairs))
-        sentences.append(
-            f"{other}: at {match} {list_values(wide['at'])} the difference is smaller than what {metric} changes by "
-            f"between the strengths around it (up to {widest.step:.2g}, from {between}), of which the interval covers "
-            f"{wide.interpolation.max():.2g}: strengths in between make it narrower"
-        )
-    return sentences
+    wide = comparison[comparison.step > comparison.difference.abs()]
+    if wide.empty:
+        return []
+    widest = wide.loc[wide.step.idxmax()]
+    pairs = {pair for pair in (widest.bracket, widest.other_bracket) if pair[0] < pair[1]}
+    between = " and ".join(f"{low:g} to {high:g}" for low, high in sorted(pairs))
+    points = [f"{other} {list_values(part['at'])}" for other, part in wide.groupby("other", sort=False)]
+    return [
+        f"sparse strengths: around these values of {match}, {metric} changes by more than the difference from one "
+        f"strength to the next (up to {widest.step:.2g}, from {between}); the interval allows for an error of up to "
+        f"{wide.interpolation.max():.2g}, and strengths in between make it narrower: {'; '.join(points)}"
+    ]
 
 
 def explain_correction(comparison: pd.DataFrame, resamples: int | None) -> str:
@@ -240,8 +238,8 @@ def explain_correction(comparison: pd.DataFrame, resamples: int | None) -> str:
     if count == 1:
         return "p (Holm): one comparison, nothing to correct for"
     text = f"p (Holm): corrected for the {count} comparisons of this call, all tables together"
-    if resamples is not None and (least := 2 * count / (1 + resamples)) > SIGNIFICANT:
-        needed = round_up(2 * count / SIGNIFICANT)
+    if resamples is not None and (least := count / (1 + resamples)) > SIGNIFICANT:
+        needed = round_up(count / SIGNIFICANT)
         text += f"; {resamples} resamples can show none below {least:.2g}: resamples={needed}, or compare less at once"
     return text
 

@@ -69,7 +69,7 @@ def test_a_comparison_as_a_table(scores):
     assert "nan" not in text
     assert "sdedit: nothing to compare at accuracy 0.9: over the strengths of these runs" in text
     assert "diffedit goes from 0 to 0.75, sdedit from 0 to 0.75" in " ".join(text.split())
-    assert "smaller than what" not in text
+    assert "sparse" not in text
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -77,9 +77,10 @@ def test_a_difference_smaller_than_the_step_around_it_is_warned_of(scores):
     comparison = compare_at_equal(scores, "diffedit", "accuracy", [0.3, 0.375, 0.45], "lpips", 100)
     text = " ".join(render(build_comparison_table(comparison, "diffedit", "accuracy", "lpips")).split())
     assert (
-        "sdedit: at accuracy 0.3 the difference is smaller than what lpips changes by between the strengths "
-        "around it (up to 0.15, from 0.25 to 0.5), of which the interval covers" in text
+        "sparse strengths: around these values of accuracy, lpips changes by more than the difference from one strength "
+        "to the next (up to 0.15, from 0.25 to 0.5); the interval allows for an error of up to" in text
     )
+    assert "make it narrower: sdedit 0.3 p (Holm)" in text
 
 
 def test_p_is_corrected_over_all_that_is_compared_together(scores):
@@ -104,8 +105,8 @@ def test_p_is_corrected_over_all_that_is_compared_together(scores):
     assert correct_together([]) == []
     text = " ".join(render(build_comparison_table(comparison, "diffedit", "accuracy", "lpips", resamples=100)).split())
     assert "p (Holm): corrected for the 6 comparisons of this call, all tables together; 100 resamples can" in text
-    assert "none below 0.12: resamples=300, or compare less at once" in text
-    assert "resamples" not in render(build_comparison_table(comparison, "diffedit", "accuracy", "lpips", resamples=500))
+    assert "none below 0.059: resamples=200, or compare less at once" in text
+    assert "resamples" not in render(build_comparison_table(comparison, "diffedit", "accuracy", "lpips", resamples=200))
 
 
 def test_where_nothing_can_be_compared_there_is_no_table(scores):
