@@ -77,8 +77,8 @@ def test_a_difference_smaller_than_the_step_around_it_is_warned_of(scores):
     comparison = compare_at_equal(scores, "diffedit", "accuracy", [0.3, 0.375, 0.45], "lpips", 100)
     text = " ".join(render(build_comparison_table(comparison, "diffedit", "accuracy", "lpips")).split())
     assert (
-        "sparse strengths: around these values of accuracy, lpips changes by more than the difference from one strength "
-        "to the next (up to 0.15, from 0.25 to 0.5); the interval allows for an error of up to" in text
+        "sparse strengths: around these values of accuracy, lpips changes by more than the difference from one "
+        "strength to the next (up to 0.15, from 0.25 to 0.5); the interval allows for an error of up to" in text
     )
     assert "make it narrower: sdedit 0.3 p (Holm)" in text
 
