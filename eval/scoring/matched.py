@@ -4,7 +4,7 @@ A method is a curve through its strengths: the matched metric and the compared o
 Fritsch and Butland, 1984) of the strength; a share, as accuracy, as its logit, which bends least. Over 54 kinds of
 curves at four strengths that errs a fourth as much as straight lines (tests/eval/scoring/test_matched.py).
 
-What is left of the error is in the interval: each inner strength is left out in turn and predicted from the others.
+What is left of the error is in the interval: inner strengths are left out in turn and predicted from the others.
 The error between two strengths a and b goes as (x - a)(b - x), as that of a curve whose bend is not seen, so a miss is
 worth what that product is at the point, over what it is at the strength left out. Never more than up to the values at
 a and b: curves rise or fall between them. An interval then holds for any error of that size, see `bound`.
@@ -174,14 +174,15 @@ def interpolate_at(means: Means, level: float) -> Found:
     return Found(*(np.where(is_found, numbers, NAN) for numbers in (values, places)), before)
 
 
-def find_bend(means: Means) -> float:
+def find_bend(means: Means, before: int) -> float:
     """The largest miss where an inner strength is left out, over the product of its distances to its neighbours.
 
-    Infinite where none can be: with two strengths, or where no curve through the others reaches what it has.
+    Of the four strengths around a point, as one far off says little of the curve there. Infinite where none can be
+    left out: with two strengths, or where no curve through the others reaches what it has.
     """
     strengths, matched, compared, _ = means
     bends = []
-    for k in range(1, len(strengths) - 1):
+    for k in range(max(1, before - 1), min(len(strengths) - 1, before + 3)):
         guess = interpolate_at(means.without(k), float(matched[0, k])).compared[0]
         miss = abs(guess - compared[0, k])
         bends.append(miss / ((strengths[k] - strengths[k - 1]) * (strengths[k + 1] - strengths[k])))
@@ -203,7 +204,7 @@ def find_value(curve: Curve, at: float) -> MatchedValue:
     ends = curve.strengths[[k, min(k + 1, len(curve.strengths) - 1)]]
     if strength in ends:
         return MatchedValue(here, 0.0, (strength, strength), 0.0)
-    error = find_bend(means) * (strength - ends[0]) * (ends[1] - strength)
+    error = find_bend(means, k) * (strength - ends[0]) * (ends[1] - strength)
     around = np.sort(means.compared[0, k : k + 2])
     low, high = curve.read(np.clip([value - error, value + error], *around))
     step = abs(float(np.diff(curve.read(around))[0]))

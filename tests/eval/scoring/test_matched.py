@@ -92,7 +92,7 @@ def test_accuracy_that_is_compared_stays_between_none_and_all():
 def test_what_is_missed_when_a_ratio_is_left_out_is_in_the_interval():
     """Of one inner ratio the bend counts fourfold; a straight line through the others misses a parabola by it."""
     means = Means(np.array([1.0, 2.0, 4.0]), np.array([[1.0, 2.0, 4.0]]), np.array([[1.0, 4.0, 16.0]]))
-    assert find_bend(means) == pytest.approx(4 * 1.0)  # x^2 between a and b: the chord is (x - a)(b - x) above
+    assert find_bend(means, 1) == pytest.approx(4 * 1.0)  # x^2 between a and b: the chord is (x - a)(b - x) above
     found = find_value(make_curve([1.0, 2, 4], [1.0, 4, 16], [1, 2, 4]), 3.0)
     assert found.error == pytest.approx(4 * (3 - 2) * (4 - 3))
     assert found.step == pytest.approx(12)
@@ -101,7 +101,7 @@ def test_what_is_missed_when_a_ratio_is_left_out_is_in_the_interval():
 def test_of_two_ratios_anything_between_them_may_be_true():
     found = find_value(make_curve([0.0, 1.0], [0.0, 2.0], [0.3, 0.9]), 0.25)
     assert (found.value, found.error) == pytest.approx((0.5, 1.5))
-    assert find_bend(Means(np.arange(2.0), np.ones((1, 2)), np.ones((1, 2)))) == np.inf
+    assert find_bend(Means(np.arange(2.0), np.ones((1, 2)), np.ones((1, 2))), 0) == np.inf
 
 
 def test_a_method_that_is_better_everywhere_is_found_so():
