@@ -124,8 +124,8 @@ def test_straight_lines_between_sparse_ratios_find_what_is_not_there(compare, mo
 def test_intervals_at_given_ratios_hold_the_true_value(n):
     """Error bars of the plot: success and change at each ratio, over 2,000 simulations.
 
-    But not those of a share of which fewer than three pictures are expected to succeed, or to fail: where none fails the
-    resamples have no spread. docs/scoring.md says so.
+    But not those of a share of which fewer than three pictures are expected to succeed, or to fail: where none fails
+    the resamples have no spread. docs/scoring.md says so.
     """
     world, strengths, bootstrap = World(steep, power(1.5), n=n), np.array(FOUR), Bootstrap(n, resamples=400)
     true = np.stack([world.success(strengths), world.change(strengths)])
