@@ -3,10 +3,14 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
 from diffedit.commands.launch import launch
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("plot")
 
@@ -32,37 +36,62 @@ def main(argv: Sequence[str]) -> int:
 def plot(cfg: DictConfig) -> None:
     """A plot for each benchmark and pair of metrics, a comparison for each benchmark and compared metric."""
     from diffedit.io.files import resolve_path
-    from eval.reporting.collect import collect, find_readable
-    from eval.reporting.compare import build_comparison_table, compare_at_equal
     from eval.reporting.curves import plot_pairs
-    from eval.reporting.tables import make_console, read_published
+    from eval.reporting.tables import read_published
     from eval.scoring.score import find_runs
 
-    x, y, compared = as_list(cfg.x), as_list(cfg.y), list(cfg.compare) if cfg.match_at else []
+    x, y = as_list(cfg.x), as_list(cfg.y)
     published = read_published(resolve_path(cfg.published)) if cfg.published else None
     roots = find_runs(cfg.runs)
-    readable = find_readable(roots)
-    scores = collect(readable)
-    if scores.empty and len(readable) < len(roots):
-        raise PlotFailedError(f"{len(roots) - len(readable)} of {len(roots)} runs were left out, no other is scored")
-    if scores.empty:
-        raise FileNotFoundError(f"runs = {cfg.runs}: none of them is scored; do it by diffedit score")
-    scored = set(scores.metric)
-    if unknown := {*x, *y, *compared} - DEFAULTS - scored:
+    scores, left_out = read_runs(cfg, roots)
+    if unknown := {*x, *y, *list_compared(cfg)} - DEFAULTS - (scored := set(scores.metric)):
         raise ValueError(f"{', '.join(sorted(unknown))}: not scored; there are {', '.join(sorted(scored))}")
-    console = make_console()
     sets = scores.groupby(["benchmark", "backbone"]).set.transform("nunique")
     scores["benchmark"] = scores.benchmark.where(sets == 1, scores.benchmark + "-" + scores.set)
-    for names, part in scores.groupby(["benchmark", "backbone"], sort=False):
+    parts = list(scores.groupby(["benchmark", "backbone"], sort=False))
+    for names, part in parts:
         for path in plot_pairs(part, x, y, names, Path(cfg.out), published):
             log.info("%s", path)
-        for metric in compared:
-            comparison = compare_at_equal(
-                part, cfg.method, cfg.match, list(cfg.match_at), metric, cfg.resamples, cfg.seed
-            )
-            if not comparison.empty:
-                title = ", ".join(names)
-                table = build_comparison_table(comparison, cfg.method, cfg.match, metric, console.width, title)
-                console.print("", table)
-    if len(readable) < len(roots):
-        raise PlotFailedError(f"{len(roots) - len(readable)} of {len(roots)} runs were left out; see above")
+    print_comparisons(cfg, parts)
+    if left_out:
+        raise PlotFailedError(f"{left_out} of {len(roots)} runs were left out; see above")
+
+
+def list_compared(cfg: DictConfig) -> list[str]:
+    """The metrics that are compared; none without a value to match at."""
+    return list(cfg.compare) if cfg.match_at else []
+
+
+def read_runs(cfg: DictConfig, roots: Sequence[Path]) -> "tuple[pd.DataFrame, int]":
+    """(scores, those of runs that differ in their seed alone merged; how many runs cannot be read)."""
+    from eval.reporting.collect import collect, find_readable
+    from eval.reporting.seeds import merge_seeds
+
+    readable = find_readable(roots)
+    left_out = len(roots) - len(readable)
+    scores = collect(readable)
+    if scores.empty and left_out:
+        raise PlotFailedError(f"{left_out} of {len(roots)} runs were left out, no other is scored")
+    if scores.empty:
+        raise FileNotFoundError(f"runs = {cfg.runs}: none of them is scored; do it by diffedit score")
+    return merge_seeds(scores, cfg.resamples, cfg.seed), left_out
+
+
+def print_comparisons(cfg: DictConfig, parts: "Sequence[tuple[Sequence[str], pd.DataFrame]]") -> None:
+    """Compare methods within each part, and print a table for each compared metric; p corrected over all of them."""
+    from eval.reporting.compare import build_comparison_table, compare_at_equal, correct_together
+    from eval.reporting.tables import make_console
+
+    shared = cfg.match, list(cfg.match_at)
+    comparisons = {
+        (", ".join(names), metric): compare_at_equal(part, cfg.method, *shared, metric, cfg.resamples, cfg.seed)
+        for names, part in parts
+        for metric in list_compared(cfg)
+    }
+    comparisons = {key: comparison for key, comparison in comparisons.items() if not comparison.empty}
+    console = make_console()
+    for (title, metric), comparison in zip(comparisons, correct_together(list(comparisons.values())), strict=True):
+        table = build_comparison_table(
+            comparison, cfg.method, cfg.match, metric, console.width, title, resamples=cfg.resamples
+        )
+        console.print("", table)

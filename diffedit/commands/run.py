@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from diffedit.commands.launch import launch
+from diffedit.commands.launch import launch, tell
 from diffedit.commands.refine import check_refine, keep_ratios, refine_run
 from diffedit.commands.sweep import Job, edit_jobs, make_job, may_wait, print_plan, remove_empty
 from diffedit.io.files import resolve_path
@@ -20,7 +20,25 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
     register_resolvers()
-    return launch("run", Sweep().run, argv, finish=edit_jobs)
+    try:
+        words = sweep_seeds(argv)
+    except ValueError as error:
+        return tell(error, "diffedit run")
+    return launch("run", Sweep().run, words, finish=edit_jobs)
+
+
+def sweep_seeds(argv: Sequence[str]) -> list[str]:
+    """The words of a command line, `seeds=[0,1,2]` as the sweep `--multirun seed=0,1,2`: a run for each."""
+    given = [word for word in argv if word.startswith("seeds=")]
+    if not given:
+        return list(argv)
+    numbers = given[-1].removeprefix("seeds=").strip("[]").replace(" ", "").split(",")
+    if not all(map(str.isdecimal, numbers)) or len(set(numbers)) < len(numbers):
+        raise ValueError(f"{given[-1]}: different whole numbers are wanted, as seeds=[0,1,2]")
+    if both := [word for word in argv if word.startswith("seed=")]:
+        raise ValueError(f"{given[-1]} and {both[-1]}: one of them is wanted")
+    flag = [] if {"--multirun", "-m"} & set(argv) else ["--multirun"]
+    return [*flag, *(word for word in argv if word not in given), f"seed={','.join(numbers)}"]
 
 
 class Sweep:

@@ -39,6 +39,7 @@ def score(cfg: DictConfig) -> None:
     from diffedit.runs.claim import BusyError, is_claimed
     from eval.reporting.collect import collect
     from eval.reporting.loggers import pick_samples
+    from eval.reporting.seeds import merge_seeds, name_seeds
     from eval.reporting.tables import print_tables, read_published
     from eval.scoring.score import Settings, find_runs, score_runs
 
@@ -50,16 +51,17 @@ def score(cfg: DictConfig) -> None:
     reference = resolve_path(cfg.reference) if cfg.reference else None
     settings = Settings(Path(cfg.cache), reference, cfg.resamples, cfg.batch, cfg.threads, cfg.seed, cfg.resolution)
     scored = score_runs(roots, metrics, settings)
-    scores = collect(scored, list(metrics))
+    of_runs = collect(scored, list(metrics))
+    scores = merge_seeds(of_runs, cfg.resamples, cfg.seed)
     asked = [name for metric in metrics.values() for name in metric.higher_is_better]
     refused = print_tables(scores, cfg.group, cfg.columns or asked, published, asked)
     if published is not None:
         for source in dict.fromkeys(published.source):
             log.info("published: %s", source)
     if cfg.out:
-        write_scores(Path(cfg.out), scores)
+        write_scores(Path(cfg.out), name_seeds(scores))
     samples = {str(root): pick_samples(root, logger.samples) for root in scored}
-    for path in logger.log(scores[scores.run != ""], samples):
+    for path in logger.log(of_runs[of_runs.run != ""], samples):
         log.info("logged: %s", path)
     left = [root for root in roots if root not in scored]
     if left and not refused and all(map(is_claimed, left)):

@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from diffedit.io.files import quote_file_name, write
 from diffedit.io.images import to_pil, write_picture
 from diffedit.types import EditRequest
-from eval.reporting.compare import compare_at_equal, describe_difference, explain_gaps
+from eval.reporting.compare import compare_at_equal, correct_together, describe_difference, explain_gaps
 from eval.reporting.contact_sheet import draw_overlay
 from eval.reporting.curves import COLOURS, draw_curves, save_figure
 from eval.reporting.tables import MISSING, compute_half_widths, format_value, pivot_scores
@@ -270,35 +270,48 @@ def to_hex_upper(colour: Any) -> str:
 
 
 def find_figures(scores: pd.DataFrame, method: str) -> list[Figure]:
-    """What can be said of a method and the others at this n, each with a sentence that follows from its numbers."""
+    """What can be said of a method and the others at this n, each with a sentence that follows from its numbers.
+
+    The p values are corrected over all comparisons that are told of. Which these are depends on the values that both
+    methods reach, and on no p.
+    """
     scored = set(scores.metric)
+    asked = [question for question in QUESTIONS if {question.metric, question.match} <= scored]
+    comparisons = [choose_rows(question, scores, method) for question in asked]
     figures = [
         figure
-        for question in QUESTIONS
-        if {question.metric, question.match} <= scored
-        for figure in answer(question, scores, method)
+        for question, rows in zip(asked, correct_together(comparisons), strict=True)
+        for figure in answer(question, rows, method)
     ]
     return figures + list(tell_mask(scores, method))
 
 
-def answer(question: Question, scores: pd.DataFrame, method: str) -> Iterator[Figure]:
-    """Each other method's answer: at the values that both reach, the outermost of them; or why there is none."""
+def choose_rows(question: Question, scores: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Of each other method the outermost values that both reach; or the nearest to that."""
     comparison = compare_at_equal(scores, method, question.match, question.values, question.metric)
-    comparison = comparison.assign(other=comparison.other.map(name_editor))
-    name = name_editor(method)
+    chosen = []
     for _, part in comparison.groupby("other", sort=False):
-        known = part[part.low.notna()]
-        if known.empty:
-            nearest = part.loc[[part.reached.idxmax()]]
-            reason = explain_gaps(nearest, name, question.match)[0]
+        known = part.index[part.low.notna()]
+        outermost = sorted({*known[:1], *known[-1:]})[-question.most :]
+        chosen += outermost or [part.reached.idxmax()]
+    return comparison.loc[chosen]
+
+
+def answer(question: Question, rows: pd.DataFrame, method: str) -> Iterator[Figure]:
+    """What each of the chosen rows says, or why there is nothing to say."""
+    name = name_editor(method)
+    for i in range(len(rows)):
+        one = rows.iloc[[i]].assign(other=rows.other.iloc[[i]].map(name_editor))
+        (row,) = one.itertuples()
+        if pd.isna(row.low):
+            reason = explain_gaps(one, name, question.match)[0]
             yield Figure(f"{question.what} at equal {question.match}", MISSING, f"{reason}.")
-        outermost = [*known.index[:1], *known.index[-1:]][-question.most :]
-        for row in known.loc[sorted(set(outermost))].itertuples():
-            yield Figure(
-                f"{question.what} at {question.at} of {row.at:g}",
-                f"{name} {row.first:.2f}, {row.other} {row.second:.2f}",
-                describe_difference(row, name, question.at, question.phrase, question.unit),
-            )
+            continue
+        yield Figure(
+            f"{question.what} at {question.at} of {row.at:g}",
+            f"{name} {row.first:.2f}, {row.other} {row.second:.2f}",
+            describe_difference(row, name, question.at, question.phrase, question.unit),
+        )
 
 
 def tell_mask(scores: pd.DataFrame, method: str) -> Iterator[Figure]:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from diffedit.types import UNEDITED, Variant
 from eval.reporting.collect import NotComparableError, check_comparable
+from eval.reporting.seeds import describe_seeds
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +172,8 @@ def build_table(
     rows = list(zip(*(cells[name] for name in shown), strict=True))
     empty = [row for row in rows if metrics and set(row[2:]) == {MISSING}]
     rows = [row for row in rows if row not in empty]
+    if seeds := describe_seeds(scores.assign(method=name_methods(scores))):
+        notes.append(seeds)
     if any(MISSING in row for row in rows):
         notes.append(f"{MISSING}: not defined for this method, or not known")
     said = {

@@ -8,29 +8,31 @@ import pytest
 from helpers import make_scores, render
 
 from diffedit.types import UNEDITED, Variant
-from eval.reporting.compare import build_comparison_table, compare_at_equal, describe_difference
+from eval.reporting.compare import build_comparison_table, compare_at_equal, correct_together, describe_difference
 
 LPIPS = {"diffedit": 0.1, "sdedit": 0.3}
+RATIOS = (0.25, 0.5, 0.75, 1.0)
+SUCCESSES = np.array([0, 3, 5, 6])  # of eight pictures, at each ratio
 
 
 @pytest.fixture
 def scores(monkeypatch):
     """Of two methods, a bound, and a method whose LPIPS was measured on no image."""
-    accuracy = np.tile([0.0, 1.0], (8, 1)) * (np.arange(8) < 6)[:, None]
+    accuracy = (np.arange(8)[:, None] < SUCCESSES).astype(float)
 
     def read(root, metric):
         if metric == "lpips" and root.name == "unmeasured":
             raise KeyError("nothing measured lpips on each image")
-        values = accuracy if metric == "accuracy" else np.tile([0.0, LPIPS.get(root.name, 0.0)], (8, 1))
+        values = accuracy if metric == "accuracy" else np.tile(LPIPS.get(root.name, 0.0) * SUCCESSES / 6, (8, 1))
         index = pd.MultiIndex.from_product([map(str, range(8)), [""]], names=["id", "label"])
-        return pd.DataFrame(values, index, columns=[0.5, 1.0])
+        return pd.DataFrame(values, index, columns=list(RATIOS))
 
-    monkeypatch.setattr("eval.reporting.compare.read_pseudo_values", read)
+    monkeypatch.setattr("eval.reporting.seeds.read_pseudo_values", read)
     return make_scores(
         *[
             (editor, Variant(ratio), metric, 0.5, {"is_bound": editor == "oracle"})
             for editor in ("diffedit", "sdedit", "oracle", "unmeasured")
-            for ratio in (0.5, 1.0)
+            for ratio in RATIOS
             for metric in ("accuracy", "lpips")
         ],
         ("copy", UNEDITED, "lpips", 0.0, {"is_bound": True, "run": ""}),
@@ -44,6 +46,17 @@ def test_methods_are_compared_where_they_reach_the_same_accuracy(scores):
     assert comparison["second"].tolist() == pytest.approx([0.15, np.nan], nan_ok=True)
     assert comparison.difference.tolist() == pytest.approx([-0.1, np.nan], nan_ok=True)
     assert comparison["low"].iloc[0] <= comparison.difference.iloc[0] <= comparison["high"].iloc[0]
+    assert comparison.interpolation.iloc[0] == 0  # a ratio that was run
+    assert comparison.bracket.iloc[0] == comparison.other_bracket.iloc[0] == (0.5, 0.5)
+
+
+def test_what_interpolation_may_err_by_is_in_the_interval(scores):
+    row = compare_at_equal(scores, "diffedit", "accuracy", [0.45], "lpips", 100).iloc[0]
+    assert row.bracket == (0.5, 0.75)
+    assert row.step == pytest.approx(0.3 * 2 / 6)  # SDEdit's, the larger one
+    assert 0 < row.interpolation < row.step
+    assert row.low + row.interpolation <= row.difference + 1e-9
+    assert row.high - row.interpolation >= row.difference - 1e-9
 
 
 def test_a_comparison_as_a_table(scores):
@@ -56,7 +69,44 @@ def test_a_comparison_as_a_table(scores):
     assert "nan" not in text
     assert "sdedit: nothing to compare at accuracy 0.9: over the strengths of these runs" in text
     assert "diffedit goes from 0 to 0.75, sdedit from 0 to 0.75" in " ".join(text.split())
+    assert "sparse" not in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_difference_smaller_than_the_step_around_it_is_warned_of(scores):
+    comparison = compare_at_equal(scores, "diffedit", "accuracy", [0.3, 0.375, 0.45], "lpips", 100)
+    text = " ".join(render(build_comparison_table(comparison, "diffedit", "accuracy", "lpips")).split())
+    assert (
+        "sparse strengths: around these values of accuracy, lpips changes by more than the difference from one "
+        "strength to the next (up to 0.15, from 0.25 to 0.5); the interval allows for an error of up to" in text
+    )
+    assert "make it narrower: sdedit 0.3 p (Holm)" in text
+
+
+def test_p_is_corrected_over_all_that_is_compared_together(scores):
+    more = make_scores(
+        *[
+            (name, Variant(ratio), metric, 0.5)
+            for name in ("a", "b")
+            for ratio in RATIOS
+            for metric in ("accuracy", "lpips")
+        ]
+    )
+    scores = pd.concat([scores, more])
+    comparison = compare_at_equal(scores, "diffedit", "accuracy", [0.375, 0.45, 0.9], "lpips", 100)
+    assert comparison.comparisons.unique() == [6]  # three others at two values: 0.9 is reached by none
+    known = comparison[comparison.p.notna()]
+    assert (known.p_holm == np.minimum(known.p.min() * 6, 1)).any()
+    assert (known.p_holm >= known.p).all()
+    assert comparison.p_holm.isna().sum() == 3
+    one, other = correct_together([comparison, comparison])
+    assert one.comparisons.unique() == other.comparisons.unique() == [12]
+    assert one.p_holm.min() == pytest.approx(min(1, 12 * known.p.min()))
+    assert correct_together([]) == []
+    text = " ".join(render(build_comparison_table(comparison, "diffedit", "accuracy", "lpips", resamples=100)).split())
+    assert "p (Holm): corrected for the 6 comparisons of this call, all tables together; 100 resamples can" in text
+    assert "none below 0.059: resamples=200, or compare less at once" in text
+    assert "resamples" not in render(build_comparison_table(comparison, "diffedit", "accuracy", "lpips", resamples=200))
 
 
 def test_where_nothing_can_be_compared_there_is_no_table(scores):
@@ -83,8 +133,18 @@ PHRASE = "{method} is closer than {other} by {by}", "{method} is farther than {o
     ],
 )
 def test_a_sentence_follows_from_the_interval(difference, low, high, sentence):
-    row = SimpleNamespace(other="b", at=0.7, difference=difference, low=low, high=high, n=96)
-    assert sentence in describe_difference(row, "A", "an accuracy", PHRASE, " LPIPS")
+    numbers = {"difference": difference, "low": low, "high": high, "p_holm": 0.05, "comparisons": 4, "n": 96}
+    row = SimpleNamespace(other="b", at=0.7, **numbers)
+    said = describe_difference(row, "A", "an accuracy", PHRASE, " LPIPS")
+    assert sentence in said
+    assert "chance" not in said
+
+
+def test_a_sentence_says_what_may_be_chance_among_many():
+    numbers = {"difference": -0.13, "low": -0.18, "high": -0.08, "p_holm": 0.06, "comparisons": 4, "n": 96}
+    row = SimpleNamespace(other="b", at=0.7, **numbers)
+    sentence = describe_difference(row, "A", "an accuracy", PHRASE)
+    assert sentence.endswith("n = 96; but among 4 comparisons this may be chance (p = 0.06 by Holm).")
 
 
 def test_what_cannot_be_compared_is_said(scores, caplog):

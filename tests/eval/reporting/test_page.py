@@ -20,7 +20,9 @@ from eval.reporting.page import choose_requests, find_figures, mark_changes, wri
 from eval.scoring.finished_run import FinishedRun
 from eval.stilllife.benchmarks import StillLifeScenes
 
-RATIOS = (0.5, 1.0)
+RATIOS = (0.5, 1.0)  # of the runs that are edited
+MEASURED = np.array([0.2, 0.4, 0.6, 0.8, 1.0])  # of those that are compared
+SUCCESS = np.array([0, 0.2, 0.45, 0.65, 0.75])
 HOSTILE = "</script><b onclick='x'>\"&"
 
 
@@ -47,17 +49,18 @@ def set_lpips(monkeypatch):
 
     def set_lpips(first, second, spread=0.02, top=1.0):
         random = np.random.default_rng(0)
-        noise = random.normal(0, spread, (64, 2))
+        noise = random.normal(0, spread, (64, len(MEASURED)))
 
         def read(root, metric):
-            values = np.tile([0.0, 1.0], (64, 1)) * (np.arange(64) % 4 < 3)[:, None] * [1, top]
+            values = (np.arange(64)[:, None] < 64 * SUCCESS * top).astype(float)
             if metric != "accuracy":
-                own = random.normal(0, spread, (64, 2))
-                values = np.tile([0.1, first if root.name == "diffedit" else second], (64, 1)) + noise + own
+                last = first if root.name == "diffedit" else second
+                values = 0.1 + (last - 0.1) * (MEASURED - MEASURED[0]) / np.ptp(MEASURED) + noise
+                values = values + random.normal(0, spread, noise.shape)
             index = pd.MultiIndex.from_product([map(str, range(64)), [""]], names=["id", "label"])
-            return pd.DataFrame(values, index, columns=list(RATIOS))
+            return pd.DataFrame(values, index, columns=list(MEASURED))
 
-        monkeypatch.setattr("eval.reporting.compare.read_pseudo_values", read)
+        monkeypatch.setattr("eval.reporting.seeds.read_pseudo_values", read)
 
     return set_lpips
 

@@ -1,9 +1,9 @@
-"""The bootstrap covers what it should, and methods are compared where they are equally strong."""
+"""The bootstrap covers what it should."""
 
 import numpy as np
 import pytest
 
-from eval.scoring.bootstrap import Bootstrap, compare_at, estimate_mean, estimate_ratio, interpolate_at
+from eval.scoring.bootstrap import Bootstrap, estimate_mean, estimate_ratio
 
 
 def test_resamples_are_paired_and_stay_within_groups():
@@ -44,37 +44,6 @@ def test_a_single_image_has_no_interval_and_an_undefined_score_neither():
     assert np.isnan(Bootstrap(1).interval(estimate_mean(np.array([3.0]))).low)
     assert Bootstrap(1).interval(estimate_mean(np.array([3.0]))).value == 3
     assert np.isnan(Bootstrap(3).interval(estimate_ratio(np.zeros(3), np.zeros(3))).value)
-
-
-def test_interpolation_is_linear_and_nan_where_it_never_comes():
-    strength = np.array([[0.2, 0.6, 0.8], [0.2, 0.3, 0.4], [0.7, 0.6, 0.9], [0.1, 0.1, 0.9]])
-    fidelity = np.array([[1.0, 2.0, 4.0]] * 4)
-    values = interpolate_at(strength, fidelity, 0.5)
-    assert values[0] == pytest.approx(1.75)
-    assert np.isnan(values[1])
-    assert np.isnan(values[2])  # the smallest strength is beyond it: what lies below is not known
-    assert values[3] == pytest.approx(3.0)
-
-
-def test_a_metric_that_falls_as_the_strength_grows_is_matched_too():
-    assert interpolate_at(np.array([[30.0, 20, 10]]), np.array([[1.0, 2, 3]]), 15)[0] == pytest.approx(2.5)
-    assert np.isnan(interpolate_at(np.array([[30.0, 20, 10]]), np.array([[1.0, 2, 3]]), 35)[0])
-
-
-def test_a_method_that_is_better_everywhere_is_found_so():
-    draw = np.random.default_rng(0)
-    hard = draw.random((300, 1))
-    strength = (hard < np.array([0.2, 0.5, 0.8])).astype(float)
-    fidelity = draw.random((300, 3)) + np.arange(3)
-    better = compare_at((strength, fidelity), (strength, fidelity + 0.3), 0.5, Bootstrap(300))
-    assert better.difference.value == pytest.approx(-0.3)
-    assert better.difference.low == pytest.approx(-0.3)  # paired: the same resamples for both
-    assert better.difference.high == pytest.approx(-0.3)
-    same = compare_at((strength, fidelity), (strength, draw.random((300, 3)) + np.arange(3)), 0.5, Bootstrap(300))
-    assert same.difference.low < 0 < same.difference.high
-    never = compare_at((strength, fidelity), (strength * 0, fidelity), 0.5, Bootstrap(300))
-    assert np.isnan(never.second)
-    assert never.reached == 0
 
 
 def test_classes_are_resampled_each_for_itself_where_every_image_has_one():

@@ -1,0 +1,146 @@
+"""Methods whose true curves are known, measured on pictures at sparse strengths; what intervals say of them is counted.
+
+A method turns a strength into an effort s. An edit of effort s succeeds for a share F(s) of pictures and changes them
+by G(s) on average; so two methods that differ in their effort alone have the same curve, entered at other places.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from eval.scoring.bootstrap import Bootstrap, Interval
+from eval.scoring.matched import Curve, MatchedDifference, MatchedValue, compare_at
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class World:
+    """Pictures, and what edits do to them.
+
+    Attributes:
+        success: F, share of edits that succeed, by effort.
+        change: G, mean change of a picture, by effort.
+        n: pictures.
+        shared: share of the variance of a picture's luck that is its own at every strength and of every method.
+        spread: of a picture's change, relative.
+    """
+
+    success: Function
+    change: Function
+    n: int = 256
+    shared: float = 0.7
+    spread: float = 0.4
+
+    def draw(self, random: np.random.Generator, efforts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(success, change) of each picture at each effort, for methods of these efforts."""
+        difficulty, size = random.normal(size=(2, self.n, 1))
+        own = np.sqrt(1 - self.shared)
+        drawn = []
+        for effort in efforts:
+            luck = np.sqrt(self.shared) * difficulty + own * random.normal(size=(self.n, len(effort)))
+            factor = np.sqrt(self.shared) * size + own * random.normal(size=(self.n, len(effort)))
+            success = (luck < norm.ppf(self.success(effort))).astype(float)
+            drawn.append((success, self.change(effort) * (1 + self.spread * factor)))
+        return drawn
+
+    def true_change(self, success: float) -> float:
+        """Of edits of which this share succeeds."""
+        return float(self.change(np.array(brentq(lambda s: float(self.success(np.array(s))) - success, 1e-9, 3))))
+
+    def true_success(self, change: float) -> float:
+        """Of edits that change pictures so much."""
+        return float(self.success(np.array(brentq(lambda s: float(self.change(np.array(s))) - change, 1e-9, 3))))
+
+
+class Outcome(NamedTuple):
+    """What many simulations came to.
+
+    Attributes:
+        coverage: share of the printed intervals that hold the true difference.
+        found: share of the printed p below 0.05.
+        printed: share of simulations with an interval.
+        width: mean of the intervals' widths.
+        bias: mean difference less the true one.
+    """
+
+    coverage: float
+    found: float
+    printed: float
+    width: float
+    bias: float
+
+
+def simulate(
+    worlds: tuple[World, World],
+    strengths: Sequence[float],
+    efforts: tuple[Function, Function],
+    match: str,
+    at: float,
+    count: int,
+    resamples: int = 400,
+    compare: Callable = compare_at,
+) -> Outcome:
+    """Two methods, each of a world of its own (the same one: equal curves), compared where `match` is equal.
+
+    Args:
+        worlds: of both; of the same n.
+        strengths: that both are run at.
+        efforts: of each, by strength.
+        match: "success" or "change"; the other one is compared.
+        at: the matched value.
+        count: simulations.
+        resamples: of the bootstrap.
+        compare: as `compare_at`.
+    """
+    strengths = np.array(strengths)
+    bootstrap = Bootstrap(worlds[0].n, resamples=resamples)
+    is_success = match == "success"
+    true = [world.true_change(at) if is_success else world.true_success(at) for world in worlds]
+    rows = []
+    for seed in range(count):
+        curves = []
+        for i, world in enumerate(worlds):  # the same pictures: both draw from one seed
+            success, change = world.draw(np.random.default_rng(seed), [effort(strengths) for effort in efforts])[i]
+            pair = (success, change) if is_success else (change, success)
+            curves.append(Curve(strengths, *pair, is_success, not is_success))
+        found = compare(*curves, at, bootstrap)
+        rows.append((*found.difference, found.p))
+    value, low, high, p = np.array(rows).T
+    printed, difference = np.isfinite(low), true[0] - true[1]
+    inside = (low <= difference) & (difference <= high)
+    return Outcome(
+        float(inside[printed].mean()),
+        float((p[printed] < 0.05).mean()),
+        float(printed.mean()),
+        float((high - low)[printed].mean()),
+        float(value[printed].mean() - difference),
+    )
+
+
+def compare_by_lines(first: Curve, second: Curve, at: float, bootstrap: Bootstrap) -> MatchedDifference:
+    """As it was done before: straight lines between strengths, whose error is in no interval."""
+
+    def interpolate(curve: Curve, weights: np.ndarray) -> np.ndarray:
+        matched, compared = (
+            np.atleast_2d(weights @ values / bootstrap.n) for values in (curve.matched, curve.compared)
+        )
+        is_reached = (matched[:, 0] <= at) & (at <= matched.max(1))
+        k = np.maximum((matched >= at).argmax(1), 1)
+        rows = np.arange(len(k))
+        (low, high), (start, end) = ((values[rows, k - 1], values[rows, k]) for values in (matched, compared))
+        return np.where(is_reached, start + (at - low) / np.maximum(high - low, 1e-12) * (end - start), np.nan)
+
+    value = float(np.subtract(*(interpolate(curve, np.ones(bootstrap.n))[0] for curve in (first, second))))
+    gap = np.subtract(*(interpolate(curve, bootstrap.weights) for curve in (first, second)))
+    reached = np.isfinite(gap)
+    low = high = p = float("nan")
+    if reached.mean() >= bootstrap.level:
+        low, high = bootstrap.percentiles(gap[reached])
+        p = min(1.0, 2 * (1 + min((gap[reached] <= 0).sum(), (gap[reached] >= 0).sum())) / (1 + reached.sum()))
+    nothing = MatchedValue(float("nan"))
+    return MatchedDifference(at, nothing, nothing, Interval(value, low, high), float(reached.mean()), p)
