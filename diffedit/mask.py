@@ -5,6 +5,7 @@ extreme values, rescale to [0, 1], threshold" and not by which rule, so every ru
 map is kept: `ContrastMask.binarise` makes another mask of it without the model.
 """
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -22,26 +23,52 @@ from diffedit.sampling.share import share
 from diffedit.types import NO_QUERIES, BaseEditor, Cond, EditRequest, Noise, Predict, Program, Schedule
 
 Map = Float[Tensor, "h w"]
+Difference = Float[Tensor, "c h w"]  # of the noise estimates under two texts, for one noise
+
+
+NEARLY_ALL = 0.95  # share of the places from which on a mask is worth a look: it holds little of the picture
 
 
 class Mask(NamedTuple):
-    """A mask on the latent grid (None: no mask), and what is behind it: a raw contrast map, or a mask in pixels."""
+    """A mask on the latent grid (None: no mask), and what is behind it: a raw contrast map, or a mask in pixels.
+
+    Attributes:
+        latent: where the picture may change.
+        contrast_map: before any rule.
+        pixel_mask: as it was given.
+        rule: that made the mask of the map.
+        contrast_errors: where a floor was asked for, the map's contrast in its standard errors (`compute_errors`).
+        is_below_floor: whether the mask is empty for that.
+    """
 
     latent: Bool[Tensor, "1 1 h w"] | None
     contrast_map: Map | None = None
     pixel_mask: Bool[Tensor, "1 H W"] | None = None
+    rule: str = ""
+    contrast_errors: float | None = None
+    is_below_floor: bool = False
 
     def metadata(self) -> dict[str, str | float]:
-        """Its area for the record, and a flag where it is empty or full: kept, but worth knowing.
+        """Its area for the record, and a flag where it is empty or nearly full: kept, but worth knowing.
 
-        `lost` is a given mask that is not empty, and too thin to cover a place of the latent grid.
+        With a flag stands the rule that made it. `lost` is a given mask that is not empty, and too thin to cover a
+        place of the latent grid; `no contrast` one that is empty for the floor.
         """
         if self.latent is None:
             return {}
-        area, flag = self.latent.float().mean().item(), ""
-        if not self.latent.any():
-            flag = "empty" if self.pixel_mask is None or not self.pixel_mask.any() else "lost"
-        return {"mask_area": area, "mask_flag": "full" if self.latent.all() else flag}
+        area = self.latent.float().mean().item()
+        facts: dict[str, str | float] = {"mask_area": area, "mask_flag": self.find_flag(area)}
+        if facts["mask_flag"] and self.rule:
+            facts["mask_rule"] = self.rule
+        return facts if self.contrast_errors is None else facts | {"mask_contrast_errors": self.contrast_errors}
+
+    def find_flag(self, area: float) -> str:
+        """What is odd about a mask of this area; "" for nothing."""
+        if self.is_below_floor:
+            return "no contrast"
+        if area == 0:
+            return "empty" if self.pixel_mask is None or not self.pixel_mask.any() else "lost"
+        return "full" if area == 1 else "nearly full" if area > NEARLY_ALL else ""
 
 
 @runtime_checkable
@@ -189,6 +216,8 @@ class ContrastMask:
         threshold: the rule for the threshold.
         blur: standard deviation of a Gaussian filter on the raw map, in latent pixels; 0 for none.
         dilate: the mask grows by this many latent pixels in every direction (a square), after the threshold.
+        floor: below so many standard errors the contrast under the mask is noise, and the mask is empty
+            (`compute_errors`); 3, say. None takes every mask. Needs two noises, or two pairs of them.
     """
 
     num_noises: Annotated[int, Ge(1)] = 10
@@ -199,9 +228,18 @@ class ContrastMask:
     threshold: Threshold = Fixed()
     blur: Annotated[float, Ge(0)] = 0.0
     dilate: Annotated[int, Ge(0)] = 0
+    floor: Annotated[float, Gt(0)] | None = None
 
     inputs: ClassVar = frozenset()
     has_mask: ClassVar = True
+
+    def __post_init__(self) -> None:
+        least = 4 if self.antithetic else 2
+        if self.floor is not None and self.num_noises < least:
+            raise ValueError(
+                f"ContrastMask: floor = {self.floor}: it is in standard errors over the noises, of which num_noises = "
+                f"{self.num_noises} gives too few: take {least} or more, or floor=None"
+            )
 
     def find(
         self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, schedule: Schedule, noise: Noise
@@ -213,17 +251,36 @@ class ContrastMask:
         level = schedule[schedule.find_level(self.noise_strength)]
         noises = self.draw(x0, noise)
 
-        def compare(known: Sequence[Map]) -> Program[list[Map]]:
+        def compare(known: Sequence[Difference]) -> Program[list[Difference]]:
             x = add_noise(x0, noises[len(known) :], level)
             k = len(x)
             prediction = yield Predict(torch.cat([x, x]), level, (target,) * k + (reference,) * k, purpose="mask")
-            return [*known, *REDUCTIONS[self.reduction](prediction.eps[:k] - prediction.eps[k:])]
+            return [*known, *(prediction.eps[:k] - prediction.eps[k:])]
 
-        # The first noise names the sequence that it begins, whatever its length; a pair begins with it, too.
-        key = x0, noises[:1], level, target, reference, self.reduction, self.antithetic
-        maps = yield from share("mask", key, self.num_noises, compare, lambda count: 2 * count)
-        contrast = check_finite(torch.stack(maps).mean(0).cpu(), "the contrast map")
-        return Mask(self.binarise(contrast).to(x0.device), contrast)
+        # The first noise names the sequence that it begins, whatever its length; a pair begins with it, too. What is
+        # shared are the differences with their signs: every reduction and the floor are made of them.
+        key = x0, noises[:1], level, target, reference, "signed", self.antithetic
+        shared = yield from share("mask", key, self.num_noises, compare, lambda count: 2 * count)
+        differences = torch.stack(shared)
+        contrast = REDUCTIONS[self.reduction](differences).mean(0).cpu()
+        mask = self.binarise(check_finite(contrast, "the contrast map"))
+        return self.apply_floor(Mask(mask.to(x0.device), contrast, rule=self.describe_rule()), differences)
+
+    def apply_floor(self, mask: Mask, differences: Float[Tensor, "n c h w"]) -> Mask:
+        """The mask itself, or an empty one where its contrast is below the floor."""
+        if self.floor is None:
+            return mask
+        if self.antithetic:  # the two of a pair are not independent: their mean is one draw
+            differences = differences[: self.num_noises // 2 * 2].unflatten(0, (-1, 2)).mean(1)
+        errors = compute_errors(differences, mask.latent[0, 0])
+        if errors >= self.floor:
+            return mask._replace(contrast_errors=errors)
+        empty = torch.zeros_like(mask.latent)
+        return mask._replace(latent=empty, contrast_errors=errors, is_below_floor=True)
+
+    def describe_rule(self) -> str:
+        """The rules for extreme values and threshold, with their settings."""
+        return f"{self.outliers!r}, {self.threshold!r}"
 
     def draw(self, x0: Tensor, noise: Noise) -> Float[Tensor, "n c h w"]:
         """The n noises."""
@@ -239,6 +296,26 @@ class ContrastMask:
             contrast = torch.from_numpy(gaussian_filter(contrast.numpy(), self.blur, mode="nearest"))
         rescaled = rescale(contrast, self.outliers)
         return dilate(rescaled > self.threshold.find_value(rescaled), self.dilate)
+
+
+def compute_errors(differences: Float[Tensor, "n c h w"], mask: Bool[Tensor, "h w"]) -> float:
+    """The contrast under a mask in its standard errors: how consistent the differences are over the noises.
+
+    A contrast map is positive by construction, also where nothing is contrasted, so its height says nothing; the signs
+    of the differences do. Over channels and places of the mask: the root mean square of the mean difference, over that
+    of its standard error. Where the differences have no consistent sign it is 1 in expectation (in squares), whatever
+    the mask, for the mask knows absolute values alone; and it is rarer beyond k than |t| of n - 1 degrees of freedom,
+    which it is where all places move as one. With real contrast it grows with the root of n.
+
+    Returns:
+        0 where there is no difference at all, infinity where every noise gives the same one.
+    """
+    inside = differences[:, :, mask].double()
+    mean, variance = inside.mean(0), inside.var(0)
+    squares, errors = mean.square().sum().item(), variance.sum().item() / len(inside)
+    if errors == 0:
+        return math.inf if squares else 0.0
+    return math.sqrt(squares / errors)
 
 
 Downsample = Literal["area", "any", "nearest", "corner"]

@@ -3,10 +3,14 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
 from diffedit.commands.launch import launch
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger("plot")
 
@@ -64,5 +68,23 @@ def plot(cfg: DictConfig) -> None:
                 title = ", ".join(names)
                 table = build_comparison_table(comparison, cfg.method, cfg.match, metric, console.width, title)
                 console.print("", table)
+        for metric in cfg.by_area:
+            show_by_area(part, metric, names, cfg)
     if len(readable) < len(roots):
         raise PlotFailedError(f"{len(roots) - len(readable)} of {len(roots)} runs were left out; see above")
+
+
+def show_by_area(scores: "pd.DataFrame", metric: str, names: Sequence[str], cfg: DictConfig) -> None:
+    """A metric by the area that is to be edited, where it was scored: a table and a plot."""
+    from eval.reporting.by_area import average_by_area, build_area_table, draw_by_area
+    from eval.reporting.curves import save_figure
+    from eval.reporting.tables import make_console
+
+    ranges = average_by_area(scores, metric, list(cfg.areas), cfg.resamples, cfg.seed)
+    if ranges.empty:
+        log.info("%s: no %s by area: metric=[%s,mask_ceiling] of diffedit score", ", ".join(names), metric, metric)
+        return
+    console, title = make_console(), ", ".join(names)
+    console.print("", build_area_table(ranges, metric, title, console.width))
+    for path in save_figure(draw_by_area(ranges, metric, title), Path(cfg.out) / "_".join([*names, metric, "by_area"])):
+        log.info("%s", path)

@@ -34,8 +34,8 @@ TRIES = 1000  # seeds for each request
 class StillLifeSizes(StillLifeBenchmark):
     """Caption to caption with one phrase changed, in equal numbers for each range of the area that is edited.
 
-    The ranges take turns: 1 to 2, 5, 10, 20, 40 and 60 % of the picture, by the exact mask. A small edit is one fruit of
-    several in a small pile, a large one the wall or the table. Masks are given: exact.
+    The ranges take turns: 1 to 2, 5, 10, 20, 40 and 60 % of the picture, by the exact mask. A small edit is one fruit
+    of several in a small pile, a large one the wall or the table. Masks are given: exact.
 
     Attributes:
         size: number of requests.
