@@ -42,7 +42,7 @@ log = logging.getLogger("run")
 
 FLAGS = {
     "empty": "nothing is edited",
-    "no contrast": "below editor.mask.floor the texts make no difference, nothing is edited",
+    "no contrast": "the noises agree by less than editor.mask.floor, nothing is edited",
     "full": "everything is",
     "nearly full": "more than 95 % of the places are edited",
     "lost": "too thin for the latent grid, nothing is edited: editor.mask.downsample=any",
