@@ -117,19 +117,18 @@ class Outliers(Protocol):
 class TwoClasses:
     """Split the map into background and object, whatever their sizes; 0 is the background's mean, 0.5 the split.
 
-        1. Otsu's split on a logarithmic scale, on which extreme values are not far away. Where the object's mean is not
-           `least_contrast` times the background's, it has cut through the background, as it does where an object is small
-           or faint: then the likeliest split into two populations whose sizes are their own (`split_log`).
-        2. Extreme values are removed: above the `clamp` quantile of that object they are clamped to it.
-        3. Otsu's split of what is left, on the plain scale, unless it cuts through the background.
+    1. Otsu's split on a logarithmic scale, on which extreme values are not far away. Where the object's mean is not
+       `least_contrast` times the background's, it has cut through the background, as it does where an object is
+       small or faint: then the likeliest split into two populations whose sizes are their own (`split_log`).
+    2. Extreme values are removed: above the `clamp` quantile of that object they are clamped to it.
+    3. Otsu's split of what is left, on the plain scale, unless it cuts through the background.
 
-        It is the default, for it is right for objects of any size and finds the exact masks of Still Life as well as the
-        best of the other rules. Mean IoU; `Quantile` and `MeanClamp` beside it:
-    TWO_CLASSES_TABLE
+    It is the default, for it is right for objects of any size on maps that are known, and no worse than the other
+    rules on the exact masks of Still Life.
 
-        Attributes:
-            clamp: quantile of the object's values at which extreme ones are clamped.
-            least_contrast: ratio of the means below which two classes are none.
+    Attributes:
+        clamp: quantile of the object's values at which extreme ones are clamped.
+        least_contrast: ratio of the means below which two classes are none.
     """
 
     clamp: Annotated[float, Gt(0), Le(1)] = 0.8
