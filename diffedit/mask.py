@@ -321,6 +321,15 @@ class ContrastMask:
     def find(
         self, request: EditRequest, x0: Tensor, target: Cond, reference: Cond, schedule: Schedule, noise: Noise
     ) -> Program[Mask]:
+        """The differences' mean, by the rules; a mask without contrast is empty where there is a floor."""
+        differences = yield from self.find_differences(x0, target, reference, schedule, noise)
+        contrast = REDUCTIONS[self.reduction](differences).mean(0).cpu()
+        mask = self.binarise(check_finite(contrast, "the contrast map"))
+        return self.apply_floor(Mask(mask.to(x0.device), contrast, rule=self.describe_rule()), differences)
+
+    def find_differences(
+        self, x0: Tensor, target: Cond, reference: Cond, schedule: Schedule, noise: Noise
+    ) -> Program[Float[Tensor, "n c h w"]]:
         """2 n unguided evaluations in one query, or as many as others have not made.
 
         Guidance would scale the map by a constant (the unconditional terms cancel), and the rules do not see scale.
@@ -338,10 +347,7 @@ class ContrastMask:
         # shared are the differences with their signs: every reduction and the floor are made of them.
         key = x0, noises[:1], level, target, reference, "signed", self.antithetic
         shared = yield from share("mask", key, self.num_noises, compare, lambda count: 2 * count)
-        differences = torch.stack(shared)
-        contrast = REDUCTIONS[self.reduction](differences).mean(0).cpu()
-        mask = self.binarise(check_finite(contrast, "the contrast map"))
-        return self.apply_floor(Mask(mask.to(x0.device), contrast, rule=self.describe_rule()), differences)
+        return torch.stack(shared)
 
     def apply_floor(self, mask: Mask, differences: Float[Tensor, "n c h w"]) -> Mask:
         """The mask itself, or an empty one where its contrast is below the floor."""
