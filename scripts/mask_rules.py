@@ -16,11 +16,21 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu, threshold_triangle
+from torch import Tensor
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.engine.queries import run_alone
 from diffedit.io.files import resolve_path
-from diffedit.mask import ContrastMask, KeepOutliers, MeanClamp, Otsu, Quantile, TwoClasses, to_latent_grid
+from diffedit.mask import (
+    ContrastMask,
+    KeepOutliers,
+    MeanClamp,
+    Otsu,
+    Quantile,
+    TwoClasses,
+    compute_agreement,
+    to_latent_grid,
+)
 from diffedit.sampling.noise import RequestNoise
 from diffedit.types import Backbone, EditRequest
 from eval.scoring.bootstrap import Bootstrap, estimate_mean
@@ -109,17 +119,17 @@ RULES: dict[str, Rule] = {
 # ---------------------------------------------------------------------------------------------------------------- maps
 
 
-def find_maps(backbone: Backbone, request: EditRequest) -> Maps:
-    """The map of each noise: what `ContrastMask` takes the mean of."""
+def find_differences(backbone: Backbone, request: EditRequest) -> Float[Tensor, "n c h w"]:
+    """The differences of the noise estimates that `ContrastMask` makes its map of."""
     target, reference = backbone.embed([request.target, request.source or ""])
     x0 = backbone.encode(request.image()[None])
     texts, noise = (target, reference), RequestNoise(0, request.id)
     program = ContrastMask(NOISES).find_differences(x0, *texts, backbone.schedule(STEPS), noise)
-    return run_alone(program, backbone).abs().mean(1).numpy()
+    return run_alone(program, backbone)
 
 
-def read_benchmark(name: str, split: str, count: int, out: Path) -> tuple[Float[ndarray, "b n h w"], ndarray]:
-    """(maps of every noise, exact masks) of a benchmark's requests; made where OUT has none."""
+def read_benchmark(name: str, split: str, count: int, out: Path) -> tuple[Float[ndarray, "b n c h w"], ndarray]:
+    """(differences of every noise, exact masks) of a benchmark's requests; made where OUT has none."""
     path = out / f"{name}-{split}-{count}.npz"
     if not path.exists():
         benchmarks = {
@@ -130,12 +140,12 @@ def read_benchmark(name: str, split: str, count: int, out: Path) -> tuple[Float[
         backbone = StableDiffusion.from_pretrained(str(resolve_path("weights/stilllife")))
         requests = list(benchmarks[name].requests(backbone.resolution))
         with torch.no_grad():
-            maps = np.stack([find_maps(backbone, request) for request in requests])
+            differences = np.stack([find_differences(backbone, request).numpy() for request in requests])
         exact = np.stack([request.true_mask()[0].numpy() > 0.5 for request in requests])
         out.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, maps=maps, exact=exact)
+        np.savez_compressed(path, differences=differences, exact=exact)
     data = np.load(path)
-    return data["maps"], data["exact"]
+    return data["differences"], data["exact"]
 
 
 def draw_synthetic(side: int, area: float, contrast: float, seed: int) -> tuple[Maps, Bool[ndarray, "h w"]]:
@@ -169,10 +179,16 @@ def reduce_exact(exact: Bool[ndarray, "H W"], side: int) -> Bool[ndarray, "h w"]
     return to_latent_grid(torch.from_numpy(exact)[None], (side, side))[0, 0].numpy()
 
 
+def find_best(maps: Maps, exact: Bool[ndarray, "H W"]) -> float:
+    """The largest IoU that a value of the mean map gives: what a rule could do that knew the answer."""
+    mean = maps.mean(0)
+    return max(compute_iou(mean > value, exact) for value in np.quantile(mean, np.linspace(0, 0.996, 100)))
+
+
 def print_benchmark(name: str, split: str, count: int, out: Path) -> None:
     """The table of one benchmark: over all, and by the ranges of `sizes` or by quarters of area."""
-    maps, exact = read_benchmark(name, split, count, out)
-    areas = exact.mean((1, 2))
+    differences, exact = read_benchmark(name, split, count, out)
+    maps, areas = np.abs(differences).mean(2), exact.mean((1, 2))
     edges = np.array(SIZES) if name == "sizes" else np.quantile(areas, [0, 0.25, 0.5, 0.75, 1])
     part = np.clip(np.searchsorted(edges, areas, "right") - 1, 0, len(edges) - 2)
     spans = [f"{low:.0%} to {high:.0%}" for low, high in pairwise(edges)]
@@ -180,6 +196,7 @@ def print_benchmark(name: str, split: str, count: int, out: Path) -> None:
     print(f"| rule | all | {' | '.join(spans)} |\n|{' --- |' * (len(spans) + 2)}")
     side = maps.shape[-1]
     rows = {"what the grid allows": [compute_iou(reduce_exact(one, side), one) for one in exact]}
+    rows["the best value for each picture"] = [find_best(*pair) for pair in zip(maps, exact, strict=True)]
     rows |= {label: list(measure(rule, maps, exact)) for label, rule in RULES.items()}
     bootstrap = Bootstrap(len(maps))
     for label, values in rows.items():
@@ -188,10 +205,18 @@ def print_benchmark(name: str, split: str, count: int, out: Path) -> None:
         means = " | ".join(f"{ious[part == k].mean():.3f}" for k in range(len(spans)))
         print(f"| {label} | {interval.value:.3f} ± {(interval.high - interval.low) / 2:.3f} | {means} |")
     first, second, *_ = (np.array(rows[label]) for label in RULES)
-    difference = bootstrap.interval(estimate_mean(first - second))
-    print(
-        f"\ndefault minus the default before: {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
-    )
+    value, low, high = bootstrap.interval(estimate_mean(first - second))
+    print(f"\ndefault minus the default before: {value:+.3f} [{low:+.3f}, {high:+.3f}]")
+    agreement = [measure_agreement(one) for one in differences]
+    least, low, middle = np.quantile(agreement, [0, 0.05, 0.5])
+    print(f"agreement of the noises under the default's mask: least {least:.2f}, 5 % {low:.2f}, median {middle:.2f}")
+
+
+def measure_agreement(differences: Float[ndarray, "n c h w"]) -> float:
+    """What `editor.mask.floor` is compared with."""
+    signed = torch.from_numpy(differences)
+    mask = ContrastMask().binarise(signed.abs().mean(1).mean(0))
+    return compute_agreement(signed, mask[0, 0])
 
 
 def measure(rule: Rule, maps: Float[ndarray, "b n h w"], exact: Bool[ndarray, "b H W"]) -> Iterator[float]:
