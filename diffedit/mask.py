@@ -293,8 +293,10 @@ class ContrastMask:
         threshold: the rule for the threshold.
         blur: standard deviation of a Gaussian filter on the raw map, in latent pixels; 0 for none.
         dilate: the mask grows by this many latent pixels in every direction (a square), after the threshold.
-        floor: below so many standard errors the contrast under the mask is noise, and the mask is empty
-            (`compute_errors`); 3, say. None takes every mask. Needs two noises, or two pairs of them.
+        floor: the mask is empty where the noises agree on it by less, in standard errors (`compute_agreement`), for
+            what it holds is noise then; 3, say: of 288 edits of Still Life's validation split the least has 5.1, and
+            without contrast at most 2 in 100 masks of ten noises pass. None takes every mask. `binarise` knows nothing
+            of it.
     """
 
     num_noises: Annotated[int, Ge(1)] = 10
