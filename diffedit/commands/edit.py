@@ -178,7 +178,8 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     save_result(request, outcome.result, options.out)
     log.info("%s: %d network evaluations, %.1f s", options.out, outcome.evaluations.total(), outcome.seconds)
     if flag := outcome.result.metadata.get("mask_flag"):
-        log.warning("the mask is %s", flag)
+        rule = outcome.result.metadata.get("mask_rule", "")
+        log.warning("the mask is %s%s", flag, f", by {rule}" if rule else "")
 
 
 def check_picture(cfg: "DictConfig", options: argparse.Namespace) -> Any:

@@ -53,6 +53,9 @@ def plot(cfg: DictConfig) -> None:
         for path in plot_pairs(part, x, y, names, Path(cfg.out), published):
             log.info("%s", path)
     print_comparisons(cfg, parts)
+    for names, part in parts:
+        for metric in cfg.by_area:
+            show_by_area(part, metric, names, cfg)
     if left_out:
         raise PlotFailedError(f"{left_out} of {len(roots)} runs were left out; see above")
 
@@ -95,3 +98,19 @@ def print_comparisons(cfg: DictConfig, parts: "Sequence[tuple[Sequence[str], pd.
             comparison, cfg.method, cfg.match, metric, console.width, title, resamples=cfg.resamples
         )
         console.print("", table)
+
+
+def show_by_area(scores: "pd.DataFrame", metric: str, names: Sequence[str], cfg: DictConfig) -> None:
+    """A metric by the area that is to be edited, where it was scored: a table and a plot."""
+    from eval.reporting.by_area import average_by_area, build_area_table, draw_by_area
+    from eval.reporting.curves import save_figure
+    from eval.reporting.tables import make_console
+
+    ranges = average_by_area(scores, metric, list(cfg.areas), cfg.resamples, cfg.seed)
+    if ranges.empty:
+        log.info("%s: no %s by area: metric=[%s,mask_ceiling] of diffedit score", ", ".join(names), metric, metric)
+        return
+    console, title = make_console(), ", ".join(names)
+    console.print("", build_area_table(ranges, metric, title, console.width))
+    for path in save_figure(draw_by_area(ranges, metric, title), Path(cfg.out) / "_".join([*names, metric, "by_area"])):
+        log.info("%s", path)

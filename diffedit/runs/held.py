@@ -37,7 +37,9 @@ log = logging.getLogger("run")
 
 FLAGS = {
     "empty": "nothing is edited",
+    "no contrast": "the noises agree by less than editor.mask.floor, nothing is edited",
     "full": "everything is",
+    "nearly full": "more than 95 % of the places are edited",
     "lost": "too thin for the latent grid, nothing is edited: editor.mask.downsample=any",
 }
 
@@ -271,8 +273,10 @@ def log_summary(table: pd.DataFrame, total: int, root: Path) -> None:
         evaluations = int(edits.evaluations.sum() + done.shared_evaluations.sum())
         log.info("%d network evaluations, %.1f an edit", evaluations, evaluations / len(edits))
     for flag, advice in FLAGS.items() if "mask_flag" in done else ():
-        if ids := list(done.id[done.mask_flag == flag]):
+        flagged = done[done.mask_flag == flag]
+        if ids := list(flagged.id):
             named = ", ".join(ids[:5] + ["..."] * (len(ids) > 5))
-            log.warning("masks: %d %s (%s): %s", len(ids), flag, advice, named)
+            rules = sorted(set(flagged.get("mask_rule", pd.Series(dtype=object)).dropna()))
+            log.warning("masks: %d %s (%s): %s%s", len(ids), flag, advice, named, "".join(f"; by {r}" for r in rules))
     for row in failed.itertuples():
         log.error("failed: %s: %s", row.id, row.error)

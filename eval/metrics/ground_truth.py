@@ -1,16 +1,21 @@
 """Metrics that need to know the true edit."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from numpy import ndarray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from diffedit.io.cache import BatchCache
+from diffedit.mask import to_latent_grid
 from diffedit.networks import Perceptual
 from eval.metrics.functional.pairwise import PerceptualDistance, psnr
 from eval.scoring.batch import Batch
-from eval.scoring.metric import Metric
+from eval.scoring.bootstrap import Estimate, estimate_mean
+from eval.scoring.metric import Metric, MetricContext
 
 
 class MaskIou(Metric):
@@ -22,11 +27,36 @@ class MaskIou(Metric):
 
     def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         """1 where both are empty."""
+        return {"mask_iou": compute_iou(batch.masks > 0.5, batch.true_masks())}
+
+
+class MaskCeiling(Metric):
+    """What the latent grid allows a mask: IoU of the exact one, reduced to it, and itself; the same for every variant.
+
+    A place of the grid is in the reduced mask where more than half of its pixels are. With it `true_area` is measured,
+    the exact mask's share of the picture, by which `diffedit plot by_area=[mask_iou]` groups; it is no score.
+    """
+
+    version: ClassVar = "mask-ceiling-1"
+    higher_is_better: ClassVar = {"mask_ceiling": True}
+    needs: ClassVar = ("true_mask", "grid")
+
+    def per_image(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        """The IoU, and the area."""
         exact = batch.true_masks()
-        inferred = batch.masks > 0.5
-        both = (inferred & exact).sum((1, 2, 3))
-        either = (inferred | exact).sum((1, 2, 3))
-        return {"mask_iou": torch.where(either > 0, both / either.clamp(min=1), 1.0)}
+        reduced = torch.cat([to_latent_grid(mask, batch.grid) for mask in exact])
+        back = interpolate(reduced.float(), exact.shape[-2:]) > 0
+        return {"mask_ceiling": compute_iou(back, exact), "true_area": exact.float().mean((1, 2, 3))}
+
+    def aggregate(self, values: Mapping[str, Float[ndarray, "n ..."]], context: MetricContext) -> dict[str, Estimate]:
+        """The mean of the IoU alone."""
+        return {"mask_ceiling": estimate_mean(values["mask_ceiling"])}
+
+
+def compute_iou(one: Bool[Tensor, "b 1 H W"], other: Bool[Tensor, "b 1 H W"]) -> Float[Tensor, " b"]:
+    """Intersection over union; 1 where both are empty."""
+    both, either = (pixels.sum((1, 2, 3)) for pixels in (one & other, one | other))
+    return torch.where(either > 0, both / either.clamp(min=1), 1.0)
 
 
 class CounterfactualError(Metric):

@@ -32,6 +32,7 @@ class Batch:
             has one edit.
         kept: gives features that are kept; None where they are computed on the spot.
         references: statistics of real pictures, where there are some.
+        grid: the latent grid on which the method inferred its masks; None where it did not.
     """
 
     requests: list[EditRequest]
@@ -44,6 +45,7 @@ class Batch:
     samples: Callable[[], tuple[Float[Tensor, "b n 3 H W"], Float[Tensor, "b n"]]] | None = None
     kept: Callable[[Encoder, Role], Float[Tensor, "b d"]] | None = None
     references: ReferenceSource | None = None
+    grid: tuple[int, int] | None = None
 
     @property
     def ground_truths(self) -> list[Any]:

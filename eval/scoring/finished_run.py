@@ -153,10 +153,17 @@ class FinishedRun:
                 records=records,
                 variant=variant,
                 samples=partial(self.load_samples, records, variant) if has_samples else None,
+                grid=self.latent_grid,
             )
         if unedited:
             batches[UNEDITED] = Batch(requests, inputs, inputs, None, self.benchmark.domain)
         return batches
+
+    @cached_property
+    def latent_grid(self) -> tuple[int, int] | None:
+        """Of the contrast maps; None where the method makes none."""
+        files = (record["map"] for record in self.records.values() if record["map"])
+        return next((read_map(self.root / file).shape for file in files), None)
 
     def load_edit(self, edit: Mapping[str, Any]) -> Float[Tensor, "3 H W"]:
         """The picture of an edit; an OSError where it is not what the run wrote."""

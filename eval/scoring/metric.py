@@ -29,6 +29,7 @@ REQUEST_NEEDS = {
 # What it may need of a run: (whether it is there, what is said where it is not).
 RUN_NEEDS = {
     "method_mask": (lambda batch: batch.masks is not None, "the method has no mask"),
+    "grid": (lambda batch: batch.grid is not None, "the method infers no mask on a latent grid"),
     "record": (lambda batch: len(batch.records) > 0, "nothing was edited"),
     "references": (lambda batch: batch.references is not None, "no reference pictures"),
 }

@@ -51,6 +51,11 @@ class GroundTruth:
         before, after = (render(scene).image.astype(int) for scene in (self.before, self.after))
         return np.abs(before - after).max(2) > VISIBLE
 
+    @property
+    def area(self) -> float:
+        """Share of the picture that the edit changes."""
+        return float(self.mask().mean())
+
     def judged_by(self, labels: Sequence[str]) -> bool:
         """Whether a classifier with these labels can tell."""
         return set(FRUITS) <= set(labels)

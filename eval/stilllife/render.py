@@ -1,5 +1,6 @@
 """A scene as a picture, with the exact region of everything in it. Painted at four times the size, then reduced."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -19,6 +20,7 @@ SLOTS = ((-22, -38), (22, -38), (-44, 0), (44, 0), (0, 3))  # of the pile, back 
 LAYOUTS = ((2, 3, 4), (0, 2, 3, 4), (1, 2, 3, 4), (0, 1, 2, 3, 4))  # which slots are filled
 HEIGHT = {"banana": 0.5, "watermelon": 0.65, "lemon": 0.8}  # of the upper row, where a kind is flat
 TURNS = (-12, -8, -4, 0, 4, 8, 12)  # degrees
+FOOT = 30  # of what stands on the table, below the middle of the pile
 SHADOW = {"bowl": (62, 58), "basket": (76, 56), "plate": (92, 22), "none": (80, 24)}  # (half width, below the pile)
 
 
@@ -48,17 +50,35 @@ def render(scene: Scene) -> Rendering:
     horizon = int(layout.integers(104, 132))
     x, y = int(layout.integers(104, 152)), int(layout.integers(146, 164))
     light = layout.uniform(0.93, 1.05)
+    framing = scene.framing
+    horizon = horizon if framing.horizon is None else framing.horizon
 
     page = Page()
     page.put("wall", paint_wall(scene))
     page.put("table", paint_table(scene, horizon), (0, horizon))
-    page.put(None, paint_shadow(scene.vessel), (x - FULL // 2 + 8, y - FULL // 2 + SHADOW[scene.vessel][1]))
-    back, front = paint_vessel(scene.vessel)
-    page.put("vessel", back, (x - FULL // 2, y - FULL // 2))
-    for kind, picture, corner in arrange_pile(scene, x, y):
-        page.put(kind, picture, corner)
-    page.put("vessel", front, (x - FULL // 2, y - FULL // 2))
+    for name, picture, corner in arrange_things(scene, x, y):
+        page.put(name, *shrink(picture, corner, (x, y + FOOT), framing.scale))
     return page.finish(light)
+
+
+def arrange_things(scene: Scene, x: int, y: int) -> Iterator[tuple[str | None, Image.Image | None, tuple[int, int]]]:
+    """(name, picture, corner) of all that stands on the table, back to front."""
+    shadow, (back, front) = paint_shadow(scene.vessel), paint_vessel(scene.vessel)
+    yield None, shadow, (x - FULL // 2 + 8, y - FULL // 2 + SHADOW[scene.vessel][1])
+    yield "vessel", back, (x - FULL // 2, y - FULL // 2)
+    yield from arrange_pile(scene, x, y)
+    yield "vessel", front, (x - FULL // 2, y - FULL // 2)
+
+
+def shrink(
+    picture: Image.Image | None, corner: tuple[int, int], towards: tuple[int, int], scale: float
+) -> tuple[Image.Image | None, tuple[int, int]]:
+    """A picture and its corner, drawn together towards a point; 1 leaves them as they are."""
+    if picture is None or scale == 1:
+        return picture, corner
+    left, top = (round(end + (start - end) * scale) for start, end in zip(corner, towards, strict=True))
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    return picture.resize(size, Image.Resampling.BICUBIC), (left, top)
 
 
 class Page:
@@ -160,7 +180,8 @@ def arrange_pile(scene: Scene, x: int, y: int) -> list[tuple[str, Image.Image, t
     for order, slot in enumerate(slots):
         dx, dy = rng.integers(-4, 5, 2)
         turn = TURNS[rng.integers(len(TURNS))]
-        kind = scene.fruits[(order + first) % len(scene.fruits)]
+        turn_of = order == len(slots) - 1 if scene.framing.once else order + first
+        kind = scene.fruits[turn_of % len(scene.fruits)]
         left = x + SLOTS[slot][0] + int(dx) - CANVAS // 2
         top = y + round(SLOTS[slot][1] * HEIGHT.get(kind, 1)) + int(dy) - CANVAS // 2 - 10
         fruits.append((kind, paint_sprite(kind, turn), (left, top)))

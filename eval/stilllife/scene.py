@@ -46,8 +46,26 @@ SPLITS = {"train": range(0, 10**8), "validation": range(10**8, 2 * 10**8), "test
 
 
 @dataclass(frozen=True)
+class Framing:
+    """What of a layout is said beside the seed.
+
+    Attributes:
+        scale: of all that stands on the table.
+        horizon: where the table begins, from above, in 256ths of the picture; None: as the seed has it.
+        once: of two kinds of fruit the second lies there once, in front; else they take turns.
+    """
+
+    scale: float = 1.0
+    horizon: int | None = None
+    once: bool = False
+
+
+USUAL = Framing()
+
+
+@dataclass(frozen=True)
 class Scene:
-    """A still life; `seed` fixes the layout, and nothing about it depends on the other fields.
+    """A still life; `seed` fixes the layout, and nothing about it depends on the other fields but `framing`.
 
     Attributes:
         fruits: one or two kinds.
@@ -55,6 +73,7 @@ class Scene:
         table: what that stands on.
         wall: its colour.
         seed: of the layout: where things are, how many, how they are turned, the light.
+        framing: what is not as the seed has it.
     """
 
     fruits: tuple[str, ...]
@@ -62,6 +81,7 @@ class Scene:
     table: str
     wall: str
     seed: int
+    framing: Framing = USUAL
 
     def __post_init__(self) -> None:
         values_of = {"fruits": self.fruits, "vessel": (self.vessel,), "table": (self.table,), "wall": (self.wall,)}

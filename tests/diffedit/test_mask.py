@@ -3,9 +3,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from contrast_maps import AREAS, compute_iou, draw_map
 from helpers import GivenNoise, make_request
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.stats import norm
 from skimage.filters import threshold_otsu
 
 from diffedit.engine.queries import run_alone
@@ -18,8 +20,11 @@ from diffedit.mask import (
     MeanClamp,
     Otsu,
     Quantile,
+    TwoClasses,
     dilate,
+    find_split,
     rescale,
+    split_log,
     to_latent_grid,
 )
 from diffedit.sampling.noise import RequestNoise
@@ -119,6 +124,8 @@ def test_rules_for_extreme_values():
     for bad, message in (
         (lambda: Quantile(0.3), "q = 0.3"),
         (lambda: MeanClamp(0.0), "factor"),
+        (lambda: TwoClasses(clamp=0.0), "clamp"),
+        (lambda: TwoClasses(least_contrast=0.5), "least_contrast"),
         (lambda: Fixed(50), "value"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -135,7 +142,10 @@ def test_otsu_is_scikit_images():
     assert torch.equal(mask[0, 0], rescale(MAP, KeepOutliers()) > threshold_otsu(rescale(MAP, KeepOutliers()).numpy()))
 
 
-@pytest.mark.parametrize("outliers", [MeanClamp(), Quantile(), KeepOutliers()])
+RULES = [TwoClasses(), MeanClamp(), Quantile(), Quantile(sides="both"), KeepOutliers()]
+
+
+@pytest.mark.parametrize("outliers", RULES)
 @pytest.mark.parametrize("threshold", [Fixed(), Otsu()])
 @pytest.mark.parametrize("value", [0.0, 0.7])
 def test_a_map_without_contrast_has_a_mask_for_every_rule(outliers, threshold, value):
@@ -145,9 +155,124 @@ def test_a_map_without_contrast_has_a_mask_for_every_rule(outliers, threshold, v
     assert Mask(mask).metadata() == {"mask_area": 0.0, "mask_flag": "empty"}
 
 
-def test_a_full_mask_is_flagged():
+@pytest.mark.parametrize("outliers", RULES)
+@pytest.mark.parametrize("threshold", [Fixed(), Otsu()])
+@pytest.mark.parametrize("contrast", [2, 4])
+def test_no_rule_sees_the_scale_of_a_map(outliers, threshold, contrast):
+    """By powers of two to the bit, which is what guidance or a dtype could do to it."""
+    finder, (values, _) = ContrastMask(outliers=outliers, threshold=threshold), draw_map(16, 0.05, contrast, 0)
+    mask = finder.binarise(values)
+    assert mask.any()
+    for scale in (2.0**-20, 2.0**12):
+        assert torch.equal(finder.binarise(scale * values), mask)
+
+
+# Least IoU of the default, the mean of six maps, by object's contrast and area; the grid of a 512 x 512 picture first.
+BOUNDS = {
+    (64, 4): dict.fromkeys(AREAS, 0.99),
+    (64, 2): {0.01: 0.65, 0.03: 0.8, 0.05: 0.8, 0.1: 0.9, 0.25: 0.94, 0.6: 0.95},
+    (16, 4): dict.fromkeys(AREAS, 0.99),
+    (16, 2): {0.01: 0.75, 0.03: 0.8, 0.05: 0.75, 0.1: 0.85, 0.25: 0.9, 0.6: 0.95},
+}
+
+
+def measure_iou(finder, side, area, contrast):
+    maps = [draw_map(side, area, contrast, seed) for seed in range(6)]
+    return np.mean([compute_iou(finder.binarise(values)[0, 0], inside) for values, inside in maps])
+
+
+@pytest.mark.parametrize(("side", "contrast"), BOUNDS)
+def test_the_default_finds_objects_of_any_size(side, contrast):
+    found = {area: measure_iou(ContrastMask(), side, area, contrast) for area in AREAS}
+    assert {area: iou for area, iou in found.items() if iou < BOUNDS[side, contrast][area]} == {}
+
+
+@pytest.mark.parametrize("side", [16, 64])
+def test_what_the_other_rules_miss(side):
+    """A quantile an object smaller than what it leaves out, a multiple of the mean one that is half the picture."""
+    for area in (0.01, 0.03):
+        assert measure_iou(ContrastMask(outliers=Quantile()), side, area, 4) < 1.2 * area
+    assert measure_iou(ContrastMask(outliers=MeanClamp()), side, 0.6, 4) < 0.5
+    assert measure_iou(ContrastMask(outliers=MeanClamp()), side, 0.6, 2) < 0.2
+    otsu = ContrastMask(outliers=KeepOutliers(), threshold=Otsu())
+    assert measure_iou(otsu, 64, 0.01, 2) < 0.05
+
+
+def test_a_threshold_of_a_half_is_otsus_where_object_and_background_are_flat():
+    """Of values without extremes, clamping changes nothing but the object's upper half."""
+    values, inside = draw_map(64, 0.25, 4, 0)
+    flat = torch.where(inside, values[inside].median(), values)
+    counts = np.ones(flat.numel()), np.sort(flat.numpy(), axis=None)
+    low, high = TwoClasses().find_bounds(flat)
+    assert (low + high) / 2 == pytest.approx((flat[~inside].mean() + flat[inside].mean()).item() / 2, rel=1e-4)
+    assert torch.equal(ContrastMask().binarise(flat)[0, 0], flat > threshold_otsu(hist=counts))
+    masks = [ContrastMask(threshold=Fixed(value)).binarise(MAP) for value in (0.25, 0.5, 0.75)]
+    assert all((inner <= outer).all() and inner.sum() < outer.sum() for outer, inner in itertools.pairwise(masks))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_split_is_otsus_to_the_value(seed):
+    """scikit-image's, of a histogram with a bin a value: it names the last value below, ours lies above that."""
+    values = np.sort(np.random.default_rng(seed).gamma(1.0, 1.0, 256))
+    below = threshold_otsu(hist=(np.ones(256), values))
+    split = find_split(values)
+    assert (values <= split).sum() == (values <= below).sum()
+    assert split == pytest.approx((values[values <= split].mean() + values[values > split].mean()) / 2)
+
+
+@pytest.mark.parametrize("area", [0.01, 0.1, 0.6])
+def test_the_logarithmic_split_is_the_likeliest(area):
+    """By scipy's densities, each value in its own class, and the classes by their shares."""
+    values = np.sort(draw_map(16, area, 2, 0)[0].numpy(), axis=None).astype(np.float64)
+    logs = np.log(values)
+    likelihoods = []
+    for k in range(1, len(logs)):
+        parts = logs[:k], logs[k:]
+        spread = np.sqrt(sum(part.var() * len(part) for part in parts) / len(logs))
+        likelihoods.append(
+            sum(
+                norm(part.mean(), spread).logpdf(part).sum() + len(part) * np.log(len(part) / len(logs))
+                for part in parts
+            )
+        )
+    best = np.argmax(likelihoods)
+    assert values[best] < split_log(logs) < values[best + 1]
+
+
+def test_extreme_values_do_not_move_the_mask():
+    """One place of 100 times the object's contrast, which a rescale by the maximum would leave alone in the mask."""
+    values, inside = draw_map(16, 0.2, 4, 0)
+    mask = ContrastMask().binarise(values)
+    row, column = inside.nonzero()[0]
+    values[row, column] *= 100
+    assert torch.equal(ContrastMask().binarise(values), mask)
+    assert ContrastMask(outliers=KeepOutliers()).binarise(values).sum() == 1
+
+
+def test_a_map_of_two_values_and_of_zeros():
+    values = torch.zeros(8, 8)
+    values[2, 3] = 1
+    assert ContrastMask().binarise(values).nonzero().tolist() == [[0, 0, 2, 3]]
+    values += 1
+    assert ContrastMask().binarise(values).sum() == 1
+
+
+def test_a_full_mask_is_flagged_with_the_rule_that_made_it():
     assert Mask(torch.ones(1, 1, 4, 4, dtype=torch.bool)).metadata() == {"mask_area": 1.0, "mask_flag": "full"}
     assert Mask(torch.eye(4, dtype=torch.bool)[None, None]).metadata() == {"mask_area": 0.25, "mask_flag": ""}
+    nearly = torch.ones(1, 1, 10, 10, dtype=torch.bool)
+    nearly[0, 0, 0, :4] = False
+    assert Mask(nearly, rule="a").metadata() == {"mask_area": pytest.approx(0.96), "mask_flag": "nearly full"} | {
+        "mask_rule": "a"
+    }
+    nearly[0, 0, 0, 4] = False
+    assert Mask(nearly, rule="a").metadata() == {"mask_area": pytest.approx(0.95), "mask_flag": ""}
+
+
+def test_a_mask_of_nearly_everything_names_its_rule(analytic):
+    finder = ContrastMask(num_noises=2, outliers=KeepOutliers(), threshold=Fixed(0.0))
+    assert find(finder, analytic).metadata()["mask_flag"] in ("full", "nearly full")
+    assert find(finder, analytic).metadata()["mask_rule"] == "KeepOutliers(), Fixed(value=0.0)"
 
 
 def test_smoothing_is_a_gaussian_filter():

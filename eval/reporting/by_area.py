@@ -1,0 +1,136 @@
+"""A metric by the area that is to be edited: a table, and a plot with what the latent grid allows."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from eval.reporting.collect import check_comparable
+from eval.reporting.curves import COLOURS, GREY
+from eval.reporting.tables import (
+    MISSING,
+    WIDTH,
+    FittedTable,
+    fold,
+    format_value,
+    make_table,
+    name_methods,
+    shorten_names,
+)
+from eval.scoring.bootstrap import Bootstrap, estimate_mean
+from eval.scoring.per_image import read_all_values
+
+log = logging.getLogger(__name__)
+
+AREA, CEILING = "true_area", "mask_ceiling"  # what metric=mask_ceiling measures on each image
+COLUMNS = ["method", "from", "to", "area", "value", "low", "high", "n"]
+
+
+def average_by_area(
+    scores: pd.DataFrame, metric: str, edges: Sequence[float], resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """The mean of a metric over the images of each range of areas, for each method, and of the ceiling.
+
+    Args:
+        scores: as `eval.reporting.collect.collect` returns them, of one benchmark and backbone; what was measured on
+            each image is read from the runs that they name, and averaged over their strengths.
+        metric: what is averaged: a value that is measured on each image.
+        edges: of the ranges, as shares of the picture; the last range has its upper end.
+        resamples: of the bootstrap over the images of a range.
+        seed: of the bootstrap.
+
+    Returns:
+        A row for each method and range: method, from, to (its edges), area (the mean there), value with its interval
+        (low, high), n (images). Those of method `mask_ceiling` are what the latent grid allows, where the metric is
+        `mask_iou`. No rows, and why in the log, where no run has both measured.
+
+    Raises:
+        NotComparableError: the runs are of different requests, or measured in different ways.
+    """
+    scores = check_comparable(scores[scores.metric.isin((metric, CEILING)) & (scores.run != "")])
+    rows = []
+    for i, (method, values) in enumerate(read_methods(scores, metric)):
+        if i == 0 and metric == "mask_iou":
+            rows += average_ranges(CEILING, values.area, values[CEILING], edges, resamples, seed)
+        rows += average_ranges(method, values.area, values[metric], edges, resamples, seed)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def read_methods(scores: pd.DataFrame, metric: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(method, columns area, `mask_ceiling` and the metric) of each that has them; the log names the others."""
+    for method, root in dict(zip(name_methods(scores), scores.run, strict=True)).items():
+        values = read_all_values(Path(root))
+        values = values[values.strength.notna()].groupby(["id", "name"]).value.mean().unstack()
+        if {AREA, metric} <= set(values):
+            yield method, values.rename(columns={AREA: "area"}).dropna(subset=["area", metric])
+        else:
+            log.info("%s: no %s by area: score it with metric=[%s,%s]", root, metric, metric, CEILING)
+
+
+def average_ranges(
+    method: str, areas: pd.Series, values: pd.Series, edges: Sequence[float], resamples: int, seed: int
+) -> Iterator[tuple[str | float, ...]]:
+    """The rows of one method, of the ranges in which there is an image."""
+    for low, high in pairwise(edges):
+        inside = (areas >= low) & ((areas < high) | ((areas == high) & (high == edges[-1])))
+        if n := int(inside.sum()):
+            chosen = values[inside].to_numpy(np.float64)
+            interval = Bootstrap(n, resamples=resamples, seed=seed).interval(estimate_mean(chosen))
+            yield method, low, high, float(areas[inside].mean()), *interval, n
+
+
+def build_area_table(ranges: pd.DataFrame, metric: str, title: str = "", width: int = WIDTH) -> FittedTable:
+    """What `average_by_area` returned, for a terminal: a row a method, a column a range."""
+    labels = shorten_names(ranges.method)
+    spans = list(dict.fromkeys(zip(ranges["from"], ranges.to, strict=True)))
+    counts = {(row[1], row[2]): row.n for row in ranges.rename(columns={"from": "start"}).itertuples(index=False)}
+    rows = []
+    for method, part in ranges.groupby("method", sort=False):
+        cells = {
+            (start, end): format_value(value, np.fmax(high - value, value - low))
+            for start, end, value, low, high in part[["from", "to", "value", "low", "high"]].itertuples(index=False)
+        }
+        rows.append((labels[method], *(cells.get(span, MISSING) for span in spans)))
+    heads = ("method", *(f"{start:.0%}-{end:.0%} n={counts[start, end]}".replace("%-", "-") for start, end in spans))
+    notes = [f"{label}: {name}" for name, label in labels.items() if label != name]
+    what = f"{metric} by the share of the picture that is to be edited"
+    table = make_table(heads, rows) if rows else None
+    return FittedTable(fold(f"{title}: {what}" if title else what, width), table, [fold(note, width) for note in notes])
+
+
+def draw_by_area(ranges: pd.DataFrame, metric: str, title: str = "") -> Figure:
+    """What `average_by_area` returned: a line a method over the mean area of each range, with intervals."""
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.subplots()
+    methods = [name for name in dict.fromkeys(ranges.method) if name != CEILING]
+    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(methods)} | {CEILING: GREY}
+    for method, part in ranges.groupby("method", sort=False):
+        is_bound = method == CEILING
+        errors = [(part.value - part.low).clip(lower=0), (part.high - part.value).clip(lower=0)]
+        axes.errorbar(
+            100 * part.area,
+            part.value,
+            None if is_bound else errors,
+            fmt="--" if is_bound else "o-",
+            color=colours[method],
+            label="what the latent grid allows" if is_bound else method,
+            markersize=4,
+            linewidth=1.5,
+            elinewidth=1,
+        )
+    axes.set_xscale("log")
+    marks = sorted({*ranges["from"], *ranges.to})
+    axes.set_xticks([100 * mark for mark in marks], [f"{100 * mark:g}" for mark in marks])
+    axes.minorticks_off()
+    axes.set_xlabel("area to be edited (% of the picture)")
+    axes.set_ylabel(f"{metric} (higher is better)" if metric == "mask_iou" else metric)
+    axes.set_ylim(bottom=0)
+    axes.set_title(title, fontsize=10)
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize=8)
+    return figure

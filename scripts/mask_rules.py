@@ -1,0 +1,258 @@
+"""Which rule finds the mask of a contrast map best: IoU by area, of the settings and of rules that were tried and left.
+
+By default on maps of Still Life's validation split; `--synthetic` on synthetic maps of objects of known area, on grids
+of 16 x 16 and 64 x 64. Maps cost 20 evaluations a picture and are kept in OUT, so that another call costs none. Printed
+are tables in Markdown, `±` half a 95 % interval over the pictures.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from scipy.ndimage import gaussian_filter
+from skimage.filters import threshold_otsu, threshold_triangle
+from torch import Tensor
+
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.engine.queries import run_alone
+from diffedit.io.files import resolve_path
+from diffedit.mask import (
+    ContrastMask,
+    KeepOutliers,
+    MeanClamp,
+    Otsu,
+    Quantile,
+    TwoClasses,
+    compute_agreement,
+    to_latent_grid,
+)
+from diffedit.sampling.noise import RequestNoise
+from diffedit.types import Backbone, EditRequest
+from eval.scoring.bootstrap import Bootstrap, estimate_mean
+from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
+from eval.stilllife.sizes import StillLifeSizes
+
+NOISES, STEPS = 10, 20
+SIZES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)  # edges of the ranges of stilllife_sizes
+SYNTHETIC = (0.01, 0.03, 0.05, 0.1, 0.25, 0.6)
+DRAWS, CHANNELS, PATCHES = 6, 4, 0.1
+EXAMPLE = "example: python scripts/mask_rules.py --count 96 --out mask_rules"
+Maps = Float[ndarray, "n h w"]  # one a noise
+Rule = Callable[[Maps], Bool[ndarray, "h w"]]
+
+
+# --------------------------------------------------------------------------------------------------------------- rules
+
+
+def by_settings(finder: ContrastMask) -> Rule:
+    """The rule of these settings."""
+    return lambda maps: finder.binarise(torch.from_numpy(maps.mean(0)))[0, 0].numpy()
+
+
+def above(find: Callable[[Float[ndarray, "h w"]], float]) -> Rule:
+    """A rule that gives a value of the mean map."""
+
+    def rule(maps: Maps) -> Bool[ndarray, "h w"]:
+        mean = maps.mean(0)
+        return mean > find(mean)
+
+    return rule
+
+
+def clamp_noises(q: float, finder: ContrastMask) -> Rule:
+    """Each noise's map clamped at a quantile of its own before the mean."""
+    return lambda maps: by_settings(finder)(np.minimum(maps, np.quantile(maps, q, axis=(1, 2), keepdims=True)))
+
+
+def find_mixture(mean: Float[ndarray, "h w"]) -> float:
+    """The least value that two normal populations of the logarithm, by EM, give to the higher one."""
+    logs = np.log(mean).ravel().astype(np.float64)
+    cut = np.quantile(logs, 0.8)
+    members = np.stack([logs <= cut, logs > cut]).astype(np.float64)
+    for _ in range(100):
+        counts = members.sum(1) + 1e-9
+        means = members @ logs / counts
+        spreads = np.sqrt((members * (logs - means[:, None]) ** 2).sum(1) / counts) + 1e-3
+        scores = np.log(counts / spreads)[:, None] - 0.5 * ((logs - means[:, None]) / spreads[:, None]) ** 2
+        members = np.exp(scores - scores.max(0))
+        members /= members.sum(0)
+    higher = means.argmax()
+    chosen = logs[(members[higher] > 0.5) & (logs > means[1 - higher])]
+    return float(np.exp(chosen.min())) - 1e-9 if chosen.size else float(mean.max())
+
+
+def find_knee(mean: Float[ndarray, "h w"]) -> float:
+    """Where the sorted values lie farthest below the line from their first to their last."""
+    values = np.sort(mean, axis=None)
+    line = np.linspace(values[0], values[-1], len(values))
+    return float(values[(line - values).argmax()])
+
+
+def find_deviation(mean: Float[ndarray, "h w"]) -> float:
+    """Four normal-consistent median deviations above the median."""
+    median = np.median(mean)
+    return float(median + 4 * 1.4826 * np.median(np.abs(mean - median)))
+
+
+RULES: dict[str, Rule] = {
+    "two_classes (default)": by_settings(ContrastMask()),
+    "quantile 0.95 (default before)": by_settings(ContrastMask(outliers=Quantile())),
+    "mean_clamp 3": by_settings(ContrastMask(outliers=MeanClamp())),
+    "none, threshold=otsu": by_settings(ContrastMask(outliers=KeepOutliers(), threshold=Otsu())),
+    "Otsu of the logarithm": above(lambda mean: float(np.exp(threshold_otsu(np.log(mean))))),
+    "two_classes without clamp": by_settings(ContrastMask(outliers=TwoClasses(clamp=1.0))),
+    "mixture of two, of the logarithm": above(find_mixture),
+    "knee of the sorted values": above(find_knee),
+    "triangle": above(lambda mean: float(threshold_triangle(mean))),
+    "median + 4 MAD": above(find_deviation),
+    "each noise clamped at 0.95, otsu": clamp_noises(0.95, ContrastMask(outliers=KeepOutliers(), threshold=Otsu())),
+    "each noise clamped at 0.95, quantile": clamp_noises(0.95, ContrastMask(outliers=Quantile())),
+    "each noise clamped at 0.95, two_classes": clamp_noises(0.95, ContrastMask()),
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------- maps
+
+
+def find_differences(backbone: Backbone, request: EditRequest) -> Float[Tensor, "n c h w"]:
+    """The differences of the noise estimates that `ContrastMask` makes its map of."""
+    target, reference = backbone.embed([request.target, request.source or ""])
+    x0 = backbone.encode(request.image()[None])
+    texts, noise = (target, reference), RequestNoise(0, request.id)
+    program = ContrastMask(NOISES).find_differences(x0, *texts, backbone.schedule(STEPS), noise)
+    return run_alone(program, backbone)
+
+
+def read_benchmark(name: str, split: str, count: int, out: Path) -> tuple[Float[ndarray, "b n c h w"], ndarray]:
+    """(differences of every noise, exact masks) of a benchmark's requests; made where OUT has none."""
+    path = out / f"{name}-{split}-{count}.npz"
+    if not path.exists():
+        benchmarks = {
+            "scenes": StillLifeScenes(size=count, split=split),
+            "classes": StillLifeClasses(per_class=max(1, count // 12), split=split),
+            "sizes": StillLifeSizes(size=count, split=split),
+        }
+        backbone = StableDiffusion.from_pretrained(str(resolve_path("weights/stilllife")))
+        requests = list(benchmarks[name].requests(backbone.resolution))
+        with torch.no_grad():
+            differences = np.stack([find_differences(backbone, request).numpy() for request in requests])
+        exact = np.stack([request.true_mask()[0].numpy() > 0.5 for request in requests])
+        out.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, differences=differences, exact=exact)
+    data = np.load(path)
+    return data["differences"], data["exact"]
+
+
+def draw_synthetic(side: int, area: float, contrast: float, seed: int) -> tuple[Maps, Bool[ndarray, "h w"]]:
+    """Maps of noise whose scale varies in patches, and is so many times larger in an ellipse of this area."""
+    rng = np.random.default_rng([side, round(1000 * area), round(10 * contrast), seed])
+    field = gaussian_filter(rng.standard_normal((side, side)), side / 16, mode="wrap")
+    y, x = np.mgrid[:side, :side] + 0.5
+    centre, stretch = rng.uniform(0.3, 0.7, 2) * side, rng.uniform(0.7, 1.4)
+    distance = np.hypot((y - centre[0]) * stretch, (x - centre[1]) / stretch).ravel()
+    inside = np.zeros(side * side, dtype=bool)
+    inside[np.argsort(distance, kind="stable")[: max(1, round(area * side * side))]] = True
+    inside = inside.reshape(side, side)
+    scale = np.exp(PATCHES * field / field.std()) * np.where(inside, contrast, 1)
+    noise = rng.standard_normal((NOISES, CHANNELS, side, side))
+    return np.abs(scale * noise).mean(1).astype(np.float32), inside
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+
+
+def compute_iou(mask: Bool[ndarray, "h w"], exact: Bool[ndarray, "H W"]) -> float:
+    """Intersection over union, the mask brought to the size of the exact one; 1 where both are empty."""
+    block = exact.shape[0] // mask.shape[0]
+    mask = mask.repeat(block, 0).repeat(block, 1)
+    either = (mask | exact).sum()
+    return float((mask & exact).sum() / either) if either else 1.0
+
+
+def reduce_exact(exact: Bool[ndarray, "H W"], side: int) -> Bool[ndarray, "h w"]:
+    """An exact mask on the latent grid: the best that a rule could do, as `mask_ceiling` has it."""
+    return to_latent_grid(torch.from_numpy(exact)[None], (side, side))[0, 0].numpy()
+
+
+def find_best(maps: Maps, exact: Bool[ndarray, "H W"]) -> float:
+    """The largest IoU that a value of the mean map gives: what a rule could do that knew the answer."""
+    mean = maps.mean(0)
+    return max(compute_iou(mean > value, exact) for value in np.quantile(mean, np.linspace(0, 0.996, 100)))
+
+
+def print_benchmark(name: str, split: str, count: int, out: Path) -> None:
+    """The table of one benchmark: over all, and by the ranges of `sizes` or by quarters of area."""
+    differences, exact = read_benchmark(name, split, count, out)
+    maps, areas = np.abs(differences).mean(2), exact.mean((1, 2))
+    edges = np.array(SIZES) if name == "sizes" else np.quantile(areas, [0, 0.25, 0.5, 0.75, 1])
+    part = np.clip(np.searchsorted(edges, areas, "right") - 1, 0, len(edges) - 2)
+    spans = [f"{low:.0%} to {high:.0%}" for low, high in pairwise(edges)]
+    print(f"\n`stilllife_{name}`, {split} split, n = {len(maps)} ({', '.join(map(str, np.bincount(part)))})\n")
+    print(f"| rule | all | {' | '.join(spans)} |\n|{' --- |' * (len(spans) + 2)}")
+    side = maps.shape[-1]
+    rows = {"what the grid allows": [compute_iou(reduce_exact(one, side), one) for one in exact]}
+    rows["the best value for each picture"] = [find_best(*pair) for pair in zip(maps, exact, strict=True)]
+    rows |= {label: list(measure(rule, maps, exact)) for label, rule in RULES.items()}
+    bootstrap = Bootstrap(len(maps))
+    for label, values in rows.items():
+        ious = np.array(values)
+        interval = bootstrap.interval(estimate_mean(ious))
+        means = " | ".join(f"{ious[part == k].mean():.3f}" for k in range(len(spans)))
+        print(f"| {label} | {interval.value:.3f} ± {(interval.high - interval.low) / 2:.3f} | {means} |")
+    first, second, *_ = (np.array(rows[label]) for label in RULES)
+    value, low, high = bootstrap.interval(estimate_mean(first - second))
+    print(f"\ndefault minus the default before: {value:+.3f} [{low:+.3f}, {high:+.3f}]")
+    agreement = [measure_agreement(one) for one in differences]
+    least, low, middle = np.quantile(agreement, [0, 0.05, 0.5])
+    print(f"agreement of the noises under the default's mask: least {least:.2f}, 5 % {low:.2f}, median {middle:.2f}")
+
+
+def measure_agreement(differences: Float[ndarray, "n c h w"]) -> float:
+    """What `editor.mask.floor` is compared with."""
+    signed = torch.from_numpy(differences)
+    mask = ContrastMask().binarise(signed.abs().mean(1).mean(0))
+    return compute_agreement(signed, mask[0, 0])
+
+
+def measure(rule: Rule, maps: Float[ndarray, "b n h w"], exact: Bool[ndarray, "b H W"]) -> Iterator[float]:
+    """The IoU of a rule on each picture."""
+    yield from (compute_iou(rule(one), mask) for one, mask in zip(maps, exact, strict=True))
+
+
+def print_synthetic(side: int, contrast: float) -> None:
+    """The table of one grid and contrast."""
+    print(f"\n{side} × {side}, {contrast:g} times the background, {DRAWS} maps each\n")
+    print(f"| rule | {' | '.join(f'{area:.0%}' for area in SYNTHETIC)} |\n|{' --- |' * (len(SYNTHETIC) + 1)}")
+    draws = {area: [draw_synthetic(side, area, contrast, seed) for seed in range(DRAWS)] for area in SYNTHETIC}
+    for label, rule in RULES.items():
+        means = (np.mean([compute_iou(rule(maps), inside) for maps, inside in draws[area]]) for area in SYNTHETIC)
+        print(f"| {label} | {' | '.join(f'{mean:.2f}' for mean in means)} |")
+
+
+def main() -> None:
+    """Print the tables that are asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--benchmarks", nargs="*", default=["scenes", "classes", "sizes"], metavar="NAME")
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--count", type=int, default=96, help="pictures of each benchmark")
+    parser.add_argument("--synthetic", action="store_true", help="synthetic maps instead")
+    parser.add_argument("--out", type=Path, default=Path("mask_rules"), help="folder of the maps")
+    options = parser.parse_args()
+    if options.synthetic:
+        for side in (64, 16):
+            for contrast in (4, 2):
+                print_synthetic(side, contrast)
+        return
+    for name in options.benchmarks:
+        print_benchmark(name, options.split, options.count, options.out)
+
+
+if __name__ == "__main__":
+    main()
