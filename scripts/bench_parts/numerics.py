@@ -116,7 +116,7 @@ def measure(args: Namespace, report: Report) -> None:
         f"DiffEdit, {args.pictures} pictures, r = {', '.join(map(str, args.ratios))}, {args.steps} steps, "
         f"{args.repeats} repeats; {made[FIRST].evaluations:,} evaluations a repeat",
         "speed: over that of float32 in the same repeat, median [range]; largest: difference of a pixel, in [0, 1]; "
-        "LPIPS and mask IoU: mean over pictures, against float32; to input: LPIPS; accuracy: means, less those of float32",
+        "LPIPS and mask IoU: means over pictures, against float32; to input (LPIPS) and accuracy: means, less its own",
     ]
     report.save({"ways": rows}, [make_table(rows)], partial(draw, rows, args.ratios))
 
