@@ -178,6 +178,9 @@ def build_table(
         "not defined here": [name for name in asked if name not in scored and name in (columns or asked)],
         "also scored": [name for name in scored if name not in metrics and name in set(scores.metric)],
     }
+    notes += dict.fromkeys(
+        f"{row.metric}: {row.note}" for row in scores.itertuples() if row.note and row.metric in metrics
+    )
     notes += [f"{what}: {list_names(names)}" for what, names in said.items() if names]
     if said["also scored"]:
         notes[-1] += ": in the CSV, out=scores.csv"

@@ -1,5 +1,6 @@
 """Scores of two plain folders of pictures, without any run; and metrics by their names, for notebooks."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from eval.scoring.features import Encoder, FeatureStore, Item, chunk, make_text_
 from eval.scoring.metric import REQUEST_NEEDS, RUN_NEEDS, Metric, MetricContext
 from eval.scoring.per_image import measure, measure_features
 from eval.scoring.reference import Reference, ReferenceImage, StoredReferences, find_pictures, summarize_features
+
+log = logging.getLogger("score")
 
 EDITED = Variant(None, "edited")  # what the pictures of a plain folder are, as far as is known
 COLUMNS = ["metric", "value", "low", "high", "n", "n_against", "higher_is_better", "network"]
@@ -427,6 +430,8 @@ def tabulate(pair: FolderPair, metrics: Mapping[str, Metric], bootstrap: Bootstr
     _, values = measure(pair, of_pictures, pair.store.batch)
     rows = []
     for name, metric in metrics.items():
+        for score_name, note in metric.notes(pair.context).items():
+            log.warning("%s: %s", score_name, note)
         if name in of_pictures:
             measured, n_against = values[name][EDITED], len(pair.requests)
         else:

@@ -213,6 +213,7 @@ def write_scores(
         "rows": [row for of_variant in rows.values() for row in of_variant],
         "real": make_rows(UNEDITED, real, bootstrap),
         "real_missing": real_missing,
+        "notes": metric.notes(context) if values else {},
         "made_by": name_maker(metric, context, run) if values else metric.fingerprint(),
         "parts": list_parts(metric),
         "benchmark": name_requests(run),

@@ -172,3 +172,14 @@ def test_a_table_for_each_group_and_set(capsys, caplog):
 def test_nothing_scored_prints_nothing(capsys):
     assert print_tables(make_scores(*EDITORS)[:0], ["benchmark", "backbone"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_why_a_score_has_no_interval_is_said_below_the_table_once():
+    reason = "no interval: 12 of 12 classes have fewer than 4 pictures"
+    note = {"low": float("nan"), "high": float("nan"), "note": reason}
+    rows = [("sdedit", Variant(ratio), "csfid", 900 * ratio, note) for ratio in (0.5, 1.0)]
+    fitted = build_table(make_scores(*rows, ("sdedit", Variant(0.5), "lpips", 0.2)), "", ["lpips", "csfid"])
+    assert fitted.notes.count(f"csfid: {reason}") == 1
+    assert "450.0" in render(fitted)
+    assert "450.0 ±" not in render(fitted)
+    assert not any("no interval" in line for line in build_table(make_scores(*rows), "", ["lpips"]).notes)
