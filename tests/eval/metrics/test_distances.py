@@ -18,7 +18,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from eval.metrics.functional import u_statistics
 from eval.metrics.functional.csfid import Csfid, Sfid
 from eval.metrics.functional.frechet import Fid, frechet_distance
-from eval.metrics.functional.mmd import Cmmd, Kid
+from eval.metrics.functional.mmd import Cmmd, Kid, StratifiedKid
 from eval.metrics.functional.u_statistics import PairSums, estimate_over_set
 from eval.scoring.bootstrap import Bootstrap, compare_at, estimate_mean
 from eval.scoring.reference import Reference, ReferenceImage, Sums, compute_reference, read_reference
@@ -118,7 +118,7 @@ def test_csfid_and_sfid_are_flexits_formulas(sizes):
 def test_pseudo_values_have_the_score_as_their_mean_however_unequal_the_classes():
     draw, labels = np.random.default_rng(0), named(3, 4) + ["class 001"] * 5
     edits, statistics = draw.normal(size=(17, 6)) + 1, reference(draw.normal(size=(30, 6)), named(3, 1) * 10)
-    for metric in (Csfid(), Sfid(), Fid(), Kid(), Cmmd()):
+    for metric in (Csfid(), Sfid(), Fid(), Kid(), StratifiedKid(), Cmmd()):
         for name, estimate in metric(edits, statistics, labels).items():
             assert name in metric.higher_is_better
             assert estimate.pseudo_values.shape == (17,)
@@ -153,7 +153,9 @@ def test_debiased_csfid_is_unbiased_at_four_images_a_class_and_raw_is_off_by_wha
     assert m > 5 or deviation(raw, shift**2 + trace / n) > 10  # the reference's own part is seen too
 
 
-@pytest.mark.parametrize(("metric", "score"), [(Sfid, "sfid_debiased"), (Kid, "kid"), (Cmmd, "cmmd_debiased")])
+@pytest.mark.parametrize(
+    ("metric", "score"), [(Sfid, "sfid_debiased"), (StratifiedKid, "kid_stratified"), (Cmmd, "cmmd_debiased")]
+)
 def test_distances_of_sets_are_unbiased_where_each_class_has_a_fixed_number(metric, score):
     draw, classes, n, turns = np.random.default_rng(2), 10, 4, 8
     centres, labels, values_of = 1.5 * draw.normal(size=(classes, 8)), named(classes, n), {"classes": [], "none": []}
@@ -353,8 +355,13 @@ def test_kid_is_torchmetrics_over_all_pictures_at_once():
     kid = KernelInceptionDistance(feature=Same(), subsets=1, subset_size=60).set_dtype(torch.float64)
     kid.update(torch.tensor(other), real=True)
     kid.update(torch.tensor(one), real=False)
-    value = Kid()(one, reference(other), [""] * 60)["kid"].value
-    assert value == pytest.approx(1000 * kid.compute()[0].item(), rel=1e-9)
+    published = pytest.approx(1000 * kid.compute()[0].item(), rel=1e-9)
+    assert Kid()(one, reference(other), [""] * 60)["kid"].value == published
+    labels = named(6, 10)
+    statistics = reference(other, labels)
+    assert Kid()(one, statistics, labels)["kid"].value == published  # classes are nothing to it
+    assert StratifiedKid()(one, statistics, labels)["kid_stratified"].value != published
+    assert StratifiedKid()(one, reference(other), [""] * 60)["kid_stratified"].value == published
 
 
 def test_cmmd_is_its_authors_formula():

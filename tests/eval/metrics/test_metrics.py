@@ -45,7 +45,7 @@ from eval.stilllife.train.features import FeaturesPart
 def weights(tmp_path_factory):
     """A feature network with random weights on disk."""
     folder = tmp_path_factory.mktemp("features")
-    FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0).export(folder)
+    FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0, whitening=32).export(folder)
     return str(folder)
 
 

@@ -183,3 +183,40 @@ def test_why_a_score_has_no_interval_is_said_below_the_table_once():
     assert "450.0" in render(fitted)
     assert "450.0 ±" not in render(fitted)
     assert not any("no interval" in line for line in build_table(make_scores(*rows), "", ["lpips"]).notes)
+
+
+def kid_scores(copy, half):
+    """KID of real pictures, copies and a method; intervals of the method and the copies are 2 * half wide."""
+    around = lambda value, half: {"low": value - half, "high": value + half, "higher_is_better": False}  # noqa: E731
+    return make_scores(
+        ("real", UNEDITED, "kid", 0.1, around(0.1, 0.5) | {"run": "", "is_bound": True}),
+        ("copy", UNEDITED, "kid", copy, around(copy, half) | {"run": "", "is_bound": True}),
+        ("sdedit", Variant(0.5), "kid", 3.0, around(3.0, half)),
+        ("sdedit", Variant(0.9), "kid", 2.0, around(2.0, 1.0)),
+        *[("sdedit", Variant(ratio), "lpips", ratio) for ratio in (0.5, 0.9)],
+    )
+
+
+def test_a_kid_whose_interval_is_wider_than_from_real_to_copy_is_not_shown_and_says_what_n_would_do():
+    shown = build_table(kid_scores(10.1, 2.0), "", ["lpips", "kid"])
+    assert "3.0 ±2.0" in render(shown)
+    assert not any("kid" in note for note in shown.notes)
+
+    fitted = build_table(kid_scores(10.1, 20.0), "", ["lpips", "kid"], asked=["lpips", "kid"])
+    text = render(fitted)
+    assert "3.0 ±" not in text
+    assert "2.0 ±1.0" in text  # of this one the interval is narrow enough
+    (note,) = [note for note in fitted.notes if "kid" in note]
+    assert note.startswith("kid: not shown where its interval is wider than from real (0.1) to copy (10.1)")
+    assert note.replace("\n  ", "").endswith("not told apart, and no n is known that would do")
+
+    fitted = build_table(kid_scores(10.1, 8.0), "", ["lpips", "kid"])  # n = 4; 16 is 1.6 times 10
+    (note,) = [note for note in fitted.notes if "kid" in note]
+    assert note.endswith("about n = 11 would do")
+
+
+def test_a_column_that_is_not_shown_is_not_called_undefined():
+    fitted = build_table(kid_scores(0.2, 20.0).query("strength != 0.9"), "", ["lpips", "kid"], asked=["lpips", "kid"])
+    assert "kid ↓" not in render(fitted)
+    assert not any(note.startswith("not defined here") for note in fitted.notes)
+    assert any(note.startswith("kid: not shown") for note in fitted.notes)

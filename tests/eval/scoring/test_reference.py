@@ -359,7 +359,7 @@ def networks(tmp_path_factory):
     """Two extractors with random weights, and a tiny backbone."""
     folder = tmp_path_factory.mktemp("networks")
     for seed in range(2):
-        FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=seed).export(folder / str(seed))
+        FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=seed, whitening=32).export(folder / str(seed))
     tiny = StableDiffusion.from_pretrained(str(TinyPipeline(latent=16, tokens=77).write(folder / "tiny")), device="cpu")
     return [StillLifeExtractor(str(folder / str(seed)), device="cpu") for seed in range(2)], tiny
 
