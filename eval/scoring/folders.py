@@ -377,6 +377,12 @@ class FolderPair:
             self.requests, None, None, None, self.domain, variant=EDITED, kept=self.read, references=self.references
         )
 
+    def count_shared(self) -> int:
+        """How many of the pictures to score are among the others, byte for byte."""
+        if self.real is None:
+            return 0
+        return len({item.key for item in self.edits.find_items()} & {item.key for item in self.real.find_items()})
+
     def batches(self, size: int, unedited: bool = False) -> Iterator[dict[Variant, Batch]]:
         """All of them in order, `size` pairs at a time; nothing is said of inputs that are not edited."""
         threads = self.edits.threads
@@ -432,6 +438,8 @@ def tabulate(pair: FolderPair, metrics: Mapping[str, Metric], bootstrap: Bootstr
     for name, metric in metrics.items():
         for score_name, note in metric.notes(pair.context).items():
             log.warning("%s: %s", score_name, note)
+        if metric.uses_reference and (count := pair.count_shared()):
+            log.warning("%s: %d of the pictures are among those of against=, byte for byte", name, count)
         if name in of_pictures:
             measured, n_against = values[name][EDITED], len(pair.requests)
         else:
