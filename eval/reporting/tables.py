@@ -27,6 +27,7 @@ MOST_DIGITS = 4  # behind the point
 GAP = 2  # characters between two columns
 MISSING = "–"  # a value that there is not
 RESOLVED = ("kid", "kid_stratified")  # metrics that say nothing while their interval is wider than from real to copy
+OF_SETS = ("fid", "sfid", "sfid_debiased", *RESOLVED, "cmmd", "cmmd_debiased")  # distances of the set as a whole
 BOUNDS = ("real", "copy", "round_trip", "oracle")  # the order of these; any other bound follows
 OVERRIDES = re.compile(r",(?=[^,=]+=)")  # between two settings of a run's name; a list has commas too
 
@@ -163,7 +164,9 @@ def build_table(
         width: in characters.
         asked: metrics whose absence is to be said.
     """
-    frame, unresolved = drop_unresolved(pivot_with_published(scores, published), scores)
+    frame, blind = drop_blind(pivot_with_published(scores, published), scores)
+    frame, unresolved = drop_unresolved(frame, scores)
+    unresolved |= blind
     scored = [name for name in frame if name not in ("method", "variant")]
     metrics = scored if columns is None else [name for name in columns if name in scored]
     cells, notes = format_cells(frame, scores, metrics)
@@ -200,6 +203,23 @@ def pivot_with_published(scores: pd.DataFrame, published: pd.DataFrame | None) -
         points = points.assign(method=points.method + " (published)", variant=variants)
         frame = pd.concat([frame, points.drop(columns=["editor", "setting", "ratio"])], ignore_index=True)
     return frame.dropna(axis=1, how="all")
+
+
+def drop_blind(frame: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """(the table without distances of sets by which unedited inputs are as good as exact answers, why, by metric).
+
+    Where an edit turns one kind of picture into another of the same collection, as on Still Life, the inputs are spread
+    as the targets are, and a distance of the set as a whole sees no edit. Known only where there is an `oracle`.
+    """
+    reasons = {}
+    for metric in [name for name in OF_SETS if name in frame]:
+        ends = scores[scores.metric == metric].dropna(subset=["value", "low", "high"]).groupby("editor").first()
+        if {"copy", "oracle"} <= set(ends.index):
+            copy, oracle = ends.loc["copy"], ends.loc["oracle"]
+            if copy.low <= oracle.high and oracle.low <= copy.high:
+                pair = f"copy ({copy.value:.3g}) and oracle ({oracle.value:.3g})"
+                reasons[metric] = f"not shown: it does not tell {pair} apart, so it does not measure edits here"
+    return frame.drop(columns=list(reasons)), reasons
 
 
 def drop_unresolved(frame: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:

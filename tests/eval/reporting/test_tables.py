@@ -208,11 +208,11 @@ def test_a_kid_whose_interval_is_wider_than_from_real_to_copy_is_not_shown_and_s
     assert "2.0 ±1.0" in text  # of this one the interval is narrow enough
     (note,) = [note for note in fitted.notes if "kid" in note]
     assert note.startswith("kid: not shown where its interval is wider than from real (0.1) to copy (10.1)")
-    assert note.replace("\n  ", "").endswith("not told apart, and no n is known that would do")
+    assert note.replace("\n  ", " ").endswith("not told apart, and no n is known that would do")
 
     fitted = build_table(kid_scores(10.1, 8.0), "", ["lpips", "kid"])  # n = 4; 16 is 1.6 times 10
     (note,) = [note for note in fitted.notes if "kid" in note]
-    assert note.endswith("about n = 11 would do")
+    assert note.replace("\n  ", " ").endswith("about n = 11 would do")
 
 
 def test_a_column_that_is_not_shown_is_not_called_undefined():
@@ -220,3 +220,28 @@ def test_a_column_that_is_not_shown_is_not_called_undefined():
     assert "kid ↓" not in render(fitted)
     assert not any(note.startswith("not defined here") for note in fitted.notes)
     assert any(note.startswith("kid: not shown") for note in fitted.notes)
+
+
+@pytest.mark.parametrize(("oracle", "shown"), [(19.3, False), (15.0, True)])
+def test_a_distance_of_sets_that_sees_no_edit_is_left_out_and_says_why(oracle, shown):
+    around = lambda value: {"low": value - 1, "high": value + 1, "higher_is_better": False}  # noqa: E731
+    fitted = build_table(
+        make_scores(
+            ("copy", UNEDITED, "fid", 19.3, around(19.3) | {"run": "", "is_bound": True}),
+            ("oracle", Variant(0.5), "fid", oracle, around(oracle) | {"is_bound": True}),
+            ("sdedit", Variant(0.5), "fid", 20.4, around(20.4)),
+            ("sdedit", Variant(0.5), "lpips", 0.4),
+        ),
+        "",
+        ["lpips", "fid"],
+        asked=["lpips", "fid"],
+    )
+    assert ("20.4 ±1.0" in render(fitted)) == shown
+    reason = "fid: not shown: it does not tell copy (19.3) and oracle (19.3) apart, so it does not measure edits here"
+    assert any(reason == note.replace("\n  ", " ") for note in fitted.notes) != shown
+    assert not any(note.startswith("not defined here") for note in fitted.notes)
+
+
+def test_without_an_oracle_a_distance_of_sets_stands_as_it_is():
+    scores = make_scores(("copy", UNEDITED, "fid", 1.1), ("sdedit", Variant(0.5), "fid", 0.9))
+    assert "0.90 ±0.40" in render(build_table(scores, ""))
