@@ -176,7 +176,8 @@ class CocoBison(FileBenchmark):
                     mask = CocoMask(self.annotations.path, instances, self.annotations.sizes[entry.input.id], picture)
                     shapes = hash_text(json.dumps([instance.segmentation for instance in instances]))
                     origin += f" mask {' '.join(str(instance.id) for instance in instances)} {shapes}"
-            yield EditRequest(str(entry.id), picture, query, source, mask, origin=origin)
+            true = self.make_loader(entry.true, resolution)  # the picture that the query describes
+            yield EditRequest(str(entry.id), picture, query, source, mask, origin=origin, retrieved=true)
 
     def make_loader(self, picture: Picture, resolution: int) -> CocoFile:
         """Of one of the pictures."""

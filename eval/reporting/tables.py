@@ -28,7 +28,7 @@ GAP = 2  # characters between two columns
 MISSING = "–"  # a value that there is not
 RESOLVED = ("kid", "kid_stratified")  # metrics that say nothing while their interval is wider than from real to copy
 OF_SETS = ("fid", "sfid", "sfid_debiased", *RESOLVED, "cmmd", "cmmd_debiased")  # distances of the set as a whole
-BOUNDS = ("real", "copy", "round_trip", "oracle")  # the order of these; any other bound follows
+BOUNDS = ("real", "copy", "round_trip", "oracle", "retrieve")  # the order of these; any other bound follows
 OVERRIDES = re.compile(r",(?=[^,=]+=)")  # between two settings of a run's name; a list has commas too
 
 
@@ -378,7 +378,7 @@ def print_tables(
         except NotComparableError as error:
             refused += 1
             log.error("%s: no table: %s", title, error)
-        if absent := [name for name in BOUNDS if name not in (*part.editor, "real")]:
+        if absent := [name for name in BOUNDS if name not in (*part.editor, "real", "retrieve")]:
             log.info("no %s there: run editor=%s for floor and ceiling", " and ".join(absent), ",".join(absent))
     return refused
 

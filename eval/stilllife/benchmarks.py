@@ -37,6 +37,8 @@ from eval.stilllife.scene import (
 # Levels of 255 by which two renders differ where an edit changed something: soft edges alone stay below.
 VISIBLE = 8
 
+OTHERS = 2 * 10**7  # seeds between a scene and the one that is retrieved for it: no benchmark edits that one
+
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -176,7 +178,8 @@ class StillLifeClasses(FruitBenchmark):
         """The target kind's plural as the query."""
         for name, truth in self.ground_truths():
             (target,) = truth.after.fruits
-            yield make_request(name, truth, resolution, FRUITS[target], label=target)
+            other = partial(draw_picture, retrieve_kind(target, truth.before.seed), resolution)
+            yield make_request(name, truth, resolution, FRUITS[target], label=target, retrieved=other)
 
 
 @settings
@@ -231,14 +234,26 @@ class StillLifeRandomMasks(FruitBenchmark):
             target = truth.after.fruits[-1]
             image = partial(draw_picture, truth.before, resolution)
             mask = partial(draw_ellipse, truth.before.seed, resolution)
-            yield EditRequest(name, image, FRUITS[target], mask=mask, label=target, ground_truth=truth)
+            other = partial(draw_picture, retrieve_kind(target, truth.before.seed), resolution)
+            fields = {"mask": mask, "label": target, "ground_truth": truth, "retrieved": other}
+            yield EditRequest(name, image, FRUITS[target], **fields)
 
 
 def make_request(name: str, truth: GroundTruth, resolution: int, target: str, **fields: Any) -> EditRequest:
-    """A request with its true edit, and with its exact mask as the given and the true one."""
-    before, after = (partial(draw_picture, scene, resolution) for scene in (truth.before, truth.after))
-    mask = partial(draw_mask, truth, resolution)
-    return EditRequest(name, before, target, mask=mask, true_mask=mask, true_edit=after, ground_truth=truth, **fields)
+    """A request with its true edit, and with its exact mask as the given and the true one.
+
+    What is retrieved for it, unless it is said, is what the target is of in another arrangement.
+    """
+    other = replace(truth.after, seed=truth.after.seed + OTHERS)
+    scenes = {"true_edit": truth.after, "retrieved": other}
+    fields = {key: partial(draw_picture, scene, resolution) for key, scene in scenes.items()} | fields
+    before, mask = partial(draw_picture, truth.before, resolution), partial(draw_mask, truth, resolution)
+    return EditRequest(name, before, target, mask=mask, true_mask=mask, ground_truth=truth, **fields)
+
+
+def retrieve_kind(target: str, seed: int) -> Scene:
+    """A scene of this kind of fruit alone, of which nothing else is like the scene of the seed but by chance."""
+    return change(sample(seed + OTHERS, two_kinds=0), "fruits", target)
 
 
 def draw_picture(scene: Scene, resolution: int) -> Float[Tensor, "3 resolution resolution"]:
