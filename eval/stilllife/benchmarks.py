@@ -53,6 +53,11 @@ class GroundTruth:
         before, after = (render(scene).image.astype(int) for scene in (self.before, self.after))
         return np.abs(before - after).max(2) > VISIBLE
 
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether the picture shows other kinds beside the one that is changed."""
+        return self.attribute == "fruits" and len(self.before.fruits) > 1
+
     def judged_by(self, labels: Sequence[str]) -> bool:
         """Whether a classifier with these labels can tell."""
         return set(FRUITS) <= set(labels)
@@ -60,17 +65,21 @@ class GroundTruth:
     def judge(self, logits: Float[Tensor, " classes"], labels: Sequence[str]) -> tuple[float, float]:
         """(whether the new value of the changed attribute is seen, share of the other attributes that are kept).
 
-        For fruit: the new kind is seen, and the replaced kind no more. A label without a colon is a kind of fruit.
+        For fruit: the new kind is seen, and the replaced kind no more; where there are several kinds, those that stay
+        are one more thing to be kept. A label without a colon is a kind of fruit.
         """
         parts = [label.partition(":") for label in labels]
         seen = logits[[i for i, (_, colon, _) in enumerate(parts) if not colon]] > 0
         wanted = torch.tensor([kind in self.after.fruits for kind in FRUITS])
         changed = wanted != torch.tensor([kind in self.before.fruits for kind in FRUITS])
-        right = {"fruits": (seen == wanted)[changed if self.attribute == "fruits" else slice(None)].all()}
+        is_right = seen == wanted
+        right = {"fruits": is_right[changed if self.attribute == "fruits" else slice(None)].all()}
         for name in CHOICES:
             value = logits[[i for i, (group, _, _) in enumerate(parts) if group == name]].argmax()
             right[name] = value == ATTRIBUTES[name].index(getattr(self.after, name))
         kept = [bool(good) for name, good in right.items() if name != self.attribute]
+        if self.is_one_of_several:
+            kept.append(bool(is_right[~changed].all()))
         return float(right[self.attribute]), sum(kept) / len(kept)
 
 
@@ -183,6 +192,42 @@ class StillLifeClasses(FruitBenchmark):
 
 
 @settings
+class StillLifeClassesHard(FruitBenchmark):
+    """One of two kinds of fruit in a pile to a look-alike, the other stays: harder than `StillLifeClasses`.
+
+    The look-alike, the kind that stays (of another group) and their order in the pile are drawn at random for each
+    request, by its own number. The query names both kinds and nothing else, and no source text is given. The label is
+    the target's, and an edit is right where the new kind is seen and the replaced one no more.
+    """
+
+    def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
+        """Class by class."""
+        start = SPLITS[self.split][5 * len(SPLITS[self.split]) // 8]  # apart from the scenes of the other benchmarks
+        for c, target in enumerate(FRUITS):
+            for i in range(self.per_class):
+                scene = sample(start + c * 10_000 + i, two_kinds=0)
+                source = str(make_generator(scene.seed, "source").choice(find_siblings(target)))
+                after = add_kind(scene, target)
+                before = replace(after, fruits=tuple(source if kind == target else kind for kind in after.fruits))
+                yield f"{target}-{i:04d}", GroundTruth(before, after, "fruits")
+
+    def requests(self, resolution: int) -> Iterator[EditRequest]:
+        """The plurals of both kinds as the query."""
+        for name, truth in self.ground_truths():
+            target = name.partition("-")[0]
+            query = " and ".join(FRUITS[kind] for kind in truth.after.fruits)
+            scene = replace(sample(truth.before.seed + OTHERS), fruits=truth.after.fruits)
+            other = partial(draw_picture, scene, resolution)
+            yield make_request(name, truth, resolution, query, label=target, retrieved=other)
+
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 resolution resolution"]]]:
+        """(class, picture of it beside another kind), `size` pictures in all, of training seeds."""
+        for i in range(size):
+            target = tuple(FRUITS)[i % len(FRUITS)]
+            yield target, draw_picture(add_kind(sample(i, two_kinds=0), target), resolution)
+
+
+@settings
 class StillLifeStrokes(StillLifeClasses):
     """The edits of `StillLifeClasses` under thin strokes: masks thinner than the latent grid.
 
@@ -249,6 +294,13 @@ def make_request(name: str, truth: GroundTruth, resolution: int, target: str, **
     fields = {key: partial(draw_picture, scene, resolution) for key, scene in scenes.items()} | fields
     before, mask = partial(draw_picture, truth.before, resolution), partial(draw_mask, truth, resolution)
     return EditRequest(name, before, target, mask=mask, true_mask=mask, ground_truth=truth, **fields)
+
+
+def add_kind(scene: Scene, target: str) -> Scene:
+    """The scene with this kind of fruit and one of another group, both drawn by its seed: which, and in which order."""
+    rng = make_generator(scene.seed, "kinds")
+    other = str(rng.choice([kind for kind in FRUITS if kind not in (target, *find_siblings(target))]))
+    return replace(scene, fruits=(target, other) if rng.integers(2) else (other, target))
 
 
 def retrieve_kind(target: str, seed: int) -> Scene:
