@@ -88,7 +88,7 @@ def test_the_hard_classes_change_one_of_two_kinds_to_a_look_alike_and_keep_the_o
 
 
 def test_an_edit_of_one_of_two_kinds_is_judged_by_its_ground_truth():
-    """The exact answer is right and keeps all; a picture in which both kinds became the target is right and does not."""
+    """The exact answer is right and keeps all; a picture of the target alone is right and does not keep the other."""
     metric = EditAccuracy(StillLifeExtractor(output="logits", device="cpu"))
     requests = list(StillLifeClassesHard(per_class=1).requests(64))
     scenes = [replace(request.ground_truth.after, fruits=(request.label,)) for request in requests]
