@@ -1,4 +1,4 @@
-"""Floor and ceiling of every table: what comes out without an edit, and with a perfect one.
+"""Floor and ceiling of every table: what comes out without an edit, with a perfect one, and with another picture.
 
 They take every ratio, and give the same picture at each.
 """
@@ -68,6 +68,25 @@ class Oracle(Bound):
         if request.true_edit is None:
             raise ValueError(f"request {request.id}: the benchmark knows no true edit, so there is no oracle")
         return same_at_every_ratio(request.true_edit(), ratios, schedule)
+
+
+@settings
+class Retrieve(Bound):
+    """Another real picture of what the target says, in place of the edit (FlexIT, §4): right, and nothing is kept.
+
+    A method that lies farther from its input than this is no editing.
+    """
+
+    inputs = frozenset({"image", "retrieved"})
+
+    def __call__(
+        self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
+    ) -> Program[EditResult]:
+        """Without a query; a ValueError where the benchmark has no other picture of the target."""
+        yield from NO_QUERIES
+        if request.retrieved is None:
+            raise ValueError(f"request {request.id}: the benchmark has no other picture of what its target says")
+        return same_at_every_ratio(request.retrieved(), ratios, schedule)
 
 
 def same_at_every_ratio(image: Tensor, ratios: Sequence[float], schedule: Schedule) -> EditResult:

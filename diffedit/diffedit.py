@@ -9,6 +9,7 @@ from diffedit.io.checks import settings
 from diffedit.mask import ContrastMask, MaskedEditor, MaskFinder
 from diffedit.sampling.ddim import (
     WHOLE,
+    BlendTime,
     GuidanceInterval,
     InversionTimestep,
     Trajectory,
@@ -33,6 +34,8 @@ class DiffEdit(MaskedEditor):
         reference: the text the mask is contrasted against: the request's `source`, the `empty` text, or `auto`, which
             is the source where the request has one.
         guidance: classifier-free guidance of the decoding; 5 on ImageNet, 7.5 with Stable Diffusion in the paper.
+        blend: when the outside of the mask is put back: after `every` update (the paper), after the `last` one alone,
+            or `never`: with reconstruct=pixel_paste in pixels then (the ablation of the masking operator).
         guidance_interval: (low, high]: a step that leaves level i of N is guided where low < i / N <= high; all are in
             the paper. Another takes the conditional estimate alone: one evaluation instead of two.
     """
@@ -42,6 +45,7 @@ class DiffEdit(MaskedEditor):
     inversion_timestep: InversionTimestep = "destination"
     reference: Literal["auto", "source", "empty"] = "auto"
     guidance: float = 7.5
+    blend: BlendTime = "every"
     guidance_interval: GuidanceInterval = WHOLE
 
     def __call__(
@@ -60,7 +64,7 @@ class DiffEdit(MaskedEditor):
 
         # Step 3: guided decoding; after each update the outside is put back at the level just reached, x0 at the end.
         begin = {i: path(i) for i in starts}
-        blend, interval = blend_outside(mask.latent, path), self.guidance_interval
+        blend, interval = blend_outside(mask.latent, path, self.blend), self.guidance_interval
         edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, blend, interval=interval)
         edits = yield from decode_edits(edited, ratios, starts)
         return EditResult(edits, mask.latent, mask.contrast_map, mask.pixel_mask, mask.metadata())

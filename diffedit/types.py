@@ -39,6 +39,7 @@ class EditRequest:
     true_edit: Callable[[], Float[Tensor, "3 H W"]] | None = None  # the counterfactual, where it is known
     ground_truth: Any = None  # what else the benchmark knows of the edit, for metrics of its own domain
     extras: Mapping[str, Any] = field(default_factory=dict)  # a benchmark's own fields, for methods that know them
+    retrieved: Callable[[], Float[Tensor, "3 H W"]] | None = None  # another real picture, of what the target says
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def edit_small_run(root, count, batch=4, table=None, verify="size"):
 def make_scores(*rows):
     """A table of scores, as `collect` returns it, of (editor, variant, metric, value) and other columns of the row."""
     shared = {"benchmark": "b", "backbone": "m", "name": "n", "set": "s", "version": "1", "n": 4, "made_by": "x"}
-    shared |= {"is_bound": False, "low": 0.5, "high": 1.2, "higher_is_better": True}
+    shared |= {"note": "", "is_bound": False, "low": 0.5, "high": 1.2, "higher_is_better": True}
     records = []
     for editor, variant, metric, value, *more in rows:
         record = {"editor": editor, "run": f"r/{editor}", "variant": str(variant), "strength": variant.strength}

@@ -20,10 +20,11 @@ from pathlib import Path
 import pandas as pd
 
 GIVEN = "blended_latent,blended_latent_ldm,blended_latent_sd2,blended_latent_thin,inpaint_diffusers,sdedit_given"
-PLAIN = "diffedit,diffedit_given,diffedit_no_encode,diffedit_no_reference,encode_decode,sdedit,copy,round_trip,oracle"
+PLAIN = "diffedit,diffedit_given,diffedit_no_encode,diffedit_no_reference,encode_decode,sdedit"
+BOUNDS = "copy,round_trip,retrieve,oracle"
 SCENES, PER_CLASS = "benchmark=stilllife_scenes", "benchmark.per_class=1"
 RUNS = [
-    f"editor={PLAIN},{GIVEN} {SCENES} benchmark.size=8 name=editors",
+    f"editor={PLAIN},{BOUNDS},{GIVEN} {SCENES} benchmark.size=8 name=editors",
     "editor=diffedit,sdedit benchmark=stilllife_classes benchmark.per_class=2 name=classes",
     f"editor=blended_latent benchmark=stilllife_random_masks {PER_CLASS} samples=2 rank=clip name=ranked",
     f"editor=blended_latent_thin benchmark=stilllife_strokes {PER_CLASS} name=strokes",

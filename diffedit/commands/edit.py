@@ -25,6 +25,7 @@ OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@]*=")
 # What was written as an override before: the option that it is now.
 OPTIONS = {name: f"--{name} ..." for name in ("target", "source", "mask", "request", "out")}
 OPTIONS["image"] = "without a name, diffedit edit PICTURE,"
+KNOWN_OF_TARGET = ("true_edit", "mask", "true_mask", "retrieved")  # of a benchmark's own; another target has none
 
 
 def main(argv: Sequence[str]) -> int:
@@ -219,7 +220,7 @@ def pick_request(cfg: "DictConfig", options: argparse.Namespace) -> Any:
     def pick(resolution: int) -> "EditRequest":
         request = next(islice(benchmark.requests(resolution), options.request, None))
         if options.target is not None:
-            request = replace(request, target=options.target, true_edit=None, mask=None, true_mask=None)
+            request = replace(request, target=options.target, **dict.fromkeys(KNOWN_OF_TARGET))
         return request if options.source is None else replace(request, source=options.source)
 
     return pick

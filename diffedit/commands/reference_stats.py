@@ -31,6 +31,11 @@ def compute(cfg: DictConfig) -> None:
 
     if cfg.folder and not Path(cfg.folder).expanduser().is_dir():
         raise FileNotFoundError(f"folder = {cfg.folder}: no such folder")
+    for path in list_without(cfg):
+        if not path.is_dir():
+            raise FileNotFoundError(f"without = {path}: no such folder")
+    if cfg.without and not cfg.folder:
+        raise ValueError("without = folders of pictures: they are left out of those of folder=, which is not set")
     if unknown := [name for name in cfg.extractors if name not in cfg.networks]:
         raise ValueError(f"extractors = {', '.join(unknown)}: there are {', '.join(map(str, cfg.networks))}")
     source = cfg.folder or f"{cfg.size} pictures of {cfg.benchmark._target_.rpartition('.')[2]}"
@@ -48,18 +53,27 @@ def compute(cfg: DictConfig) -> None:
         )  # fmt: skip
 
 
+def list_without(cfg: DictConfig) -> list[Path]:
+    """The folders whose pictures are left out."""
+    folders = [cfg.without] if isinstance(cfg.without, str) else list(cfg.without or ())
+    return [Path(folder).expanduser() for folder in folders]
+
+
 def iterate_images(cfg: DictConfig) -> "Iterator[ReferenceImage]":
     """The real pictures of the config: a folder's, or a benchmark's."""
     from hydra.utils import instantiate
 
+    from diffedit.io.contents import Contents
     from diffedit.io.images import ImageFile
     from eval.scoring.features import to_uint8
-    from eval.scoring.reference import ReferenceImage, iterate_folder
+    from eval.scoring.reference import ReferenceImage, find_pictures, iterate_folder
 
     if cfg.folder:
+        others = [file for root in list_without(cfg) for _, file in find_pictures(root, "without")]
+        without = Contents(others) if others else None
         resize = instantiate(cfg.resize)
         load = lambda path: to_uint8(ImageFile(path, cfg.resolution, resize)())  # noqa: E731 (a closure over the resize)
-        yield from iterate_folder(Path(cfg.folder).expanduser(), load, cfg.per_class, cfg.held)
+        yield from iterate_folder(Path(cfg.folder).expanduser(), load, cfg.per_class, cfg.held, without)
         return
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     if not benchmark.has_reference:

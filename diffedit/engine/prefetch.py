@@ -51,7 +51,7 @@ def prefetch_requests(
 
     Args:
         requests: drawn `depth` requests before they are given out.
-        inputs: which of their fields will be called: `image`, `mask`, `true_mask`, `true_edit`.
+        inputs: which of their fields will be called: `image`, `mask`, `true_mask`, `true_edit`, `retrieved`.
         threads: that load.
         depth: most requests that wait, their pictures in memory.
         readers: programs that each request is given to.

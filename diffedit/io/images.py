@@ -285,7 +285,7 @@ class Resized:
 
 def with_resolution(request: EditRequest, resolution: int) -> EditRequest:
     """A request whose pictures and masks are brought to this resolution."""
-    names = ("image", "mask", "true_mask", "true_edit")
+    names = ("image", "mask", "true_mask", "true_edit", "retrieved")
     loads = {name: load for name in names if (load := getattr(request, name)) is not None}
     return replace(request, **{name: Resized(load, resolution) for name, load in loads.items()})
 

@@ -9,6 +9,7 @@ from diffedit.types import EditRequest
 REMEDIES = {
     "mask": "take a benchmark with masks (of a table: a column `mask`), or an editor that infers its own",
     "true_mask": "take a benchmark that knows where the true edit differs, or editor/mask=contrast or given",
+    "retrieved": "take a benchmark with other pictures of its targets (imagenet, coco, Still Life's)",
     "true_edit": "take a benchmark that knows the true edit, or another editor",
 }
 

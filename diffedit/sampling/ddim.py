@@ -27,6 +27,7 @@ Broadcast = Float[Tensor, "#k c h w"]
 Trajectory = Callable[[int], Latent]
 """`path(i)` is what the input picture looks like at level i; `path(0)` is its latent x0 itself, to the bit."""
 
+BlendTime = Literal["every", "last", "never"]
 Blend = Callable[[Latents, int], Latents]
 """`blend(x, i)` puts back into x, which has just reached level i, what shall not change."""
 
@@ -88,9 +89,17 @@ def noising_trajectory(x0: Latent, noise: Latent, schedule: Schedule) -> Traject
     return lambda i: add_noise(x0, noise, schedule[i]) if i else x0
 
 
-def blend_outside(mask: Bool[Tensor, "1 1 h w"] | None, path: Trajectory) -> Blend | None:
-    """The blend of DiffEdit §3.2, M * y_t + (1 - M) * x_t with x_t at the level of y_t; no blend without a mask."""
-    return None if mask is None else lambda x, i: torch.where(mask, x, path(i))
+def blend_outside(mask: Bool[Tensor, "1 1 h w"] | None, path: Trajectory, when: BlendTime = "every") -> Blend | None:
+    """The blend of DiffEdit §3.2, M * y_t + (1 - M) * x_t with x_t at the level of y_t; no blend without a mask.
+
+    Args:
+        mask: where the edit stays.
+        path: the latents that are put back elsewhere, by level.
+        when: after `every` update, after the `last` one alone (the clean latent is put back), or `never`.
+    """
+    if mask is None or when == "never":
+        return None
+    return lambda x, i: torch.where(mask, x, path(i)) if i == 0 or when == "every" else x
 
 
 def predict_guided(

@@ -22,6 +22,7 @@ class BaseBenchmark(ABC):
     path_keys: Collection[str] = frozenset()
     fingerprint: str = ""
     has_reference: bool = False  # whether `reference` gives pictures
+    reference_version: str = "1"  # changes whenever they would, and the requests do not
 
     @abstractmethod
     def requests(self, resolution: int) -> Iterator[EditRequest]:

@@ -5,6 +5,7 @@ one that it does not. The edit starts from the one that it does not describe.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffedit.io.checks import settings
+from diffedit.io.contents import Contents
 from diffedit.io.hashing import hash_text
 from diffedit.io.images import ImageFile, Resize, open_image, to_tensor
 from diffedit.types import EditRequest
@@ -32,6 +34,8 @@ from eval.benchmarks.coco_annotations import (
     rasterize_union,
     read_bison,
 )
+
+log = logging.getLogger("coco")
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class CocoBison(FileBenchmark):
     version = "2"  # masks of irregular plurals
     path_keys = frozenset({"bison", "captions", "images", "instances"})
     has_reference = True
+    reference_version = "2"  # without the inputs
 
     def __post_init__(self) -> None:
         if self.mask_from != "none" and self.instances is None:
@@ -171,7 +176,8 @@ class CocoBison(FileBenchmark):
                     mask = CocoMask(self.annotations.path, instances, self.annotations.sizes[entry.input.id], picture)
                     shapes = hash_text(json.dumps([instance.segmentation for instance in instances]))
                     origin += f" mask {' '.join(str(instance.id) for instance in instances)} {shapes}"
-            yield EditRequest(str(entry.id), picture, query, source, mask, origin=origin)
+            true = self.make_loader(entry.true, resolution)  # the picture that the query describes
+            yield EditRequest(str(entry.id), picture, query, source, mask, origin=origin, retrieved=true)
 
     def make_loader(self, picture: Picture, resolution: int) -> CocoFile:
         """Of one of the pictures."""
@@ -185,8 +191,23 @@ class CocoBison(FileBenchmark):
     def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 resolution resolution"]]]:
         """("", picture): the true pictures of the queries, each once, then those of the annotation's other entries.
 
-        These are the pictures that the queries describe. There may be fewer than `size` of them.
+        These are the pictures that the queries describe, but for those that are inputs too: what a query describes is
+        often another query's input, and edits compared with their own inputs look better than they are. Files are
+        compared by their bytes, and the log counts what is left out. There may be fewer than `size` of them.
         """
         entries = [*(triple.entry for triple in self.triples), *self.entries]
-        for picture in list(dict.fromkeys(entry.true for entry in entries))[:size]:
-            yield "", self.make_loader(picture, resolution)()
+        inputs = Contents(self.make_loader(triple.entry.input, resolution).path for triple in self.triples)
+        taken = left_out = 0
+        try:
+            for picture in dict.fromkeys(entry.true for entry in entries):
+                if taken == size:
+                    return
+                load = self.make_loader(picture, resolution)
+                if load.find_file() in inputs:
+                    left_out += 1
+                else:
+                    taken += 1
+                    yield "", load()
+        finally:
+            if left_out:
+                log.info("%d pictures left out of the reference: they are inputs; %d taken", left_out, taken)

@@ -4,7 +4,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -63,6 +63,7 @@ class ImageNetBenchmark(FileBenchmark):
     truth: str | None = None
     resize: Resize = Resize("crop", "bilinear")
     entries: list[Query] = field(init=False, repr=False, compare=False)
+    named: dict[str, list[str]] = field(init=False, repr=False, compare=False)
     in_folders: bool = field(init=False, repr=False, compare=False)
 
     path_keys = frozenset({"images", "classes", "truth"})
@@ -72,6 +73,10 @@ class ImageNetBenchmark(FileBenchmark):
         classes = Classes(Path(self.classes).expanduser())
         object.__setattr__(self, "in_folders", has_class_folders(self.images, self.layout, classes))
         queries = {query.id: query for query in self.read_queries(classes)}
+        named: dict[str, list[str]] = {}
+        for query in queries.values():
+            named.setdefault(query.source, []).append(query.name)
+        object.__setattr__(self, "named", {wnid: list(dict.fromkeys(names)) for wnid, names in named.items()})
         object.__setattr__(self, "entries", [queries[name] for name in self.choose(queries)])
 
     @abstractmethod
@@ -83,16 +88,44 @@ class ImageNetBenchmark(FileBenchmark):
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """No source text, so that a mask is contrasted against the empty one, as in the paper."""
-        root = Path(self.images).expanduser()
         for query in self.entries:
-            picture = root / (query.source if self.in_folders else "") / query.name
+            other = self.retrieve(query)
             yield EditRequest(
                 id=query.id,
-                image=ImageFile(picture, resolution, self.resize),
+                image=ImageFile(self.find_picture(query.source, query.name), resolution, self.resize),
+                retrieved=None if other is None else ImageFile(other, resolution, self.resize),
                 target=format_prompt(self.prompt, query.target),
                 origin=f"{query.source}/{query.name}",
                 label=query.target.wnid,
             )
+
+    def find_picture(self, wnid: str, name: str) -> Path:
+        """Where a picture of a class lies."""
+        return Path(self.images).expanduser() / (wnid if self.in_folders else "") / name
+
+    def retrieve(self, query: Query) -> Path | None:
+        """A picture of the target class, drawn by seed and the query's id; None where no such picture is there."""
+        wnid = query.target.wnid
+        names = self.pictures.get(wnid, ())
+        name = min(names, key=partial(draw, self.seed, "retrieve", query.id), default=None)
+        return None if name is None else self.find_picture(wnid, name)
+
+    @cached_property
+    def pictures(self) -> dict[str, list[str]]:
+        """The pictures of each class that are there, as far as folders, `truth` or the queries tell their classes."""
+        root = Path(self.images).expanduser()
+        wanted = {query.target.wnid for query in self.entries}
+        if self.in_folders:
+            return {wnid: list_pictures(root / wnid) for wnid in wanted}
+        if self.truth is not None:
+            classes = Classes(Path(self.classes).expanduser())
+            return group_by_class(list_pictures(root), read_truth(Path(self.truth).expanduser(), classes))
+        pairs = ((wnid, name) for wnid in wanted for name in self.named.get(wnid, ()))
+        pictures: dict[str, list[str]] = {}
+        for wnid, name in pairs:
+            if (root / name).is_file():
+                pictures.setdefault(wnid, []).append(name)
+        return pictures
 
 
 @settings(kw_only=True)

@@ -22,7 +22,11 @@ class Classifier(Extractor, Protocol):
 
 @runtime_checkable
 class JudgingTruth(Protocol):
-    """A ground truth that knows what a classifier should see in the edit, where no class is asked for."""
+    """A ground truth that knows what a classifier should see in the edit, where no class is asked for.
+
+    It may have `is_one_of_several`: the picture shows other classes beside the one that is changed, so that the best
+    guess among classes says little, and this verdict is taken.
+    """
 
     def judged_by(self, labels: Sequence[str]) -> bool:
         """Whether a classifier with these labels can tell."""
@@ -35,16 +39,19 @@ class EditAccuracy(Metric):
     """Whether the classifier sees what was asked for.
 
     `accuracy`: where the benchmark has target classes, its best guess among them is the target (FlexIT: the largest
-    logit of the benchmark's target classes). Elsewhere the ground truth judges: on Still Life, whether the new value of
-    the changed attribute is seen (for fruit: the new kind, and the replaced kind no more), and `kept` is the share of
-    the other attributes in which the classifier sees what the input holds.
+    logit of the benchmark's target classes). Elsewhere, and where pictures show several classes, the ground truth
+    judges: on Still Life, whether the new value of the changed attribute is seen (for fruit: the new kind, and the
+    replaced kind no more).
+
+    `kept`, where there is such a ground truth: the share of the other attributes in which the classifier sees what the
+    input holds; `both`: what was asked for is seen, and everything else is kept.
 
     Args:
         classifier: gives logits.
     """
 
-    version: ClassVar = "accuracy-3"
-    higher_is_better: ClassVar = {"accuracy": True, "kept": True}
+    version: ClassVar = "accuracy-4"
+    higher_is_better: ClassVar = {"accuracy": True, "kept": True, "both": True}
     input_kind: ClassVar = "features"
 
     def __init__(self, classifier: Classifier) -> None:
@@ -76,8 +83,11 @@ class EditAccuracy(Metric):
             pairs = [truth.judge(row, self.classifier.labels) for truth, row in zip(truths, logits, strict=True)]
             values = {"accuracy": torch.tensor([right for right, _ in pairs])}
             values["kept"] = torch.tensor([kept for _, kept in pairs])
-        if all(targets):  # the ground truth's verdict gives way to FlexIT's
+        several = any(getattr(truth, "is_one_of_several", False) for truth in truths)
+        if all(targets) and not several:  # the ground truth's verdict gives way to FlexIT's
             values["accuracy"] = self.guess_among(logits, targets)
+        if "kept" in values:
+            values["both"] = values["accuracy"] * (values["kept"] == 1)
         return values
 
     def find_nameless(self, batch: Batch) -> str | None:

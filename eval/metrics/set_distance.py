@@ -46,6 +46,9 @@ class SetDistance(Metric):
     def aggregate(self, values: Mapping[str, ndarray], context: MetricContext) -> dict[str, Estimate]:
         return self.distance(values["features"], self.reference(context), collect_labels(context))
 
+    def notes(self, context: MetricContext) -> dict[str, str]:
+        return self.distance.notes(collect_labels(context))
+
     def class_table(self, values: Mapping[str, ndarray], context: MetricContext) -> pd.DataFrame | None:
         return self.distance.class_table(values["features"], self.reference(context), collect_labels(context))
 

@@ -27,7 +27,9 @@ LONGEST_LIST = 10  # names
 MOST_DIGITS = 4  # behind the point
 GAP = 2  # characters between two columns
 MISSING = "–"  # a value that there is not
-BOUNDS = ("real", "copy", "round_trip", "oracle")  # the order of these; any other bound follows
+RESOLVED = ("kid", "kid_stratified")  # metrics that say nothing while their interval is wider than from real to copy
+OF_SETS = ("fid", "sfid", "sfid_debiased", *RESOLVED, "cmmd", "cmmd_debiased")  # distances of the set as a whole
+BOUNDS = ("real", "copy", "round_trip", "oracle", "retrieve")  # the order of these; any other bound follows
 OVERRIDES = re.compile(r",(?=[^,=]+=)")  # between two settings of a run's name; a list has commas too
 
 
@@ -163,7 +165,9 @@ def build_table(
         width: in characters.
         asked: metrics whose absence is to be said.
     """
-    frame = pivot_with_published(scores, published)
+    frame, blind = drop_blind(pivot_with_published(scores, published), scores)
+    frame, unresolved = drop_unresolved(frame, scores)
+    unresolved |= blind
     scored = [name for name in frame if name not in ("method", "variant")]
     metrics = scored if columns is None else [name for name in columns if name in scored]
     cells, notes = format_cells(frame, scores, metrics)
@@ -178,9 +182,14 @@ def build_table(
         notes.append(f"{MISSING}: not defined for this method, or not known")
     said = {
         "without any of these": list(dict.fromkeys(row[0] for row in empty)),
-        "not defined here": [name for name in asked if name not in scored and name in (columns or asked)],
+        "not defined here": [
+            name for name in asked if name not in {*scored, *unresolved} and name in (columns or asked)
+        ],
         "also scored": [name for name in scored if name not in metrics and name in set(scores.metric)],
     }
+    noted = scores[scores.metric.isin(metrics) & (scores.note != "")]
+    notes += dict.fromkeys(noted.metric + ": " + noted.note)
+    notes += [f"{name}: {why}" for name, why in unresolved.items() if columns is None or name in columns]
     notes += [f"{what}: {list_names(names)}" for what, names in said.items() if names]
     if said["also scored"]:
         notes[-1] += ": in the CSV, out=scores.csv"
@@ -197,6 +206,61 @@ def pivot_with_published(scores: pd.DataFrame, published: pd.DataFrame | None) -
         points = points.assign(method=points.method + " (published)", variant=variants)
         frame = pd.concat([frame, points.drop(columns=["editor", "setting", "ratio"])], ignore_index=True)
     return frame.dropna(axis=1, how="all")
+
+
+def drop_blind(frame: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """(the table without distances of sets by which unedited inputs are as good as exact answers, why, by metric).
+
+    Where an edit turns one kind of picture into another of the same collection, as on Still Life, the inputs are spread
+    as the targets are, and a distance of the set as a whole sees no edit. Known only where there is an `oracle`.
+    """
+    reasons = {}
+    for metric in [name for name in OF_SETS if name in frame]:
+        ends = scores[scores.metric == metric].dropna(subset=["value", "low", "high"]).groupby("editor").first()
+        if {"copy", "oracle"} <= set(ends.index):
+            copy, oracle = ends.loc["copy"], ends.loc["oracle"]
+            if copy.low <= oracle.high and oracle.low <= copy.high:
+                pair = f"copy ({copy.value:.3g}) and oracle ({oracle.value:.3g})"
+                reasons[metric] = f"not shown: it does not tell {pair} apart, so it does not measure edits here"
+    return frame.drop(columns=list(reasons)), reasons
+
+
+def drop_unresolved(frame: pd.DataFrame, scores: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """(the table without values whose interval is wider than from `real` to `copy`, which n would do, by metric).
+
+    An interval shrinks as the square root of n, so that n grows as its square. Where even `copy` and `real` cannot be
+    told apart, no n is named: there may be nothing to tell.
+    """
+    frame, reasons = frame.copy(), {}
+    for metric in [name for name in RESOLVED if name in frame]:
+        part = scores[scores.metric == metric].dropna(subset=["value", "low", "high"])
+        ends = part.groupby("editor").first()
+        if not {"real", "copy"} <= set(ends.index):
+            continue
+        real, copy = ends.loc["real"], ends.loc["copy"]
+        spread, known = abs(copy.value - real.value), compute_widths(scores, metric)
+        widths = pd.Series([known.get(key, 0.0) for key in zip(frame.method, frame.variant, strict=True)], frame.index)
+        is_vague = (widths > spread) & frame[metric].notna()
+        if not is_vague.any():
+            continue
+        frame.loc[is_vague, metric] = NAN
+        span = f"from real ({real.value:.3g}) to copy ({copy.value:.3g})"
+        if copy.low <= real.value <= copy.high:
+            reason = "these are not told apart, and no n is known that would do"
+        else:
+            reason = f"about n = {math.ceil(part.n.max() * (widths.max() / spread) ** 2):,} would do"
+        reasons[metric] = f"not shown where its interval is wider than {span}; {reason}"
+    return frame.dropna(axis=1, how="all"), reasons
+
+
+def compute_widths(scores: pd.DataFrame, metric: str) -> dict[tuple[str, str], float]:
+    """The width of the interval by method and variant ("": where it is the same at every one)."""
+    widths: dict[tuple[str, str], float] = {}
+    rows = scores.assign(method=name_methods(scores))
+    for row in rows[rows.metric == metric].itertuples():
+        widths[row.method, row.variant] = row.high - row.low
+        widths.setdefault((row.method, ""), row.high - row.low)
+    return widths
 
 
 def make_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -317,7 +381,7 @@ def print_tables(
         except NotComparableError as error:
             refused += 1
             log.error("%s: no table: %s", title, error)
-        if absent := [name for name in BOUNDS if name not in (*part.editor, "real")]:
+        if absent := [name for name in BOUNDS if name not in (*part.editor, "real", "retrieve")]:
             log.info("no %s there: run editor=%s for floor and ceiling", " and ".join(absent), ",".join(absent))
     return refused
 

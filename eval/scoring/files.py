@@ -35,7 +35,7 @@ PLACE = ("benchmark", "backbone", "editor", "name")  # what the last folders of 
 COLUMNS = [
     *PLACE,
     *("run", "set", "version", "is_bound", "variant", "strength"),
-    *("metric", "value", "low", "high", "n", "higher_is_better", "made_by"),
+    *("metric", "value", "low", "high", "n", "higher_is_better", "made_by", "note"),
 ]
 
 
@@ -89,6 +89,8 @@ def check_scores(scores: Mapping[str, Any]) -> None:
     for name in ("undefined", "real_missing"):
         if not isinstance(scores[name], str | None):
             raise TypeError(f"{name} = {scores[name]!r}")
+    if not isinstance(notes := scores.get("notes", {}), Mapping) or not all(isinstance(v, str) for v in notes.values()):
+        raise TypeError(f"notes = {notes!r}")
     for row in [*scores["rows"], *scores["copy"], *scores["real"]]:
         numbers = [row[name] for name in ("value", "low", "high")]
         if row["metric"] not in scores["higher_is_better"] or not isinstance(row["variant"], str):
@@ -138,7 +140,8 @@ def read_run_scores(root: Path, metrics: Sequence[str] | None = None) -> pd.Data
 
     Columns: benchmark, backbone, editor, name and run (its place; run is empty for copy and real), set (requests: runs
     of another set are not to be compared), version of the benchmark, is_bound (floor or ceiling rather than a method),
-    variant, strength (NaN: none), metric, value, low, high, n, higher_is_better, made_by (metric, network, reference).
+    variant, strength (NaN: none), metric, value, low, high, n, higher_is_better, made_by (metric, network, reference),
+    note (why there is no interval; "": nothing to say).
     """
     rows = []
     if all_scores := list(iterate_scores(root, metrics)):
@@ -154,7 +157,8 @@ def read_run_scores(root: Path, metrics: Sequence[str] | None = None) -> pd.Data
             for row in scores[kind]:
                 strength = Variant.parse(row["variant"]).strength
                 better = scores["higher_is_better"][row["metric"]]
-                rows.append(where | shared | row | {"strength": strength, "higher_is_better": better})
+                note = scores.get("notes", {}).get(row["metric"], "")
+                rows.append(where | shared | row | {"strength": strength, "higher_is_better": better, "note": note})
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.astype(dict.fromkeys(("strength", "value", "low", "high"), float))
 
@@ -172,7 +176,7 @@ def merge_scores(root: Path) -> dict[Path, bytes]:
         summary |= {key: scores[key] for key in ("benchmark", "version", "environment", "n")}
         summary["expected"] = scores["n"]
         keys = ("made_by", "undefined", "higher_is_better", "draws", "rows", "copy", "real", "real_missing")
-        summary["metrics"][name] = {key: scores[key] for key in keys}
+        summary["metrics"][name] = {key: scores[key] for key in keys} | {"notes": scores.get("notes", {})}
     table = encode_table(read_run_scores(root))
     return {root / "scores.parquet": table, root / "metrics.json": json.dumps(summary, indent=1).encode()}
 

@@ -1,5 +1,6 @@
 """Scores of two plain folders of pictures, without any run; and metrics by their names, for notebooks."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from eval.scoring.features import Encoder, FeatureStore, Item, chunk, make_text_
 from eval.scoring.metric import REQUEST_NEEDS, RUN_NEEDS, Metric, MetricContext
 from eval.scoring.per_image import measure, measure_features
 from eval.scoring.reference import Reference, ReferenceImage, StoredReferences, find_pictures, summarize_features
+
+log = logging.getLogger("score")
 
 EDITED = Variant(None, "edited")  # what the pictures of a plain folder are, as far as is known
 COLUMNS = ["metric", "value", "low", "high", "n", "n_against", "higher_is_better", "network"]
@@ -374,6 +377,12 @@ class FolderPair:
             self.requests, None, None, None, self.domain, variant=EDITED, kept=self.read, references=self.references
         )
 
+    def count_shared(self) -> int:
+        """How many of the pictures to score are among the others, byte for byte."""
+        if self.real is None:
+            return 0
+        return len({item.key for item in self.edits.find_items()} & {item.key for item in self.real.find_items()})
+
     def batches(self, size: int, unedited: bool = False) -> Iterator[dict[Variant, Batch]]:
         """All of them in order, `size` pairs at a time; nothing is said of inputs that are not edited."""
         threads = self.edits.threads
@@ -427,6 +436,10 @@ def tabulate(pair: FolderPair, metrics: Mapping[str, Metric], bootstrap: Bootstr
     _, values = measure(pair, of_pictures, pair.store.batch)
     rows = []
     for name, metric in metrics.items():
+        for score_name, note in metric.notes(pair.context).items():
+            log.warning("%s: %s", score_name, note)
+        if metric.uses_reference and (count := pair.count_shared()):
+            log.warning("%s: %d of the pictures are among those of against=, byte for byte", name, count)
         if name in of_pictures:
             measured, n_against = values[name][EDITED], len(pair.requests)
         else:

@@ -88,6 +88,10 @@ class Metric(ABC):
         """The scores of the set, by name; the mean of each value, unless a metric has others."""
         return {name: estimate_mean(column) for name, column in values.items()}
 
+    def notes(self, context: MetricContext) -> dict[str, str]:
+        """What is to be said of a score of this set beside its value, by name: why it has no interval."""
+        return {}
+
     def class_table(self, values: Mapping[str, Float[ndarray, "n ..."]], context: MetricContext) -> pd.DataFrame | None:
         """One row a class, where the metric is class by class."""
         return None

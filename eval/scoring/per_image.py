@@ -162,4 +162,6 @@ def read_pseudo_values(root: Path, name: str) -> pd.DataFrame:
                 order = table[["id", "label"]].drop_duplicates()
                 pivoted = table.pivot(index=["id", "label"], columns="strength", values=column).sort_index(axis=1)
                 return pivoted.loc[pd.MultiIndex.from_frame(order)]
+            if note := scores.get("notes", {}).get(name):
+                raise KeyError(f"{root}: {name} has {note}")
     raise KeyError(f"{root}: nothing measured {name} on each image (diffedit score)")

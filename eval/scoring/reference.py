@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt64
 from numpy import ndarray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from diffedit.io.files import resolve_path, write
+from diffedit.io.contents import Contents
+from diffedit.io.files import hash_file, resolve_path, write
 from eval.scoring.features import Encoder, check_features, extract_features, to_uint8
 
 log = logging.getLogger("score")
@@ -35,16 +36,22 @@ class ReferenceImage(NamedTuple):
         name: for messages.
         load: gives its pixels.
         held_out: whether it is in no statistic, but among those that stand for real pictures in tables.
+        file: where it lies, for a picture that is a file: statistics say what it held.
     """
 
     label: str
     name: str
     load: Callable[[], Any]
     held_out: bool = False
+    file: Path | None = None
 
 
 def iterate_folder(
-    root: Path, load: Callable[[Path], Any], per_class: int | None = None, held_out: int = 0
+    root: Path,
+    load: Callable[[Path], Any],
+    per_class: int | None = None,
+    held_out: int = 0,
+    without: Contents | None = None,
 ) -> Iterator[ReferenceImage]:
     """Pictures below a folder; the first folder's name is the class, so that classes take turns; flat: no classes.
 
@@ -53,18 +60,28 @@ def iterate_folder(
         load: (path) to pixels.
         per_class: most of each class, by name.
         held_out: of each class, the first ones, to be held out.
+        without: what is left out, by content; the log counts it.
 
     Raises:
         FileNotFoundError: there are none.
     """
     groups: dict[str, list[Path]] = {}
+    left_out = 0
     for label, path in find_pictures(root):
-        groups.setdefault(label, []).append(path)
+        if without is not None and path in without:
+            left_out += 1
+        else:
+            groups.setdefault(label, []).append(path)
+    if without is not None:
+        log.info("%s: %d pictures left out, which are among the %d of without=", root, left_out, len(without))
+    if not groups:
+        raise FileNotFoundError(f"folder = {root}: all pictures there are among those of without=")
     groups = {label: paths[:per_class] for label, paths in sorted(groups.items())}
     for i in range(max(map(len, groups.values()))):
         for label, paths in groups.items():
             if i < len(paths):
-                yield ReferenceImage(label, str(paths[i]), lambda path=paths[i]: load(path), i < held_out)
+                path = paths[i]
+                yield ReferenceImage(label, str(path), lambda path=path: load(path), i < held_out, path)
 
 
 def find_pictures(root: Path, key: str = "folder") -> list[tuple[str, Path]]:
@@ -99,6 +116,7 @@ class Reference:
         held_out: features of other pictures of the same kind, which are in no statistic: what a distance is of real
             pictures, (h, d).
         held_out_labels: their classes.
+        contents: of each picture that was a file, and is in the statistics, what it held: 64 bits of its SHA-256.
         derived: what distances have computed of it, by what they computed it with.
     """
 
@@ -115,6 +133,7 @@ class Reference:
     kept_labels: list[str]
     held_out: Float[ndarray, "h d"]
     held_out_labels: list[str]
+    contents: UInt64[ndarray, " files"] = field(default_factory=lambda: np.empty(0, np.uint64))
     derived: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -144,10 +163,17 @@ class Reference:
             rows[[i for i, wanted in enumerate(labels) if wanted == label]] = indices[:count]
         return self.held_out[rows], None
 
+    def count_inputs(self, paths: Iterable[Path]) -> int:
+        """How many of these files hold what a picture of the statistics held, as far as it was a file."""
+        known = set(self.contents.tolist())
+        return sum(name_content(path) in known for path in paths) if known else 0
+
     def to_bytes(self) -> bytes:
         """As a safetensors file; features in float32, as networks gave them."""
         arrays = {"mean": self.mean, "cov": self.cov}
         arrays |= {"kept": self.kept.astype(np.float32), "held": self.held_out.astype(np.float32)}
+        if len(self.contents):
+            arrays["contents"] = self.contents
         if self.class_n:
             arrays["class_mean"] = np.stack([self.class_mean[name] for name in self.class_n])
         metadata = {
@@ -171,7 +197,9 @@ def read_reference(path: Path) -> Reference:
             raise ValueError("not a regular file")
         with safe_open(path, "numpy") as file:
             metadata = json.loads(file.metadata()["reference"])
-            arrays = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        contents = arrays.pop("contents", np.empty(0, np.uint64))
+        arrays = {name: array.astype(np.float64) for name, array in arrays.items()}
         if metadata.pop("version") != VERSION:
             raise ValueError("of another version")
         return Reference(
@@ -179,6 +207,7 @@ def read_reference(path: Path) -> Reference:
             held_out=arrays.pop("held"),
             held_out_labels=metadata.pop("held_labels"),
             class_mean=dict(zip(metadata["class_n"], arrays.pop("class_mean", ()), strict=True)),
+            contents=contents,
             **metadata,
             **arrays,
         )
@@ -266,7 +295,7 @@ def summarize_features(
     """Likewise, of pictures whose features are there: (pictures, their features), some at a time."""
     sums = Sums()
     kept, kept_labels = [], []
-    held_out, held_out_labels = [], []
+    held_out, held_out_labels, contents = [], [], []
     for part, features in parts:
         check_features(extractor, part, features)
         rows = features.numpy().astype(np.float64)
@@ -278,6 +307,7 @@ def summarize_features(
             room = max(0, keep - len(kept))
             kept += list(rows[inside][:room])
             kept_labels += [part[i].label for i in inside[:room]]
+        contents += [name_content(part[i].file) for i in inside if part[i].file is not None]
     if not sums.n:
         raise ValueError(
             f"{source}: no pictures for the statistics of {extractor.name}; {len(held_out)} were held out (held=)"
@@ -292,7 +322,13 @@ def summarize_features(
         kept_labels=kept_labels,
         held_out=np.stack(held_out) if held_out else none,
         held_out_labels=held_out_labels,
+        contents=np.array(contents, np.uint64),
     )
+
+
+def name_content(path: Path) -> int:
+    """The first 64 bits of the hash of a file."""
+    return int(hash_file(path)[:16], 16)
 
 
 @runtime_checkable
@@ -313,6 +349,7 @@ class ReferenceBenchmark(Protocol):
     version: str
     fingerprint: str
     has_reference: bool
+    reference_version: str
 
     def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 side side"]]]:
         """(class, picture), `size` of them; the class is "" where the benchmark has none."""
@@ -392,6 +429,8 @@ class References:
         identity.append(sorted(hold_out.items()))
         if self.benchmark.fingerprint:  # other weights under one name draw other pictures
             identity.append(self.benchmark.fingerprint)
+        if self.benchmark.reference_version != "1":
+            identity.append(self.benchmark.reference_version)
         path = self.cache / f"reference-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.safetensors"
         if path.exists():
             try:

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from diffedit.io.files import resolve_path, sweep, write
+from diffedit.io.images import get_path
 from diffedit.io.tables import encode_table
 from diffedit.runs.directory import identify_request
 from diffedit.runs.environment import describe_environment
@@ -36,7 +37,7 @@ from eval.scoring.files import (
 from eval.scoring.finished_run import FinishedRun, stamp_files
 from eval.scoring.metric import Metric, MetricContext
 from eval.scoring.per_image import Values, drop_features, make_table, measure, measure_features, read_values
-from eval.scoring.reference import References
+from eval.scoring.reference import Reference, References
 from eval.scoring.run_features import RunFeatures
 
 log = logging.getLogger("score")
@@ -185,7 +186,19 @@ def prepare(
         if metric.uses_reference and not reasons[name] and references.folder:
             for network in metric.networks:
                 references.find_file(network)
+            warn_of_inputs(run, metric.reference(MetricContext(run.requests, references)))
     return MetricContext(run.requests, references), batches, reasons
+
+
+def warn_of_inputs(run: FinishedRun, reference: Reference) -> None:
+    """Say how many inputs of a run are among the pictures of the statistics that its edits are compared with."""
+    paths = [path for request in run.requests if (path := get_path(request.image)) is not None and path.is_file()]
+    if count := reference.count_inputs(dict.fromkeys(paths)):
+        log.warning(
+            "%s: %d inputs are among the pictures of %s, byte for byte, so that distances to it are too small: make it "
+            "again by diffedit reference-stats without=, the folder of the inputs",
+            *(run.root, count, reference.source),
+        )
 
 
 def write_scores(
@@ -213,6 +226,7 @@ def write_scores(
         "rows": [row for of_variant in rows.values() for row in of_variant],
         "real": make_rows(UNEDITED, real, bootstrap),
         "real_missing": real_missing,
+        "notes": metric.notes(context) if values else {},
         "made_by": name_maker(metric, context, run) if values else metric.fingerprint(),
         "parts": list_parts(metric),
         "benchmark": name_requests(run),
@@ -270,7 +284,10 @@ def name_maker(metric: Metric, context: MetricContext, run: FinishedRun) -> str:
     name = f"{metric.fingerprint()}-side{run.resolution}"
     if not metric.uses_reference:
         return name
-    return f"{name}-{metric.reference(context).hash if context.references.folder else 'own'}"
+    if context.references.folder:
+        return f"{name}-{metric.reference(context).hash}"
+    version = run.benchmark.reference_version
+    return f"{name}-own" if version == "1" else f"{name}-own-{version}"
 
 
 def list_parts(metric: Metric) -> list[dict[str, str]]:
@@ -305,7 +322,9 @@ def pick_settings(run: FinishedRun) -> dict[str, Any]:
 def hash_inputs(run: FinishedRun, metric: Metric, settings: Settings) -> str:
     """Names everything that decides the values: metric, weights, reference, requests, and the content of the edits."""
     identity = [metric.fingerprint(), name_requests(run), list(map(str, run.variants)), run.resolution]
-    identity += [settings.reference_hash] if metric.uses_reference else []
+    if metric.uses_reference:
+        identity += [settings.reference_hash]
+        identity += [run.benchmark.reference_version] if run.benchmark.reference_version != "1" else []
     identity += [stamp_files(request) for request in run.requests]
     identity += [run.hashes(variant) for variant in run.variants] + [run.other_hash]
     return hash_json(identity)

@@ -37,6 +37,8 @@ from eval.stilllife.scene import (
 # Levels of 255 by which two renders differ where an edit changed something: soft edges alone stay below.
 VISIBLE = 8
 
+OTHERS = 2 * 10**7  # seeds between a scene and the one that is retrieved for it: no benchmark edits that one
+
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -56,6 +58,11 @@ class GroundTruth:
         """Share of the picture that the edit changes."""
         return float(self.mask().mean())
 
+    @property
+    def is_one_of_several(self) -> bool:
+        """Whether the picture shows other kinds beside the one that is changed."""
+        return self.attribute == "fruits" and len(self.before.fruits) > 1
+
     def judged_by(self, labels: Sequence[str]) -> bool:
         """Whether a classifier with these labels can tell."""
         return set(FRUITS) <= set(labels)
@@ -63,17 +70,21 @@ class GroundTruth:
     def judge(self, logits: Float[Tensor, " classes"], labels: Sequence[str]) -> tuple[float, float]:
         """(whether the new value of the changed attribute is seen, share of the other attributes that are kept).
 
-        For fruit: the new kind is seen, and the replaced kind no more. A label without a colon is a kind of fruit.
+        For fruit: the new kind is seen, and the replaced kind no more; where there are several kinds, those that stay
+        are one more thing to be kept. A label without a colon is a kind of fruit.
         """
         parts = [label.partition(":") for label in labels]
         seen = logits[[i for i, (_, colon, _) in enumerate(parts) if not colon]] > 0
         wanted = torch.tensor([kind in self.after.fruits for kind in FRUITS])
         changed = wanted != torch.tensor([kind in self.before.fruits for kind in FRUITS])
-        right = {"fruits": (seen == wanted)[changed if self.attribute == "fruits" else slice(None)].all()}
+        is_right = seen == wanted
+        right = {"fruits": is_right[changed if self.attribute == "fruits" else slice(None)].all()}
         for name in CHOICES:
             value = logits[[i for i, (group, _, _) in enumerate(parts) if group == name]].argmax()
             right[name] = value == ATTRIBUTES[name].index(getattr(self.after, name))
         kept = [bool(good) for name, good in right.items() if name != self.attribute]
+        if self.is_one_of_several:
+            kept.append(bool(is_right[~changed].all()))
         return float(right[self.attribute]), sum(kept) / len(kept)
 
 
@@ -163,24 +174,66 @@ class FruitBenchmark(StillLifeBenchmark):
 class StillLifeClasses(FruitBenchmark):
     """One kind of fruit to a look-alike; mirrors the FlexIT protocol on ImageNet.
 
-    Every kind is the target equally often, from each of its look-alikes in turn. The query is the kind's name alone,
+    Every kind is the target equally often, each time from one of its look-alikes, drawn at random: debiased distances
+    to a set take pictures for drawn at random within a class. A draw depends on the class and the request's own number,
+    so that the requests of a smaller `per_class` are among those of a larger one. The query is the kind's name alone,
     and no source text is given, so the mask is contrasted against the empty text, as in the paper.
     """
+
+    version = "2"  # look-alikes drawn at random; they took turns
 
     def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
         """Class by class."""
         start = SPLITS[self.split][len(SPLITS[self.split]) // 2]  # apart from the scenes of `StillLifeScenes`
         for c, target in enumerate(FRUITS):
-            siblings = find_siblings(target)
             for i in range(self.per_class):
-                before = change(sample(start + c * 10_000 + i, two_kinds=0), "fruits", siblings[i % len(siblings)])
+                scene = sample(start + c * 10_000 + i, two_kinds=0)
+                source = str(make_generator(scene.seed, "source").choice(find_siblings(target)))
+                before = change(scene, "fruits", source)
                 yield f"{target}-{i:04d}", GroundTruth(before, change(before, "fruits", target), "fruits")
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """The target kind's plural as the query."""
         for name, truth in self.ground_truths():
             (target,) = truth.after.fruits
-            yield make_request(name, truth, resolution, FRUITS[target], label=target)
+            other = partial(draw_picture, retrieve_kind(target, truth.before.seed), resolution)
+            yield make_request(name, truth, resolution, FRUITS[target], label=target, retrieved=other)
+
+
+@settings
+class StillLifeClassesHard(FruitBenchmark):
+    """One of two kinds of fruit in a pile to a look-alike, the other stays: harder than `StillLifeClasses`.
+
+    The look-alike, the kind that stays (of another group) and their order in the pile are drawn at random for each
+    request, by its own number. The query names both kinds and nothing else, and no source text is given. The label is
+    the target's, and an edit is right where the new kind is seen and the replaced one no more.
+    """
+
+    def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
+        """Class by class."""
+        start = SPLITS[self.split][5 * len(SPLITS[self.split]) // 8]  # apart from the scenes of the other benchmarks
+        for c, target in enumerate(FRUITS):
+            for i in range(self.per_class):
+                scene = sample(start + c * 10_000 + i, two_kinds=0)
+                source = str(make_generator(scene.seed, "source").choice(find_siblings(target)))
+                after = add_kind(scene, target)
+                before = replace(after, fruits=tuple(source if kind == target else kind for kind in after.fruits))
+                yield f"{target}-{i:04d}", GroundTruth(before, after, "fruits")
+
+    def requests(self, resolution: int) -> Iterator[EditRequest]:
+        """The plurals of both kinds as the query."""
+        for name, truth in self.ground_truths():
+            target = name.partition("-")[0]
+            query = " and ".join(FRUITS[kind] for kind in truth.after.fruits)
+            scene = replace(sample(truth.before.seed + OTHERS), fruits=truth.after.fruits)
+            other = partial(draw_picture, scene, resolution)
+            yield make_request(name, truth, resolution, query, label=target, retrieved=other)
+
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 resolution resolution"]]]:
+        """(class, picture of it beside another kind), `size` pictures in all, of training seeds."""
+        for i in range(size):
+            target = tuple(FRUITS)[i % len(FRUITS)]
+            yield target, draw_picture(add_kind(sample(i, two_kinds=0), target), resolution)
 
 
 @settings
@@ -235,14 +288,33 @@ class StillLifeRandomMasks(FruitBenchmark):
             target = truth.after.fruits[-1]
             image = partial(draw_picture, truth.before, resolution)
             mask = partial(draw_ellipse, truth.before.seed, resolution)
-            yield EditRequest(name, image, FRUITS[target], mask=mask, label=target, ground_truth=truth)
+            other = partial(draw_picture, retrieve_kind(target, truth.before.seed), resolution)
+            fields = {"mask": mask, "label": target, "ground_truth": truth, "retrieved": other}
+            yield EditRequest(name, image, FRUITS[target], **fields)
 
 
 def make_request(name: str, truth: GroundTruth, resolution: int, target: str, **fields: Any) -> EditRequest:
-    """A request with its true edit, and with its exact mask as the given and the true one."""
-    before, after = (partial(draw_picture, scene, resolution) for scene in (truth.before, truth.after))
-    mask = partial(draw_mask, truth, resolution)
-    return EditRequest(name, before, target, mask=mask, true_mask=mask, true_edit=after, ground_truth=truth, **fields)
+    """A request with its true edit, and with its exact mask as the given and the true one.
+
+    What is retrieved for it, unless it is said, is what the target is of in another arrangement.
+    """
+    other = replace(truth.after, seed=truth.after.seed + OTHERS)
+    scenes = {"true_edit": truth.after, "retrieved": other}
+    fields = {key: partial(draw_picture, scene, resolution) for key, scene in scenes.items()} | fields
+    before, mask = partial(draw_picture, truth.before, resolution), partial(draw_mask, truth, resolution)
+    return EditRequest(name, before, target, mask=mask, true_mask=mask, ground_truth=truth, **fields)
+
+
+def add_kind(scene: Scene, target: str) -> Scene:
+    """The scene with this kind of fruit and one of another group, both drawn by its seed: which, and in which order."""
+    rng = make_generator(scene.seed, "kinds")
+    other = str(rng.choice([kind for kind in FRUITS if kind not in (target, *find_siblings(target))]))
+    return replace(scene, fruits=(target, other) if rng.integers(2) else (other, target))
+
+
+def retrieve_kind(target: str, seed: int) -> Scene:
+    """A scene of this kind of fruit alone, of which nothing else is like the scene of the seed but by chance."""
+    return change(sample(seed + OTHERS, two_kinds=0), "fruits", target)
 
 
 def draw_picture(scene: Scene, resolution: int) -> Float[Tensor, "3 resolution resolution"]:

@@ -1,7 +1,7 @@
 """The feature network of Still Life: a small ResNet that names fruit, vessel, table and wall of a picture."""
 
+from collections.abc import Mapping
 from functools import lru_cache
-from hashlib import sha256
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from diffedit.networks import FrozenExtractor, FrozenNetwork
 from eval.benchmarks.imagenet_classes import Classes
 from eval.stilllife.render import RESOLUTION
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, FRUITS, Scene
+from eval.stilllife.whitening import Whitening, hash_weights, load_whitening
 
 
 class StillLifeOutput(NamedTuple):
@@ -135,11 +136,15 @@ def load(path: str, device: str = "auto") -> StillLifeNetwork:
     file = resolve_path(path) / "features.safetensors"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; train it by scripts/train_stilllife.py training=features")
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in load_file(file).items()}
+    return build(load_file(file), hash_weights(file.read_bytes()), device)
+
+
+def build(weights: Mapping[str, Tensor], hash: str, device: str = "cpu") -> StillLifeNetwork:
+    """A network of these weights, in any precision."""
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
     module = StillLifeFeatures([weights[f"stages.{i}.first.weight"].shape[0] for i in range(4)])
     module.load_state_dict(weights)
-    module = module.eval().requires_grad_(False).to(pick_device(device))
-    return StillLifeNetwork(module, sha256(file.read_bytes()).hexdigest()[:16])
+    return StillLifeNetwork(module.eval().requires_grad_(False).to(pick_device(device)), hash)
 
 
 @settings
@@ -148,13 +153,14 @@ class StillLifeExtractor(FrozenExtractor):
 
     Attributes:
         weights: folder of the network.
-        output: `features`, what Inception's pool3 is for photographs; `logits`, of all its `labels`.
+        output: `features`, what Inception's pool3 is for photographs; `whitened`, these by the fixed whitening beside
+            the network, for kernels; `logits`, of all its `labels`.
         device: "auto" takes CUDA where there is one.
         classes: class index whose names are the plurals of the kinds: their logits are then labelled by its wnids.
     """
 
     weights: str = "weights/stilllife_features"
-    output: Literal["features", "logits"] = "features"
+    output: Literal["features", "whitened", "logits"] = "features"
     device: str = "auto"
     classes: str | None = None
 
@@ -188,12 +194,22 @@ class StillLifeExtractor(FrozenExtractor):
         output = self.network.module(prepared)
         if self.output == "features":
             return output.features
+        if self.output == "whitened":
+            return self.whitening(output.features)
         return torch.cat([output.fruits, *(output.choices[name] for name in CHOICES)], 1)
 
     def load(self) -> tuple[StillLifeNetwork, str]:
-        """The network that all share; the hash names its output, too."""
+        """The network that all share; the hash names its output, too, and the whitening that it went through."""
         network = load(self.weights, self.device)
-        return network, f"{network.hash}-{self.output}"
+        if self.output != "whitened":
+            return network, f"{network.hash}-{self.output}"
+        width = network.module.heads["fruits"].in_features
+        return network, f"{network.hash}-whitened-{load_whitening(self.weights, network.hash, width).hash}"
+
+    @property
+    def whitening(self) -> Whitening:
+        """That of the network's folder."""
+        return load_whitening(self.weights, self.network.hash, self.network.module.heads["fruits"].in_features)
 
 
 @settings

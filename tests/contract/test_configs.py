@@ -34,6 +34,7 @@ def run(*overrides):
     mask[0, 4:12, 4:12] = 1
     image = backbone.decode(backbone.means[0, 0][None])[0]
     settings = {"mask": lambda: mask, "true_mask": lambda: mask, "true_edit": lambda: 1 - image}
+    settings["retrieved"] = lambda: image.flip(2)
     requests = [
         EditRequest(str(i), lambda: image, "pear", source, **settings) for i, source in enumerate(("apple", None))
     ]

@@ -13,16 +13,20 @@ from eval.metrics.functional.u_statistics import PairSums, estimate_over_classes
 from eval.scoring.bootstrap import Estimate
 from eval.scoring.reference import Reference
 
+FEWEST = 4  # pictures of a class from which on its share in an interval is known
+
 
 class Csfid(Distance):
     """Class-wise simplified FID: mean over target classes of |mean of the class's features - its reference mean|^2.
 
     Means only, no covariance; classes count alike. `csfid` is the raw score, comparable with published ones of the
     same n a class; `csfid_debiased` is free of what finite n adds: tr(covariance of the class) / n, and the same of the
-    reference. Their intervals are of resampling the images within each class; the reference is fixed.
+    reference. Their intervals are of resampling the images within each class; the reference is fixed. There are none
+    where more than a tenth of the classes have fewer than four images: two or three say too little of how a class
+    spreads.
     """
 
-    version: ClassVar = "csfid-2"
+    version: ClassVar = "csfid-3"
     higher_is_better: ClassVar = {"csfid": False, "csfid_debiased": False}
     needs_classes: ClassVar = True
 
@@ -34,7 +38,18 @@ class Csfid(Distance):
         sums = [PairSums.of(kernel) for _, kernel in self.kernels(features, reference, members)]
         raw, debiased = estimate_over_classes(sums, list(members.values()))
         bias = np.mean([reference_bias(reference, name) for name in members])
-        return {"csfid": raw, "csfid_debiased": debiased.shift(-bias)}
+        scores = {"csfid": raw, "csfid_debiased": debiased.shift(-bias)}
+        if self.notes(labels):
+            return {name: Estimate(estimate.value) for name, estimate in scores.items()}
+        return scores
+
+    def notes(self, labels: Sequence[str]) -> dict[str, str]:
+        """Why there is no interval, where classes are too small for one."""
+        few = [len(rows) for rows in group_by_class(labels).values() if len(rows) < FEWEST]
+        if len(few) <= len(set(labels)) / 10:
+            return {}
+        reason = f"no interval: {len(few)} of {len(set(labels))} classes have fewer than {FEWEST} pictures"
+        return dict.fromkeys(self.higher_is_better, reason)
 
     def kernels(
         self, features: Float[ndarray, "n d"], reference: Reference, members: Mapping[str, ndarray]

@@ -31,6 +31,10 @@ class Distance(ABC):
     ) -> dict[str, Estimate]:
         """Its scores, by name; `labels` are the classes of the images, "" for none."""
 
+    def notes(self, labels: Sequence[str]) -> dict[str, str]:
+        """What is to be said of a score beside its value, by name: why it has no interval."""
+        return {}
+
     def class_table(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
     ) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""Kernel distances of sets of features: KID and CMMD. Unbiased, so they are 0 of real pictures at any n."""
+"""Kernel distances of sets of features: KID and CMMD. Unbiased, so they are about 0 of real pictures at any n."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -27,9 +27,12 @@ def gaussian_kernel(one: Float[ndarray, "n d"], other: Float[ndarray, "m d"]) ->
 
 
 def squared_mmd(
-    features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str], gram: Gram, prepare: Prepare
+    features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str] | None, gram: Gram, prepare: Prepare
 ) -> tuple[Estimate, ...]:
     """Squared maximum mean discrepancy: over all pairs, and unbiased, over pairs of different pictures.
+
+    With labels, each set is taken for one that has a fixed number of pictures of each class (`estimate_over_set`);
+    without, for one that is drawn at random, as papers take it.
 
     h(x, y) = k(x, y) - g(x) - g(y) + c, with g the mean of k over the reference and c its mean over pairs within it.
     All pictures at once, not subsets of 1,000 as in other codes, which save memory.
@@ -40,27 +43,52 @@ def squared_mmd(
         )
     edits = prepare(features)
     real = prepare(reference.kept)
-    if gram not in reference.derived:  # the same for every variant
-        within = estimate_over_set(lambda rows: gram(real[rows], real), reference.kept_labels)
-        reference.derived[gram] = tuple(estimate.value for estimate in within)
+    key = gram, labels is None
+    if key not in reference.derived:  # the same for every variant
+        strata = [""] * len(real) if labels is None else reference.kept_labels
+        within = estimate_over_set(lambda rows: gram(real[rows], real), strata)
+        reference.derived[key] = tuple(estimate.value for estimate in within)
     blocks = np.array_split(edits, -(-len(edits) // ROWS))
     across = np.concatenate([gram(block, real).mean(1) for block in blocks])
-    estimates = estimate_over_set(lambda rows: gram(edits[rows], edits) - across[rows, None] - across[None], labels)
-    return tuple(estimate.shift(by) for estimate, by in zip(estimates, reference.derived[gram], strict=True))
+    strata = [""] * len(edits) if labels is None else labels
+    estimates = estimate_over_set(lambda rows: gram(edits[rows], edits) - across[rows, None] - across[None], strata)
+    return tuple(estimate.shift(by) for estimate, by in zip(estimates, reference.derived[key], strict=True))
 
 
 class Kid(Distance):
-    """Kernel Inception distance, times 1,000: squared MMD under a cubic kernel, unbiased."""
+    """Kernel Inception distance, times 1,000: squared MMD under a cubic kernel, unbiased (Binkowski et al., 2018).
 
-    version: ClassVar = "kid-1"
+    The published estimator, over all pairs of different pictures of the pooled set, whatever their classes.
+    """
+
+    version: ClassVar = "kid-2"
     higher_is_better: ClassVar = {"kid": False}
 
     def __call__(
         self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
     ) -> dict[str, Estimate]:
         """NaN of a single image."""
-        _, unbiased = squared_mmd(features, reference, labels, polynomial_kernel, np.float64)
+        _, unbiased = squared_mmd(features, reference, None, polynomial_kernel, np.float64)
         return {"kid": unbiased.scale(1000)}
+
+
+class StratifiedKid(Distance):
+    """KID, times 1,000, of sets with a fixed number of pictures of each class: unbiased there, where `Kid` is too low.
+
+    A set with as many pictures of each class spreads less than one drawn at random, so that leaving out the pairs of a
+    picture with itself takes too much away (FlexIT's sets of four a class). The same distance, and not the published
+    estimator of it; without classes they are equal.
+    """
+
+    version: ClassVar = "kid-stratified-1"
+    higher_is_better: ClassVar = {"kid_stratified": False}
+
+    def __call__(
+        self, features: Float[ndarray, "n d"], reference: Reference, labels: Sequence[str]
+    ) -> dict[str, Estimate]:
+        """NaN of a single image."""
+        _, unbiased = squared_mmd(features, reference, labels, polynomial_kernel, np.float64)
+        return {"kid_stratified": unbiased.scale(1000)}
 
 
 class Cmmd(Distance):

@@ -12,9 +12,10 @@ from torch import Tensor
 from diffedit.io.files import write
 from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import draw_sheet
-from eval.stilllife.network import StillLifeFeatures, check_attributes, encode_labels
+from eval.stilllife.network import StillLifeFeatures, build, check_attributes, encode_labels
 from eval.stilllife.scene import Scene
 from eval.stilllife.train.loop import Part, chunk, render_scenes, sample_split
+from eval.stilllife.whitening import FILE, fit_whitening, hash_weights
 
 
 class FeaturesPart(Part):
@@ -27,12 +28,13 @@ class FeaturesPart(Part):
         channels: of the stages.
         validation: images to validate on.
         seed: of the weights.
+        whitening: renders of the training split, the first ones, by which features are whitened.
     """
 
-    def __init__(self, channels: Sequence[int], validation: int, seed: int) -> None:
+    def __init__(self, channels: Sequence[int], validation: int, seed: int, whitening: int) -> None:
         torch.manual_seed(seed)
         self.module = StillLifeFeatures(tuple(channels))
-        self.validation = validation
+        self.validation, self.whitening = validation, whitening
 
     def loss(self, inputs: Tensor, scenes: Sequence[Scene], rng: torch.Generator) -> Tensor:
         """Sum over the attributes."""
@@ -60,8 +62,14 @@ class FeaturesPart(Part):
         return {name: torch.cat(columns).mean().item() for name, columns in right.items()}, page
 
     def export(self, folder: Path) -> None:
-        """features.safetensors, in half precision."""
-        write(folder / "features.safetensors", save(self.half_state()))
+        """features.safetensors and the whitening of its features, in half precision."""
+        state = self.half_state()
+        data = save(state)
+        write(folder / "features.safetensors", data)
+        network = build(state, hash_weights(data))
+        parts = chunk(sample_split("train", 0, self.whitening), 128)
+        features = torch.cat([network(render_scenes(part).float() / 255).features for part in parts])
+        write(folder / FILE, fit_whitening(features).to_bytes(network.hash))
 
 
 def disturb(images: Tensor, rng: torch.Generator) -> Tensor:

@@ -22,6 +22,7 @@ from diffedit.mask import ContrastMask, Everywhere, GivenMask
 from diffedit.sampling.ddim import add_noise, ddim_invert, ddim_sample, ddim_step, predict_guided
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import NoiseSchedule
+from diffedit.stages.background import PixelPaste
 from diffedit.types import Level, Predict, Prediction, Recall
 
 NOISE = RequestNoise(0, "a")
@@ -385,3 +386,38 @@ def test_a_missing_given_mask_is_named(analytic):
 def test_an_unknown_class_is_refused(analytic):
     with pytest.raises(ValueError, match=r"'a banana' names none .*apple, pear, plum"):
         analytic.embed(["a banana"])
+
+
+# ------------------------------------------------------------------------------------- when the outside is put back
+
+
+@pytest.fixture
+def blended(analytic):
+    """(edits by when the outside is put back, Encode-Decode's, what is inside the mask, the decoded input)."""
+    request = make_request(analytic, mask=half())
+    results = {when: run(DiffEdit(GivenMask(), blend=when), analytic, request) for when in ("every", "last", "never")}
+    back = analytic.decode(analytic.encode(request.image()[None]))[0]
+    return results, run(EncodeDecode(), analytic, request).edits, half()() > 0.5, back
+
+
+def test_blending_at_the_last_step_alone_is_encode_decode_with_the_outside_of_x0(blended):
+    """Composed by hand of what Encode-Decode gives, which knows no blend; the default gives other pictures."""
+    results, free, inside, back = blended
+    assert same(results["never"].edits, free)
+    for last, every, one in zip(results["last"].edits, results["every"].edits, free, strict=True):
+        assert torch.equal(last.image, torch.where(inside, one.image, back))
+        assert torch.equal(last.image[:, ~inside[0]], every.image[:, ~inside[0]])
+    assert not torch.equal(results["last"].edits[-1].image, results["every"].edits[-1].image)
+
+
+def test_pixel_paste_without_a_blend_is_encode_decode_inside_the_mask_and_the_input_outside(analytic, blended):
+    results, free, inside, _ = blended
+    request = make_request(analytic, mask=half())
+    pasted = run_alone(PixelPaste()(request, results["never"]), analytic)
+    for edit, one in zip(pasted.edits, free, strict=True):
+        assert torch.equal(edit.image, torch.where(inside, one.image, request.image()))
+
+
+def test_an_unknown_time_to_blend_is_refused():
+    with pytest.raises(ValueError, match="blend = 'first': it should be 'every', 'last' or 'never'"):
+        DiffEdit(blend="first")

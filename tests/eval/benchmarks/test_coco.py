@@ -5,7 +5,6 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
-import torch
 from helpers import call, said
 from PIL import Image
 from pycocotools.coco import COCO
@@ -236,12 +235,32 @@ def test_what_the_source_names_and_the_query_does_not(tmp_path, source, query, n
     assert {instance.category for instance in index.find_removed(1, source, query)} == named
 
 
-def test_the_reference_is_what_the_queries_describe(tmp_path):
+def list_reference(benchmark, size=10):
+    """The pictures of a reference, by number."""
+    return [round(picture.mean().item() * 255 / 40) for label, picture in benchmark.reference(size, 16) if label == ""]
+
+
+def test_the_reference_is_what_the_queries_describe_without_the_inputs(tmp_path, caplog):
     made = write(tmp_path, limit=1, seed=1)
-    schedule = [round(picture.mean().item() * 255 / 40) for label, picture in made.reference(10, 16) if label == ""]
-    assert schedule[0] == made.triples[0].entry.true.id
-    assert sorted(schedule) == [1, 2, 4]
-    assert len(list(made.reference(2, 16))) == 2
+    (triple,) = made.triples
+    with caplog.at_level("INFO"):
+        numbers = list_reference(made)
+    assert numbers[0] == triple.entry.true.id
+    assert sorted(numbers) == sorted({1, 2, 4} - {triple.entry.input.id})
+    assert ("1 pictures left out of the reference: they are inputs; 2 taken" in caplog.text) == (len(numbers) == 2)
+    assert len(list(made.reference(1, 16))) == 1
+
+
+def test_an_input_is_left_out_of_the_reference_by_its_content_whatever_its_name(tmp_path, caplog):
+    """Of three queries two pictures are described and edited, and 4 is described alone; then 4 becomes a copy of 3."""
+    made = write(tmp_path)
+    with caplog.at_level("INFO"):
+        assert list_reference(made) == [4]
+    assert "2 pictures left out of the reference: they are inputs; 1 taken" in caplog.text
+    assert "coco" in [record.name for record in caplog.records]
+    images = tmp_path / "images"
+    (images / f"{4:012d}.jpg").write_bytes((images / f"{3:012d}.jpg").read_bytes())
+    assert list_reference(made) == []
 
 
 @pytest.mark.parametrize(
@@ -484,7 +503,11 @@ def test_every_real_picture_under_its_masks(realset, tmp_path):
             assert triple.entry.input.id in made.annotations.by_image
     assert len(masked) == 38
     assert max(masked) > 0.1
-    assert len(list(made.reference(100, 32))) == 60
+    assert len(list(made.reference(100, 32))) == 0  # each is an input too
+    part = CocoBison(str(tmp_path / "bison.json"), captions, str(realset / "coco/val2017"), instances, limit=20)
+    inputs = {triple.entry.input.id for triple in part.triples}
+    assert len(inputs) == 20
+    assert len(list(part.reference(100, 32))) == 40
 
 
 def test_the_real_pairs_from_end_to_end(realset, real, tiny_folder, tmp_path):
@@ -505,4 +528,5 @@ def test_the_real_pairs_from_end_to_end(realset, real, tiny_folder, tmp_path):
     done = call("run.py", *settings, f"runs={tmp_path}/runs", "steps=4", "ratios=[0.5,1]")
     assert done.returncode == 0, said(done)
     assert "4 of 4 requests done, 8 edits" in said(done)
-    assert torch.stack([picture for _, picture in made.reference(9, 32)]).shape == (4, 3, 32, 32)
+    described, edited = ({getattr(triple.entry, side).id for triple in made.triples} for side in ("true", "input"))
+    assert len(list(made.reference(9, 32))) == len(described - edited)

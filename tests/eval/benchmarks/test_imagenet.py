@@ -406,3 +406,46 @@ def test_true_hierarchies(realset, hierarchy):
     quoted = [request for request in requests if "'" in request.origin]
     assert quoted
     assert all(request.image().shape == (3, 32, 32) for request in quoted)
+
+
+# ------------------------------------------------------------------------------------------------------------- retrieve
+
+
+def retrieved(benchmark):
+    """The names of what is retrieved, by the target's label."""
+    return {
+        request.label: request.retrieved and request.retrieved.path.name for request in benchmark.requests(16)
+    }  # fmt: skip
+
+
+def test_a_real_picture_of_the_target_class_is_retrieved_from_folders(disk):
+    expected = {
+        "n03126707": "ILSVRC2012_val_00000002.JPEG",
+        "n02012849": "ILSVRC2012_val_00000001.JPEG",
+        "n02113186": "ILSVRC2012_val_00000003.JPEG",
+    }
+    assert retrieved(flexit(disk)) == expected
+    flat = retrieved(flexit(disk, images="flat"))
+    assert flat == expected | {"n02113186": None}  # no query of the split says its class
+    request = next(flexit(disk).requests(16))
+    assert torch.equal(request.retrieved(), ImageFile(request.retrieved.path, 16, Resize("crop", "bilinear"))())
+
+
+def test_which_one_of_several_is_drawn_for_each_request_alone(disk):
+    for i in range(20):
+        Image.new("RGB", (20, 20), (10 * i, 0, 0)).save(disk / f"val/n03126707/extra_{i:02d}.JPEG")
+        Image.new("RGB", (20, 20), (10 * i, 0, 0)).save(disk / f"val/n02012849/extra_{i:02d}.JPEG")
+    one = retrieved(flexit(disk))
+    assert one == retrieved(flexit(disk))
+    assert {label: one[label] for label in retrieved(flexit(disk, limit=2))} == retrieved(flexit(disk, limit=2))
+    assert len({retrieved(flexit(disk, seed=seed))["n03126707"] for seed in range(12)}) > 4
+
+
+def test_true_pictures_are_retrieved_from_the_files_of_the_benchmark(realset):
+    benchmark = ImageNet(**true_files(realset, "queries_present.csv"))
+    found = [request for request in benchmark.requests(16) if request.retrieved is not None]
+    assert found
+    for request in found:
+        assert request.retrieved.path.parent.name == request.label
+        assert request.retrieved.path != request.image.path
+        assert request.retrieved().shape == (3, 16, 16)

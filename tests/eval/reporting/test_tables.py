@@ -172,3 +172,76 @@ def test_a_table_for_each_group_and_set(capsys, caplog):
 def test_nothing_scored_prints_nothing(capsys):
     assert print_tables(make_scores(*EDITORS)[:0], ["benchmark", "backbone"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_why_a_score_has_no_interval_is_said_below_the_table_once():
+    reason = "no interval: 12 of 12 classes have fewer than 4 pictures"
+    note = {"low": float("nan"), "high": float("nan"), "note": reason}
+    rows = [("sdedit", Variant(ratio), "csfid", 900 * ratio, note) for ratio in (0.5, 1.0)]
+    fitted = build_table(make_scores(*rows, ("sdedit", Variant(0.5), "lpips", 0.2)), "", ["lpips", "csfid"])
+    assert fitted.notes.count(f"csfid: {reason}") == 1
+    assert "450.0" in render(fitted)
+    assert "450.0 ±" not in render(fitted)
+    assert not any("no interval" in line for line in build_table(make_scores(*rows), "", ["lpips"]).notes)
+
+
+def kid_scores(copy, half):
+    """KID of real pictures, copies and a method; intervals of the method and the copies are 2 * half wide."""
+    around = lambda value, half: {"low": value - half, "high": value + half, "higher_is_better": False}  # noqa: E731
+    return make_scores(
+        ("real", UNEDITED, "kid", 0.1, around(0.1, 0.5) | {"run": "", "is_bound": True}),
+        ("copy", UNEDITED, "kid", copy, around(copy, half) | {"run": "", "is_bound": True}),
+        ("sdedit", Variant(0.5), "kid", 3.0, around(3.0, half)),
+        ("sdedit", Variant(0.9), "kid", 2.0, around(2.0, 1.0)),
+        *[("sdedit", Variant(ratio), "lpips", ratio) for ratio in (0.5, 0.9)],
+    )
+
+
+def test_a_kid_whose_interval_is_wider_than_from_real_to_copy_is_not_shown_and_says_what_n_would_do():
+    shown = build_table(kid_scores(10.1, 2.0), "", ["lpips", "kid"])
+    assert "3.0 ±2.0" in render(shown)
+    assert not any("kid" in note for note in shown.notes)
+
+    fitted = build_table(kid_scores(10.1, 20.0), "", ["lpips", "kid"], asked=["lpips", "kid"])
+    text = render(fitted)
+    assert "3.0 ±" not in text
+    assert "2.0 ±1.0" in text  # of this one the interval is narrow enough
+    (note,) = [note for note in fitted.notes if "kid" in note]
+    assert note.startswith("kid: not shown where its interval is wider than from real (0.1) to copy (10.1)")
+    assert note.replace("\n  ", " ").endswith("not told apart, and no n is known that would do")
+
+    fitted = build_table(kid_scores(10.1, 8.0), "", ["lpips", "kid"])  # n = 4; 16 is 1.6 times 10
+    (note,) = [note for note in fitted.notes if "kid" in note]
+    assert note.replace("\n  ", " ").endswith("about n = 11 would do")
+
+
+def test_a_column_that_is_not_shown_is_not_called_undefined():
+    fitted = build_table(kid_scores(0.2, 20.0).query("strength != 0.9"), "", ["lpips", "kid"], asked=["lpips", "kid"])
+    assert "kid ↓" not in render(fitted)
+    assert not any(note.startswith("not defined here") for note in fitted.notes)
+    assert any(note.startswith("kid: not shown") for note in fitted.notes)
+
+
+@pytest.mark.parametrize(("oracle", "shown"), [(19.3, False), (15.0, True)])
+def test_a_distance_of_sets_that_sees_no_edit_is_left_out_and_says_why(oracle, shown):
+    around = lambda value: {"low": value - 1, "high": value + 1, "higher_is_better": False}  # noqa: E731
+    fitted = build_table(
+        make_scores(
+            ("copy", UNEDITED, "fid", 19.3, around(19.3) | {"run": "", "is_bound": True}),
+            ("oracle", Variant(0.5), "fid", oracle, around(oracle) | {"is_bound": True}),
+            ("sdedit", Variant(0.5), "fid", 20.4, around(20.4)),
+            ("sdedit", Variant(0.5), "lpips", 0.4),
+        ),
+        "",
+        ["lpips", "fid"],
+        asked=["lpips", "fid"],
+    )
+    assert ("20.4 ±1.0" in render(fitted)) == shown
+    reason = "fid: not shown: it does not tell copy (19.3) and oracle (19.3) apart, so it does not measure edits here"
+    assert any(reason == note.replace("\n  ", " ") for note in fitted.notes) != shown
+    assert not any(note.startswith("not defined here") for note in fitted.notes)
+
+
+def test_without_an_oracle_a_distance_of_sets_stands_as_it_is():
+    scores = make_scores(("copy", UNEDITED, "fid", 1.1), ("sdedit", Variant(0.5), "fid", 0.9))
+    assert "0.90 ±0.40" in render(build_table(scores, ""))

@@ -205,7 +205,7 @@ def scored(finished, tmp_path_factory):
     """A scored run, and the features that it was scored by."""
     folder = tmp_path_factory.mktemp("scored")
     root = shutil.copytree(finished, folder / "runs/stilllife_scenes/tiny/diffedit/default")
-    FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0).export(folder / "features")
+    FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0, whitening=32).export(folder / "features")
     assert score_runs([root], make_metrics(folder), Settings(folder / "cache")) == [root]
     return folder
 

@@ -17,8 +17,10 @@ from PIL import Image
 
 from baselines.bounds import Copy
 from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.io.contents import Contents
 from diffedit.io.images import ImageFile, Resize
 from diffedit.testing import TinyPipeline
+from eval.benchmarks.folder import FolderBenchmark
 from eval.metrics.functional.csfid import Csfid
 from eval.metrics.functional.frechet import Fid
 from eval.metrics.set_distance import SetDistance
@@ -30,6 +32,7 @@ from eval.scoring.reference import (
     ReferenceImage,
     References,
     compute_reference,
+    find_pictures,
     iterate_folder,
     read_reference,
 )
@@ -217,7 +220,7 @@ def test_features_that_are_not_finite_are_refused_by_the_name_of_the_picture(cla
 class Drawn:
     """A benchmark whose pictures are noise, of two classes in turn."""
 
-    version, fingerprint, has_reference = "1", "", True
+    version, fingerprint, has_reference, reference_version = "1", "", True, "1"
 
     def reference(self, size, resolution):
         for i in range(size):
@@ -359,7 +362,7 @@ def networks(tmp_path_factory):
     """Two extractors with random weights, and a tiny backbone."""
     folder = tmp_path_factory.mktemp("networks")
     for seed in range(2):
-        FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=seed).export(folder / str(seed))
+        FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=seed, whitening=32).export(folder / str(seed))
     tiny = StableDiffusion.from_pretrained(str(TinyPipeline(latent=16, tokens=77).write(folder / "tiny")), device="cpu")
     return [StillLifeExtractor(str(folder / str(seed)), device="cpu") for seed in range(2)], tiny
 
@@ -532,3 +535,85 @@ def test_statistics_of_another_resolution_are_refused(classes, tmp_path):
     with pytest.raises(ValueError, match="statistics of pictures of 64 pixels, and the edits have 128"):
         References(*about)(Fake(), 10)
     assert References(*about[:2], 64, *about[3:])(Fake(), 10).n == reference.n
+
+
+# ------------------------------------------------------------------------------------------------ inputs in a reference
+
+
+def test_pictures_that_are_inputs_are_left_out_by_content_and_counted(classes, tmp_path, caplog):
+    """Under another name, in another folder; and how many classes have left is what per_class counts."""
+    pictures = [path for _, path in find_pictures(classes)]
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    for i, path in enumerate(pictures[::3]):
+        (inputs / f"input {i}.png").write_bytes(path.read_bytes())
+    others = Contents(path for _, path in find_pictures(inputs))
+    with caplog.at_level("INFO"):
+        images = list(iterate_folder(classes, load, without=others))
+    assert {image.file for image in images} == {path for path in pictures if path not in others}
+    assert len(images) <= len(pictures) - len(pictures[::3])
+    assert (
+        f"{classes}: {len(pictures) - len(images)} pictures left out, which are among the {len(others)} of"
+        in caplog.text
+    )
+    with pytest.raises(FileNotFoundError, match="all pictures there are among those of without="):
+        list(iterate_folder(inputs, load, without=others))
+
+
+def test_statistics_know_which_files_they_are_of(classes, tmp_path):
+    made = compute_reference(Fake(), iterate_folder(classes, load, held_out=1), "pets", 64)
+    (tmp_path / "made").write_bytes(made.to_bytes())
+    images = list(iterate_folder(classes, load, held_out=1))
+    for reference in (made, read_reference(tmp_path / "made")):
+        assert len(reference.contents) == reference.n
+        for image in images:
+            assert reference.count_inputs([image.file]) == (not image.held_out)
+    assert compute_reference(Fake(), [image._replace(file=None) for image in images], "x", 64).count_inputs(
+        [image.file for image in images]
+    ) == 0  # fmt: skip
+
+
+def test_the_command_leaves_out_the_pictures_of_a_folder(tmp_path):
+    for i in range(6):
+        random_picture(tmp_path / f"real/{i}.png", i, (64, 64))
+    for i in (1, 4):
+        random_picture(tmp_path / f"inputs/picture of {i}.png", i, (64, 64))
+    asked = [f"folder={tmp_path}/real", "held=1", "extractors=[fid]"]
+    done = command(*asked, f"out={tmp_path}/out", f"without={tmp_path}/inputs")
+    assert done.returncode == 0, done.stderr
+    assert "2 pictures left out, which are among the 2 of without=" in done.stdout
+    assert "n = 3, 1 held out" in done.stdout
+    done = command(*asked, f"out={tmp_path}/out", f"without={tmp_path}/absent")
+    assert done.returncode == 2
+    assert "without = " in done.stderr + done.stdout
+
+
+def test_real_photographs_that_are_inputs_are_left_out(realset, tmp_path):
+    """FlexIT's own pictures lie among the validation pictures of ImageNet, under other names here."""
+    pictures = sorted((realset / "imagenet/val").rglob("*.JPEG"))[:60]
+    for i, path in enumerate(pictures):
+        target = tmp_path / f"train/{path.parent.name}/{i}.JPEG"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    left = list(iterate_folder(tmp_path / "train", load, without=Contents(pictures[:20])))
+    assert len(left) == 40
+
+
+def test_a_run_whose_inputs_are_among_the_statistics_is_told(networks, tmp_path, caplog):
+    for i in range(4):
+        random_picture(tmp_path / f"inputs/{i}.png", i, (64, 64))
+        random_picture(
+            tmp_path / f"real/r{i}.png", i + (2 if i < 2 else 50), (64, 64)
+        )  # 2 and 3 again, under other names
+    (tmp_path / "edits.csv").write_text("image,target\n" + "".join(f"inputs/{i}.png,a pear\n" for i in range(4)))
+    benchmark = FolderBenchmark(path=str(tmp_path / "edits.csv"), domain="stilllife")
+    root = copy_inputs(tmp_path / "folder/tiny/copy/1", benchmark, networks)
+    extractor, folder = networks[0][0], tmp_path / "statistics"
+    whole = lambda path: to_uint8(ImageFile(path, 64)())  # noqa: E731
+    folder.mkdir()
+    for without, told in ((None, True), (Contents(tmp_path.glob("inputs/*")), False)):
+        made = compute_reference(extractor, iterate_folder(tmp_path / "real", whole, without=without), "real", 64)
+        (folder / f"{extractor.hash}.safetensors").write_bytes(made.to_bytes())
+        caplog.clear()
+        score(root, {"fid": SetDistance(Fid(), extractor)}, Settings(tmp_path / "cache", folder, resamples=10))
+        assert ("2 inputs are among the pictures of real, byte for byte" in caplog.text) == told

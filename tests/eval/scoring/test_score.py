@@ -48,7 +48,7 @@ HALF, FULL = Variant(0.5), Variant(1.0)
 def edited(tmp_path_factory):
     """(runs of four editors, metrics, cache) with random weights."""
     folder = tmp_path_factory.mktemp("edited")
-    FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0).export(folder / "features")
+    FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0, whitening=32).export(folder / "features")
     backbone = StableDiffusion.from_pretrained(
         str(TinyPipeline(latent=16, tokens=77).write(folder / "tiny")), device="cpu"
     )

@@ -1,11 +1,27 @@
 """Masks of Still Life that are not the exact ones: strokes, and ellipses at random."""
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from eval.stilllife.benchmarks import StillLifeClasses, StillLifeRandomMasks, StillLifeStrokes, draw_stroke
+from eval.metrics.accuracy import EditAccuracy
+from eval.scoring.batch import Batch
+from eval.scoring.features import to_uint8
+from eval.stilllife.benchmarks import (
+    StillLifeClasses,
+    StillLifeClassesHard,
+    StillLifeRandomMasks,
+    StillLifeScenes,
+    StillLifeStrokes,
+    draw_picture,
+    draw_stroke,
+)
+from eval.stilllife.network import StillLifeExtractor
+from eval.stilllife.scene import FRUITS, find_siblings
 
 
 def test_strokes_are_thin_and_on_the_fruit():
@@ -44,3 +60,57 @@ def test_random_masks_are_where_they_may_be():
         assert ask.label in ask.ground_truth.after.fruits
         assert ask.true_mask is None
     assert 0.07 < min(shares) < 0.15 < max(shares) < 0.31
+
+
+def test_the_hard_classes_change_one_of_two_kinds_to_a_look_alike_and_keep_the_other():
+    benchmark = StillLifeClassesHard(per_class=6)
+    truths, requests = dict(benchmark.ground_truths()), list(benchmark.requests(64))
+    assert len(benchmark) == len(requests) == len({request.id for request in requests}) == 72
+    few = dict(StillLifeClassesHard(per_class=2).ground_truths())
+    assert few == {name: truth for name, truth in truths.items() if name in few}
+    places = Counter()
+    for request in requests:
+        before, after = truths[request.id].before, truths[request.id].after
+        (source,), (target,) = ({*a.fruits} - {*b.fruits} for a, b in ((before, after), (after, before)))
+        (other,) = {*before.fruits} & {*after.fruits}
+        assert target == request.label
+        assert source in find_siblings(target)
+        assert other not in find_siblings(target)
+        assert before.fruits.index(source) == after.fruits.index(target)
+        assert request.target == " and ".join(FRUITS[kind] for kind in after.fruits)
+        assert request.source is None
+        assert set(request.retrieved.args[0].fruits) == set(after.fruits)
+        places[after.fruits.index(target), find_siblings(target).index(source)] += 1
+    assert min(places.values()) >= 8  # drawn, not one of them always
+    seeds = {truth.before.seed for truth in truths.values()}
+    for other in (StillLifeScenes(), StillLifeClasses(), StillLifeRandomMasks()):
+        assert not seeds & {truth.before.seed for _, truth in other.ground_truths()}
+
+
+def test_an_edit_of_one_of_two_kinds_is_judged_by_its_ground_truth():
+    """The exact answer is right and keeps all; a picture of the target alone is right and does not keep the other."""
+    metric = EditAccuracy(StillLifeExtractor(output="logits", device="cpu"))
+    requests = list(StillLifeClassesHard(per_class=1).requests(64))
+    scenes = [replace(request.ground_truth.after, fruits=(request.label,)) for request in requests]
+    edits = {
+        "oracle": [request.true_edit() for request in requests],
+        "copy": [request.image() for request in requests],
+        "all of one kind": [draw_picture(scene, 64) for scene in scenes],
+    }
+    scores = {}
+    for name, pictures in edits.items():
+        logits = metric.classifier(to_uint8(torch.stack(pictures)))
+        batch = Batch(requests, None, torch.stack(pictures), None, "stilllife", kept=lambda *_, logits=logits: logits)
+        assert metric.undefined_reason(batch) is None
+        scores[name] = {key: column.mean().item() for key, column in metric.per_image(batch).items()}
+    assert scores["oracle"] == {"accuracy": 1, "kept": 1, "both": 1}
+    assert scores["copy"] == {"accuracy": 0, "kept": 1, "both": 0}
+    assert scores["all of one kind"] == {"accuracy": 1, "kept": 0.75, "both": 0}
+
+
+def test_the_reference_of_the_hard_classes_shows_the_class_beside_another_kind():
+    labels, pictures = zip(*StillLifeClassesHard().reference(24, 64), strict=True)
+    assert Counter(labels) == dict.fromkeys(FRUITS, 2)
+    seen = StillLifeExtractor(output="logits", device="cpu")(to_uint8(torch.stack(pictures)))[:, : len(FRUITS)] > 0
+    assert (seen.sum(1) == 2).all()
+    assert all(row[list(FRUITS).index(label)] for row, label in zip(seen, labels, strict=True))

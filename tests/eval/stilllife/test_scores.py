@@ -13,7 +13,7 @@ from eval.metrics.accuracy import EditAccuracy
 from eval.metrics.clip import ClipScore
 from eval.metrics.functional.csfid import Csfid, Sfid
 from eval.metrics.functional.frechet import Fid
-from eval.metrics.functional.mmd import Cmmd, Kid
+from eval.metrics.functional.mmd import Cmmd, Kid, StratifiedKid
 from eval.metrics.ground_truth import CounterfactualError
 from eval.metrics.lpips import Lpips
 from eval.metrics.set_distance import SetDistance
@@ -40,13 +40,14 @@ def scores(tmp_path_factory):
         root = folder / "classes/stilllife" / name / "default"
         run_benchmark(benchmark, EditPipeline(editor), backbone, root, settings)
     features, clip = StillLifeExtractor(WEIGHTS, device="cpu"), OpenClip(device="cpu")
+    white = StillLifeExtractor(WEIGHTS, "whitened", "cpu")
     metrics = {
         "lpips": Lpips(load(WEIGHTS, "cpu")),
         "counterfactual": CounterfactualError(load(WEIGHTS, "cpu")),
         "accuracy": EditAccuracy(StillLifeExtractor(WEIGHTS, "logits", "cpu")),
         "clip_score": ClipScore(clip),
         "cmmd": SetDistance(Cmmd(), clip, 480),
-    } | {name: SetDistance(kind(), features, 480) for name, kind in SETS.items()}
+    } | {name: SetDistance(kind(), white if "kid" in name else features, 480) for name, kind in SETS.items()}
     roots = find_runs(str(folder / "*/*/*/*"))
     for root in roots:
         assert score(root, metrics, Settings(folder / "cache", resamples=400)) == list(metrics)
@@ -54,10 +55,10 @@ def scores(tmp_path_factory):
     return {(row.editor, row.strength if row.strength > 0 else None, row.metric): row for row in rows}
 
 
-SETS = {"fid": Fid, "kid": Kid, "csfid": Csfid, "sfid": Sfid}
+SETS = {"fid": Fid, "kid": Kid, "kid_stratified": StratifiedKid, "csfid": Csfid, "sfid": Sfid}
 
 
-@pytest.mark.parametrize("metric", ["kid", "csfid_debiased", "sfid_debiased", "cmmd_debiased"])
+@pytest.mark.parametrize("metric", ["kid", "kid_stratified", "csfid_debiased", "sfid_debiased", "cmmd_debiased"])
 def test_real_against_real_is_nothing_within_its_interval(scores, metric):
     row = scores["real", None, metric]
     assert row.low < 0 < row.high

@@ -95,7 +95,7 @@ def test_the_rate_rises_and_falls():
 
 
 def test_the_feature_network_trains_and_exports(tmp_path):
-    network = FeaturesPart(channels=(8, 8, 8, 8), validation=16, seed=0)
+    network = FeaturesPart(channels=(8, 8, 8, 8), validation=16, seed=0, whitening=32)
     train(network, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
     scores = json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])
     assert set(scores) == {"step", "fruits", "vessel", "table", "wall"}
