@@ -1,14 +1,15 @@
-"""The feature network of Still Life: a small ResNet that names fruit, vessel, table and wall of a picture."""
+"""The judges of Still Life: networks that name fruit, vessel, table and wall of a picture, loaded and asked."""
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import ClassVar, Literal, NamedTuple
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
+from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffedit.io.cache import BatchCache
 from diffedit.io.checks import settings
@@ -16,71 +17,13 @@ from diffedit.io.device import pick_device
 from diffedit.io.files import resolve_path
 from diffedit.networks import FrozenExtractor, FrozenNetwork
 from eval.benchmarks.imagenet_classes import Classes
+from eval.stilllife.modules import ARCHITECTURES, FeatureModule, StillLifeOutput
 from eval.stilllife.render import RESOLUTION
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, FRUITS, Scene
 from eval.stilllife.whitening import Whitening, hash_weights, load_whitening
 
-
-class StillLifeOutput(NamedTuple):
-    """What the network gives for b pictures.
-
-    Attributes:
-        features: pooled activations, (b, width): what Inception's pool3 is for photographs.
-        fruits: a logit for each kind, (b, 12).
-        choices: logits of vessel, table and wall.
-    """
-
-    features: Float[Tensor, "b width"]
-    fruits: Float[Tensor, "b kinds"]
-    choices: dict[str, Float[Tensor, "b values"]]
-
-
-class Block(nn.Module):
-    """Two 3 x 3 convolutions around a shortcut; the first may halve the side."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-        self.second = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.norms = nn.ModuleList([nn.BatchNorm2d(channels_out), nn.BatchNorm2d(channels_out)])
-        is_same = (channels_in, 1) == (channels_out, stride)
-        self.shortcut = nn.Identity() if is_same else nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
-
-    def forward(self, x: Float[Tensor, "b channels_in h w"]) -> Float[Tensor, "b channels_out _ _"]:
-        out = F.relu(self.norms[0](self.first(x)))
-        return F.relu(self.norms[1](self.second(out)) + self.shortcut(x))
-
-
-class StillLifeFeatures(nn.Module):
-    """Pictures (b, 3, 64, 64) in [0, 1] to a `StillLifeOutput`.
-
-    Args:
-        channels: of the stages; each but the first halves the side.
-    """
-
-    def __init__(self, channels: tuple[int, ...] | list[int] = (32, 64, 128, 256)) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, channels[0], 3, 1, 1)
-        pairs = zip((channels[0], *channels[:-1]), channels, strict=True)
-        self.stages = nn.ModuleList([Block(a, b, 2 if i else 1) for i, (a, b) in enumerate(pairs)])
-        self.heads = nn.ModuleDict({name: nn.Linear(channels[-1], len(values)) for name, values in ATTRIBUTES.items()})
-
-    def activations(self, images: Float[Tensor, "b 3 64 64"]) -> list[Tensor]:
-        """The output of every stage: what LPIPS compares."""
-        x, out = self.stem(images * 2 - 1), []
-        for stage in self.stages:
-            x = stage(x)
-            out.append(x)
-        return out
-
-    def forward(self, images: Float[Tensor, "b 3 64 64"]) -> StillLifeOutput:
-        return self.classify(self.activations(images)[-1])
-
-    def classify(self, last: Float[Tensor, "b c h w"]) -> StillLifeOutput:
-        """Features and logits from the last stage's output."""
-        features = last.mean((2, 3))
-        choices = {name: self.heads[name](features) for name in CHOICES}
-        return StillLifeOutput(features, self.heads["fruits"](features), choices)
+FILE = "features.safetensors"
+FIRST_ARCHITECTURE = "resnet"  # of files that name none
 
 
 def encode_labels(scenes: list[Scene]) -> tuple[Bool[Tensor, "b kinds"], dict[str, Int[Tensor, " b"]]]:
@@ -112,7 +55,7 @@ class StillLifeNetwork:
     smallest: ClassVar = RESOLUTION
     heads: ClassVar = None
 
-    def __init__(self, module: StillLifeFeatures, hash: str) -> None:
+    def __init__(self, module: FeatureModule, hash: str) -> None:
         self.module, self.hash = module, hash
         self.device = next(module.parameters()).device
         self.cache = BatchCache(5e8)
@@ -130,19 +73,39 @@ class StillLifeNetwork:
         return StillLifeOutput(output.features.cpu(), output.fruits.cpu(), choices)
 
 
-@lru_cache(2)
+@lru_cache(4)
 def load(path: str, device: str = "auto") -> StillLifeNetwork:
-    """The trained network, one for all who ask; a FileNotFoundError where the file is not there."""
-    file = resolve_path(path) / "features.safetensors"
+    """The trained network, one for all who ask.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: it is of an architecture that this code does not have, or does not fit its own.
+    """
+    file = resolve_path(path) / FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; train it by scripts/train_stilllife.py training=features")
-    return build(load_file(file), hash_weights(file.read_bytes()), device)
+    kind = read_architecture(file)
+    try:
+        return build(load_file(file), hash_weights(file.read_bytes()), device, kind)
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{file}: no weights of the architecture {kind} ({error})") from error
 
 
-def build(weights: Mapping[str, Tensor], hash: str, device: str = "cpu") -> StillLifeNetwork:
+def read_architecture(file: Path) -> str:
+    """What the metadata of a file of weights say that they are of; the ResNet where they say nothing."""
+    with safe_open(file, "pt") as opened:
+        name = (opened.metadata() or {}).get("architecture", FIRST_ARCHITECTURE)
+    if name not in ARCHITECTURES:
+        raise ValueError(f"{file}: architecture {name} is none of {', '.join(ARCHITECTURES)}; a newer release has it")
+    return name
+
+
+def build(
+    weights: Mapping[str, Tensor], hash: str, device: str = "cpu", architecture: str = FIRST_ARCHITECTURE
+) -> StillLifeNetwork:
     """A network of these weights, in any precision."""
     weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-    module = StillLifeFeatures([weights[f"stages.{i}.first.weight"].shape[0] for i in range(4)])
+    module = ARCHITECTURES[architecture].shaped_as(weights)
     module.load_state_dict(weights)
     return StillLifeNetwork(module.eval().requires_grad_(False).to(pick_device(device)), hash)
 
@@ -203,13 +166,13 @@ class StillLifeExtractor(FrozenExtractor):
         network = load(self.weights, self.device)
         if self.output != "whitened":
             return network, f"{network.hash}-{self.output}"
-        width = network.module.heads["fruits"].in_features
+        width = network.module.width
         return network, f"{network.hash}-whitened-{load_whitening(self.weights, network.hash, width).hash}"
 
     @property
     def whitening(self) -> Whitening:
         """That of the network's folder."""
-        return load_whitening(self.weights, self.network.hash, self.network.module.heads["fruits"].in_features)
+        return load_whitening(self.weights, self.network.hash, self.network.module.width)
 
 
 @settings

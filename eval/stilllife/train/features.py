@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ from torch import Tensor
 from diffedit.io.files import write
 from diffedit.io.images import to_pil
 from eval.reporting.contact_sheet import draw_sheet
-from eval.stilllife.network import StillLifeFeatures, build, check_attributes, encode_labels
+from eval.stilllife.modules import FeatureModule, StillLifeFeatures, name_architecture
+from eval.stilllife.network import FILE as WEIGHTS
+from eval.stilllife.network import FIRST_ARCHITECTURE, build, check_attributes, encode_labels
 from eval.stilllife.scene import Scene
 from eval.stilllife.train.loop import Part, chunk, render_scenes, sample_split
 from eval.stilllife.whitening import FILE, fit_whitening, hash_weights
@@ -28,26 +31,34 @@ class FeaturesPart(Part):
         channels: of the stages.
         validation: images to validate on.
         seed: of the weights.
-        whitening: renders of the training split, the first ones, by which features are whitened.
+        whitening: renders of the training split, the first ones it may see, by which features are whitened.
     """
+
+    kind: ClassVar[type[FeatureModule]] = StillLifeFeatures
+    first: ClassVar[int] = 0  # of the training split
+    first_validation: ClassVar[int] = 0  # of the validation split
 
     def __init__(self, channels: Sequence[int], validation: int, seed: int, whitening: int) -> None:
         torch.manual_seed(seed)
-        self.module = StillLifeFeatures(tuple(channels))
+        self.module = self.kind(tuple(channels))
         self.validation, self.whitening = validation, whitening
 
     def loss(self, inputs: Tensor, scenes: Sequence[Scene], rng: torch.Generator) -> Tensor:
         """Sum over the attributes."""
-        output = self.module(disturb(inputs, rng))
+        output = self.module(self.augment(inputs, rng))
         fruits, indices = encode_labels(list(scenes))
         loss = F.binary_cross_entropy_with_logits(output.fruits, fruits.to(output.fruits)) * 4
         return loss + sum(
             F.cross_entropy(logits, indices[name].to(inputs.device)) for name, logits in output.choices.items()
         )
 
+    def augment(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """The pictures as the network is trained on them."""
+        return disturb(images, rng)
+
     def validate(self) -> tuple[dict[str, float], Image.Image]:
         """Accuracy of each attribute, and the pictures it got wrong."""
-        scenes = sample_split("validation", 0, self.validation)
+        scenes = sample_split("validation", self.first_validation, self.validation)
         right: dict[str, list[Tensor]] = {}
         wrong = []
         for i in range(0, len(scenes), 128):
@@ -63,11 +74,11 @@ class FeaturesPart(Part):
 
     def export(self, folder: Path) -> None:
         """features.safetensors and the whitening of its features, in half precision."""
-        state = self.half_state()
-        data = save(state)
-        write(folder / "features.safetensors", data)
-        network = build(state, hash_weights(data))
-        parts = chunk(sample_split("train", 0, self.whitening), 128)
+        state, architecture = self.half_state(), name_architecture(self.kind)
+        data = save(state, None if architecture == FIRST_ARCHITECTURE else {"architecture": architecture})
+        write(folder / WEIGHTS, data)
+        network = build(state, hash_weights(data), architecture=architecture)
+        parts = chunk(sample_split("train", self.first, self.whitening), 128)
         features = torch.cat([network(render_scenes(part).float() / 255).features for part in parts])
         write(folder / FILE, fit_whitening(features).to_bytes(network.hash))
 

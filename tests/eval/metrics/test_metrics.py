@@ -35,7 +35,8 @@ from eval.scoring.batch import Batch
 from eval.scoring.features import to_uint8
 from eval.scoring.metric import Metric, MetricContext
 from eval.stilllife.benchmarks import GroundTruth, StillLifeClasses, StillLifeScenes
-from eval.stilllife.network import StillLifeExtractor, StillLifeFeatures, StillLifeTokens, load
+from eval.stilllife.modules import StillLifeFeatures
+from eval.stilllife.network import StillLifeExtractor, StillLifeTokens, load
 from eval.stilllife.scene import ATTRIBUTES, CHOICES, Scene, change
 from eval.stilllife.train.clip import ClipPart
 from eval.stilllife.train.features import FeaturesPart
