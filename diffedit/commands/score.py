@@ -12,8 +12,11 @@ from diffedit.commands.launch import launch
 if TYPE_CHECKING:
     import pandas as pd
 
+    from eval.scoring.metric import Metric
+    from eval.scoring.score import Settings
+
 log = logging.getLogger("score")
-OF_RUNS = ("reference", "published")  # settings that mean nothing for plain folders
+OF_RUNS = ("reference", "published", "agree")  # settings that mean nothing for plain folders
 
 
 class ScoreFailedError(RuntimeError):
@@ -47,6 +50,7 @@ def score(cfg: DictConfig) -> None:
     if cfg.reference and not resolve_path(cfg.reference).is_dir():
         raise FileNotFoundError(f"reference = {cfg.reference}: no such folder; diffedit reference-stats makes one")
     metrics, logger = (instantiate(cfg[key], _convert_="all") for key in ("metric", "logger"))
+    others = build_metrics_of(cfg, cfg.agree) if cfg.agree else None
     published = read_published(resolve_path(cfg.published)) if cfg.published else None
     reference = resolve_path(cfg.reference) if cfg.reference else None
     settings = Settings(Path(cfg.cache), reference, cfg.resamples, cfg.batch, cfg.threads, cfg.seed, cfg.resolution)
@@ -58,6 +62,8 @@ def score(cfg: DictConfig) -> None:
     if published is not None:
         for source in dict.fromkeys(published.source):
             log.info("published: %s", source)
+    if others is not None:
+        print_agreement(scores, (metrics, others), settings, cfg)
     if cfg.out:
         write_scores(Path(cfg.out), name_seeds(scores))
     samples = {str(root): pick_samples(root, logger.samples) for root in scored}
@@ -68,6 +74,35 @@ def score(cfg: DictConfig) -> None:
         raise BusyError(f"{len(left)} of {len(roots)} runs are still at work; score again when they are done")
     if left or refused:
         raise ScoreFailedError(f"{len(left)} of {len(roots)} runs were not scored, {refused} tables refused; see above")
+
+
+def build_metrics_of(cfg: DictConfig, networks: str) -> "dict[str, Metric]":
+    """The metrics of a config by other networks, as their yaml has them."""
+    from hydra import compose
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    if networks == HydraConfig.get().runtime.choices["networks"]:
+        raise ValueError(f"agree = {networks}: these are networks= themselves; name others")
+    other = cfg.copy()
+    OmegaConf.update(other, "networks", compose("score", [f"networks={networks}"]).networks, merge=False)
+    return instantiate(other.metric, _convert_="all")
+
+
+def print_agreement(
+    scores: "pd.DataFrame", pair: "tuple[dict[str, Metric], dict[str, Metric]]", settings: "Settings", cfg: DictConfig
+) -> None:
+    """How far networks= and agree= agree, a table for each group of runs that has methods in it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from eval.reporting.agreement import build_agreement_table, compare_judges
+    from eval.reporting.tables import make_console, split_groups
+
+    names, console = (HydraConfig.get().runtime.choices["networks"], cfg.agree), make_console()
+    for title, part in split_groups(scores[(scores.run != "") & ~scores.is_bound], cfg.group):
+        rows = compare_judges([Path(run) for run in part.run.unique()], pair, settings)
+        console.print("", build_agreement_table(rows, names, console.width, title))
 
 
 def score_folders(cfg: DictConfig) -> None:

@@ -1,11 +1,11 @@
-"""The architectures of Still Life's judges: what they share, a small ResNet, and one that has nothing in common with it.
+"""The architectures of Still Life's judges: what they share, a small ResNet, and one that is built otherwise.
 
 A file of weights says in its metadata which it is of; one that says nothing is of the ResNet, which came first.
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -41,7 +41,7 @@ class FeatureModule(nn.Module):
 
     @classmethod
     @abstractmethod
-    def shaped_as(cls, weights: Mapping[str, Tensor]) -> Self:
+    def shaped_as(cls, weights: Mapping[str, Tensor]) -> "FeatureModule":
         """A module that has the channels of these weights, which it is not given yet."""
 
     @property
@@ -110,7 +110,7 @@ class StillLifeFeatures(FeatureModule):
         self.heads = make_heads(channels[-1])
 
     @classmethod
-    def shaped_as(cls, weights: Mapping[str, Tensor]) -> Self:
+    def shaped_as(cls, weights: Mapping[str, Tensor]) -> "FeatureModule":
         """The channels of the stages' first convolutions."""
         return cls([weights[f"stages.{i}.first.weight"].shape[0] for i in range(4)])
 
@@ -145,7 +145,7 @@ class PlainFeatures(FeatureModule):
         return nn.Sequential(*layers)
 
     @classmethod
-    def shaped_as(cls, weights: Mapping[str, Tensor]) -> Self:
+    def shaped_as(cls, weights: Mapping[str, Tensor]) -> "FeatureModule":
         """The channels of the stages' last normalisations."""
         return cls([weights[f"stages.{i}.{5 if i else 1}.weight"].shape[0] for i in range(4)])
 

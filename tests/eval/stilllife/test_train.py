@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from diffedit.backbones.pixel import PixelDiffusion
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from eval.stilllife.modules import PlainFeatures, StillLifeFeatures, StillLifeOutput
-from eval.stilllife.network import check_attributes, encode_labels, load
+from eval.stilllife.modules import StillLifeFeatures, StillLifeOutput
+from eval.stilllife.network import check_attributes, encode_labels
 from eval.stilllife.scene import ATTRIBUTES, Scene, sample
 from eval.stilllife.train.captions import shorten_caption, write_tokenizer
 from eval.stilllife.train.clip import ClipPart, list_rivals, sample_pairs
