@@ -1,4 +1,4 @@
-"""Train a network of Still Life: `training=vae`, `ldm`, `clip`, `features`, `pixel`. A killed one goes on."""
+"""Train a network of Still Life: `training=vae`, `ldm`, `clip`, `features`, `second`, `pixel`. A killed one goes on."""
 
 import sys
 from pathlib import Path

@@ -32,14 +32,16 @@ def examine(weights: Path, count: int, steps: int, guidance: float) -> tuple[dic
 
     Args:
         weights: folder of the networks' folders.
-        count: test pictures for each network, four times as many for the feature network.
+        count: test pictures for each network, four times as many for the two judges.
         steps: of DDIM, four times as many for the pixel model.
         guidance: classifier-free guidance.
     """
-    model, features, clip, pixel = (weights / f"stilllife{suffix}" for suffix in ("", "_features", "_clip", "_pixel"))
+    names = ("", "_features", "_second", "_clip", "_pixel")
+    model, features, second, clip, pixel = (weights / f"stilllife{name}" for name in names)
     scores: dict[str, Any] = {
         "autoencoder": examine_autoencoder(model, count),
         "features": examine_features(features, 4 * count),
+        "second": examine_features(second, 4 * count),
         "clip": examine_clip(clip, count),
         "pixel": examine_pixels(pixel, features, count, 4 * steps),
     }

@@ -3,14 +3,19 @@
 It shares nothing with the first but the labels: another architecture, other pictures, and other disturbances of them.
 """
 
+import io
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import jpeg, rgb_to_grayscale
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
+from diffedit.io.images import to_pil, to_tensor
 from eval.stilllife.modules import FeatureModule, PlainFeatures
 from eval.stilllife.scene import SPLITS, Scene
 from eval.stilllife.train.features import FeaturesPart
@@ -39,7 +44,7 @@ class SecondPart(FeaturesPart):
     first: ClassVar[int] = FIRST
     first_validation: ClassVar[int] = FIRST_VALIDATION
 
-    def batches(self, schedule, begin, out):
+    def batches(self, schedule: TrainingSchedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
         """New renders of seeds that no other network was trained on."""
         return render_batches(schedule, begin, sample_step)
 
@@ -82,9 +87,15 @@ def compress(images: Tensor, rng: torch.Generator) -> Tensor:
     """Half of them as JPEG has them, at any quality from bad to good."""
     qualities = torch.randint(*QUALITY, (len(images),), generator=rng).tolist()
     chosen = (torch.rand(len(images), generator=rng) < 0.5).tolist()
-    levels = (images * 255).round().to(torch.uint8).cpu()
-    pairs = zip(images, levels, qualities, chosen, strict=True)
-    return torch.stack([jpeg(x, q).to(image) / 255 if compressed else image for image, x, q, compressed in pairs])
+    triples = zip(images, qualities, chosen, strict=True)
+    return torch.stack([through_jpeg(image, quality) if is_chosen else image for image, quality, is_chosen in triples])
+
+
+def through_jpeg(image: Tensor, quality: int) -> Tensor:
+    """A picture after it was written and read."""
+    data = io.BytesIO()
+    to_pil(image).save(data, "JPEG", quality=quality)
+    return to_tensor(Image.open(data)).to(image)
 
 
 def cut(images: Tensor, rng: torch.Generator) -> Tensor:

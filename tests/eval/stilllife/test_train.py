@@ -9,20 +9,21 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMPipeline, StableDiffusionPipeline
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from diffedit.backbones.pixel import PixelDiffusion
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from eval.stilllife.modules import StillLifeFeatures, StillLifeOutput
-from eval.stilllife.network import check_attributes, encode_labels
-from eval.stilllife.scene import ATTRIBUTES, Scene, sample
+from eval.stilllife.modules import PlainFeatures, StillLifeFeatures, StillLifeOutput
+from eval.stilllife.network import StillLifeExtractor, check_attributes, encode_labels, load
+from eval.stilllife.scene import ATTRIBUTES, SPLITS, Scene, sample
 from eval.stilllife.train.captions import shorten_caption, write_tokenizer
 from eval.stilllife.train.clip import ClipPart, list_rivals, sample_pairs
 from eval.stilllife.train.features import FeaturesPart
 from eval.stilllife.train.latents import Latents
 from eval.stilllife.train.ldm import LdmPart
-from eval.stilllife.train.loop import TrainingSchedule, render_batches, train
+from eval.stilllife.train.loop import TrainingSchedule, render_batches, render_scenes, train
 from eval.stilllife.train.pixel import PixelPart
+from eval.stilllife.train.second import FIRST, FIRST_VALIDATION, SecondPart, compress, cut, move, sample_step, tint
 from eval.stilllife.train.vae import VaePart
 
 SCHEDULE = TrainingSchedule(steps=5, batch=2, rate=1e-3, warmup=2, validate=3, minutes=0, workers=0)
@@ -110,6 +111,63 @@ def test_the_feature_network_trains_and_exports(tmp_path):
     assert {name: logits.shape for name, logits in output.choices.items()} == dict.fromkeys(
         ("vessel", "table", "wall"), (2, 4)
     )
+
+
+def test_the_second_judge_trains_exports_and_is_known_by_its_file(tmp_path):
+    part = SecondPart(channels=(8, 8, 8, 16), validation=8, seed=0, whitening=32)
+    train(part, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
+    network = load(str(tmp_path / "export"), "cpu")
+    assert isinstance(network.module, PlainFeatures)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert [layer.shape[1:] for layer in network.layers(images)] == [(8, 64, 64), (8, 32, 32), (8, 16, 16), (16, 8, 8)]
+    assert network(images).features.shape == (2, 16)
+    for output in ("features", "whitened", "logits"):
+        assert StillLifeExtractor(str(tmp_path / "export"), output, "cpu")((images * 255).byte()).isfinite().all()
+    weights = load_file(tmp_path / "export/features.safetensors")
+    alone = torch.cat([network(image[None]).features for image in images])
+    assert torch.allclose(alone, network(images).features, atol=1e-5)  # no statistics of a batch
+    save_file(weights, tmp_path / "export/features.safetensors", {"architecture": "transformer"})
+    load.cache_clear()
+    with pytest.raises(ValueError, match=r"features\.safetensors: architecture transformer is none of resnet, plain"):
+        load(str(tmp_path / "export"), "cpu")
+    save_file(weights, tmp_path / "export/features.safetensors")  # says nothing, so it would be the ResNet's
+    with pytest.raises(ValueError, match="no weights of the architecture resnet"):
+        load(str(tmp_path / "export"), "cpu")
+
+
+def test_the_second_judge_sees_no_picture_that_the_others_or_the_benchmarks_have():
+    schedule = TrainingSchedule(steps=1500, batch=64, rate=1e-3)
+    seeds = [scene.seed for step in (0, 1, 1499) for scene in sample_step(schedule, step)]
+    assert len(set(seeds)) == 3 * 64
+    assert seeds[:2] == [75_000_000, 75_000_001]
+    assert max(seeds) < len(SPLITS["train"])
+    others = [
+        sample_pairs(schedule, 1499)[-1].seed,
+        *(scene.seed for _, batch in [next(render_batches(SCHEDULE, 4))] for scene in batch),
+    ]
+    assert max(others) < FIRST
+    first = SPLITS["validation"][FIRST_VALIDATION]
+    assert first == 187_500_000  # references of scenes begin at 150,000,000
+
+
+def test_the_second_judges_disturbances_are_small_and_drawn_anew_for_each_picture():
+    scenes = sample_step(TrainingSchedule(steps=1, batch=6, rate=1e-3), 0)
+    images = render_scenes(scenes[:1]).float().repeat(6, 1, 1, 1) / 255
+    for disturbance in (move, tint, compress, cut):
+        out = disturbance(images, torch.Generator().manual_seed(0))
+        assert out.shape == images.shape
+        assert 0 <= out.min() <= out.max() <= 1
+        assert 1e-4 < (out - images).abs().mean() < 0.15
+        assert len({picture.numpy().tobytes() for picture in out}) > 3  # half are not compressed
+        assert torch.equal(out, disturbance(images, torch.Generator().manual_seed(0)))
+    holes = (cut(images, torch.Generator().manual_seed(1)) != images).any(1)
+    assert all(4 <= side <= 13 for hole in holes for side in (hole.any(0).sum(), hole.any(1).sum()))
+    straight = images.new_zeros(1, 3, 64, 64)
+    straight[..., :32] = 1
+    moved = move(straight.repeat(50, 1, 1, 1), torch.Generator().manual_seed(2))[:, 0, 32]
+    shifts = moved.sum(1) - 32  # of the edge in the middle row
+    assert shifts.abs().max() < 5
+    assert shifts.std() > 1
 
 
 def test_the_pixel_model_trains_and_loads_as_a_backbone_and_in_diffusers(tmp_path):

@@ -16,6 +16,7 @@ from diffedit.diffedit import DiffEdit
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.sampling.noise import RequestNoise
 from eval.stilllife.benchmarks import StillLifeScenes
+from eval.stilllife.network import load
 from eval.stilllife.train import exam
 
 WEIGHTS = Path(__file__).parents[3] / "weights"
@@ -29,15 +30,24 @@ def backbone():
 
 def test_they_are_small_and_half_precision():
     files = list(WEIGHTS.rglob("*.safetensors"))
-    assert len(files) == 7
-    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 36.2e6
+    assert len(files) == 9
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 38e6
     for path in files:
         kinds = {value.dtype for value in load_file(path).values() if value.is_floating_point()}
         assert kinds == {torch.float16}, path
 
 
+def test_the_second_judge_is_small_and_no_kin_of_the_first():
+    assert sum(path.stat().st_size for path in (WEIGHTS / "stilllife_second").iterdir()) <= 1.5e6
+    first, second = (load(f"weights/stilllife_{name}", "cpu") for name in ("features", "second"))
+    assert type(first.module) is not type(second.module)
+    assert first.hash != second.hash
+    assert sum(weight.numel() for weight in second.module.parameters()) <= 0.7e6
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in second.module.modules())
+
+
 def test_every_network_has_a_card():
-    for name in ("stilllife", "stilllife_clip", "stilllife_features", "stilllife_pixel"):
+    for name in ("stilllife", "stilllife_clip", "stilllife_features", "stilllife_second", "stilllife_pixel"):
         card = (WEIGHTS / name / "README.md").read_text()
         for word in ("Recipe", "Seeds", "Steps", "Time", "Hardware", "Figures"):
             assert word in card, f"{name}: {word}"
@@ -47,6 +57,7 @@ def test_what_was_promised_was_measured():
     assert RECORDED["settings"]["count"] >= 256
     assert RECORDED["autoencoder"]["psnr"] >= 30
     assert min(RECORDED["features"].values()) >= 0.98
+    assert min(RECORDED["second"].values()) >= 0.95
     assert RECORDED["clip"]["right_of_16"] >= 0.9
     assert RECORDED["diffusion"]["fruits"] >= 0.9
     assert RECORDED["diffusion"]["all_four"] >= 0.8
@@ -59,6 +70,7 @@ def test_the_measurements_are_of_these_weights():
         RECORDED["autoencoder"]["psnr"], abs=0.7
     )
     assert min(exam.examine_features(WEIGHTS / "stilllife_features", 128).values()) >= 0.96
+    assert min(exam.examine_features(WEIGHTS / "stilllife_second", 128).values()) >= 0.92
     assert exam.examine_clip(WEIGHTS / "stilllife_clip", 64)["right_of_16"] >= 0.84
     figures, sheet = exam.examine_diffusion(WEIGHTS / "stilllife", WEIGHTS / "stilllife_features", 32, 25, 5.0)
     assert figures["fruits"] >= 0.75
