@@ -41,7 +41,7 @@ def describe_command(program: str, config: str) -> str:
 
 
 def describe_choices(defaults: list[Any]) -> Iterator[str]:
-    """A paragraph a group, its default first."""
+    """Two lines a group at most, its default first."""
     for entry in defaults:
         if not isinstance(entry, dict):
             continue
@@ -53,7 +53,8 @@ def describe_choices(defaults: list[Any]) -> Iterator[str]:
         start = f"  {group}={default or 'null'}"
         others = ", ".join(stem for stem in stems if stem != chosen and (isinstance(chosen, str) or chosen is None))
         text = f"{start}; {others}" if others else start
-        yield from textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+        whole = {"break_long_words": False, "break_on_hyphens": False}
+        yield from textwrap.wrap(text, WIDTH, subsequent_indent="    ", max_lines=2, placeholder=" ...", **whole)
 
 
 def describe_settings(path: Path) -> Iterator[str]:
