@@ -141,10 +141,17 @@ def test_judges_are_compared_on_methods_alone_by_what_they_measure_apart(judged)
     roots, pair, cache = judged
     settings = Settings(cache, resamples=50)
     rows = {row.score: row for row in compare_judges(list(roots.values()), pair, settings)}
-    assert set(rows) == {"lpips", "accuracy", "kept", "sfid", "sfid_debiased"}  # masks are measured without a network
+    assert set(rows) == {
+        "lpips",
+        "accuracy",
+        "kept",
+        "both",
+        "sfid",
+        "sfid_debiased",
+    }  # masks are measured without a network
     assert {row.points for row in rows.values()} == {3}  # of copy there is none
     assert {name: row.kind for name, row in rows.items()} == {
-        **{"lpips": "rho", "accuracy": "kappa", "kept": "rho"},
+        **{"lpips": "rho", "accuracy": "kappa", "kept": "rho", "both": "kappa"},
         **{"sfid": "", "sfid_debiased": ""},  # of the set: no picture has a value of its own
     }
     assert np.isfinite(rows["sfid"].kendall).all()
