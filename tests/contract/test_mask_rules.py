@@ -38,7 +38,7 @@ def test_every_rule_gives_a_mask_and_that_of_the_default_is_the_settings(script)
     )
     ious = {label: script.compute_iou(mask, inside) for label, mask in masks.items()}
     assert all(iou > 0.5 for iou in ious.values()), ious
-    assert script.find_best(maps, inside) >= max(iou for label, iou in ious.items() if "each" not in label) - 0.05
+    assert script.find_best(maps, inside) >= max(iou for label, iou in ious.items() if "each" not in label)
 
 
 def test_a_table_has_a_row_a_rule_and_the_networks_are_not_asked_twice(script, tmp_path, capsys, monkeypatch):
@@ -58,4 +58,4 @@ def test_a_table_has_a_row_a_rule_and_the_networks_are_not_asked_twice(script, t
     assert "agreement of the noises" in text
     ceiling, best, default = (float(row.split("|")[2].split("±")[0]) for row in rows[:3])
     assert ceiling == 1
-    assert best >= default - 0.02 > 0.8
+    assert best >= default > 0.8
