@@ -61,6 +61,7 @@ def measure(script, weights, out, monkeypatch, capsys, pictures=2):
     return capsys.readouterr().out, sum(rows)
 
 
+@pytest.mark.slow
 def test_it_measures_reports_and_goes_on_where_it_was_killed(script, weights, tmp_path, monkeypatch, capsys):
     said, asked = measure(script, weights, tmp_path, monkeypatch, capsys)
     records = [json.loads(line) for line in (tmp_path / "measurements.jsonl").read_text().splitlines()]

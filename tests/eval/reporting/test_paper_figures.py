@@ -128,6 +128,7 @@ def test_reference_texts_are_left_out_by_name():
     assert (with_text.reference, without.reference) == ("auto", "empty")
 
 
+@pytest.mark.slow
 def test_three_commands_give_the_figure(tmp_path):
     """experiment, table and figure of one name, shrunk, on Still Life."""
     small = ["benchmark.per_class=1", "steps=4", "ratios=[0.5,1.0]", "editor=encode_decode,sdedit"]
