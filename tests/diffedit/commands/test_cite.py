@@ -45,8 +45,14 @@ def cited(capsys, *roots):
 def test_method_data_and_model(capsys, make_run):
     root = make_run("a", "backbone=sd15", "benchmark=pie_bench", "benchmark.path=x", "editor/mask/threshold=otsu")
     entries, unknown = cited(capsys, root)
-    works = {"couairon2023diffedit", "song2021ddim", "ho2022guidance", "ju2024pnp"}
-    works |= {"otsu1979threshold", "kurita1992maximum"}  # of the rule for the mask
+    works = {
+        "couairon2023diffedit",
+        "song2021ddim",
+        "ho2022guidance",
+        "otsu1979threshold",
+        "ju2024pnp",
+        "kurita1992maximum",
+    }
     assert set(entries) == works | {"diffedit_framework", "rombach2022latent"}
     assert entries["rombach2022latent"] == "backbone: latent diffusion; backbone: Stable Diffusion 1.5"
     assert unknown == []
