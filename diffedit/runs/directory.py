@@ -149,6 +149,10 @@ class RunDirectory:
                 yield request
         if self.extended:
             self.check_extension()
+        elif self.kept:  # an extension that was stopped goes on, or somebody took an edit out of a record
+            log.warning(
+                "not all edits of %d requests are there, as of %s: they are made", len(self.kept), min(self.kept)
+            )
         self.listed = True
 
     def check_extension(self) -> None:

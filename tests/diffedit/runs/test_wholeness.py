@@ -125,7 +125,12 @@ DAMAGE = {
     "record, a status of its own": (RECORD, lambda path: change_record(path, status="fine"), "size", "'fine'"),
     "record, file a number": (RECORD, lambda path: set_edits(path, file=3), "size", "file = 3"),
     "record, an unknown variant": (RECORD, lambda path: set_edits(path, variant="ratio=x"), "size", "not a whole"),
-    "record, an edit less": (RECORD, lambda path: drop_edit(path), "size", "has not all edits"),
+    "record, an edit less": (
+        RECORD,
+        lambda path: drop_edit(path),
+        "size",
+        "not all edits of 1 requests are there, as of 1",
+    ),
     **{
         f"{file} {name}": (file, lambda path, make=make: replace(path, make), "size", words)
         for file, words in (
