@@ -123,10 +123,10 @@ class TwoClasses:
     2. Extreme values are removed: above the `clamp` quantile of that object they are clamped to it.
     3. Otsu's split of what is left, on the plain scale, unless it cuts through the background.
 
-    It is the default. On known maps of 64 x 64 places, of objects of 1 to 60 % with 4 times the background's contrast, it
-    has a mean IoU of 1.00 (`Quantile` 0.01 to 1.00, `MeanClamp` 1.00 to 0.37), with 2 times 0.70 to 0.96 (0.01 to 0.95,
-    0.92 to 0.11). On Still Life's validation split: scenes 0.61 (0.60, 0.45), classes 0.66 (0.67, 0.65), `stilllife_sizes`
-    0.41 (0.41, 0.32).
+    It is the default. On known maps of 64 x 64 places, of objects of 1 to 60 % with 4 times the background's contrast,
+    it has a mean IoU of 1.00 (`Quantile` 0.01 to 1.00, `MeanClamp` 0.37 to 1.00), with 2 times 0.70 to 0.96 (0.01 to
+    0.95; 0.11 to 0.92). On Still Life's validation split: scenes 0.61 (0.60; 0.45), classes 0.66 (0.67; 0.65), sizes
+    0.41 (0.41; 0.32).
 
     Attributes:
         clamp: quantile of the object's values at which extreme ones are clamped.

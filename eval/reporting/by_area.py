@@ -1,9 +1,10 @@
 """A metric by the area that is to be edited: a table, and a plot with what the latent grid allows."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,8 @@ from eval.reporting.tables import (
     WIDTH,
     FittedTable,
     fold,
-    format_value,
     make_table,
     name_methods,
-    shorten_names,
 )
 from eval.scoring.bootstrap import Bootstrap, estimate_mean
 from eval.scoring.per_image import read_all_values
@@ -27,6 +26,7 @@ from eval.scoring.per_image import read_all_values
 log = logging.getLogger(__name__)
 
 AREA, CEILING = "true_area", "mask_ceiling"  # what metric=mask_ceiling measures on each image
+LONGEST_NAME = 28  # characters of a method in its column
 COLUMNS = ["method", "from", "to", "area", "value", "low", "high", "n"]
 
 
@@ -84,22 +84,27 @@ def average_ranges(
 
 
 def build_area_table(ranges: pd.DataFrame, metric: str, title: str = "", width: int = WIDTH) -> FittedTable:
-    """What `average_by_area` returned, for a terminal: a row a method, a column a range."""
-    labels = shorten_names(ranges.method)
-    spans = list(dict.fromkeys(zip(ranges["from"], ranges.to, strict=True)))
-    counts = {(row[1], row[2]): row.n for row in ranges.rename(columns={"from": "start"}).itertuples(index=False)}
+    """What `average_by_area` returned, for a terminal: a row a method, a column a range; long names stand below."""
+    names = list(dict.fromkeys(ranges.method))
+    long = [name for name in names if len(name) > LONGEST_NAME]
+    labels = {name: f"{name.partition(' (')[0]} #{long.index(name) + 1}" if name in long else name for name in names}
+    counts = {(row["from"], row["to"]): row["n"] for row in ranges.to_dict("records")}
     rows = []
     for method, part in ranges.groupby("method", sort=False):
-        cells = {
-            (start, end): format_value(value, np.fmax(high - value, value - low))
-            for start, end, value, low, high in part[["from", "to", "value", "low", "high"]].itertuples(index=False)
-        }
-        rows.append((labels[method], *(cells.get(span, MISSING) for span in spans)))
-    heads = ("method", *(f"{start:.0%}-{end:.0%} n={counts[start, end]}".replace("%-", "-") for start, end in spans))
+        cells = {(row["from"], row["to"]): format_cell(row) for row in part.to_dict("records")}
+        rows.append((labels[method], *(cells.get(span, MISSING) for span in counts)))
+    heads = ("method", *(f"{100 * start:g}-{100 * end:g}%" for start, end in counts))
     notes = [f"{label}: {name}" for name, label in labels.items() if label != name]
+    notes.append(f"n = {', '.join(map(str, counts.values()))}")
     what = f"{metric} by the share of the picture that is to be edited"
     table = make_table(heads, rows) if rows else None
     return FittedTable(fold(f"{title}: {what}" if title else what, width), table, [fold(note, width) for note in notes])
+
+
+def format_cell(row: Mapping[str, Any]) -> str:
+    """A value and the larger half of its interval, in so few characters that six of them fit a terminal."""
+    half = np.fmax(row["high"] - row["value"], row["value"] - row["low"])
+    return f"{row['value']:.2f}" + ("" if np.isnan(half) else f"±{half:.2f}")
 
 
 def draw_by_area(ranges: pd.DataFrame, metric: str, title: str = "") -> Figure:
