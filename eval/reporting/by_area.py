@@ -137,5 +137,5 @@ def draw_by_area(ranges: pd.DataFrame, metric: str, title: str = "") -> Figure:
     axes.set_title(title, fontsize=10)
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure

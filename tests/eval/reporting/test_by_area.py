@@ -81,13 +81,15 @@ def test_the_ceiling_falls_as_the_area_does(runs):
     assert all(
         head in text for head in ("1-2%", "40-60%", "mask_ceiling", f"{ceiling[0]:.2f}±", "n = 2, 2, 2, 2, 2, 2")
     )
-    axes = draw_by_area(ranges, "mask_iou").axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    figure = draw_by_area(ranges, "mask_iou")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "what the latent grid allows",
         "diffedit (rule=quantile)",
         "diffedit (rule=mean_clamp)",
     ]
-    (line,) = (line for line in axes.get_lines() if line.get_linestyle() == "--" and len(line.get_xdata()) == 6)
+    (line,) = (
+        line for line in figure.axes[0].get_lines() if line.get_linestyle() == "--" and len(line.get_xdata()) == 6
+    )
     assert list(line.get_ydata()) == list(ceiling)
 
 
