@@ -85,7 +85,7 @@ def print_comparisons(cfg: DictConfig, parts: "Sequence[tuple[Sequence[str], pd.
     from eval.reporting.compare import build_comparison_table, compare_at_equal, correct_together
     from eval.reporting.tables import make_console
 
-    shared = cfg.match, list(cfg.match_at)
+    shared = cfg.match, list(cfg.match_at or [])
     comparisons = {
         (", ".join(names), metric): compare_at_equal(part, cfg.method, *shared, metric, cfg.resamples, cfg.seed)
         for names, part in parts

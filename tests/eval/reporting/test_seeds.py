@@ -37,7 +37,7 @@ RATIOS = (0.5, 0.75, 1.0)
 def scored(tmp_path_factory):
     """The runs of a method at three seeds, and of the same with fewer steps at one; scored by LPIPS and FID."""
     folder = tmp_path_factory.mktemp("seeds")
-    FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0).export(folder / "features")
+    FeaturesPart(channels=(8, 8, 16, 16), validation=2, seed=0, whitening=32).export(folder / "features")
     weights = str(folder / "features")
     metrics = {
         "lpips": Lpips(load(weights, "cpu")),

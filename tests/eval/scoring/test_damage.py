@@ -21,6 +21,7 @@ import diffedit
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.commands import main
 from diffedit.diffedit import DiffEdit
+from diffedit.mask import ContrastMask, Quantile
 from diffedit.runs.loop import RunSettings, run_benchmark
 from diffedit.stages.pipeline import EditPipeline
 from eval.benchmarks.folder import FolderBenchmark
@@ -41,7 +42,7 @@ FIRST = "00000-fruits"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return edit_few_scenes(tmp_path_factory.mktemp("finished"), DiffEdit())
+    return edit_few_scenes(tmp_path_factory.mktemp("finished"), DiffEdit(ContrastMask(outliers=Quantile())))
 
 
 @pytest.fixture
