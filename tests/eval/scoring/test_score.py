@@ -226,7 +226,7 @@ def test_other_resamples_and_a_new_metric_touch_no_picture(runs, monkeypatch):
         raise AssertionError("a picture was opened")
 
     monkeypatch.setattr("eval.scoring.finished_run.read_picture", refuse)
-    monkeypatch.setattr("eval.stilllife.network.StillLifeFeatures.forward", refuse)
+    monkeypatch.setattr("eval.stilllife.modules.FeatureModule.forward", refuse)
     assert score(root, metrics, settings(cache, 77)) == list(metrics)
     assert before == pytest.approx(read_values(root))
     fid2 = {"fid2": SetDistance(Fid(), metrics["fid"].extractor, 12)}
@@ -401,12 +401,16 @@ def test_plots_and_tables(runs, tmp_path):
     svg = paths[1].read_text()
     assert "diffedit" in svg
     assert "round_trip" in svg
-    with pytest.raises(KeyError, match="beauty was not scored; there are accuracy, cf_lpips"):
+    with pytest.raises(KeyError, match="beauty was not scored; there are accuracy, both, cf_lpips"):
         draw_curves(scores, "lpips", "beauty")
-    assert build_table(scores, "title", width=400).table.row_count == 6
-    narrow = build_table(scores, "title")
-    assert narrow.table.row_count == 5  # real pictures have a distance alone, and there is no room for its column
+    known = scores[scores.editor != "oracle"]  # beside which a distance that sees no edit is not shown
+    assert build_table(known, "title", width=400).table.row_count == 5
+    narrow = build_table(known, "title")
+    assert narrow.table.row_count == 4  # real pictures have a distance alone, and there is no room for its column
     assert "without any of these: real" in narrow.notes
+    blind = build_table(scores, "title", width=400)
+    assert blind.table.row_count == 5
+    assert any("does not tell copy" in note for note in blind.notes)
     shown = build_table(scores, "title", ["lpips", "csfid"])
     assert [str(column.header) for column in shown.table.columns] == ["method", "ratio", "lpips ↓"]
 
