@@ -141,6 +141,7 @@ def test_samples_ranked_and_reconstructed(folder, tmp_path):
     assert "rank._target_: diffedit.stages.rank.ClipRank -> diffedit.stages.rank.KeepFirst" in said(changed)
 
 
+@pytest.mark.slow
 def test_the_table_of_blended_latent_diffusion(tmp_path):
     """The experiment, shrunk, with two of its editors; then its table: the runs, and the published rows below."""
     small = ["benchmark.per_class=1", "steps=4", "samples=2", f"runs={tmp_path}", "editor=blended_latent,sdedit_given"]

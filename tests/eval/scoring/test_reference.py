@@ -548,7 +548,7 @@ def test_pictures_that_are_inputs_are_left_out_by_content_and_counted(classes, t
     for i, path in enumerate(pictures[::3]):
         (inputs / f"input {i}.png").write_bytes(path.read_bytes())
     others = Contents(path for _, path in find_pictures(inputs))
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "score"):
         images = list(iterate_folder(classes, load, without=others))
     assert {image.file for image in images} == {path for path in pictures if path not in others}
     assert len(images) <= len(pictures) - len(pictures[::3])

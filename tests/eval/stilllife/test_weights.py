@@ -99,6 +99,7 @@ def test_diffedit_finds_the_fruit_and_leaves_the_rest(backbone):
     assert np.mean(overlaps) > 0.4
 
 
+@pytest.mark.slow
 def test_the_commands_work_without_arguments(tmp_path):
     """A run and an edit of Still Life; score, plot and sheet of what came out."""
     small = ["benchmark.size=4", "steps=6", "ratios=[0.5,1]", f"runs={tmp_path}/runs", "name=small"]
