@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_otsu, threshold_triangle
 from torch import Tensor
 
@@ -33,14 +32,15 @@ from diffedit.mask import (
 )
 from diffedit.sampling.noise import RequestNoise
 from diffedit.types import Backbone, EditRequest
+from eval.benchmarks.synthetic_maps import AREAS, draw_differences
+from eval.metrics import ground_truth
 from eval.scoring.bootstrap import Bootstrap, estimate_mean
 from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
 from eval.stilllife.sizes import StillLifeSizes
 
 NOISES, STEPS = 10, 20
 SIZES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)  # edges of the ranges of stilllife_sizes
-SYNTHETIC = (0.01, 0.03, 0.05, 0.1, 0.25, 0.6)
-DRAWS, CHANNELS, PATCHES = 6, 4, 0.1
+DRAWS = 6
 EXAMPLE = "example: python scripts/mask_rules.py --count 96 --out mask_rules"
 Maps = Float[ndarray, "n h w"]  # one a noise
 Rule = Callable[[Maps], Bool[ndarray, "h w"]]
@@ -149,29 +149,19 @@ def read_benchmark(name: str, split: str, count: int, out: Path) -> tuple[Float[
 
 
 def draw_synthetic(side: int, area: float, contrast: float, seed: int) -> tuple[Maps, Bool[ndarray, "h w"]]:
-    """Maps of noise whose scale varies in patches, and is so many times larger in an ellipse of this area."""
-    rng = np.random.default_rng([side, round(1000 * area), round(10 * contrast), seed])
-    field = gaussian_filter(rng.standard_normal((side, side)), side / 16, mode="wrap")
-    y, x = np.mgrid[:side, :side] + 0.5
-    centre, stretch = rng.uniform(0.3, 0.7, 2) * side, rng.uniform(0.7, 1.4)
-    distance = np.hypot((y - centre[0]) * stretch, (x - centre[1]) / stretch).ravel()
-    inside = np.zeros(side * side, dtype=bool)
-    inside[np.argsort(distance, kind="stable")[: max(1, round(area * side * side))]] = True
-    inside = inside.reshape(side, side)
-    scale = np.exp(PATCHES * field / field.std()) * np.where(inside, contrast, 1)
-    noise = rng.standard_normal((NOISES, CHANNELS, side, side))
-    return np.abs(scale * noise).mean(1).astype(np.float32), inside
+    """Maps, one a noise, of an object of this area."""
+    differences, inside = draw_differences(side, area, contrast, seed, NOISES)
+    return differences.abs().mean(1).numpy(), inside.numpy()
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
 
 
 def compute_iou(mask: Bool[ndarray, "h w"], exact: Bool[ndarray, "H W"]) -> float:
-    """Intersection over union, the mask brought to the size of the exact one; 1 where both are empty."""
+    """Intersection over union, the mask brought to the size of the exact one."""
     block = exact.shape[0] // mask.shape[0]
     mask = mask.repeat(block, 0).repeat(block, 1)
-    either = (mask | exact).sum()
-    return float((mask & exact).sum() / either) if either else 1.0
+    return ground_truth.compute_iou(*(torch.from_numpy(one)[None, None] for one in (mask, exact))).item()
 
 
 def reduce_exact(exact: Bool[ndarray, "H W"], side: int) -> Bool[ndarray, "h w"]:
@@ -227,10 +217,10 @@ def measure(rule: Rule, maps: Float[ndarray, "b n h w"], exact: Bool[ndarray, "b
 def print_synthetic(side: int, contrast: float) -> None:
     """The table of one grid and contrast."""
     print(f"\n{side} × {side}, {contrast:g} times the background, {DRAWS} maps each\n")
-    print(f"| rule | {' | '.join(f'{area:.0%}' for area in SYNTHETIC)} |\n|{' --- |' * (len(SYNTHETIC) + 1)}")
-    draws = {area: [draw_synthetic(side, area, contrast, seed) for seed in range(DRAWS)] for area in SYNTHETIC}
+    print(f"| rule | {' | '.join(f'{area:.0%}' for area in AREAS)} |\n|{' --- |' * (len(AREAS) + 1)}")
+    draws = {area: [draw_synthetic(side, area, contrast, seed) for seed in range(DRAWS)] for area in AREAS}
     for label, rule in RULES.items():
-        means = (np.mean([compute_iou(rule(maps), inside) for maps, inside in draws[area]]) for area in SYNTHETIC)
+        means = (np.mean([compute_iou(rule(maps), inside) for maps, inside in draws[area]]) for area in AREAS)
         print(f"| {label} | {' | '.join(f'{mean:.2f}' for mean in means)} |")
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,19 @@ def call(script, *args, **settings):
 
 def said(done):
     return done.stdout + done.stderr
+
+
+@contextmanager
+def kept_log(*names):
+    """Handlers and levels of the root's log, and of those of these names, are afterwards what they were."""
+    root, logs = logging.getLogger(), [logging.getLogger(name) for name in ("", *names)]
+    handlers, levels = root.handlers[:], [log.level for log in logs]
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def watch(program, note):

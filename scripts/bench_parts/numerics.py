@@ -25,6 +25,7 @@ from diffedit.api.choose import make_editor
 from diffedit.engine.queries import Outcome
 from diffedit.types import EditRequest
 from eval.metrics.functional.pairwise import PerceptualDistance
+from eval.metrics.ground_truth import compute_iou
 from eval.stilllife.network import StillLifeExtractor, load
 
 EXAMPLE = "python scripts/bench.py numerics --ways bfloat16 bfloat16,channels_last float32,compiled"
@@ -147,7 +148,7 @@ def compare(name: str, made: Made, first: Made, judge: Judge) -> dict[str, Any]:
     pixels = [(made.pictures[k] - first.pictures[k]).abs().max().item() for k in first.pictures]
     pairs = [(enlarge(made.pictures[k].cpu()), enlarge(first.pictures[k].cpu())) for k in first.pictures]
     lpips = torch.stack([judge.distance(*pair) for pair in pairs])
-    iou = [find_iou(made.masks[k].cpu(), first.masks[k].cpu()) for k in first.masks]
+    iou = [compute_iou(made.masks[k].cpu(), first.masks[k].cpu()).item() for k in first.masks]
     distances = {"pixels": max(pixels), "lpips": lpips.mean().item(), "iou": fmean(iou)}
     return {"way": name, **distances, "lpips_by_ratio": lpips.mean(0).tolist()}
 
@@ -156,12 +157,6 @@ def enlarge(pictures: Tensor) -> Tensor:
     """Pictures that the judges take: those of a tiny pipeline are too small for them."""
     side = pictures.shape[-1]
     return pictures if side >= SMALLEST else F.interpolate(pictures, scale_factor=-(-SMALLEST // side))
-
-
-def find_iou(one: Tensor, other: Tensor) -> float:
-    """Intersection over union; 1 where both are empty."""
-    union = (one | other).sum().item()
-    return (one & other).sum().item() / union if union else 1.0
 
 
 def shift(seen: Mapping[str, list[float]], first: Mapping[str, list[float]]) -> dict[str, Any]:

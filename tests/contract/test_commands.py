@@ -1,7 +1,6 @@
 """The door: helps, refusals, exit codes, what a text may be, completion. Called in this process where that will do."""
 
 import inspect
-import logging
 import os
 import resource
 import shutil
@@ -11,7 +10,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from helpers import ROOT, call, said
+from helpers import ROOT, call, kept_log, said
 from PIL import Image
 
 from diffedit.commands import COMMANDS, EXIT_CODES, main
@@ -30,16 +29,13 @@ def door(tmp_path, monkeypatch, capsys):
     pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save("a.png")
     (tmp_path / "edits.csv").write_text("image,target\na.png,pear\n")
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
 
     def enter(*words):
-        try:
-            code = main(list(map(str, words)))
-        except SystemExit as stop:  # argparse
-            code = stop.code
-        finally:
-            root.handlers[:], root.level = handlers, level
+        with kept_log():
+            try:
+                code = main(list(map(str, words)))
+            except SystemExit as stop:  # argparse
+                code = stop.code
         return code, "".join(capsys.readouterr())
 
     return enter

@@ -1,8 +1,7 @@
 """`diffedit run refine=...`: a run is extended around the point where a figure has a value, and goes on from there."""
 
-import logging
-
 import pytest
+from helpers import kept_log
 from omegaconf import OmegaConf
 
 from diffedit.commands import main
@@ -16,16 +15,10 @@ PLACE = "runs/stilllife_scenes/stilllife/sdedit/small"
 def call(tmp_path, monkeypatch, capsys):
     """Calls the command in an empty folder; returns exit code and words."""
     monkeypatch.chdir(tmp_path)
-    root, run = logging.getLogger(), logging.getLogger("run")
-    handlers, levels = root.handlers[:], (root.level, run.level)
 
     def enter(*words):
-        try:
+        with kept_log("run"):
             code = main(["run", *words])
-        finally:
-            root.handlers[:] = handlers
-            root.setLevel(levels[0])
-            run.setLevel(levels[1])
         return code, "".join(capsys.readouterr())
 
     return enter

@@ -1,12 +1,12 @@
 """`diffedit run --multirun`: the jobs of one process are edited together; each has its log, its words and its end."""
 
 import gc
-import logging
 import shutil
 import weakref
 
 import numpy as np
 import pytest
+from helpers import kept_log
 from PIL import Image
 
 from diffedit.backbones.analytic import AnalyticBackbone
@@ -25,16 +25,10 @@ def door(tmp_path, monkeypatch, capsys):
         pixels = np.random.default_rng(k).integers(0, 255, (24, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(f"{name}.png")
     (tmp_path / "edits.csv").write_text("image,target\na.png,pear\nb.png,plum\n")
-    root, run = logging.getLogger(), logging.getLogger("run")
-    handlers, levels = root.handlers[:], (root.level, run.level)
 
     def enter(*words):
-        try:
+        with kept_log("run"):
             code = main([*words, "benchmark.path=edits.csv"])
-        finally:
-            root.handlers[:] = handlers
-            root.setLevel(levels[0])
-            run.setLevel(levels[1])
         return code, "".join(capsys.readouterr())
 
     return enter
