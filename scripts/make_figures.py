@@ -21,7 +21,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE)
     parser.add_argument("--demo", type=Path, default=Path("demo"), help="of `diffedit demo`; run where it is not there")
-    parser.add_argument("--pictures", type=int, default=160, help="of the demo (default 160)")
+    parser.add_argument("--pictures", type=int, default=128, help="of the demo (default 128)")
     parser.add_argument("--steps", type=int, default=20, help="of the demo (default 20)")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder (default docs/images)")
     args = parser.parse_args()

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 EDITORS = ("diffedit", "sdedit")  # the method, and the one that it is compared with
 METRICS = ("accuracy", "lpips", "counterfactual", "mask_iou")
-COLUMNS = ("accuracy", "lpips", "cf_lpips", "mask_iou")
-RATIOS = (0.4, 0.6, 0.8)
-LEAST_STEPS = 5  # a level for each ratio
+COLUMNS = ("accuracy", "kept", "both", "lpips", "cf_lpips", "mask_iou")
+RATIOS = (0.3, 0.5, 0.7, 0.9)
+LEAST_STEPS = 6  # a level for each ratio
 SHOWN = 8  # requests on the page
 
 # Seconds of an evaluation at each number of rows in a call, relative to the cheapest: the network alone, 64 x 64, two
@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to (default demo)")
-    parser.add_argument("--pictures", type=int, default=160, help="fewer are quicker, and say less (default 160)")
+    parser.add_argument("--pictures", type=int, default=128, help="fewer are quicker, and say less (default 128)")
     parser.add_argument("--steps", type=int, default=20, help="of the diffusion (default 20)")
     options = parser.parse_args(argv)
     if options.pictures < 2:

@@ -274,7 +274,7 @@ def describe_difference(row: Any, method: str, match: str, phrase: tuple[str, st
         between = f"[{row.low:+.2f}, {row.high:+.2f}]{unit}"
         return f"{start}no difference can be seen between {pair} at n = {row.n}: it lies in {between}."
     low, high = sorted((abs(row.low), abs(row.high)))
-    digits = 2 if low >= 0.01 else 4  # an interval that ends above 0 should not be printed as if it held 0
+    digits = next((digits for digits in (2, 3) if low >= 10**-digits), 4)  # an end above 0 is not printed as 0
     by = f"{abs(row.difference):.{digits}f}{unit} [{low:.{digits}f}, {high:.{digits}f}], n = {row.n}"
     sentence = start + phrase[row.difference > 0].format(method=method, other=row.other, by=by)
     if row.p_holm > SIGNIFICANT:

@@ -32,6 +32,8 @@ NAMES = {
 }
 COLUMNS = {  # of the table of all methods: what a metric is called there
     "accuracy": "accuracy ↑",
+    "kept": "the rest kept ↑",
+    "both": "both ↑",
     "lpips": "LPIPS to the input ↓",
     "cf_lpips": "LPIPS to the true edit ↓",
     "mask_iou": "IoU of the mask ↑",

@@ -16,7 +16,7 @@ from diffedit.commands.edit import compose_config, make_parser, read_options
 from diffedit.io.compose import compose
 from diffedit.sampling.schedule import check_ratios
 
-SMALL = ["--pictures", "4", "--steps", "5"]
+SMALL = ["--pictures", "4", "--steps", "6"]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture
 def plan(out):
-    return Plan(out, 4, 5)
+    return Plan(out, 4, 6)
 
 
 def read_times(folder, pattern="*"):
@@ -43,7 +43,7 @@ def test_it_ends_with_runs_scores_and_a_page(out, plan):
     page = (out / "index.html").read_text()
     assert "DiffEdit and SDEdit on 4 pictures" in page
     scores = pd.read_csv(out / "scores.csv")
-    assert {"accuracy", "lpips", "cf_lpips", "mask_iou"} <= set(scores.metric)
+    assert {"accuracy", "kept", "both", "lpips", "cf_lpips", "mask_iou"} <= set(scores.metric)
     for editor in EDITORS:
         assert plan.find_root(editor).is_dir()
         assert str(plan.find_root(editor).relative_to(out)) in page
@@ -89,7 +89,7 @@ def test_what_is_missing_is_made_alone(out, plan, capsys):
 
 BROKEN = {
     "a picture gone": lambda root: next(root.glob("images/*/*.png")).unlink(),
-    "a picture with another content": lambda root: swap(*sorted(root.glob("images/0.4/*.png"))[:2]),
+    "a picture with another content": lambda root: swap(*sorted(root.glob("images/0.5/*.png"))[:2]),
     "a manifest cut": lambda root: (root / "manifest.parquet").write_bytes(b"PAR1"),
     "scores cut": lambda root: (root / "scores/lpips.json").write_text("["),
     "values cut": lambda root: (root / "scores/lpips.parquet").write_bytes(b"PAR1"),
@@ -133,7 +133,7 @@ def test_the_commands_of_the_page_parse():
     assert {"edit", "run", "score", "plot"} <= set(seen)
 
 
-@pytest.mark.parametrize(("argv", "words"), [(["--pictures", "1"], "at least 2"), (["--steps", "4"], "at least 5")])
+@pytest.mark.parametrize(("argv", "words"), [(["--pictures", "1"], "at least 2"), (["--steps", "4"], "at least 6")])
 def test_what_cannot_be_is_refused(argv, words, tmp_path, capsys):
     with pytest.raises(SystemExit) as refusal:
         main(["--out", str(tmp_path / "demo"), *argv])
