@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
+from diffedit.inversion import Inversion
 from diffedit.io.checks import settings
 from diffedit.sampling.ddim import (
     WHOLE,
     GuidanceInterval,
-    InversionTimestep,
-    ddim_invert,
     ddim_sample,
     decode_edits,
 )
@@ -21,12 +20,12 @@ class EncodeDecode(BaseEditor):
     Attributes:
         guidance: classifier-free guidance of the decoding.
         guidance_interval: (low, high], the ratios of the schedule that are guided, as in `DiffEdit`.
-        inversion_timestep: the timestep that the network is given on the way up, see `ddim_invert`.
+        inversion: how the picture is taken up.
     """
 
     guidance: float = 7.5
     guidance_interval: GuidanceInterval = WHOLE
-    inversion_timestep: InversionTimestep = "destination"
+    inversion: Inversion = Inversion()
 
     def __call__(
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
@@ -34,8 +33,8 @@ class EncodeDecode(BaseEditor):
         """One inversion for all ratios."""
         starts = schedule.start_levels(ratios)
         x0 = yield Encode(request.image())
-        target, empty = yield Embed((request.target, ""))
-        path = yield from ddim_invert(x0, schedule, max(starts), empty, self.inversion_timestep)
+        target, source, empty = yield Embed((request.target, self.inversion.find_text(request), ""))
+        path = yield from self.inversion.climb(x0, schedule, max(starts), source)
         begin = {i: path[i] for i in starts}
         edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, interval=self.guidance_interval)
         return EditResult((yield from decode_edits(edited, ratios, starts)))

@@ -5,16 +5,16 @@ from typing import Literal
 
 from torch import Tensor
 
+from diffedit.conditions import Choice, choose_text
+from diffedit.inversion import Inversion
 from diffedit.io.checks import settings
 from diffedit.mask import ContrastMask, MaskedEditor, MaskFinder
 from diffedit.sampling.ddim import (
     WHOLE,
     BlendTime,
     GuidanceInterval,
-    InversionTimestep,
     Trajectory,
     blend_outside,
-    ddim_invert,
     ddim_sample,
     decode_edits,
     noising_trajectory,
@@ -30,9 +30,10 @@ class DiffEdit(MaskedEditor):
         mask: who finds the mask: `ContrastMask` (the paper), `GivenMask` or `Everywhere`.
         start: `encode` takes the picture up by DDIM inversion (DiffEdit); `noise` adds noise to it instead, one noise
             for all levels (the ablation "DiffEdit w/o Encode").
-        inversion_timestep: the timestep that the network is given on the way up, see `ddim_invert`.
-        reference: the text the mask is contrasted against: the request's `source`, the `empty` text, or `auto`, which
-            is the source where the request has one.
+        inversion: how the picture is taken up, where `start` is `encode`.
+        reference: the text the mask is contrasted against: `auto` is the request's source where it has one, else empty;
+            the others are those of `diffedit.conditions.Choice`.
+        reference_text: the text of reference=given.
         guidance: classifier-free guidance of the decoding; 5 on ImageNet, 7.5 with Stable Diffusion in the paper.
         blend: when the outside of the mask is put back: after `every` update (the paper), after the `last` one alone,
             or `never`: with reconstruct=pixel_paste in pixels then (the ablation of the masking operator).
@@ -42,8 +43,9 @@ class DiffEdit(MaskedEditor):
 
     mask: MaskFinder = ContrastMask()
     start: Literal["encode", "noise"] = "encode"
-    inversion_timestep: InversionTimestep = "destination"
-    reference: Literal["auto", "source", "empty"] = "auto"
+    inversion: Inversion = Inversion()
+    reference: Literal["auto"] | Choice = "auto"
+    reference_text: str | None = None
     guidance: float = 7.5
     blend: BlendTime = "every"
     guidance_interval: GuidanceInterval = WHOLE
@@ -54,13 +56,14 @@ class DiffEdit(MaskedEditor):
         """All ratios share one encoding, one mask and one inversion, and decode together."""
         starts = schedule.start_levels(ratios)
         x0 = yield Encode(request.image())
-        target, reference, empty = yield Embed((request.target, self.reference_text(request), ""))
+        texts = request.target, self.find_reference(request), self.inversion.find_text(request), ""
+        target, reference, source, empty = yield Embed(texts)
 
         # Step 1: the mask.
         mask = yield from self.mask.find(request, x0, target, reference, schedule, noise)
 
-        # Step 2: the picture at every level up to the highest start; unconditional, unguided.
-        path = yield from self.path(x0, max(starts), empty, schedule, noise)
+        # Step 2: the picture at every level up to the highest start; unconditional in the paper, unguided.
+        path = yield from self.path(x0, max(starts), source, schedule, noise)
 
         # Step 3: guided decoding; after each update the outside is put back at the level just reached, x0 at the end.
         begin = {i: path(i) for i in starts}
@@ -69,15 +72,14 @@ class DiffEdit(MaskedEditor):
         edits = yield from decode_edits(edited, ratios, starts)
         return EditResult(edits, mask.latent, mask.contrast_map, mask.pixel_mask, mask.metadata())
 
-    def reference_text(self, request: EditRequest) -> str:
-        """R, or "" for the empty reference; a ValueError where `source` is asked for and the request has none."""
-        if self.reference == "source" and request.source is None:
-            raise ValueError(f"request {request.id}: editor.reference=source and the request has no source text")
-        return "" if self.reference == "empty" else request.source or ""
+    def find_reference(self, request: EditRequest) -> str:
+        """R, or "" for the empty reference; a ValueError where the request has not what is asked for."""
+        if self.reference == "auto":
+            return request.source or ""
+        return choose_text(self.reference, request, self.reference_text, "editor.reference")
 
-    def path(self, x0: Tensor, top: int, empty: Cond, schedule: Schedule, noise: Noise) -> Program[Trajectory]:
+    def path(self, x0: Tensor, top: int, cond: Cond, schedule: Schedule, noise: Noise) -> Program[Trajectory]:
         """The latents of the picture at levels 0 to `top`."""
         if self.start == "encode":
-            encoded = yield from ddim_invert(x0, schedule, top, empty, self.inversion_timestep)
-            return encoded.__getitem__
+            return (yield from self.inversion.climb(x0, schedule, top, cond)).__getitem__
         return noising_trajectory(x0, noise.randn_like(x0, "start"), schedule)

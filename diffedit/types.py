@@ -10,7 +10,7 @@ a latent at a noise level is x = alpha * x0 + sigma * eps; level 0 is clean, lev
 
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -18,10 +18,30 @@ from torch import Tensor, nn
 T = TypeVar("T")
 
 Cond = Any
-"""What a backbone makes of one text (an embedding, a class index)."""
+"""What a backbone makes of one text: a tensor, or a tuple of what its family needs. Nobody else looks into it."""
 
 
 # ------------------------------------------------------------------------------------------------ requests and results
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """A class of pictures, as a benchmark knows it. Class-conditional backbones find it in a list of their own.
+
+    Attributes:
+        name: in words.
+        number: its place in the benchmark's list; None where there is no list.
+        wnid: WordNet's id, where it has one.
+        word: what the backbone of a run is told for it; its name for one whose conditions are texts.
+    """
+
+    name: str
+    number: int | None = None
+    wnid: str = ""
+    word: str = ""
+
+    def __str__(self) -> str:
+        return self.word or self.name
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,8 @@ class EditRequest:
     ground_truth: Any = None  # what else the benchmark knows of the edit, for metrics of its own domain
     extras: Mapping[str, Any] = field(default_factory=dict)  # a benchmark's own fields, for methods that know them
     retrieved: Callable[[], Float[Tensor, "3 H W"]] | None = None  # another real picture, of what the target says
+    target_class: ClassName | None = None  # what class the target asks for, where the benchmark has classes
+    source_class: ClassName | None = None  # what class the picture is of
 
 
 @dataclass(frozen=True)
@@ -246,6 +268,7 @@ class Backbone(Protocol):
     resolution: int  # side of the square images, in pixels
     fingerprint: Mapping[str, str]  # a hash of each part: a run is not resumed with another
     decoder: nn.Module | None  # what `render` runs; None where there is none to be trained
+    conditions: Literal["text", "class"]  # what `embed` takes; see `diffedit.conditions`
 
     def schedule(self, steps: int) -> Schedule:
         """`steps` noise levels above the clean one, on the model's own schedule."""

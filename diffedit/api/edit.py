@@ -146,7 +146,7 @@ def find_mask(
 def look_for_mask(method: DiffEdit, request: EditRequest, schedule: Schedule, noise: Noise) -> Program[EditResult]:
     """The first step of DiffEdit alone: a result without edits."""
     x0 = yield Encode(request.image())
-    target, reference = yield Embed((request.target, method.reference_text(request)))
+    target, reference = yield Embed((request.target, method.find_reference(request)))
     mask = yield from method.mask.find(request, x0, target, reference, schedule, noise)
     return EditResult([], mask.latent, mask.contrast_map, mask.pixel_mask, mask.metadata())
 

@@ -1,6 +1,7 @@
 """What most backbones are alike in. A new family is a subclass that overrides what differs."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ class BaseBackbone:
     """A backbone without a decoder that could be trained; a latent is the mode of `posterior`."""
 
     decoder: nn.Module | None = None
+    conditions: Literal["text", "class"] = "text"
 
     @property
     def numerics(self) -> Mapping[str, str]:

@@ -73,6 +73,36 @@ class ModelFolder:
 
         return Path(snapshot_download(self.path, revision=self.revision, allow_patterns=[f"{part}/*.json"]), part)
 
+    def fetch(self, name: str, optional: bool = False) -> Path:
+        """A file of the folder, downloaded where the path is a hub id.
+
+        Args:
+            name: of the file.
+            optional: whether it may be missing: the path is then of no file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        if Path(self.path).is_dir():
+            path = Path(self.path, name)
+            if not path.is_file() and not optional:
+                raise FileNotFoundError(f"{path}: no such file; the folder of this backbone has one")
+            return path
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(self.path, name, revision=self.revision))
+        except EntryNotFoundError:
+            if not optional:
+                raise
+            return Path(self.path, name)
+
+    def read_index(self) -> dict[str, Any]:
+        """Of model_index.json; {} where there is none."""
+        path = self.fetch("model_index.json", optional=True)
+        return json.loads(path.read_bytes()) if path.is_file() else {}
+
     def load_scheduler(self) -> Any:
         """The noise schedule, whatever sampler the folder names."""
         from diffusers import DDIMScheduler
@@ -113,12 +143,19 @@ def make_scheduler(config: Mapping[str, Any], name: str) -> Any:
     return DDIMScheduler.from_config({key: value for key, value in config.items() if key in keys})
 
 
-def find_folder(path: str) -> str:
-    """The folder or hub id; a FileNotFoundError where it is plainly a folder and does not hold a pipeline."""
+def find_folder(path: str, denoiser: str = "unet") -> str:
+    """The folder or hub id; a FileNotFoundError where it is plainly a folder and does not hold a pipeline.
+
+    Args:
+        path: of the folder, or the id.
+        denoiser: the part that has to be there.
+    """
     folder = resolve_path(path)
     local = folder.exists() or path.startswith((".", "/", "~"))
-    if local and not (folder / "unet" / "config.json").is_file():
-        raise FileNotFoundError(f"backbone.path = {path}: no unet/config.json there; not a Stable Diffusion folder")
+    if local and not (folder / denoiser / "config.json").is_file():
+        raise FileNotFoundError(
+            f"backbone.path = {path}: no {denoiser}/config.json there; not a folder of the kind that this backbone loads"
+        )
     return str(folder) if local else path
 
 

@@ -1,31 +1,22 @@
 """Stable Diffusion 1.x and 2.x, or anything in its layout: a loaded pipeline, a local folder or a hub id."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from diffedit.backbones.base import BaseBackbone, as_column, read_output, send
-from diffedit.backbones.loading import ModelFolder, find_folder, make_scheduler, read_dtype
+from diffedit.backbones.latent import LatentBackbone
+from diffedit.backbones.loading import ModelFolder
 from diffedit.io.checks import check_literal
-from diffedit.io.device import pick_device
-from diffedit.io.hashing import hash_config, hash_module, hash_network_config, hash_tokenizer
-from diffedit.sampling.schedule import NoiseSchedule
-from diffedit.types import Level, Prediction
 
 log = logging.getLogger(__name__)
 
-MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 LONG_PROMPTS = ("error", "truncate")
 
 
-class StableDiffusion(BaseBackbone):
+class StableDiffusion(LatentBackbone):
     """A latent diffusion model under the `Backbone` protocol, made of networks that are loaded already.
 
     `from_pipeline` takes those of a diffusers pipeline, `from_pretrained` loads a folder or a hub id.
@@ -71,15 +62,10 @@ class StableDiffusion(BaseBackbone):
                 f"{type(self).__name__} takes the parts {', '.join(self.parts)}: {', '.join(sorted(wrong))}?"
             )
         vars(self).update(more)
-        self.unet, self.vae, self.text_encoder = unet, vae, text_encoder
-        self.tokenizer = tokenizer
-        self.scheduler = make_scheduler(scheduler.config, f"{name}: scheduler")
+        self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
+        self.set_up(unet, vae, scheduler, device, name)
         self.long_prompts = long_prompts
-        self.device = unet.device if device is None else device
-        self.dtype, self.vae_dtype = unet.dtype, vae.dtype
-        self.resolution = self.check_sizes(name, resolution)
-        self.denoiser = unet
-        self.memory_format = torch.contiguous_format
+        self.resolution = self.check_sizes(name, resolution, 2 ** (len(unet.config.block_out_channels) - 1))
         self.expand_prompt: Any = None  # a pipeline's own spelling of texts
 
     @classmethod
@@ -146,16 +132,8 @@ class StableDiffusion(BaseBackbone):
             compile: a mode of `torch.compile` for the UNet ("default", "max-autotune", ...), or None.
         """
         check_literal("backbone.long_prompts", long_prompts, LONG_PROMPTS)
-        check_literal("backbone.memory_format", memory_format, list(MEMORY_FORMATS))
-        dtypes = {"dtype": read_dtype(dtype), "vae_dtype": read_dtype(vae_dtype)}
-        folder = ModelFolder(find_folder(path), dtypes["dtype"], pick_device(device, mps=True), revision, variant)
-        parts = cls.load_parts(folder, dtypes["vae_dtype"])
-        backbone = cls(**parts, resolution=resolution, long_prompts=long_prompts, name=folder.path)
-        backbone.memory_format = MEMORY_FORMATS[memory_format]
-        backbone.unet.to(memory_format=backbone.memory_format)
-        if compile:
-            backbone.denoiser = torch.compile(backbone.unet, mode=compile, dynamic=False)  # calls have few shapes
-        return backbone
+        options = {"resolution": resolution, "long_prompts": long_prompts}
+        return cls.load(path, revision, variant, dtype, vae_dtype, device, memory_format, compile, **options)
 
     @classmethod
     def load_parts(cls, folder: ModelFolder, vae_dtype: torch.dtype) -> dict[str, Any]:
@@ -173,72 +151,6 @@ class StableDiffusion(BaseBackbone):
             "tokenizer": folder.load_tokenizer(text_encoder.config),
             "scheduler": scheduler,
         }
-
-    def check_sizes(self, name: str, resolution: int | None) -> int:
-        """The side of the images; a ValueError where the networks do not take it, or do not fit each other."""
-        channels, taken = self.vae.config.latent_channels, self.unet.config.in_channels
-        if taken != channels:
-            raise ValueError(f"{name}: the UNet takes {taken} channels, latents have {channels} (an inpainting model?)")
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        resolution = resolution or self.unet.config.sample_size * factor
-        grain = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        if resolution % grain:
-            raise ValueError(f"backbone.resolution = {resolution} is not a multiple of {grain}, as {name} needs")
-        return resolution
-
-    @cached_property
-    def fingerprint(self) -> dict[str, str]:
-        """A hash of each part: all weights, the configs of networks and scheduler, the vocabulary.
-
-        Each run takes it anew: the networks are their owner's, who may have changed them since.
-        """
-        parts = {name: getattr(self, name) for name in self.parts if name != "scheduler"}
-        networks = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
-        hashes = {name: hash_tokenizer(part) for name, part in parts.items() if name not in networks}
-        hashes |= {name: hash_module(network) for name, network in networks.items()}
-        hashes |= {f"{name}_config": hash_network_config(network) for name, network in networks.items()}
-        return hashes | {"scheduler": hash_config(self.scheduler.config)}
-
-    @property
-    def numerics(self) -> dict[str, str]:
-        """Dtypes, memory format, compilation."""
-        compiled = "" if self.denoiser is self.unet else "compiled"
-        return {"unet": f"{self.dtype} {self.memory_format} {compiled}", "vae": str(self.vae_dtype)}
-
-    def schedule(self, steps: int) -> NoiseSchedule:
-        """`steps` levels on the scheduler's own spacing; the clean one as its `set_alpha_to_one` says."""
-        self.scheduler.set_timesteps(steps)
-        clean = self.scheduler.final_alpha_cumprod.item()
-        return NoiseSchedule.discrete(self.scheduler.alphas_cumprod, self.scheduler.timesteps, clean)
-
-    def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-        """Its mode and its standard deviation, both scaled."""
-        pixels = (images * 2 - 1).to(self.device, self.vae_dtype)
-        posterior = self.vae.encode(pixels).latent_dist
-        mode, std = (part.float() * self.vae.config.scaling_factor for part in (posterior.mode(), posterior.std))
-        return mode, std
-
-    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Images, clipped to [0, 1]; a NaN stays one."""
-        pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae_dtype)).sample
-        return (pixels.float() * 0.5 + 0.5).clamp(0, 1)
-
-    @property
-    def decoder(self) -> nn.Module:
-        """The network of `render`, in whatever dtype it is stored."""
-        return self.vae.decoder
-
-    def render(
-        self, latents: Float[Tensor, "b c h w"], weights: Mapping[str, Tensor] | None = None
-    ) -> Float[Tensor, "b 3 H W"]:
-        """What `decode` returns, not clipped, in float32, and differentiable; by other weights of the decoder."""
-        weights = dict(self.decoder.named_parameters()) if weights is None else weights
-        z = latents.float() / self.vae.config.scaling_factor
-        if self.vae.post_quant_conv is not None:
-            z = F.conv2d(z, *(weight.float() for weight in self.vae.post_quant_conv.parameters()))
-        return (
-            functional_call(self.decoder, {name: weight.float() for name, weight in weights.items()}, (z,)) * 0.5 + 0.5
-        )
 
     def embed(self, texts: Sequence[str]) -> list[Any]:
         """Last hidden states of the text encoder, one a text, (tokens, width), padded to its limit.
@@ -272,14 +184,6 @@ class StableDiffusion(BaseBackbone):
         if self.long_prompts == "error":
             raise ValueError(f"{fault} (shorten it, or set backbone.long_prompts=truncate)")
         log.warning("%s; the last %d are cut", fault, count - limit)
-
-    def predict(self, x: Float[Tensor, "b c h w"], levels: Sequence[Level], conds: Sequence[Any]) -> Prediction:
-        """One pass of the UNet; its output read as the scheduler's prediction type says."""
-        alpha, sigma, timesteps = send(levels, self.device)
-        inputs = x.to(self.dtype, memory_format=self.memory_format)
-        raw = self.denoiser(inputs, timesteps, **self.condition(conds)).sample
-        out = raw.to(torch.float32, copy=True)  # CUDA graphs write the next answer over this one
-        return read_output(self.scheduler.config.prediction_type, x, out, as_column(alpha), as_column(sigma))
 
     def condition(self, conds: Sequence[Any]) -> dict[str, Any]:
         """What the UNet takes beside latents and timesteps, of conditions that `embed` gave."""

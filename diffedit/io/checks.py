@@ -73,7 +73,8 @@ FILES = "networks=stilllife (and diffedit run benchmark.domain=stilllife)"
 # are read by the same table.
 RENAMED = {
     "run": {
-        "editor.inversion_label": "editor.inversion_timestep",
+        "editor.inversion_label": "editor.inversion.timestep",
+        "editor.inversion_timestep": "editor.inversion.timestep",
         "editor.mask.noises": "editor.mask.num_noises",
         "editor.mask.strength": "editor.mask.noise_strength",
         "editor.mask.extremes": "editor.mask.outliers",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from diffedit.conditions import in_words_of
 from diffedit.engine.queries import Outcome
 from diffedit.engine.sizes import choose_sizes
 from diffedit.engine.threads import set_threads
@@ -112,7 +113,7 @@ class PreparedRun(AskedRun):
         """What edits a request at these strengths."""
         schedule = self.backbone.schedule(self.settings.steps)
         noise = RequestNoise(self.settings.seed, request.id)
-        return make(self.pipeline, request, list(ratios), schedule, noise)
+        return in_words_of(self.backbone, request, lambda one: make(self.pipeline, one, list(ratios), schedule, noise))
 
 
 @dataclass(eq=False)

@@ -1,7 +1,7 @@
 """Runs of before can still be read: classes that moved, settings and fields that have another name now.
 
 `FORMAT` counts what a run directory looks like. Format 1 had no number; its ratios were bare numbers. In format 2 the
-class of Stable Diffusion itself was called with a path.
+class of Stable Diffusion itself was called with a path. In format 3 an inversion had no settings but its timestep.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from diffedit.io.checks import RENAMED
 from diffedit.types import Variant
 
-FORMAT = 3
+FORMAT = 4
 
 # Modules of format 1, where the classes that a config names lie now; the longest prefix counts.
 MOVED = {
@@ -38,6 +38,7 @@ GONE = {
     "eval.stilllife.generated.StillLifeGenerated": "run benchmark=stilllife_generated (other captions now), or "
     "score this one by the revision that made it (environment.json)"
 }
+FIRST_NAMES = {"editor.inversion_label": "editor.inversion_timestep"}  # of format 1, in format 3
 BOUNDS = ("Copy", "RoundTrip", "Oracle")
 
 
@@ -51,7 +52,8 @@ def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if before >= FORMAT:
         return dict(config)
     config = map_targets(config, lambda target: LOADED.get(target, target))
-    return {**(config if before > 1 else migrate_first_format(config)), "format": FORMAT}
+    config = config if before > 1 else migrate_first_format(config)
+    return {**config, **nest_inversion(config), "format": FORMAT}
 
 
 def migrate_first_format(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +67,17 @@ def migrate_first_format(config: Mapping[str, Any]) -> dict[str, Any]:
         benchmark["_target_"] = "eval.stilllife.generated.StillLifeGenerated"
     is_bound = str(config.get("editor", {}).get("_target_", "")).rpartition(".")[2] in BOUNDS
     return {**config, "is_bound": is_bound, "strength_name": "ratio"}
+
+
+def nest_inversion(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The editor of a config of format 3: its inversion as one object, without which a method has none."""
+    editor = config.get("editor", {})
+    if "inversion_timestep" not in editor:
+        return {}
+    inversion = {"timestep": editor["inversion_timestep"], "condition": "empty", "text": None}
+    editor = {"inversion" if key == "inversion_timestep" else key: value for key, value in editor.items()}
+    more = {"reference_text": None} if "reference" in editor else {}
+    return {"editor": {**editor, "inversion": inversion, **more}}
 
 
 def map_targets(node: Any, rename: Callable[[str], str]) -> Any:
@@ -92,7 +105,7 @@ def rename_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         renamed = {}
         for key, value in node.items():
             path = f"{prefix}{key}"
-            name = RENAMED["run"].get(path, path).removeprefix(prefix)
+            name = (RENAMED["run"] | FIRST_NAMES).get(path, path).removeprefix(prefix)
             renamed[name] = rename(value, f"{prefix}{name}.")
         return renamed
 

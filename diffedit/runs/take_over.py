@@ -113,7 +113,8 @@ def hash_code() -> str:
 def identify_request(request: EditRequest) -> dict[str, Any]:
     """What a method may read of a request, beside pictures; a TypeError of what cannot be hashed comes later."""
     names = ("id", "source", "target", "label")
-    return {name: getattr(request, name) for name in names} | {"extras": dict(request.extras)}
+    classes = {name: str(getattr(request, name)) for name in ("source_class", "target_class")}
+    return {name: getattr(request, name) for name in names} | classes | {"extras": dict(request.extras)}
 
 
 def open_inputs(request: EditRequest, inputs: Collection[str]) -> tuple[EditRequest, dict[str, Tensor]]:

@@ -13,10 +13,10 @@ from annotated_types import Ge
 
 from diffedit.io.checks import settings
 from diffedit.io.images import ImageFile, Resize
-from diffedit.types import EditRequest
+from diffedit.types import ClassName, EditRequest
 from eval.benchmarks.base import FileBenchmark
 from eval.benchmarks.files import read_csv
-from eval.benchmarks.imagenet_classes import Classes, ImageClass, check_columns, read_siblings, read_truth
+from eval.benchmarks.imagenet_classes import Classes, check_columns, read_siblings, read_truth
 from eval.benchmarks.subset import draw
 
 log = logging.getLogger("imagenet")
@@ -38,7 +38,7 @@ class Query:
     id: str
     source: str
     name: str
-    target: ImageClass
+    target: ClassName
 
 
 @settings(kw_only=True)
@@ -48,8 +48,8 @@ class ImageNetBenchmark(FileBenchmark):
     Attributes:
         images: folder of the validation pictures.
         classes: imagenet_class_index.json, LOC_synset_mapping.txt or synset_words.txt.
-        prompt: template of the target text. `{class}` is the target's first name, `{wnid}` and `{number}` are for
-            class-conditional models, whose texts are class ids.
+        prompt: template of the target text. `{class}` is the target's first name, `{wnid}` and `{number}` are there,
+            too. Class-conditional models are told the class itself.
         layout: `folders` is <wnid>/<picture>, `flat` all pictures in one folder; `auto` looks.
         truth: classes of the validation pictures: the devkit's ILSVRC2012_validation_ground_truth.txt (meta.mat beside
             it) or Kaggle's LOC_val_solution.csv.
@@ -63,6 +63,7 @@ class ImageNetBenchmark(FileBenchmark):
     truth: str | None = None
     resize: Resize = Resize("crop", "bilinear")
     entries: list[Query] = field(init=False, repr=False, compare=False)
+    sources: dict[str, ClassName] = field(init=False, repr=False, compare=False)
     named: dict[str, list[str]] = field(init=False, repr=False, compare=False)
     in_folders: bool = field(init=False, repr=False, compare=False)
 
@@ -78,6 +79,7 @@ class ImageNetBenchmark(FileBenchmark):
             named.setdefault(query.source, []).append(query.name)
         object.__setattr__(self, "named", {wnid: list(dict.fromkeys(names)) for wnid, names in named.items()})
         object.__setattr__(self, "entries", [queries[name] for name in self.choose(queries)])
+        object.__setattr__(self, "sources", {query.source: classes.by_wnid[query.source] for query in self.entries})
 
     @abstractmethod
     def read_queries(self, classes: Classes) -> list[Query]:
@@ -97,6 +99,8 @@ class ImageNetBenchmark(FileBenchmark):
                 target=format_prompt(self.prompt, query.target),
                 origin=f"{query.source}/{query.name}",
                 label=query.target.wnid,
+                target_class=query.target,
+                source_class=self.sources[query.source],
             )
 
     def find_picture(self, wnid: str, name: str) -> Path:
@@ -240,7 +244,7 @@ def read_query(where: str, row: Mapping[str, str], classes: Classes) -> Query:
 
 def check_prompt(prompt: str) -> None:
     """Refuse a template that does not work, or that does not name the class."""
-    one, other = ImageClass("n00000000", 0, "a"), ImageClass("n00000001", 1, "b")
+    one, other = ClassName("a", 0, "n00000000"), ClassName("b", 1, "n00000001")
     try:
         works = format_prompt(prompt, one) != format_prompt(prompt, other)
     except (LookupError, ValueError, AttributeError):
@@ -249,7 +253,7 @@ def check_prompt(prompt: str) -> None:
         raise ValueError(f"benchmark.prompt = {prompt!r}: a text with {{class}}, {{wnid}} or {{number}} is wanted")
 
 
-def format_prompt(prompt: str, target: ImageClass) -> str:
+def format_prompt(prompt: str, target: ClassName) -> str:
     """The target text."""
     return prompt.format(**{"class": target.name, "wnid": target.wnid, "number": target.number})
 

@@ -6,12 +6,12 @@ A class is its wnid. Names are not: `crane` is a bird and a machine, `maillot` o
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from scipy.io import loadmat
 
+from diffedit.types import ClassName
 from eval.benchmarks.files import read_csv, read_json, read_text
 
 WNID = re.compile(r"n\d{8}")
@@ -23,21 +23,6 @@ def check_columns(wanted: Mapping[str, str], where: str, columns: Sequence[str])
     missing = [title for name, title in wanted.items() if name not in columns]
     if missing:
         raise ValueError(f"{where}: no column {', '.join(missing)}; wanted are {', '.join(wanted.values())}")
-
-
-@dataclass(frozen=True)
-class ImageClass:
-    """One class.
-
-    Attributes:
-        wnid: WordNet's id, such as n01440764: the key.
-        number: place in the class index, what class-conditional models and classifiers count by.
-        name: its first name, words apart.
-    """
-
-    wnid: str
-    number: int
-    name: str
 
 
 class Classes:
@@ -54,8 +39,8 @@ class Classes:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.by_wnid: dict[str, ImageClass] = {}
-        self.by_number: dict[int, ImageClass] = {}
+        self.by_wnid: dict[str, ClassName] = {}
+        self.by_number: dict[int, ClassName] = {}
         index = read_json_index(path) if path.suffix == ".json" else read_text_index(path)
         for entry in sorted(index, key=lambda entry: entry.number):
             if entry.wnid in self.by_wnid or entry.number in self.by_number:
@@ -64,12 +49,12 @@ class Classes:
         if not self.by_wnid:
             raise ValueError(f"benchmark.classes = {path}: no classes there; wanted: {FORMATS}")
 
-    def find(self, key: str) -> ImageClass | None:
+    def find(self, key: str) -> ClassName | None:
         """The class of a wnid or of a number written out; None where there is none."""
         return self.by_number.get(int(key)) if key.isascii() and key.isdigit() else self.by_wnid.get(key)
 
 
-def read_json_index(path: Path) -> Iterator[ImageClass]:
+def read_json_index(path: Path) -> Iterator[ClassName]:
     """The classes of {"number": [wnid, name]}."""
     index = read_json("benchmark.classes", path)
     try:
@@ -79,7 +64,7 @@ def read_json_index(path: Path) -> Iterator[ImageClass]:
         raise ValueError(f"benchmark.classes = {path}: not a class index ({error}); wanted: {FORMATS}") from error
 
 
-def read_text_index(path: Path) -> Iterator[ImageClass]:
+def read_text_index(path: Path) -> Iterator[ClassName]:
     """The classes of lines "wnid name, name"; Kaggle's file also exists with " : " between the two."""
     lines = [line.strip() for line in read_text("benchmark.classes", path).splitlines() if line.strip()]
     for number, line in enumerate(lines):
@@ -90,12 +75,12 @@ def read_text_index(path: Path) -> Iterator[ImageClass]:
             raise ValueError(f"benchmark.classes = {path}: {line!r}: {error}; wanted: {FORMATS}") from error
 
 
-def make_class(wnid: str, number: int, names: str) -> ImageClass:
+def make_class(wnid: str, number: int, names: str) -> ClassName:
     """A class by its first name, checked."""
     name = names.split(",")[0].replace("_", " ").strip()
     if not WNID.fullmatch(wnid) or not name:
         raise ValueError(f"{wnid!r} and {names!r} are not a wnid and a name")
-    return ImageClass(wnid, number, name)
+    return ClassName(name, number, wnid)
 
 
 def read_siblings(path: Path, classes: Classes) -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffedit.io.checks import settings
 from diffedit.io.images import to_tensor
-from diffedit.types import EditRequest
+from diffedit.types import ClassName, EditRequest
 from eval.benchmarks.base import BaseBenchmark
 from eval.stilllife.render import RESOLUTION, render
 from eval.stilllife.scene import (
@@ -197,7 +197,8 @@ class StillLifeClasses(FruitBenchmark):
         for name, truth in self.ground_truths():
             (target,) = truth.after.fruits
             other = partial(draw_picture, retrieve_kind(target, truth.before.seed), resolution)
-            yield make_request(name, truth, resolution, FRUITS[target], label=target, retrieved=other)
+            fields = {"label": target, "retrieved": other} | name_classes(truth)
+            yield make_request(name, truth, resolution, FRUITS[target], **fields)
 
 
 @settings
@@ -290,7 +291,7 @@ class StillLifeRandomMasks(FruitBenchmark):
             mask = partial(draw_ellipse, truth.before.seed, resolution)
             other = partial(draw_picture, retrieve_kind(target, truth.before.seed), resolution)
             fields = {"mask": mask, "label": target, "ground_truth": truth, "retrieved": other}
-            yield EditRequest(name, image, FRUITS[target], **fields)
+            yield EditRequest(name, image, FRUITS[target], target_class=name_kind(target), **fields)
 
 
 def make_request(name: str, truth: GroundTruth, resolution: int, target: str, **fields: Any) -> EditRequest:
@@ -303,6 +304,17 @@ def make_request(name: str, truth: GroundTruth, resolution: int, target: str, **
     fields = {key: partial(draw_picture, scene, resolution) for key, scene in scenes.items()} | fields
     before, mask = partial(draw_picture, truth.before, resolution), partial(draw_mask, truth, resolution)
     return EditRequest(name, before, target, mask=mask, true_mask=mask, ground_truth=truth, **fields)
+
+
+def name_classes(truth: GroundTruth) -> dict[str, ClassName]:
+    """The classes of an edit of the only kind of fruit."""
+    (before,), (after,) = truth.before.fruits, truth.after.fruits
+    return {"source_class": name_kind(before), "target_class": name_kind(after)}
+
+
+def name_kind(kind: str) -> ClassName:
+    """A kind of fruit as a class: by its plural, as texts have it."""
+    return ClassName(FRUITS[kind], tuple(FRUITS).index(kind))
 
 
 def add_kind(scene: Scene, target: str) -> Scene:

@@ -1,0 +1,105 @@
+"""The class-conditional latent diffusion models of CompVis (Rombach et al. 2022), and what is trained like them.
+
+`scripts/convert_ldm.py` makes the folder of their checkpoints.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from diffedit.backbones.classes import ClassBackbone, ClassCond, ClassList
+from diffedit.backbones.latent import LatentBackbone
+from diffedit.backbones.loading import ModelFolder
+
+EMBEDDING = "class_embedding.safetensors"
+CLASSES = "classes.json"
+
+
+class LatentDiffusion(ClassBackbone, LatentBackbone):
+    """A UNet that attends to one token: the embedding of a class.
+
+    Latents are the autoencoder's, times its scaling factor: of a VQModel before they are quantised, which decoding does.
+
+    Args:
+        unet: the denoiser, a UNet2DConditionModel.
+        vqvae: the autoencoder, a VQModel or an AutoencoderKL.
+        class_embedding: a row a class.
+        scheduler: with DDPM's betas.
+        classes: the names of the classes.
+        null_class: which row stands for no class; None for a model that has none.
+        resolution: side of the images in pixels; None for the one the UNet was trained at.
+        device: where the networks run; None for where the UNet lies.
+        name: of the model in messages.
+    """
+
+    parts: ClassVar = ("unet", "vqvae", "class_embedding", "scheduler")
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        vqvae: nn.Module,
+        class_embedding: nn.Embedding,
+        scheduler: Any,
+        classes: ClassList,
+        null_class: int | None,
+        resolution: int | None = None,
+        device: torch.device | None = None,
+        name: str = "the model",
+    ) -> None:
+        width, wanted = class_embedding.embedding_dim, unet.config.cross_attention_dim
+        if width != wanted:
+            raise ValueError(f"{name}: classes are embedded in {width} numbers, and the UNet takes {wanted}")
+        self.unet, self.vqvae, self.class_embedding = unet, vqvae, class_embedding
+        self.classes, self.null_class = classes, null_class
+        self.set_up(unet, vqvae, scheduler, device, name)
+        self.resolution = self.check_sizes(name, resolution, 2 ** (len(unet.config.block_out_channels) - 1))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str,
+        revision: str | None = None,
+        variant: str | None = None,
+        dtype: str = "float32",
+        vae_dtype: str = "float32",
+        device: str = "auto",
+        resolution: int | None = None,
+        memory_format: Literal["contiguous", "channels_last"] = "contiguous",
+        compile: str | None = None,
+    ) -> "LatentDiffusion":
+        """A folder or hub id with unet/, vqvae/, class_embedding.safetensors, scheduler/, model_index.json.
+
+        model_index.json says which row is the null class; classes.json, where it is there, what the classes are called.
+        The arguments are those of `StableDiffusion.from_pretrained`.
+        """
+        options = {"resolution": resolution}
+        return cls.load(path, revision, variant, dtype, vae_dtype, device, memory_format, compile, **options)
+
+    @classmethod
+    def load_parts(cls, folder: ModelFolder, vae_dtype: torch.dtype) -> dict[str, Any]:
+        """What `__init__` takes, by name."""
+        scheduler = folder.load_scheduler()
+
+        from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
+
+        index = folder.read_index()
+        weight = safetensors.torch.load_file(folder.fetch(EMBEDDING))["weight"]
+        null = index.get("null_class")
+        count = len(weight) - (null is not None)
+        kind = AutoencoderKL if index.get("vqvae", ["", "VQModel"])[1] == "AutoencoderKL" else VQModel
+        return {
+            "unet": folder.load(UNet2DConditionModel, "unet"),
+            "vqvae": folder.load(kind, "vqvae", vae_dtype),
+            "class_embedding": nn.Embedding.from_pretrained(weight.to(folder.device, folder.dtype)),
+            "scheduler": scheduler,
+            "classes": ClassList.read(folder.fetch(CLASSES, optional=True), count),
+            "null_class": null,
+        }
+
+    def condition(self, conds: Sequence[ClassCond]) -> dict[str, Tensor]:
+        """One token a class."""
+        tokens = self.class_embedding(self.stack_classes(conds, self.device))
+        return {"encoder_hidden_states": tokens[:, None].to(self.dtype)}

@@ -1,0 +1,75 @@
+"""What a method contrasts and conditions on: texts, or for a class-conditional backbone the classes that they stand for.
+
+A benchmark offers both, and a method knows texts alone. So where the backbone knows classes, what it is told of each
+class stands in the request where the text stood.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from diffedit.types import Backbone, EditRequest, EditResult, Program
+
+Choice = Literal["empty", "source", "source_class", "target_class", "given"]
+"""A condition by what it is of: the `empty` text (or the null class), the request's `source` text, the name of the class
+that it comes from or is asked to become, or a text that is `given` in the settings, the same for all requests."""
+
+
+def choose_text(choice: Choice, request: EditRequest, given: str | None, key: str) -> str:
+    """The text of a choice.
+
+    Args:
+        choice: the choice.
+        request: in the words of the backbone.
+        given: the text of the settings.
+        key: of the setting, for the error.
+
+    Raises:
+        ValueError: the request, or the settings, have no such text.
+    """
+    texts = {"empty": "", "source": request.source, "given": given}
+    texts |= {"source_class": request.source_class, "target_class": request.target_class}
+    text = texts[choice]
+    if text is not None:
+        return str(text)
+    if choice == "given":
+        raise ValueError(f"{key}=given and no text: set {key.rpartition('.')[0]}.{GIVEN[key]}")
+    raise ValueError(f"request {request.id}: {key}={choice} and the request has no {choice.replace('_', ' ')}")
+
+
+GIVEN = {"editor.reference": "reference_text", "editor.inversion.condition": "text"}
+
+
+def in_words_of(
+    backbone: Backbone, request: EditRequest, make: Callable[[EditRequest], Program[EditResult]]
+) -> Program[EditResult]:
+    """The program of a request in the words of a backbone; a class that it does not know is the program's error.
+
+    Args:
+        backbone: it.
+        request: as the benchmark gives it.
+        make: the program of a request.
+    """
+    if backbone.conditions == "text":
+        return make(request)
+
+    def program() -> Program[EditResult]:
+        return (yield from make(name_classes(backbone, request)))
+
+    return program()
+
+
+def name_classes(backbone: Backbone, request: EditRequest) -> EditRequest:
+    """A request whose texts are those of its classes, where the benchmark says which they are.
+
+    A source text stands for the source class. Where there was none there is none: what is contrasted with nothing on
+    texts is so on classes.
+    """
+    target, source = (
+        None if one is None else replace(one, word=backbone.name_class(one))
+        for one in (request.target_class, request.source_class)
+    )
+    words = {"target": request.target if target is None else str(target)}
+    if request.source is not None and source is not None:
+        words["source"] = str(source)
+    return replace(request, target_class=target, source_class=source, **words)
