@@ -1,4 +1,4 @@
-"""What families of latent diffusion in diffusers' layout share: a denoiser over an autoencoder's latents, and its levels."""
+"""What families of latent diffusion in diffusers' layout share: a denoiser, an autoencoder and noise levels."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
