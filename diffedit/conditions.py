@@ -1,4 +1,4 @@
-"""What a method contrasts and conditions on: texts, or for a class-conditional backbone the classes that they stand for.
+"""What a method contrasts and conditions on: texts, or for a class-conditional backbone classes.
 
 A benchmark offers both, and a method knows texts alone. So where the backbone knows classes, what it is told of each
 class stands in the request where the text stood.
@@ -11,8 +11,8 @@ from typing import Literal
 from diffedit.types import Backbone, EditRequest, EditResult, Program
 
 Choice = Literal["empty", "source", "source_class", "target_class", "given"]
-"""A condition by what it is of: the `empty` text (or the null class), the request's `source` text, the name of the class
-that it comes from or is asked to become, or a text that is `given` in the settings, the same for all requests."""
+"""What a condition is of: the `empty` text (the null class), the request's `source` text, the class of the picture or of
+the target, or a text that is `given` in the settings, the same for all requests."""
 
 
 def choose_text(choice: Choice, request: EditRequest, given: str | None, key: str) -> str:

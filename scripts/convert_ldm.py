@@ -77,8 +77,8 @@ def read_state(path: Path, allow_ckpt: bool) -> Mapping[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise ValueError(
-            f"{path}: more than tensors and plain values is in it, or it is damaged ({error}): where you trust it, save "
-            "its state_dict as .safetensors in an environment that you can lose"
+            f"{path}: more than tensors and plain values is in it, or it is damaged ({error}): where you trust it, "
+            "save its state_dict as .safetensors in an environment that you can lose"
         ) from error
     return state.get("state_dict", state)
 

@@ -21,7 +21,7 @@ CLASSES = "classes.json"
 class LatentDiffusion(ClassBackbone, LatentBackbone):
     """A UNet that attends to one token: the embedding of a class.
 
-    Latents are the autoencoder's, times its scaling factor: of a VQModel before they are quantised, which decoding does.
+    Latents are the autoencoder's times its scaling factor: those of a VQModel are quantised when they are decoded.
 
     Args:
         unet: the denoiser, a UNet2DConditionModel.

@@ -154,7 +154,7 @@ def find_folder(path: str, denoiser: str = "unet") -> str:
     local = folder.exists() or path.startswith((".", "/", "~"))
     if local and not (folder / denoiser / "config.json").is_file():
         raise FileNotFoundError(
-            f"backbone.path = {path}: no {denoiser}/config.json there; not a folder of the kind that this backbone loads"
+            f"backbone.path = {path}: no {denoiser}/config.json there; not a folder that this backbone loads"
         )
     return str(folder) if local else path
 

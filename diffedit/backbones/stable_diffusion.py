@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from diffedit.backbones.latent import LatentBackbone
 from diffedit.backbones.loading import ModelFolder

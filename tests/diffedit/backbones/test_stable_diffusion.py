@@ -159,7 +159,7 @@ def test_a_missing_tokenizer_is_an_error(copy):
 
 def test_a_folder_without_a_pipeline(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(FileNotFoundError, match="no unet/config.json there"):
+        with pytest.raises(FileNotFoundError, match=r"no unet/config\.json there"):
             StableDiffusion.from_pretrained(str(path))
 
 
