@@ -11,8 +11,8 @@ from typing import Literal
 from diffedit.types import Backbone, EditRequest, EditResult, Program
 
 Choice = Literal["empty", "source", "source_class", "target_class", "given"]
-"""What a condition is of: the `empty` text (the null class), the request's `source` text, the class of the picture or of
-the target, or a text that is `given` in the settings, the same for all requests."""
+"""What a condition is of: the `empty` text (the null class), the request's `source` text, the class of the picture or
+that of the target, or a text that is `given` in the settings, the same for all requests."""
 
 
 def choose_text(choice: Choice, request: EditRequest, given: str | None, key: str) -> str:
