@@ -101,7 +101,7 @@ class BlendedDiffusion(MaskedEditor):
             )
         (cond,) = yield Embed(("",))
         mask = yield from self.mask.find(request, x0, cond, cond, schedule, noise)
-        text = self.clip.texts([request.target])[0]
+        text = self.clip.texts([request.target_text])[0]
 
         order = sorted(starts, reverse=True)
         x = x0[:0]

@@ -69,7 +69,7 @@ def name_classes(backbone: Backbone, request: EditRequest) -> EditRequest:
         None if one is None else replace(one, word=backbone.name_class(one))
         for one in (request.target_class, request.source_class)
     )
-    words = {"target": request.target if target is None else str(target)}
+    words = {"caption": request.target, "target": request.target if target is None else str(target)}
     if request.source is not None and source is not None:
         words["source"] = str(source)
     return replace(request, target_class=target, source_class=source, **words)

@@ -1,4 +1,4 @@
-"""A tiny pipeline in the Stable Diffusion layout with random weights: everything runs on it, to pictures of noise.
+"""Tiny models with random weights in the layouts of the real ones: everything runs on them, to pictures of noise.
 
 For tests, benchmarks of speed and a first look without weights. Every file is of the true kind: model_index.json,
 unet/, vae/, text_encoder/, tokenizer/ (vocab.json and merges.txt), scheduler/; weights as safetensors.
@@ -10,8 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    VQModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 
@@ -140,3 +149,91 @@ def bytes_to_unicode() -> dict[int, str]:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
+
+
+CLASSES = {0: ("n00000001", "apple"), 1: ("n00000002", "pear, Pyrus"), 2: ("n00000003", "plum")}
+
+
+@dataclass(frozen=True)
+class TinyLatentDiffusion:
+    """A tiny class-conditional latent diffusion model, in the layout that scripts/convert_ldm.py writes.
+
+    Attributes:
+        has_null: whether there is a row for no class.
+        seed: of the weights.
+    """
+
+    has_null: bool = True
+    seed: int = 0
+
+    def write(self, folder: Path | str) -> Path:
+        """Write all files; returns the folder."""
+        folder, width, count = Path(folder), 16, len(CLASSES)
+        tiny = TinyPipeline(width=width)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            tiny.unet().save_pretrained(folder / "unet")
+            self.vqvae().save_pretrained(folder / "vqvae")
+            rows = torch.randn(count + self.has_null, width)
+        safetensors.torch.save_file({"weight": rows}, folder / "class_embedding.safetensors")
+        scheduler = {"beta_start": 0.0015, "beta_end": 0.0195}
+        DDIMScheduler(**dict(tiny.ddim().config) | scheduler).save_pretrained(folder / "scheduler")
+        index = {"_class_name": "LatentDiffusion", "null_class": count if self.has_null else None}
+        (folder / "model_index.json").write_text(json.dumps(index | {"vqvae": ["diffusers", "VQModel"]}))
+        (folder / "classes.json").write_text(json.dumps({number: list(names) for number, names in CLASSES.items()}))
+        return folder
+
+    def vqvae(self) -> VQModel:
+        """One layer a stage, 4 latent channels, 32 codes."""
+        return VQModel(
+            block_out_channels=(8, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            up_block_types=("UpDecoderBlock2D",) * 3,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=32,
+            num_vq_embeddings=32,
+            scaling_factor=1.0,
+        )
+
+
+@dataclass(frozen=True)
+class TinyDiT:
+    """A tiny DiT in diffusers' layout.
+
+    Attributes:
+        seed: of the weights.
+    """
+
+    seed: int = 0
+
+    def write(self, folder: Path | str) -> Path:
+        """Write all files; returns the folder."""
+        folder = Path(folder)
+        labels = {number: name for number, (_, name) in CLASSES.items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            transformer = self.transformer()
+            for part in transformer.parameters():  # some begin as zeros, which would predict zeros
+                part.data = torch.randn_like(part) * 0.1
+            pipeline = DiTPipeline(transformer, TinyPipeline().vae(), self.ddim(), id2label=labels)
+        pipeline.save_pretrained(folder, safe_serialization=True)
+        index = json.loads((folder / "model_index.json").read_text())
+        (folder / "model_index.json").write_text(json.dumps(index | {"id2label": labels}))  # which is not saved
+        return folder
+
+    def transformer(self) -> DiTTransformer2DModel:
+        """Two layers of two heads; 8 channels out, of which half are a variance."""
+        return DiTTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            out_channels=8,
+            num_layers=2,
+            sample_size=8,
+            num_embeds_ada_norm=len(CLASSES),
+        )
+
+    def ddim(self) -> DDIMScheduler:
+        """DiT's noise schedule: truly linear."""
+        return DDIMScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear", clip_sample=False)

@@ -62,6 +62,12 @@ class EditRequest:
     retrieved: Callable[[], Float[Tensor, "3 H W"]] | None = None  # another real picture, of what the target says
     target_class: ClassName | None = None  # what class the target asks for, where the benchmark has classes
     source_class: ClassName | None = None  # what class the picture is of
+    caption: str | None = None  # the target as a text, where a class stands in `target`: for networks that read texts
+
+    @property
+    def target_text(self) -> str:
+        """The target as a text, whatever the backbone is told."""
+        return self.target if self.caption is None else self.caption
 
 
 @dataclass(frozen=True)

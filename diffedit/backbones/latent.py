@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class LatentBackbone(BaseBackbone):
         memory_format: str,
         compile: str | None,
         **options: Any,
-    ) -> Self:
+    ) -> Any:
         """A folder or hub id, as `from_pretrained` of each family has it; `options` are those of its `__init__`."""
         check_literal("backbone.memory_format", memory_format, list(MEMORY_FORMATS))
         dtypes = {"dtype": read_dtype(dtype), "vae_dtype": read_dtype(vae_dtype)}

@@ -69,4 +69,4 @@ class ClipRank:
             if masks is None:
                 raise ValueError(f"request {request.id}: rank.region=mask and the editor has no mask: take whole")
             images = torch.where(masks, images, 0)
-        return (self.clip.images(images) @ self.clip.texts([request.target])[0]).tolist()
+        return (self.clip.images(images) @ self.clip.texts([request.target_text])[0]).tolist()

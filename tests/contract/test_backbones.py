@@ -1,0 +1,131 @@
+"""Contract: every editor on every family of latent backbones, in small: texts and classes."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+import torch
+from helpers import composed, names
+from hydra.utils import instantiate
+
+from diffedit.backbones.dit import DiT
+from diffedit.backbones.latent_diffusion import LatentDiffusion
+from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.conditions import in_words_of
+from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.sampling.noise import RequestNoise
+from diffedit.stages.pipeline import EditPipeline
+from diffedit.testing import TinyDiT, TinyLatentDiffusion, TinyPipeline
+from diffedit.types import Backbone, ClassName, EditRequest
+
+RATIOS = [0.4, 1.0]
+N = 3
+MODELS = {
+    "stable_diffusion": (StableDiffusion, TinyPipeline()),
+    "latent_diffusion": (LatentDiffusion, TinyLatentDiffusion()),
+    "latent_diffusion_without_null_class": (LatentDiffusion, TinyLatentDiffusion(has_null=False)),
+    "dit": (DiT, TinyDiT()),
+}
+IN_PIXELS = {"blended_diffusion"}
+# What needs no condition but the target's: without a null class there is nothing to guide away from.
+UNGUIDED = ("editor.guidance=1", "editor.inversion.condition=source_class", "editor.reference=source_class")
+
+
+@cache
+def load(model):
+    kind, tiny = MODELS[model]
+    return kind.from_pretrained(str(tiny.write(Path(mkdtemp()))), device="cpu")
+
+
+def make(number, source=None):
+    """A request with everything a method may want."""
+    image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(number))
+    mask = torch.zeros(1, 32, 32)
+    mask[0, 8:24, 8:24] = 1
+    pictures = {"mask": lambda: mask, "true_mask": lambda: mask, "true_edit": lambda: 1 - image}
+    classes = {"target_class": ClassName("pear", 1, "n00000002"), "source_class": ClassName("apple", 0, "n00000001")}
+    return EditRequest(str(number), lambda: image, "a pear", source, retrieved=lambda: image, **pictures, **classes)
+
+
+def run(backbone, editor, *requests):
+    """The outcomes of requests, by id."""
+    schedule = backbone.schedule(N)
+
+    def program(request):
+        noise = RequestNoise(0, request.id)
+        return in_words_of(backbone, request, lambda one: EditPipeline(editor)(one, RATIOS, schedule, noise))
+
+    programs = [(request.id, program(request)) for request in requests]
+    return {outcome.id: outcome for outcome in Engine(backbone, BatchSizes(), progress=False).run(programs)}
+
+
+def build(editor, *overrides):
+    cfg = composed("benchmark=folder", "benchmark.path=none", f"editor={editor}", *overrides)
+    return instantiate(cfg.editor, _convert_="all")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_backbone_keeps_the_protocol(model):
+    backbone = load(model)
+    assert isinstance(backbone, Backbone)
+    assert backbone.conditions == ("text" if model == "stable_diffusion" else "class")
+    assert len(set(backbone.fingerprint.values())) == len(backbone.fingerprint)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("editor", sorted(set(names("editor")) - IN_PIXELS))
+def test_every_editor_on_every_backbone(editor, model):
+    keys = {key: key.split("=")[0].split(".")[1] for key in UNGUIDED}
+    built = build(editor)
+    overrides = [key for key, field in keys.items() if hasattr(built, field)] if "without" in model else []
+    outcomes = run(load(model), build(editor, *overrides), make(0), make(1, "an apple"))
+    for outcome in outcomes.values():
+        if outcome.error is not None:
+            raise outcome.error
+        assert [edit.variant.strength for edit in outcome.result.edits] == RATIOS
+        assert all(edit.image.shape == (3, 32, 32) for edit in outcome.result.edits)
+        assert all(torch.isfinite(edit.image).all() for edit in outcome.result.edits)
+
+
+def test_without_a_null_class_what_needs_one_is_refused_by_name():
+    backbone = load("latent_diffusion_without_null_class")
+    for overrides in (UNGUIDED[1:], UNGUIDED[:1] + UNGUIDED[2:], UNGUIDED[:2]):
+        (outcome,) = run(backbone, build("diffedit", *overrides), make(0)).values()
+        for word in ("no null class", *UNGUIDED):
+            assert word in str(outcome.error)
+
+
+def test_a_class_that_is_not_known_fails_its_request_alone():
+    backbone = load("dit")
+    good = make(0)
+    bad = EditRequest("bad", good.image, "a paer")
+    outcomes = run(backbone, build("sdedit"), good, bad)
+    assert outcomes["0"].error is None
+    assert "'a paer' is none of the model's: is it pear (1)" in str(outcomes["bad"].error)
+
+
+def test_a_source_text_is_the_source_class_and_its_contrast():
+    """With a source text the mask is contrasted with the source class, without one with the null class."""
+    backbone = load("latent_diffusion")
+    with_text, without = make(0, "an apple"), make(0)
+    maps = [run(backbone, build("diffedit"), one)["0"].result.contrast_map for one in (with_text, without)]
+    assert not torch.equal(*maps)
+    given = build("diffedit", "editor.reference=given", "editor.reference_text=apple")
+    assert torch.equal(run(backbone, given, without)["0"].result.contrast_map, maps[0])
+    null = build("diffedit", "editor.reference=empty")
+    assert torch.equal(run(backbone, null, with_text)["0"].result.contrast_map, maps[1])
+    same = build("diffedit", "editor.reference=target_class")
+    assert run(backbone, same, without)["0"].result.contrast_map.abs().max() == 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_sweep_of_ten_ratios_costs_what_it_does_on_texts(model):
+    """620 evaluations: 20 of the mask, 50 of the inversion, two a step and ratio of the decoding."""
+    backbone, ratios = load(model), [i / 10 for i in range(1, 11)]
+    overrides = UNGUIDED if "without" in model else ()
+    editor, schedule = build("diffedit", *overrides), backbone.schedule(50)
+    program = in_words_of(backbone, make(0), lambda one: editor(one, ratios, schedule, RequestNoise(0, "0")))
+    (outcome,) = Engine(backbone, BatchSizes(), progress=False).run([("0", program)])
+    assert outcome.error is None
+    assert outcome.evaluations.total() == 20 + 50 + 275 * (1 if overrides else 2)
