@@ -4,7 +4,7 @@ The original is a yaml and one state dict: `model.diffusion_model.*` (UNet), `fi
 `cond_stage_model.embedding` (classes), and `model_ema.*`, a moving average of the UNet under names without dots.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -13,7 +13,8 @@ Config = Mapping[str, Any]
 State = Mapping[str, Tensor]
 
 UNET, AUTOENCODER, EMA = "model.diffusion_model.", "first_stage_model.", "model_ema."
-CLASSES = "cond_stage_model.embedding.weight"
+CLASS_EMBEDDER = "cond_stage_model."
+CLASSES = f"{CLASS_EMBEDDER}embedding.weight"
 
 RESNET = {
     **{"in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj"},
@@ -26,7 +27,11 @@ VQ_ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "pr
 UNET_AS = {"use_spatial_transformer": True, "resblock_updown": False, "use_scale_shift_norm": False, "dims": 2}
 UNET_AS |= {"num_classes": None, "conv_resample": True, "n_embed": None}
 PARAMS_AS = {"parameterization": "eps", "beta_schedule": "linear", "scale_by_std": False}
+PARAMS_AS |= {"conditioning_key": "crossattn"}
+AUTOENCODER_AS = {"double_z": False, "attn_type": "vanilla", "use_linear_attn": False, "resamp_with_conv": True}
+AUTOENCODER_AS |= {"give_pre_end": False, "tanh_out": False}
 NOT_WEIGHTS = ("loss.", "colorize")  # of an autoencoder's state dict
+COUNTERS = {f"{EMA}decay", f"{EMA}num_updates"}
 
 
 class Converted(NamedTuple):
@@ -57,15 +62,17 @@ def convert(config: Config, state: State) -> Converted:
         autoencoder = {**first_stage["ddconfig"], **{key: first_stage[key] for key in ("embed_dim", "n_embed")}}
     except (KeyError, TypeError) as error:
         raise ValueError(f"the config is none of a latent diffusion model over a VQ autoencoder: no {error}") from error
-    refuse_other_kinds({"unet_config": (unet, UNET_AS), "model": (params, PARAMS_AS)})
+    kinds = {"model": (params, PARAMS_AS), "unet_config": (unet, UNET_AS), "ddconfig": (autoencoder, AUTOENCODER_AS)}
+    refuse_other_kinds(kinds)
     if CLASSES not in state:
         raise ValueError(f"no {CLASSES} in the checkpoint: the model is not conditional on classes")
+    refuse_left("class embedding", [key for key in state if key.startswith(CLASS_EMBEDDER) and key != CLASSES])
     # The class of the original averages its weights unless it is told not to.
     is_average = params.get("use_ema", True) and any(key.startswith(EMA) for key in state)
     return Converted(
         make_unet_config(unet),
         rename(read_unet(state, is_average), dict(rename_unet(unet)), "UNet"),
-        make_autoencoder_config(autoencoder),
+        make_autoencoder_config(autoencoder) | {"scaling_factor": params.get("scale_factor", 1.0)},
         rename(read_autoencoder(state), dict(rename_autoencoder(autoencoder)), "autoencoder"),
         state[CLASSES],
         make_scheduler_config(params),
@@ -89,6 +96,8 @@ def read_unet(state: State, is_average: bool) -> dict[str, Tensor]:
     averaged = {key: f"{EMA}{(UNET + key).removeprefix('model.').replace('.', '')}" for key in plain}
     if missing := sorted(key for key in averaged.values() if key not in state):
         raise ValueError(f"the moving average lacks {len(missing)} weights: {', '.join(missing[:3])}")
+    left = {key for key in state if key.startswith(EMA)} - set(averaged.values()) - COUNTERS
+    refuse_left("moving average", left)
     return {key: state[name] for key, name in averaged.items()}
 
 
@@ -111,9 +120,14 @@ def rename(weights: State, names: Mapping[str, str], what: str) -> dict[str, Ten
             continue
         is_matrix = value.ndim == 4 and names[module].endswith((".to_q", ".to_k", ".to_v", ".to_out.0"))
         renamed[f"{names[module]}.{kind}"] = value[:, :, 0, 0] if is_matrix else value
+    refuse_left(what, left)
+    return renamed
+
+
+def refuse_left(what: str, left: Collection[str]) -> None:
+    """Refuse weights that a conversion would lose."""
     if left:
         raise ValueError(f"{what}: {len(left)} weights of the checkpoint have no place: {', '.join(sorted(left)[:3])}")
-    return renamed
 
 
 # --------------------------------------------------------------------------------------------------------------- UNet
@@ -208,7 +222,6 @@ def make_autoencoder_config(autoencoder: Config) -> dict[str, Any]:
         "up_block_types": [f"{'Attn' * attends}UpDecoderBlock2D" for attends in reversed(attending)],
         **{"latent_channels": autoencoder["z_channels"], "vq_embed_dim": autoencoder["embed_dim"]},
         **{"num_vq_embeddings": autoencoder["n_embed"], "sample_size": autoencoder["resolution"]},
-        "scaling_factor": 1.0,  # the class's own default is Stable Diffusion's
     }
 
 

@@ -127,7 +127,7 @@ def test_the_autoencoder_as_diffusers_converts_it(original, converted):
     assert len(unknown) == (50 if original.first_stage["ddconfig"]["attn_resolutions"] else 0)
     left = {key: value for key, value in converted.vqvae.items() if key not in unknown}
     assert left.pop("quantize.embedding.weight").shape == (64, original.unet["in_channels"])
-    assert_same_weights(left, {key: theirs[key] for key in theirs if not key.startswith("decoder.up.")})
+    assert_same_weights(left, {key: value for key, value in theirs.items() if ".attn." not in key})
 
 
 def test_the_config_as_diffusers_makes_it():
@@ -214,20 +214,6 @@ def test_a_weight_left_over_is_named(small, key, what):
         state[average_name(key)] = torch.zeros(2)
     with pytest.raises(ValueError, match=f"{what}: 1 weights? of the checkpoint .*{key.split('.')[-1]}"):
         convert(config, state)
-
-
-@pytest.mark.parametrize(
-    ("key", "message"),
-    [
-        (f"{UNET}middle_block.1.norm.weight", r"UNet: 1 weight.* lacks .*middle_block\.1\.norm\.weight"),
-        (f"{UNET}out.2.bias", r"UNet: .*out\.2\.bias"),
-        (f"{AUTOENCODER}quantize.embedding.weight", r"autoencoder: .*quantize\.embedding\.weight"),
-        (f"{AUTOENCODER}decoder.up.1.upsample.conv.bias", r"autoencoder: .*decoder\.up\.1\.upsample\.conv\.bias"),
-    ],
-)
-def test_a_missing_weight_is_named(small, key, message):
-    with pytest.raises(ValueError, match=message):
-        convert(small.config, {name: value for name, value in small.state.items() if name != key})
 
 
 def test_an_average_that_is_not_whole_is_refused(small):
