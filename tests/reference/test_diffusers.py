@@ -393,7 +393,7 @@ def test_encode_decode_is_their_pipeline_under_a_full_mask(default):
     backbone, folder = default
     request = make_request(backbone, target=TARGET)
     result = run_alone(
-        EncodeDecode(inversion_timestep="destination")(request, [0.7], backbone.schedule(N), RequestNoise(0, "a")),
+        EncodeDecode()(request, [0.7], backbone.schedule(N), RequestNoise(0, "a")),
         backbone,
     )
     pipeline = diffedit_pipeline(folder)

@@ -1,6 +1,7 @@
 """Class lists: by number, wnid and name; what is not known or not clear is refused."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -36,15 +37,13 @@ def test_what_is_known(classes, text, number):
     ],
 )
 def test_what_is_not(classes, text, words):
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=re.escape(words)):
         classes.find(text)
-    assert words in str(refused.value)
 
 
 def test_three_names_are_offered(classes):
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=r"is it [^()]+ \(\S+ \S+\) or [^()]+ \(\S+ \S+\) or [^()]+ \(\S+ \S+\)\?$"):
         classes.find("retriever")
-    assert str(refused.value).count("(") == 3
 
 
 def test_without_names_it_says_where_to_put_them():
@@ -67,7 +66,9 @@ def test_a_benchmarks_class(classes, one, number):
 
 
 def test_classes_in_another_order_are_noticed(classes):
-    with pytest.raises(ValueError, match="class 4 is 'tabby' in the benchmark and 'golden retriever' at classes.json"):
+    with pytest.raises(
+        ValueError, match=r"class 4 is 'tabby' in the benchmark and 'golden retriever' at classes\.json"
+    ):
         classes.match(ClassName("tabby", 4))
 
 
@@ -82,7 +83,7 @@ def test_both_formats_are_read(index, tmp_path):
 @pytest.mark.parametrize("index", [["tench"], {"a": "tench"}, {"0": ["a", "b", "c"], "1": 2}, {"2": "tench"}])
 def test_other_formats_are_refused(index, tmp_path):
     (tmp_path / "classes.json").write_text(json.dumps(index))
-    with pytest.raises(ValueError, match="classes.json"):
+    with pytest.raises(ValueError, match=r"classes\.json"):
         ClassList.read(tmp_path / "classes.json", 2)
 
 

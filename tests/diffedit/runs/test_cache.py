@@ -14,6 +14,7 @@ from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.diffedit import DiffEdit
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.engine.shared import SharedWork
+from diffedit.inversion import Inversion
 from diffedit.io.disk_cache import DiskCache
 from diffedit.mask import ContrastMask, Fixed
 from diffedit.runs.loop import RunSettings
@@ -83,7 +84,7 @@ FOLLOWERS = {  # what comes after DiffEdit, and what it has to make itself
     "no encoding": (DiffEdit(mask=MASK, start="noise"), {}, {"decoding": DECODING}),
     "no mask": (EncodeDecode(), {}, {"decoding": DECODING}),
     "the other timestep": (
-        DiffEdit(mask=MASK, inversion_timestep="source"),
+        DiffEdit(mask=MASK, inversion=Inversion("source")),
         {},
         {"decoding": DECODING, "inversion": INVERSION},
     ),

@@ -30,7 +30,7 @@ OLD = {
 NEW = {
     "editor": {
         "_target_": "diffedit.diffedit.DiffEdit",
-        "inversion_timestep": "destination",
+        "inversion": {"timestep": "destination", "condition": "empty", "text": None},
         "mask": {
             "_target_": "diffedit.mask.ContrastMask",
             "num_noises": 10,
@@ -74,6 +74,14 @@ def test_a_class_that_took_a_path_is_loaded_now():
     assert migrate_config(config) == migrated
     assert migrate_config(migrated) == migrated
     assert migrate_config({"backbone": before})["backbone"] == now
+
+
+def test_an_inversion_of_before_is_an_object_where_it_was():
+    old = {"format": 3, "editor": {"start": "encode", "inversion_timestep": "source", "reference": "auto"}}
+    editor = {"start": "encode", "inversion": {"timestep": "source", "condition": "empty", "text": None}}
+    editor |= {"reference": "auto", "reference_text": None}
+    assert migrate_config(old) == {"format": FORMAT, "editor": editor}
+    assert list(migrate_config(old)["editor"]) == list(editor)
 
 
 def test_a_class_is_moved_by_the_longest_prefix():
