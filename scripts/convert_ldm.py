@@ -4,6 +4,8 @@ import argparse
 import json
 import logging
 import sys
+import textwrap
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import safetensors.torch
 import yaml
 from torch import Tensor
 
+from diffedit.backbones.classes import ClassList
 from diffedit.backbones.compvis import Converted, convert
 from diffedit.backbones.latent_diffusion import CLASSES, EMBEDDING
 from diffedit.commands.launch import tell
@@ -55,15 +58,18 @@ def convert_files(args: argparse.Namespace) -> None:
     converted = convert(config, read_state(args.checkpoint, args.allow_ckpt))
     rows = len(converted.class_embedding)
     null = choose_null(args.null_class, rows)
+    index = None if args.classes is None else read_classes(args.classes, rows - (null is not None))
     save(converted, null, args.out)
-    if args.classes is not None:
-        write_classes(args.classes, args.out / CLASSES)
+    if index is not None:
+        (args.out / CLASSES).write_text(json.dumps(index, indent=0) + "\n", encoding="utf-8")
     weights = "their moving average" if converted.is_average else "as they were trained last"
     log.info("%s: the UNet's weights %s; %d rows of classes, null class: %s", args.out, weights, rows, null)
 
 
 def read_state(path: Path, allow_ckpt: bool) -> Mapping[str, Tensor]:
     """The state dict of a file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
     if path.suffix == ".safetensors":
         return safetensors.torch.load_file(path)
     if not allow_ckpt:
@@ -74,13 +80,22 @@ def read_state(path: Path, allow_ckpt: bool) -> Mapping[str, Tensor]:
     import torch
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Files of before PyTorch 1.6 are no archives, and cannot be mapped into memory.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:
         raise ValueError(
-            f"{path}: more than tensors and plain values is in it, or it is damaged ({error}): where you trust it, "
-            "save its state_dict as .safetensors in an environment that you can lose"
+            f"{path}: more than tensors and plain values is in it, or it is damaged: where you trust it, save its "
+            f"state_dict as .safetensors in an environment that you can lose ({shorten(error)})"
         ) from error
-    return state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path}: a {type(state).__name__}, and no state dict")
+    return state
+
+
+def shorten(error: Exception) -> str:
+    """What a library says in many lines, in one."""
+    return textwrap.shorten(str(error), 300, placeholder=" ...")
 
 
 def choose_null(asked: str | None, rows: int) -> int | None:
@@ -106,7 +121,7 @@ def save(converted: Converted, null: int | None, out: Path) -> None:
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
-            raise ValueError(f"{name}: the weights are not those of the config: {error}") from error
+            raise ValueError(f"{name}: the weights are not those of the config: {shorten(error)}") from error
     out.mkdir(parents=True, exist_ok=True)
     for name, network, _ in networks:
         network.save_pretrained(out / name)
@@ -117,12 +132,18 @@ def save(converted: Converted, null: int | None, out: Path) -> None:
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def write_classes(path: Path, out: Path) -> None:
-    """The class index in one format."""
+def read_classes(path: Path, count: int) -> dict[str, list[str]]:
+    """The class index in one format; a ValueError where a class is none of the model's."""
     from eval.benchmarks.imagenet_classes import Classes
 
-    index = {str(one.number): [one.wnid, one.name] for one in Classes(path).by_wnid.values()}
-    out.write_text(json.dumps(index, indent=0) + "\n", encoding="utf-8")
+    known = Classes(path).by_number
+    ClassList(
+        count,
+        {number: one.name for number, one in known.items()},
+        {number: one.wnid for number, one in known.items()},
+        f"--classes {path}",
+    )
+    return {str(number): [one.wnid, one.name] for number, one in known.items()}
 
 
 if __name__ == "__main__":

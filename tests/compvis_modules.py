@@ -318,11 +318,11 @@ def shrink_f4(factors: tuple[int, ...] = (1, 2, 3, 5), count: int = 2, rows: int
     return fill_config(unet, {"embed_dim": 3, "n_embed": 64}, autoencoder, classes, {"use_ema": False})
 
 
-def shrink_f8() -> dict[str, Any]:
+def shrink_f8(factors: tuple[int, ...] = (1, 2, 4), count: int = 2) -> dict[str, Any]:
     """cin-ldm-vq-f8.yaml at an eighth of its width: 1000 classes, heads of 32 channels, attention by levels."""
     unet = {
-        **{"image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "channel_mult": [1, 2, 4]},
-        **{"attention_resolutions": [4, 2, 1], "num_res_blocks": 2, "num_head_channels": 32},
+        **{"image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "channel_mult": [*factors]},
+        **{"attention_resolutions": [4, 2, 1], "num_res_blocks": count, "num_head_channels": 32},
     }
     autoencoder = {"z_channels": 4, "resolution": 64, "ch_mult": [1, 2, 2, 4], "attn_resolutions": [8]}
     classes = {"embed_dim": 24, "key": "class_label"}
