@@ -329,6 +329,17 @@ def shrink_f8(factors: tuple[int, ...] = (1, 2, 4), count: int = 2) -> dict[str,
     return fill_config(unet, {"embed_dim": 4, "n_embed": 64}, autoencoder, classes, {"monitor": "val/loss_simple_ema"})
 
 
+def widen(config: dict[str, Any]) -> dict[str, Any]:
+    """A config back at the widths of the public model of its kind: on the meta device it takes no memory."""
+    model = Original(config, {})
+    is_f4 = "num_heads" in model.unet
+    model.unet.update(model_channels=192 if is_f4 else 256, context_dim=512)
+    model.first_stage.update(n_embed=8192 if is_f4 else 16384)
+    model.first_stage["ddconfig"].update(ch=128, resolution=256, attn_resolutions=[] if is_f4 else [32])
+    model.params["cond_stage_config"]["params"].update(embed_dim=512)
+    return config
+
+
 def fill_config(unet, first_stage, autoencoder, classes, settings) -> dict[str, Any]:
     """What the two have alike."""
     shared = {"use_spatial_transformer": True, "transformer_depth": 1, "context_dim": classes["embed_dim"]}

@@ -17,6 +17,7 @@ from compvis_modules import (
     make_original,
     shrink_f4,
     shrink_f8,
+    widen,
 )
 
 from diffedit.backbones.compvis import convert
@@ -99,6 +100,21 @@ def test_every_weight_has_its_place(original, converted):
 def test_heads(original, converted):
     """One head whatever the width, or heads of one width: diffusers counts them under another name."""
     assert converted.unet_config["attention_head_dim"] == (1 if "num_heads" in original.unet else [1, 2, 4])
+
+
+@pytest.mark.parametrize("part", ["f4", "f8"])
+def test_the_public_models_at_full_width(part):
+    """Names and shapes alone; the original's notebook prints 400.92 M for the UNet of cin256-v2."""
+    from diffusers import UNet2DConditionModel, VQModel
+
+    with torch.device("meta"):
+        original = make_original(*((widen(shrink_f4()), 1001) if part == "f4" else (widen(shrink_f8()), 1000)), False)
+        converted = convert(original.config, original.state)
+        unet = load(UNet2DConditionModel, converted.unet_config, converted.unet)
+        load(VQModel, converted.vqvae_config, converted.vqvae)
+    assert round(sum(weight.numel() for weight in unet.parameters()) / 1e6, 2) == (400.92 if part == "f4" else 394.98)
+    assert converted.unet_config["attention_head_dim"] == (1 if part == "f4" else [8, 16, 32])
+    assert converted.class_embedding.shape == (1001 if part == "f4" else 1000, 512)
 
 
 def find_converter(name):
