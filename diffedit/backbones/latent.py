@@ -44,14 +44,29 @@ class LatentBackbone(BaseBackbone):
         device: str,
         memory_format: str,
         compile: str | None,
+        autoencoder: str | None = None,
         **options: Any,
     ) -> Any:
-        """A folder or hub id, as `from_pretrained` of each family has it; `options` are those of its `__init__`."""
+        """A folder or hub id, as `from_pretrained` of each family has it.
+
+        Args:
+            path: as all but the last two, of `StableDiffusion.from_pretrained`.
+            revision: of the hub.
+            variant: of the weights.
+            dtype: of the denoiser.
+            vae_dtype: of the autoencoder.
+            device: where the networks run.
+            memory_format: of the denoiser.
+            compile: a mode of `torch.compile`.
+            autoencoder: folder of another, for a family that takes one.
+            options: of the family's `__init__`.
+        """
         check_literal("backbone.memory_format", memory_format, list(MEMORY_FORMATS))
         dtypes = {"dtype": read_dtype(dtype), "vae_dtype": read_dtype(vae_dtype)}
         place = find_folder(path, cls.denoiser_part)
         folder = ModelFolder(place, dtypes["dtype"], pick_device(device, mps=True), revision, variant)
-        backbone = cls(**cls.load_parts(folder, dtypes["vae_dtype"]), **options, name=folder.path)
+        other = () if autoencoder is None else (autoencoder,)
+        backbone = cls(**cls.load_parts(folder, dtypes["vae_dtype"], *other), **options, name=folder.path)
         backbone.memory_format = MEMORY_FORMATS[memory_format]
         network = getattr(backbone, cls.denoiser_part).to(memory_format=backbone.memory_format)
         if compile:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import safetensors.torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from diffedit.backbones.classes import ClassBackbone, ClassCond, ClassList
 from diffedit.backbones.latent import LatentBackbone
 from diffedit.backbones.loading import ModelFolder
+from diffedit.io.files import resolve_path
 
 EMBEDDING = "class_embedding.safetensors"
 CLASSES = "classes.json"
@@ -69,30 +71,46 @@ class LatentDiffusion(ClassBackbone, LatentBackbone):
         resolution: int | None = None,
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         compile: str | None = None,
+        autoencoder: str | None = None,
     ) -> "LatentDiffusion":
         """A folder or hub id with unet/, vqvae/, class_embedding.safetensors, scheduler/, model_index.json.
 
         model_index.json says which row is the null class; classes.json, where it is there, what the classes are called.
-        The arguments are those of `StableDiffusion.from_pretrained`.
+
+        Args:
+            path: of the folder, or the id.
+            revision: as this and what follows of `StableDiffusion.from_pretrained`.
+            variant: of the weights.
+            dtype: of the UNet and the class embedding.
+            vae_dtype: of the autoencoder.
+            device: where the networks run.
+            resolution: as in the class.
+            memory_format: of the UNet.
+            compile: a mode of `torch.compile` for the UNet.
+            autoencoder: folder of it, where it is not vqvae/: a VQModel or an AutoencoderKL.
         """
-        options = {"resolution": resolution}
-        return cls.load(path, revision, variant, dtype, vae_dtype, device, memory_format, compile, **options)
+        settings = (path, revision, variant, dtype, vae_dtype, device, memory_format, compile)
+        return cls.load(*settings, resolution=resolution, autoencoder=autoencoder)
 
     @classmethod
-    def load_parts(cls, folder: ModelFolder, vae_dtype: torch.dtype) -> dict[str, Any]:
+    def load_parts(cls, folder: ModelFolder, vae_dtype: torch.dtype, autoencoder: str | None = None) -> dict[str, Any]:
         """What `__init__` takes, by name."""
         scheduler = folder.load_scheduler()
 
         from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
 
-        index = folder.read_index()
         weight = safetensors.torch.load_file(folder.fetch(EMBEDDING))["weight"]
-        null = index.get("null_class")
+        null = folder.read_index().get("null_class")
         count = len(weight) - (null is not None)
-        kind = AutoencoderKL if index.get("vqvae", ["", "VQModel"])[1] == "AutoencoderKL" else VQModel
+        lies = resolve_path(autoencoder) if autoencoder else None
+        place = folder if lies is None else replace(folder, path=str(lies.parent))
+        part = "vqvae" if lies is None else lies.name
+        kind = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}[
+            place.read_json(f"{part}/config.json")["_class_name"]
+        ]
         return {
             "unet": folder.load(UNet2DConditionModel, "unet"),
-            "vqvae": folder.load(kind, "vqvae", vae_dtype),
+            "vqvae": place.load(kind, part, vae_dtype),
             "class_embedding": nn.Embedding.from_pretrained(weight.to(folder.device, folder.dtype)),
             "scheduler": scheduler,
             "classes": ClassList.read(folder.fetch(CLASSES, optional=True), count),

@@ -100,7 +100,11 @@ class ModelFolder:
 
     def read_index(self) -> dict[str, Any]:
         """Of model_index.json; {} where there is none."""
-        path = self.fetch("model_index.json", optional=True)
+        return self.read_json("model_index.json", optional=True)
+
+    def read_json(self, name: str, optional: bool = False) -> dict[str, Any]:
+        """A file of settings; {} where it may be missing and is."""
+        path = self.fetch(name, optional)
         return json.loads(path.read_bytes()) if path.is_file() else {}
 
     def load_scheduler(self) -> Any:

@@ -30,15 +30,15 @@ def hash_weights(module: nn.Module, scaling: float) -> str:
 class Renders(Dataset):
     """The training pictures of some shards, uint8, a shard at a time."""
 
-    def __init__(self, shards: list[range]) -> None:
-        self.shards = shards
+    def __init__(self, shards: list[range], two_kinds: float) -> None:
+        self.shards, self.two_kinds = shards, two_kinds
 
     def __len__(self) -> int:
         return len(self.shards)
 
     def __getitem__(self, i: int) -> tuple[int, Tensor]:
         shard = self.shards[i]
-        return shard.start, render_scenes(sample_split("train", shard.start, len(shard)))
+        return shard.start, render_scenes(sample_split("train", shard.start, len(shard), self.two_kinds))
 
 
 class Latents:
@@ -48,10 +48,11 @@ class Latents:
         folder: where they are kept, by shard; what is there is not made again.
         encode: pictures (b, 3, 64, 64) in [0, 1] to latents (b, 4, 16, 16).
         pictures: how many.
+        two_kinds: share of them with two kinds of fruit; other shares want other folders.
     """
 
-    def __init__(self, folder: Path, encode: Callable[[Tensor], Tensor], pictures: int) -> None:
-        self.folder, self.encode, self.pictures = folder, encode, pictures
+    def __init__(self, folder: Path, encode: Callable[[Tensor], Tensor], pictures: int, two_kinds: float = 0.3) -> None:
+        self.folder, self.encode, self.pictures, self.two_kinds = folder, encode, pictures, two_kinds
 
     def path(self, start: int, stop: int) -> Path:
         """The file of one shard."""
@@ -61,7 +62,7 @@ class Latents:
         """All of them, (pictures, 4, 16, 16); makes what is missing."""
         shards = [range(i, min(i + SHARD, self.pictures)) for i in range(0, self.pictures, SHARD)]
         missing = [shard for shard in shards if not self.path(shard.start, shard.stop).exists()]
-        loader = DataLoader(Renders(missing), batch_size=None, num_workers=1, prefetch_factor=2)
+        loader = DataLoader(Renders(missing, self.two_kinds), batch_size=None, num_workers=1, prefetch_factor=2)
         for start, images in tqdm(loader, desc="encoding renders", unit="shard", disable=not missing):
             parts = [self.encode(part.float() / 255).cpu().half() for part in images.split(128)]
             data = io.BytesIO()
@@ -75,7 +76,7 @@ class Latents:
         for step in range(begin, schedule.steps):
             first = step * schedule.batch
             indices = [pick(schedule.seed, self.pictures, first + k) for k in range(schedule.batch)]
-            yield latents[indices].float(), [sample(SPLITS["train"][i]) for i in indices]
+            yield latents[indices].float(), [sample(SPLITS["train"][i], self.two_kinds) for i in indices]
 
 
 def pick(seed: int, pictures: int, i: int) -> int:

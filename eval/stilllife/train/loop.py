@@ -103,9 +103,9 @@ class Part(ABC):
         return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def sample_split(split: str, first: int, count: int) -> list[Scene]:
-    """Scenes of `train`, `validation` or `test`, by their place in it."""
-    return [sample(seed) for seed in SPLITS[split][first : first + count]]
+def sample_split(split: str, first: int, count: int, two_kinds: float = 0.3) -> list[Scene]:
+    """Scenes of `train`, `validation` or `test`, by their place in it; a share of them with two kinds of fruit."""
+    return [sample(seed, two_kinds) for seed in SPLITS[split][first : first + count]]
 
 
 def sample_step(schedule: TrainingSchedule, step: int) -> list[Scene]:
