@@ -8,9 +8,13 @@ from typing import Any
 
 from hydra.utils import instantiate
 
+from diffedit.backbones.dit import DiT
+from diffedit.backbones.latent_diffusion import LatentDiffusion
+from diffedit.backbones.loading import ModelFolder
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.io.choices import check_choice
 from diffedit.io.compose import compose
+from diffedit.io.files import resolve_path
 from diffedit.mask import GivenMask
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Backbone, Editor
@@ -83,13 +87,23 @@ def make_backbone(pipe: Any) -> Backbone:
     if isinstance(pipe, str | Path):
         return load_backbone(str(pipe))
     if isinstance(getattr(pipe, "components", None), dict):  # as every pipeline of diffusers has
-        return StableDiffusion.from_pipeline(pipe)
+        return (DiT if "transformer" in pipe.components else StableDiffusion).from_pipeline(pipe)
     if callable(getattr(pipe, "predict", None)) and callable(getattr(pipe, "schedule", None)):
         return pipe
     raise TypeError(f"a diffusers pipeline, a folder, a hub id or a backbone is wanted, not {type(pipe).__name__}")
 
 
 @lru_cache(1)
-def load_backbone(path: str) -> StableDiffusion:
-    """The model of a folder or hub id; the last one stays loaded."""
-    return StableDiffusion.from_pretrained(path)
+def load_backbone(path: str) -> Backbone:
+    """The model of a folder, of whatever family it is, or of a hub id in Stable Diffusion's layout.
+
+    The last one stays loaded.
+    """
+    index = ModelFolder(str(resolve_path(path))).read_json("model_index.json", optional=True) if is_here(path) else {}
+    families = {"LatentDiffusion": LatentDiffusion, "DiTPipeline": DiT}
+    return families.get(str(index.get("_class_name")), StableDiffusion).from_pretrained(path)
+
+
+def is_here(path: str) -> bool:
+    """Whether a path is a folder on this machine."""
+    return resolve_path(path).is_dir()

@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -12,6 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from diffedit.backbones.base import BaseBackbone
+from diffedit.io.hashing import hash_text
 from diffedit.types import ClassName
 
 ClassCond = Int64[Tensor, ""]
@@ -140,6 +142,12 @@ class ClassBackbone(BaseBackbone):
         "the model has no null class, so that it has no guidance and no empty reference: editor.guidance=1 "
         "editor.inversion.condition=source_class editor.reference=source_class"
     )
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str]:
+        """Of the parts, and of what the classes are called, which decides what a text is."""
+        names = repr((self.classes.names, self.classes.wnids, self.null_class))
+        return {**super().fingerprint, "classes": hash_text(names)}
 
     def embed(self, texts: Sequence[str]) -> list[ClassCond]:
         """The number of each class; "" is the null class.

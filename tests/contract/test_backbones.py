@@ -4,11 +4,13 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+import numpy as np
 import pytest
 import torch
 from helpers import composed, names
 from hydra.utils import instantiate
 
+import diffedit
 from diffedit.backbones.dit import DiT
 from diffedit.backbones.latent_diffusion import LatentDiffusion
 from diffedit.backbones.stable_diffusion import StableDiffusion
@@ -129,3 +131,26 @@ def test_a_sweep_of_ten_ratios_costs_what_it_does_on_texts(model):
     (outcome,) = Engine(backbone, BatchSizes(), progress=False).run([("0", program)])
     assert outcome.error is None
     assert outcome.evaluations.total() == 20 + 50 + 275 * (1 if overrides else 2)
+
+
+@pytest.mark.parametrize("model", ["latent_diffusion", "dit"])
+def test_pictures_are_edited_by_a_folder_and_the_name_of_a_class(model, tmp_path):
+    """As in a notebook; a class that is not known is the result's error."""
+    folder = MODELS[model][1].write(tmp_path)
+    picture = make(0).image()
+    result = diffedit.edit(str(folder), picture, "Pyrus", ratio=[0.4, 1.0], num_inference_steps=N)
+    assert result.error is None
+    assert torch.equal(*[torch.from_numpy(np.array(one)) for one in (result.images[1.0], edit(folder, picture, "1"))])
+    assert "none of the model's" in str(diffedit.edit(str(folder), picture, "a pear tree", ratio=1.0).error)
+
+
+def edit(folder, picture, target):
+    return diffedit.edit(str(folder), picture, target, ratio=[0.4, 1.0], num_inference_steps=N).images[1.0]
+
+
+def test_a_name_of_a_class_is_part_of_what_a_run_is(tmp_path):
+    folder = TinyLatentDiffusion().write(tmp_path)
+    before = LatentDiffusion.from_pretrained(str(folder), device="cpu").fingerprint
+    (folder / "classes.json").write_text('{"0": "pear", "1": "apple"}')
+    after = LatentDiffusion.from_pretrained(str(folder), device="cpu").fingerprint
+    assert {name for name in before if before[name] != after[name]} == {"classes"}
