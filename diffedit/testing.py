@@ -160,27 +160,30 @@ class TinyLatentDiffusion:
 
     Attributes:
         has_null: whether there is a row for no class.
+        count: of classes; they have names if they are three.
         seed: of the weights.
     """
 
     has_null: bool = True
+    count: int = 3
     seed: int = 0
 
     def write(self, folder: Path | str) -> Path:
         """Write all files; returns the folder."""
-        folder, width, count = Path(folder), 16, len(CLASSES)
+        folder, width = Path(folder), 16
         tiny = TinyPipeline(width=width)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             tiny.unet().save_pretrained(folder / "unet")
             self.vqvae().save_pretrained(folder / "vqvae")
-            rows = torch.randn(count + self.has_null, width)
+            rows = torch.randn(self.count + self.has_null, width)
         safetensors.torch.save_file({"weight": rows}, folder / "class_embedding.safetensors")
         scheduler = {"beta_start": 0.0015, "beta_end": 0.0195}
         DDIMScheduler(**dict(tiny.ddim().config) | scheduler).save_pretrained(folder / "scheduler")
-        index = {"_class_name": "LatentDiffusion", "null_class": count if self.has_null else None}
+        index = {"_class_name": "LatentDiffusion", "null_class": self.count if self.has_null else None}
         (folder / "model_index.json").write_text(json.dumps(index | {"vqvae": ["diffusers", "VQModel"]}))
-        (folder / "classes.json").write_text(json.dumps({number: list(names) for number, names in CLASSES.items()}))
+        if self.count == len(CLASSES):
+            (folder / "classes.json").write_text(json.dumps({number: list(names) for number, names in CLASSES.items()}))
         return folder
 
     def vqvae(self) -> VQModel:

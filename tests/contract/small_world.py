@@ -75,7 +75,7 @@ def shrink_models():
     """Ten steps of each schedule, few rows in a call; Still Life's weights for those that are not here, by any name."""
     from diffusers import DiffusionPipeline
 
-    from diffedit.backbones import pixel, stable_diffusion
+    from diffedit.backbones import latent_diffusion, pixel, stable_diffusion
     from diffedit.engine.engine import BatchSizes
     from diffedit.io.files import find_shipped, resolve_path
     from diffedit.stages import background
@@ -101,6 +101,7 @@ def shrink_models():
         return load_pipeline(cls, path if is_here(path) else stand_in, safety_checker=None)
 
     stable_diffusion.StableDiffusion.from_pretrained = classmethod(from_pretrained)
+    stand_in_for_classes(latent_diffusion.LatentDiffusion, is_here)
     DiffusionPipeline.from_pretrained = classmethod(pipeline_from_pretrained)
     DiffusionPipeline.to = lambda self, *args, **settings: self
     wrap(
@@ -109,6 +110,22 @@ def shrink_models():
     )
     for kind in (background.DecoderWeights, background.Latents):
         wrap(kind, "__init__", lambda function: lambda self, **settings: function(self, **{**settings, "steps": 2}))
+
+
+def stand_in_for_classes(kind, is_here):
+    """A tiny model with random weights and as many classes as ImageNet has, for those that are not here."""
+    from diffedit.testing import TinyLatentDiffusion
+
+    load = kind.from_pretrained
+
+    @functools.lru_cache(1)
+    def write():
+        return str(TinyLatentDiffusion(count=1000).write(tempfile.mkdtemp()))
+
+    def from_pretrained(cls, path, **settings):
+        return load(path if is_here(path) else write(), **settings)
+
+    kind.from_pretrained = classmethod(from_pretrained)
 
 
 def run_words(words):
