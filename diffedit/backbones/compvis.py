@@ -54,7 +54,8 @@ def convert(config: Config, state: State) -> Converted:
         state: its state dict.
 
     Raises:
-        ValueError: the config is of another kind of model; a weight is missing, or left over.
+        ValueError: the config is of another kind of model, or a weight is left over. One that is missing is found when
+            the networks load theirs.
     """
     try:
         params = config["model"]["params"]

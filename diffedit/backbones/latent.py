@@ -108,8 +108,9 @@ class LatentBackbone(BaseBackbone):
             resolution: asked for; None for the one that the denoiser was trained at.
             grain: of what number the side of a latent has to be a multiple.
         """
-        network = self.denoiser.config
-        channels, taken = self.vae.config.latent_channels, network.in_channels
+        network, autoencoder = self.denoiser.config, self.vae.config
+        # Of a VQModel, whose latents are quantised, the codes are as wide as latents.
+        channels, taken = autoencoder.get("vq_embed_dim") or autoencoder.latent_channels, network.in_channels
         if taken != channels:
             kind = "UNet" if self.denoiser_part == "unet" else self.denoiser_part
             raise ValueError(

@@ -31,7 +31,7 @@ class LatentDiffusion(ClassBackbone, LatentBackbone):
         class_embedding: a row a class.
         scheduler: with DDPM's betas.
         classes: the names of the classes.
-        null_class: which row stands for no class; None for a model that has none.
+        null_class: which row stands for no class, the last one; None for a model that has none.
         resolution: side of the images in pixels; None for the one the UNet was trained at.
         device: where the networks run; None for where the UNet lies.
         name: of the model in messages.
@@ -54,6 +54,9 @@ class LatentDiffusion(ClassBackbone, LatentBackbone):
         width, wanted = class_embedding.embedding_dim, unet.config.cross_attention_dim
         if width != wanted:
             raise ValueError(f"{name}: classes are embedded in {width} numbers, and the UNet takes {wanted}")
+        rows = class_embedding.num_embeddings
+        if null_class not in (None, rows - 1):
+            raise ValueError(f"{name}: null_class = {null_class}: {rows - 1}, the last of {rows} rows, or none (null)")
         self.unet, self.vqvae, self.class_embedding = unet, vqvae, class_embedding
         self.classes, self.null_class = classes, null_class
         self.set_up(unet, vqvae, scheduler, device, name)

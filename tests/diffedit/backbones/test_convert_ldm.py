@@ -181,6 +181,29 @@ def test_an_unknown_name_offers_the_three_nearest(with_null):
     assert offered[0] == "goldfish (1, n01443537)"
 
 
+@torch.no_grad()
+def test_codes_may_be_narrower_than_what_the_decoder_takes(run, tmp_path):
+    """The denoiser's latents are as wide as codes."""
+    config = shrink_f4((1, 2), 1, 11)
+    config["model"]["params"]["first_stage_config"]["params"]["ddconfig"]["z_channels"] = 8
+    original = make_original(config, 11, False)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    save_file(original.state, tmp_path / "model.safetensors")
+    args = ["--config", tmp_path / "config.yaml", "--checkpoint", tmp_path / "model.safetensors"]
+    assert run(*args, "--out", tmp_path / "out", "--null-class", "10") == 0
+    backbone = LatentDiffusion.from_pretrained(str(tmp_path / "out"), device="cpu")
+    assert int(backbone.embed([""])[0]) == 10
+    images = draw(1, 3, 32, 32).sigmoid()
+    latents = backbone.encode(images)
+    assert latents.shape == (1, 3, 8, 8)
+    torch.testing.assert_close(latents, original.encode(images * 2 - 1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(backbone.render(latents), original.decode(latents) / 2 + 0.5, atol=1e-5, rtol=1e-5)
+    index = json.loads((tmp_path / "out/model_index.json").read_text())
+    (tmp_path / "out/model_index.json").write_text(json.dumps(index | {"null_class": 0}))
+    with pytest.raises(ValueError, match="null_class = 0: 10, the last of 11 rows, or none"):
+        LatentDiffusion.from_pretrained(str(tmp_path / "out"), device="cpu")
+
+
 def test_a_folder_says_what_it_holds(files, with_null, without_null):
     folder, original, _ = files
     for name, null in (("f4", 1000), ("f8", None)):
