@@ -145,9 +145,10 @@ class ClassBackbone(BaseBackbone):
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """Of the parts, and of what the classes are called, which decides what a text is."""
-        names = repr((self.classes.names, self.classes.wnids, self.null_class))
-        return {**super().fingerprint, "classes": hash_text(names)}
+        """Of the parts, and of which class a text is, in whatever order the names come."""
+        names = sorted((name, sorted(numbers)) for name, numbers in self.classes.by_name.items())
+        known = repr((names, sorted(self.classes.by_wnid.items()), self.null_class))
+        return {**super().fingerprint, "classes": hash_text(known)}
 
     def embed(self, texts: Sequence[str]) -> list[ClassCond]:
         """The number of each class; "" is the null class.
