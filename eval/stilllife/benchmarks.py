@@ -138,7 +138,10 @@ class StillLifeScenes(StillLifeBenchmark):
     def requests(self, resolution: int) -> Iterator[EditRequest]:
         """Source and target captions, and the exact mask."""
         for name, truth in self.ground_truths():
-            yield make_request(name, truth, resolution, truth.after.caption(), source=truth.before.caption())
+            fields = {"source": truth.before.caption()}
+            if truth.attribute == "fruits" and not truth.is_one_of_several:
+                fields |= name_classes(truth)
+            yield make_request(name, truth, resolution, truth.after.caption(), **fields)
 
     def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 resolution resolution"]]]:
         """("", picture) of the distribution that edits should look like: other scenes of the same kind."""
