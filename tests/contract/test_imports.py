@@ -14,8 +14,8 @@ OURS = ("diffedit", "baselines", "eval", "scripts")
 # From the ground up: a room imports itself and what lies on lower floors.
 FLOORS = (
     ("diffedit.types",),
-    ("diffedit.io", "diffedit.sampling", "diffedit.testing"),
-    ("diffedit.engine", "diffedit.backbones", "diffedit.networks", "diffedit.mask"),
+    ("diffedit.io", "diffedit.sampling", "diffedit.testing", "diffedit.conditions"),
+    ("diffedit.engine", "diffedit.backbones", "diffedit.networks", "diffedit.mask", "diffedit.inversion"),
     ("diffedit.diffedit", "diffedit.text_to_image", "diffedit.stages"),
     ("diffedit.runs",),
     ("baselines", "eval.benchmarks", "eval.scoring"),
@@ -32,6 +32,7 @@ FORBIDDEN = {"baselines": ("diffedit.backbones", "diffedit.diffedit", "diffedit.
 NETWORKS = ("diffusers", "transformers")
 MAY_LOAD_NETWORKS = ("diffedit.backbones", "diffedit.networks", "diffedit.testing", "eval.stilllife.train")
 MAY_LOAD_NETWORKS += ("scripts.bench_parts", "scripts.fewer_evaluations")  # measure the calls of diffusers
+MAY_LOAD_NETWORKS += ("scripts.convert_ldm",)  # writes what its networks save
 LOOSE = {"eval": {"__init__.py"}}  # files beside the folders
 
 
