@@ -1,6 +1,7 @@
 """DiT (Peebles & Xie 2023): a class-conditional transformer over the latents of Stable Diffusion's autoencoder."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -50,10 +51,16 @@ class DiT(ClassBackbone, LatentBackbone):
 
     @classmethod
     def from_pipeline(cls, pipe: Any) -> "DiT":
-        """The networks of a loaded DiTPipeline: shared, not copied, on its device and in its dtypes."""
-        labels: dict[int, str] = {}
+        """The networks of a loaded DiTPipeline: shared, not copied, on its device and in its dtypes.
+
+        A pipeline keeps one number a name, though some are those of two classes; so the names are read where it was
+        loaded from, as long as that is a folder here.
+        """
+        labels: dict[int | str, str] = {}
         for name, number in pipe.labels.items():
             labels[number] = f"{labels[number]}, {name}" if number in labels else name
+        place = ModelFolder(str(pipe.config.get("_name_or_path")))
+        labels = (place.read_index() if Path(place.path).is_dir() else {}).get("id2label", labels)
         networks = {part: getattr(pipe, part) for part in cls.parts}
         return cls(**networks, id2label=labels, device=pipe.device, name=type(pipe).__name__)
 

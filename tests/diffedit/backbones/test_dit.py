@@ -1,5 +1,7 @@
 """DiT against diffusers' own pipeline on the same weights and noise."""
 
+import json
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiTPipeline
@@ -77,3 +79,14 @@ def test_a_loaded_pipeline_is_the_same(folder, backbone):
 def test_another_resolution_is_refused(folder):
     with pytest.raises(ValueError, match=r"backbone\.resolution = 64: .* knows the places of 32 alone"):
         DiT.from_pretrained(str(folder), device="cpu", resolution=64)
+
+
+def test_a_name_of_two_classes_stays_one_in_a_loaded_pipeline(tmp_path):
+    folder = TinyDiT().write(tmp_path)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(
+        json.dumps(index | {"id2label": {"0": "crane", "1": "crane", "2": "plum"}})
+    )
+    for backbone in (DiT.from_pipeline(DiTPipeline.from_pretrained(folder)), DiT.from_pretrained(str(folder))):
+        with pytest.raises(ValueError, match=r"crane \(0\), crane \(1\)"):
+            backbone.embed(["crane"])
