@@ -1,0 +1,292 @@
+"""What is measured of a model, each with what is normal and with advice where it is not.
+
+The limits are those that any trained model keeps on pictures that are like its own; they were set between Still Life's
+networks on one side, and on the other random ones and networks whose configs were made wrong (tests/.../test_doctor).
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from diffedit.commands.checkup.facts import is_unconditional
+from diffedit.commands.checkup.finding import Finding, judge
+from diffedit.commands.checkup.patient import Patient
+from diffedit.io.checks import check_finite
+from diffedit.mask import ContrastMask, Mask, to_latent_grid
+from diffedit.sampling.ddim import ddim_invert, ddim_sample, predict_guided
+from diffedit.sampling.noise import RequestNoise
+from diffedit.sampling.schedule import find_level
+from diffedit.types import EditRequest, Level, Prediction, Program
+
+AUTOENCODER = 20.0  # dB, of a picture that was encoded and decoded
+SPREAD = (0.4, 2.5)  # standard deviation of latents
+SEEN = {0.3: 0.6, 0.5: 0.4, 0.8: 0.2}  # error of the noise estimate by ratio; 1 is that of guessing nothing
+BETTER = 0.5  # of this error is that of another reading, where the reading is wrong
+SHIFTS = (-300, -200, -100, -50, 0, 50, 100, 200, 300)  # of the timestep
+SHIFT = 100  # the largest that is normal
+INVERSION = 20.0  # dB, of the picture that is found again with the most steps, at the lowest ratio
+CONTRAST = {"scenes": 1.5, "photographs": 1.0}  # of a map inside of where the change belongs, over outside
+AGREEMENT = 3.0  # standard errors, as `ContrastMask.floor`
+EFFECT = 0.002  # of the estimates: how far two conditions are apart
+
+
+def compute_psnr(one: Float[Tensor, "k 3 H W"], other: Float[Tensor, "k 3 H W"]) -> float:
+    """In dB, the mean over pictures."""
+    errors = (one - other).square().mean((1, 2, 3))
+    return (-10 * errors.clamp_min(1e-10).log10()).mean().item()
+
+
+def compute_error(one: Tensor, other: Tensor) -> float:
+    """Square of the difference over the square of the second."""
+    return ((one - other).square().mean() / other.square().mean()).item()
+
+
+# ------------------------------------------------------------------------------------------------------- autoencoder
+
+
+@torch.no_grad()
+def check_autoencoder(patient: Patient) -> Iterator[Finding]:
+    """Pictures there and back, and how wide latents are."""
+    images = torch.stack([sample.image for sample in patient.samples])
+    back = check_finite(patient.backbone.decode(patient.latents).cpu(), "the decoded picture")
+    psnr = compute_psnr(back, images)
+    advice = f"the autoencoder gives other pictures: are the weights those of the config, in {patient.place}/vae?"
+    yield judge("autoencoder, there and back", f"{psnr:.1f} dB", f"from {AUTOENCODER:g} dB", psnr >= AUTOENCODER, advice)
+    spread, (low, high) = patient.latents.float().std().item(), SPREAD
+    advice = f"scaling_factor in {patient.place}/vae/config.json: near {find_scaling(patient) / spread:.3g}?"
+    yield judge("spread of latents", f"{spread:.2f}", f"{low:g} to {high:g}", low <= spread <= high, advice)
+
+
+def find_scaling(patient: Patient) -> float:
+    """The autoencoder's factor; 1 where pictures are their own latents."""
+    config = getattr(getattr(patient.backbone, "vae", None), "config", None)
+    return float(getattr(config, "scaling_factor", 1.0))
+
+
+# --------------------------------------------------------------------------------------------------------- estimates
+
+
+def check_estimates(patient: Patient) -> Iterator[Finding]:
+    """How much of a noise that was added is seen, by the prediction type of the config and by the other one."""
+    errors, others = {}, {}
+    for ratio in SEEN:
+        level = patient.find_level(ratio)
+        prediction = patient.estimate(level, patient.sources)
+        check_finite(prediction.eps, f"the noise estimate at ratio {ratio:g}")
+        errors[ratio] = compute_error(prediction.eps, patient.noises)
+        others[ratio] = compute_error(read_otherwise(patient, prediction, level), patient.noises)
+    is_other = sum(others.values()) < BETTER * sum(errors.values())
+    is_normal = all(errors[ratio] <= most for ratio, most in SEEN.items()) and not is_other
+    measured = ", ".join(f"{error:.2f} (r = {ratio:g})" for ratio, error in errors.items())
+    normal = "below " + ", ".join(f"{most:g}" for most in SEEN.values())
+    advice = "the noise is not seen: weights that were not trained, of another model, or another noise schedule in "
+    advice += name_scheduler(patient)
+    if is_other:
+        told = ", ".join(f"{error:.2f}" for error in others.values())
+        kinds = name_kinds(patient)
+        advice = f"prediction_type: {kinds[1]} in {name_scheduler(patient)} (now {kinds[0]}): so read, it is {told}"
+    yield judge("noise not seen", measured, normal, is_normal, advice)
+
+
+def name_scheduler(patient: Patient) -> str:
+    """The file of the noise schedule."""
+    return f"{patient.place}/scheduler/scheduler_config.json"
+
+
+def name_kinds(patient: Patient) -> tuple[str, str]:
+    """The prediction type of the config, and the other one."""
+    config = getattr(getattr(patient.backbone, "scheduler", None), "config", {})
+    kinds = ("epsilon", "v_prediction")
+    return kinds if config.get("prediction_type", "epsilon") == "epsilon" else kinds[::-1]
+
+
+def read_otherwise(patient: Patient, prediction: Prediction, level: Level) -> Float[Tensor, "k c h w"]:
+    """The noise estimate, were the network's output of the other prediction type."""
+    alpha, sigma, _ = level
+    if name_kinds(patient)[0] == "epsilon":
+        return prediction.eps * alpha + patient.noised(level) * sigma
+    return prediction.eps * alpha - prediction.x0 * sigma  # the output itself
+
+
+def check_times(patient: Patient) -> Iterator[Finding]:
+    """Whether pictures at a noise level look to the network as those of its timestep: whether betas are its own."""
+    level, most = patient.find_level(0.5), max(at.timestep for at in list_levels(patient))
+    errors = {}
+    for shift in SHIFTS:
+        if 0 <= (time := level.timestep + shift) <= most:
+            prediction = patient.estimate(level._replace(timestep=time), patient.sources)
+            errors[shift] = compute_error(prediction.eps, patient.noises)
+    best = min(errors, key=lambda shift: errors[shift])
+    advice = f"betas of {name_scheduler(patient)}: beta_schedule, beta_start and beta_end are not those of the training"
+    measured = f"{best:+d} of t = {level.timestep:g}"
+    yield judge("timestep that fits best", measured, f"within {SHIFT}", abs(best) <= SHIFT, advice)
+
+
+def list_levels(patient: Patient) -> list[Level]:
+    """Of a long schedule."""
+    schedule = patient.backbone.schedule(100)
+    return [schedule[i] for i in range(len(schedule))]
+
+
+def check_ends(patient: Patient) -> Iterator[Finding]:
+    """Whether the noisiest level can be used, where alpha may be 0."""
+    level = patient.find_level(1.0)
+    prediction = patient.estimate(level, patient.sources)
+    is_finite = all(bool(torch.isfinite(part).all()) for part in prediction)
+    advice = (
+        "epsilon cannot be read where alpha is 0: rescale_betas_zero_snr: false in "
+        f"{name_scheduler(patient)}, or ratios below 1"
+        if level.alpha == 0
+        else "backbone.dtype=float32, or bfloat16"
+    )
+    yield judge("estimate at ratio 1", "finite" if is_finite else "not finite", "finite", is_finite, advice)
+
+
+# --------------------------------------------------------------------------------------------------------- inversion
+
+
+def check_inversion(patient: Patient) -> Iterator[Finding]:
+    """Pictures taken up to a ratio and decoded unguided under the same condition, by steps and ratio."""
+    found: dict[tuple[int, float], float] = {}
+    plain = decode_all(patient, patient.latents)
+    for steps in patient.cfg.steps:
+        for ratio, latents in go_round(patient, steps).items():
+            found[steps, ratio] = compute_psnr(decode_all(patient, latents), plain)
+    most, ratios = max(patient.cfg.steps), sorted(patient.cfg.ratios)
+    for ratio in ratios:
+        measured = ", ".join(f"{found[steps, ratio]:.1f} dB (N = {steps})" for steps in patient.cfg.steps)
+        name, psnr = f"inversion to r = {ratio:g} and back", found[most, ratio]
+        if ratio != ratios[0]:
+            yield Finding(name, measured)
+            continue
+        advice = f"more steps than {most}, editor.inversion.timestep=source, or see `noise not seen`"
+        yield judge(name, measured, f"from {INVERSION:g} dB at N = {most}", psnr >= INVERSION, advice)
+
+
+def go_round(patient: Patient, steps: int) -> dict[float, Float[Tensor, "k c h w"]]:
+    """The latents of all pictures that come back, by ratio."""
+    schedule = patient.backbone.schedule(steps)
+    starts = {ratio: find_level(ratio, len(schedule) - 1) for ratio in patient.cfg.ratios}
+
+    def make(k: int) -> Program[dict[int, Tensor]]:
+        x0, cond = patient.latents[k : k + 1], patient.sources[k]
+        path = yield from ddim_invert(x0, schedule, max(starts.values()), cond)
+        return (yield from ddim_sample({i: path[i] for i in starts.values()}, schedule, cond, cond, 1.0))
+
+    results = patient.run(make)
+    return {ratio: torch.cat([result[i] for result in results]) for ratio, i in starts.items()}
+
+
+@torch.no_grad()
+def decode_all(patient: Patient, latents: Float[Tensor, "k c h w"]) -> Float[Tensor, "k 3 H W"]:
+    """Pictures; a FloatingPointError where they are not finite."""
+    check_finite(latents, "a latent that was taken up and back")
+    return check_finite(patient.backbone.decode(latents).cpu(), "the decoded picture")
+
+
+# ---------------------------------------------------------------------------------------------------------- guidance
+
+
+def check_guidance(patient: Patient) -> Iterator[Finding]:
+    """Whether conditions and guidance change an estimate, and whether the null condition is one that was trained."""
+    if is_unconditional(patient.backbone):
+        yield Finding("guidance", "none: the model knows no conditions")
+        return
+    level = patient.find_level(0.5)
+    target = patient.estimate(level, patient.targets).eps
+    source = patient.estimate(level, patient.sources).eps
+    effect = compute_error(target, source) ** 0.5
+    advice = "conditions change nothing: are text_encoder/ and tokenizer/, or class_embedding, those of the model?"
+    yield judge("target against source", f"{effect:.3f}", f"from {EFFECT:g}", effect >= EFFECT, advice)
+    if getattr(patient.backbone, "null_class", "") is None:
+        yield judge("null condition", "none", "one", False, f"{patient.backbone.remedy}")
+        return
+    null = patient.backbone.embed([""]) * len(patient.samples)
+    empty = patient.estimate(level, null).eps
+    yield from compare_null(patient, target, source, empty)
+    yield from check_guided(patient, level, null, target)
+
+
+def compare_null(patient: Patient, target: Tensor, source: Tensor, empty: Tensor) -> Iterator[Finding]:
+    """The estimate under the null condition: another than under a target, and about as good as under the source."""
+    away = compute_error(target, empty) ** 0.5
+    error, known = compute_error(empty, patient.noises), compute_error(source, patient.noises)
+    is_normal = away >= EFFECT and error <= max(3 * known, known + 0.1) and math.isfinite(error)
+    where = "null_class in model_index.json" if patient.backbone.conditions == "class" else "the text encoder"
+    advice = f"guidance leads away from it: {where} is wrong, or it was not trained without conditions"
+    measured = f"{away:.3f} from the target; noise not seen {error:.2f}, under the source {known:.2f}"
+    yield judge("null condition", measured, f"from {EFFECT:g}; about as good", is_normal, advice)
+
+
+def check_guided(patient: Patient, level: Level, null: Sequence[Any], target: Tensor) -> Iterator[Finding]:
+    """The estimate at the guidance of the settings: another than at 1, and finite."""
+    scale, conds = patient.cfg.guidance, patient.targets
+
+    def make(k: int) -> Program[Prediction]:
+        return predict_guided(patient.noised(level)[k : k + 1], level, conds[k], null[k], scale)
+
+    guided = torch.cat([prediction.eps for prediction in patient.run(make)])
+    is_finite = bool(torch.isfinite(guided).all())
+    away = compute_error(guided, target) ** 0.5 if is_finite else math.nan
+    advice = "backbone.dtype=float32, or bfloat16" if not is_finite else f"guidance={scale:g} is the same as 1"
+    measured = f"{away:.3f} from guidance 1" if is_finite else "not finite"
+    yield judge(f"guidance {scale:g}", measured, f"from {EFFECT:g}, finite", is_finite and away >= EFFECT, advice)
+
+
+# -------------------------------------------------------------------------------------------------------------- mask
+
+
+def check_mask(patient: Patient) -> Iterator[Finding]:
+    """The contrast of target and source: whether noises agree on it, and whether it lies where the change belongs."""
+    if is_unconditional(patient.backbone):
+        yield Finding("mask", "none: the model knows no conditions")
+        return
+    schedule, sources, targets = patient.backbone.schedule(50), patient.sources, patient.targets
+    finder = ContrastMask(floor=AGREEMENT)
+
+    def make(k: int) -> Program[Mask]:
+        sample = patient.samples[k]
+        request = EditRequest(sample.id, lambda: sample.image, sample.target or "", sample.source)
+        noise = RequestNoise(patient.cfg.seed, sample.id)
+        return finder.find(request, patient.latents[k : k + 1], targets[k], sources[k], schedule, noise)
+
+    masks = patient.run(make)
+    agreement = min(mask.agreement for mask in masks)
+    advice = "the contrast is noise: a target that differs more (target=...), a wider backbone.dtype, or see `target "
+    advice += "against source`"
+    normal = f"from {AGREEMENT:g} standard errors"
+    yield judge("noises agree on the mask", f"{agreement:.1f} at least", normal, agreement >= AGREEMENT, advice)
+    yield from check_place(patient, masks)
+
+
+def check_place(patient: Patient, masks: Sequence[Mask]) -> Iterator[Finding]:
+    """The contrast inside over outside of where the change belongs, where that is known and the model knows both."""
+    ratios = []
+    for sample, mask in zip(patient.samples, masks, strict=True):
+        if sample.mask is not None and sample.is_known:
+            inside = to_latent_grid(sample.mask, mask.contrast_map.shape)[0, 0]
+            if inside.any() and not inside.all():
+                ratios.append((mask.contrast_map[inside].mean() / mask.contrast_map[~inside].mean()).item())
+    if not ratios:
+        yield Finding("contrast inside / outside", "where a change belongs is not known for these pictures")
+        return
+    least, ratio = CONTRAST[patient.kind], statistics.median(ratios)
+    advice = "masks will not be where they should: look at them (diffedit edit, then mask.png), try "
+    advice += "editor.mask.num_noises=20 or another editor.mask.noise_strength; given masks (editor/mask=given) work"
+    yield judge("contrast inside / outside", f"{ratio:.2f}, the median", f"from {least:g}", ratio >= least, advice)
+
+
+CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+    check_autoencoder,
+    check_estimates,
+    check_times,
+    check_ends,
+    check_inversion,
+    check_guidance,
+    check_mask,
+)
