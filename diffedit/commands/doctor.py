@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -42,7 +42,7 @@ def examine(cfg: DictConfig) -> None:
     patient = Patient(backbone, find_samples(cfg, backbone), cfg)
     facts = look(FACTS, patient)
     checks = look((*CHECKS, *COSTS), patient)
-    show(facts, checks, patient.describe_pictures())
+    show(facts, checks, patient)
     wrong = [finding.name for finding in (*facts, *checks) if finding.verdict == "look"]
     if wrong:
         raise NotNormalError(f"not normal: {', '.join(dict.fromkeys(wrong))}; the advice is above")
@@ -68,17 +68,17 @@ def look(checks: "Iterable[Callable[[Patient], Iterable[Finding]]]", patient: "P
             found += list(check(patient))
         except Exception as error:
             log.debug("%s", check.__name__, exc_info=True)
-            found.append(describe_failure(check.__name__, error))
+            found.append(describe_failure(check.__name__, error, patient.place))
     return found
 
 
-def describe_failure(check: str, error: Exception) -> "Finding":
-    """A check that could not be made, with what would mend it."""
+def describe_failure(check: str, error: Exception, place: str | None = None) -> "Finding":
+    """A check that could not be made, with what would mend it where the message does not say so."""
     from diffedit.commands.checkup.finding import Finding
     from diffedit.io.device import is_out_of_memory
 
     name, told = check.partition("_")[2].replace("_", " "), str(error).strip() or type(error).__name__
-    remedy: Any = told
+    remedy = "" if place is None or "prediction_type" not in told else f"prediction_type in {place}/scheduler/"
     if isinstance(error, FloatingPointError):
         part = "backbone.vae_dtype" if "decoded" in told or "encoded" in told else "backbone.dtype"
         remedy = f"{part}=float32; where it is that already, the weights hold a NaN: get the file again"

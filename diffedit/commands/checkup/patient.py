@@ -45,6 +45,12 @@ class Patient:
         return str(self.cfg.backbone.get("path") or "the model's folder")
 
     @property
+    def autoencoder(self) -> str:
+        """Where that of the autoencoder lie."""
+        part = "vqvae" if hasattr(self.backbone, "vqvae") else "vae"
+        return str(self.cfg.backbone.get("autoencoder") or f"{self.place}/{part}")
+
+    @property
     def kind(self) -> str:
         """Which pictures: `scenes`, `photographs`, or a folder."""
         return choose_pictures(str(self.cfg.pictures), self.backbone.resolution)
@@ -53,7 +59,7 @@ class Patient:
         """In words."""
         words = {"scenes": "rendered still lifes", "photographs": "photographs of scikit-image"}
         kind = words.get(self.kind, f"pictures of {self.kind}")
-        return f"{len(self.samples)} {kind}: {', '.join(sample.id for sample in self.samples)}"
+        return f"{len(self.samples)} {kind}"
 
     @cached_property
     def latents(self) -> Float[Tensor, "k c h w"]:

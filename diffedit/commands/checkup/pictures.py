@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from diffedit.backbones.classes import NO_CLASS
 from diffedit.conditions import name_classes
 from diffedit.io.images import ImageFile
 from diffedit.io.pictures import GivenPicture
@@ -72,8 +73,8 @@ PHOTOGRAPHS = (
         "astronaut", ("a photo of an astronaut in an orange suit", "a photo of a fireman in an orange suit"), ()
     ),
 )
-SPARE_TARGETS = ("a bowl of pears", "pear", "0")  # tried in turn where the model knows no better
-SPARE_SOURCES = ("", "1")  # without a null class "" is none
+SPARE_TARGETS = {"text": ("a bowl of pears", "pear"), "class": ("0",)}  # tried where nothing better is known
+SPARE_SOURCES = {"text": ("",), "class": ("", "1", "0")}
 
 
 def choose_pictures(choice: str, resolution: int) -> str:
@@ -90,11 +91,10 @@ def find_samples(cfg: Any, backbone: Backbone) -> list[Sample]:
         ValueError: there are no such pictures.
     """
     choice = choose_pictures(cfg.pictures, backbone.resolution)
-    find = {"scenes": find_scenes, "photographs": find_photographs}.get(choice)
-    if find is None:
-        requests = find_files(Path(choice).expanduser(), backbone)
+    if choice == "scenes":
+        requests = find_scenes(backbone, cfg.count)
     else:
-        requests = find(backbone, cfg.count)
+        requests = find_photographs(backbone) if choice == "photographs" else find_files(choice, backbone)
     chosen = [request for request, _ in zip(requests, range(cfg.count), strict=False)]
     if not chosen:
         raise ValueError(f"pictures = {choice}: there are none for this model; pictures=FOLDER takes your own")
@@ -108,10 +108,10 @@ def find_scenes(backbone: Backbone, count: int) -> Iterator[EditRequest]:
     if backbone.conditions == "text":
         return iter(StillLifeScenes(size=count, attributes=("fruits",), two_kinds=0).requests(backbone.resolution))
     requests = list(StillLifeClasses(per_class=-(-count // 12)).requests(backbone.resolution))
-    return iter(requests[:: len(requests) // count])
+    return iter(requests[:: max(1, len(requests) // count)])
 
 
-def find_photographs(backbone: Backbone, count: int) -> Iterator[EditRequest]:
+def find_photographs(backbone: Backbone) -> Iterator[EditRequest]:
     """Photographs of scikit-image; for a class model those that ImageNet has a class for."""
     from skimage import data
 
@@ -137,8 +137,9 @@ def draw_box(box: Box, side: int) -> Callable[[], Float[Tensor, "1 H W"]]:
     return draw
 
 
-def find_files(folder: Path, backbone: Backbone) -> Iterator[EditRequest]:
+def find_files(choice: str, backbone: Backbone) -> Iterator[EditRequest]:
     """Pictures of a folder by name, of which nothing is known."""
+    folder = Path(choice).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"pictures = {folder}: no such folder; it is auto, scenes, photographs or a folder")
     from eval.scoring.reference import find_pictures
@@ -151,17 +152,18 @@ def make_sample(backbone: Backbone, request: EditRequest, source: str | None, ta
     """A request in the first words that the model takes: those of the settings, else the request's, else spare ones."""
     if backbone.conditions == "class":
         request = name_known_classes(backbone, request)
-    lacks_null = getattr(backbone, "null_class", "") is None
-    sources = [word for word in (source, request.source) if word is not None and (word or not lacks_null)]
     targets = [word for word in (target, request.target) if word]
-    said, wanted = find_word(backbone, sources), find_word(backbone, targets)
-    spare = find_word(backbone, SPARE_SOURCES[1:] if lacks_null else SPARE_SOURCES)
+    wanted = find_word(backbone, targets)
+    other = find_word(backbone, SPARE_TARGETS[backbone.conditions]) if wanted is None else wanted
+    sources = [word for word in (source, request.source) if word is not None]
+    said = find_word(backbone, sources, other)
+    spare = find_word(backbone, SPARE_SOURCES[backbone.conditions], other)
     load = request.true_mask
     return Sample(
         request.id,
         request.image(),
         (spare or "") if said is None else said,
-        find_word(backbone, SPARE_TARGETS) if wanted is None else wanted,
+        other,
         None if load is None else load() >= 0.5,
         is_known=bool(said) and wanted is not None,
     )
@@ -176,11 +178,15 @@ def name_known_classes(backbone: Backbone, request: EditRequest) -> EditRequest:
     return named
 
 
-def find_word(backbone: Backbone, words: Iterable[str]) -> str | None:
-    """The first that the model takes."""
+def find_word(backbone: Backbone, words: Iterable[str], other: str | None = None) -> str | None:
+    """The first that the model takes, of a class model one that is not the other and not a null class that it lacks."""
     for word in words:
         try:
-            backbone.embed([word])
+            (cond,) = backbone.embed([word])
+            if backbone.conditions == "class":
+                is_other = other is not None and bool(cond == backbone.embed([other])[0])
+                if is_other or int(cond) == NO_CLASS:
+                    continue
         except ValueError:
             continue
         return word

@@ -8,16 +8,19 @@ from rich.table import Table
 from rich.text import Text
 
 from diffedit.commands.checkup.finding import Finding
+from diffedit.commands.checkup.patient import Patient
+from diffedit.commands.checkup.pictures import Sample
 
 WIDTH = 100
 STYLES = {"ok": "green", "look": "bold red", "": "dim"}
 
 
-def show(facts: Sequence[Finding], checks: Sequence[Finding], pictures: str) -> None:
+def show(facts: Sequence[Finding], checks: Sequence[Finding], patient: Patient) -> None:
     """Print all of it, in at most 100 columns."""
     console = Console(width=min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH), highlight=False)
     console.print(Text("Detected", "bold"), make_facts(facts), "", sep="\n")
-    console.print(Text.assemble(("Measured", "bold"), f" on {pictures}"))
+    console.print(Text.assemble(("Measured", "bold"), f" on {patient.describe_pictures()}"))
+    console.print(make_samples(patient.samples), "", sep="\n")
     console.print(make_checks(checks))
     told = [finding for finding in (*facts, *checks) if finding.advice]
     if told:
@@ -34,6 +37,17 @@ def make_facts(facts: Sequence[Finding]) -> Table:
     table.add_column(overflow="fold")
     for fact in facts:
         table.add_row(f"  {fact.name}", Text(fact.measured, "bold red" if fact.verdict == "look" else ""))
+    return table
+
+
+def make_samples(samples: Sequence[Sample]) -> Table:
+    """Which pictures, and what is said of them."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for sample in samples:
+        known = "" if sample.is_known else " (stand-ins: what it shows is not known, or not to the model)"
+        table.add_row(f"  {sample.id}", Text(f"{sample.target!r} against {sample.source!r}{known}", "dim"))
     return table
 
 
