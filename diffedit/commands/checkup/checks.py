@@ -85,7 +85,7 @@ def check_estimates(patient: Patient) -> Iterator[Finding]:
     errors, others = [], []
     for ratio in RATIOS:
         level = patient.find_level(ratio)
-        prediction, guess = patient.estimate(level, patient.sources), find_guess_error(patient, level)
+        prediction, guess = patient.estimate(level, patient.sources), find_guess_error(patient.latents, level)
         check_finite(prediction.eps, f"the noise estimate at ratio {ratio:g}")
         errors.append(compute_error(prediction.eps, patient.noises) / guess)
         others.append(compute_error(read_otherwise(patient, prediction, level), patient.noises) / guess)
@@ -104,9 +104,9 @@ def check_estimates(patient: Patient) -> Iterator[Finding]:
         yield check_times(patient)
 
 
-def find_guess_error(patient: Patient, level: Level) -> float:
+def find_guess_error(latents: Float[Tensor, "k c h w"], level: Level) -> float:
     """Error of the best estimate that is a multiple of the noised latent."""
-    wide = level.alpha**2 * patient.latents.float().square().mean().item()
+    wide = level.alpha**2 * latents.float().square().mean().item()
     return wide / (wide + level.sigma**2)
 
 
@@ -139,7 +139,9 @@ def check_times(patient: Patient) -> Finding:
         shifted = [level._replace(timestep=min(max(level.timestep + shift, 0), most)) for level in levels]
         estimates = [patient.estimate(level, patient.sources).eps for level in shifted]
         told = zip(levels, estimates, strict=True)
-        errors[shift] = sum(compute_error(eps, patient.noises) / find_guess_error(patient, at) for at, eps in told)
+        errors[shift] = sum(
+            compute_error(eps, patient.noises) / find_guess_error(patient.latents, at) for at, eps in told
+        )
     best = min(errors, key=lambda shift: (errors[shift], abs(shift)))
     measured, normal = f"{best:+d} from its own", f"within {SHIFT}"
     if errors[best] / len(RATIOS) > SEEN:
