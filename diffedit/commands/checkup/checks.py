@@ -97,8 +97,7 @@ def check_estimates(patient: Patient) -> Iterator[Finding]:
         told = ", ".join(f"{error:.2f}" for error in others)
         advice = f"prediction_type: {other} in {name_scheduler(patient)} (now {now}): so read, it is {told}"
     else:
-        advice = f"weights are not trained, or not those of the configs in {patient.place}; or see `timestep`; or "
-        advice += OTHER_PICTURES
+        advice = f"weights are not trained, or not those of the configs in {patient.place}; or {OTHER_PICTURES}"
     yield judge(ERROR, measured, f"to {SEEN:g} of a guess's", is_normal and not is_other, advice)
     if not is_other:
         yield check_times(patient)
@@ -134,14 +133,13 @@ def check_times(patient: Patient) -> Finding:
     """Whether pictures at a noise level look to the network as those of its timestep: whether betas are its own."""
     most = max(level.timestep for level in list_levels(patient))
     levels = [patient.find_level(ratio) for ratio in RATIOS]
+    guesses = [find_guess_error(patient.latents, level) for level in levels]
     errors = {}
     for shift in SHIFTS:
         shifted = [level._replace(timestep=min(max(level.timestep + shift, 0), most)) for level in levels]
         estimates = [patient.estimate(level, patient.sources).eps for level in shifted]
-        told = zip(levels, estimates, strict=True)
-        errors[shift] = sum(
-            compute_error(eps, patient.noises) / find_guess_error(patient.latents, at) for at, eps in told
-        )
+        told = zip(estimates, guesses, strict=True)
+        errors[shift] = sum(compute_error(eps, patient.noises) / guess for eps, guess in told)
     best = min(errors, key=lambda shift: (errors[shift], abs(shift)))
     measured, normal = f"{best:+d} from its own", f"within {SHIFT}"
     if errors[best] / len(RATIOS) > SEEN:

@@ -8,7 +8,7 @@ import torch
 
 from diffedit.commands.checkup.finding import Finding
 from diffedit.commands.checkup.patient import Patient
-from diffedit.engine.measure import make_calls, time_call
+from diffedit.engine.measure import time_call
 
 EDIT = 95  # evaluations: 20 of a mask, 25 up to r = 0.5 of 50 steps, and 50 down with guidance
 SLOW = 1.0  # seconds an evaluation from which on there is advice
@@ -17,9 +17,15 @@ CALLS = {"predict": "seconds an evaluation", "encode": "seconds to encode", "dec
 
 def check_seconds(patient: Patient) -> Iterator[Finding]:
     """Of one row in a call, the median of three calls."""
+    backbone, level = patient.backbone, patient.find_level(0.5)
+    image, latent, cond = patient.samples[0].image[None], patient.latents[:1], patient.sources[:1]
+    calls = {
+        "predict": lambda rows: backbone.predict(latent, [level], cond),
+        "encode": lambda rows: backbone.encode(image),
+        "decode": lambda rows: backbone.decode(latent),
+    }
     with torch.no_grad():
-        calls = make_calls(patient.backbone)
-        seconds = {name: time_call(calls[name], 1, patient.device)[0] for name in CALLS}
+        seconds = {name: time_call(call, 1, patient.device)[0] for name, call in calls.items()}
     for name, text in CALLS.items():
         measured = f"{seconds[name]:.3g}"
         if name == "predict":

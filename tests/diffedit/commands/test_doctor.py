@@ -185,7 +185,7 @@ def test_a_denoiser_that_overflows_is_told_by_its_own_dtype(trained, monkeypatch
 def test_a_model_without_a_null_class(tmp_path):
     path = TinyLatentDiffusion(has_null=False).write(tmp_path)
     patient = load("backbone=latent_diffusion", f"backbone.path={path}")
-    found = look(checks.CHECKS, patient)
+    found = look((*checks.CHECKS, *COSTS), patient)
     finding = find(found, "null condition")
     assert finding.verdict == "look"
     assert "editor.guidance=1 editor.inversion.condition=source_class" in finding.advice
