@@ -65,7 +65,8 @@ def look(checks: "Iterable[Callable[[Patient], Iterable[Finding]]]", patient: "P
     found = []
     for check in tqdm(list(checks), desc="checks", disable=None, leave=False):
         try:
-            found += list(check(patient))
+            for finding in check(patient):
+                found.append(finding)  # noqa: PERF402 (what is found before a failure is kept)
         except Exception as error:
             log.debug("%s", check.__name__, exc_info=True)
             found.append(describe_failure(check.__name__, error, patient.place))

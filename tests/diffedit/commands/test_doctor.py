@@ -18,6 +18,7 @@ from diffedit.backbones.classes import ClassList
 from diffedit.commands import main
 from diffedit.commands.checkup import checks, facts, pictures
 from diffedit.commands.checkup.cost import COSTS
+from diffedit.commands.checkup.finding import Finding
 from diffedit.commands.checkup.patient import Patient
 from diffedit.commands.checkup.pictures import PHOTOGRAPHS, find_samples
 from diffedit.commands.doctor import look
@@ -180,6 +181,18 @@ def test_a_denoiser_that_overflows_is_told_by_its_own_dtype(trained, monkeypatch
     assert {"estimates", "estimate at ratio 1", "inversion", "mask"} <= wrong(found)
     assert "backbone.dtype=float32" in find(found, "estimates").advice
     assert find(found, "autoencoder, there and back").verdict == "ok"
+
+
+def test_what_was_found_before_a_failure_is_kept(trained):
+    def check_halves(patient):
+        yield Finding("one", "1")
+        raise RuntimeError("no more")
+
+    found = look([check_halves], show(trained))
+    assert [(one.name, one.measured, one.verdict) for one in found] == [
+        ("one", "1", ""),
+        ("halves", "failed: no more", "look"),
+    ]
 
 
 def test_a_model_without_a_null_class(tmp_path):
