@@ -16,6 +16,7 @@ COMMANDS = {
     "ls": "what there is: editors, benchmarks, backbones, metrics, networks, experiments",
     "cite": "the BibTeX of what a run used",
     "demo": "edit, score and plot Still Life; a page to look at, in minutes on two cores",
+    "doctor": "look at a model before it is used: what it is, whether its answers are normal",
     "check-benchmark": "open every picture and mask of a benchmark before a long run",
     "reference-stats": "statistics of real pictures, for FID and its kin",
 }
