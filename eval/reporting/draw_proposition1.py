@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eval.reporting.curves import COLOURS, GREY
+from eval.reporting.curves import COLOURS
 from eval.reporting.proposition1 import WAYS, Measured
 from eval.reporting.tables import WIDTH, FittedTable, fold, make_table
 from eval.theory.bounds import Constants, bound_encoding, bound_noising
@@ -15,8 +15,9 @@ from eval.theory.bounds import Constants, bound_encoding, bound_noising
 BOUNDS = {"encoding": bound_encoding, "noising": bound_noising}
 COLOUR = dict(zip(WAYS, COLOURS, strict=False))
 NAMES = {"encoding": "encoded, decoded", "noising": "noise, decoded"}
-STYLES = {"quotient": "--", "jacobian": ":", "paper": (0, (1, 3))}
+STYLES = {"quotient": "--", "jacobian": ":", "paper": "-."}
 ORIGINS = {"quotient": "K₁ by quotients", "jacobian": "K₁ by Jacobians", "paper": "paper's C, K₁, K₂"}
+MARKS = {"quotient": ("*", 9), "jacobian": ("D", 6), "paper": ("X", 6)}
 SHORT = {"quotient": "quot.", "jacobian": "jac."}
 LEAST = 1e-5  # of that, below which nothing is shown
 ABOVE = 8  # times the largest bound of SDEdit up to which a panel goes
@@ -30,7 +31,7 @@ def draw_proposition1(measured: Measured, result: Mapping[str, Any]) -> Figure:
         result: as `eval.reporting.proposition1.summarise` returns it.
     """
     panels = result["panels"]
-    figure = Figure(figsize=(5.2 * (len(panels) + 1), 5.6), layout="constrained")
+    figure = Figure(figsize=(5.2 * (len(panels) + 1), 6.2), layout="constrained")
     *left, last = figure.subplots(1, len(panels) + 1)
     for axes, (guidance, panel) in zip(left, panels.items(), strict=True):
         draw_panel(axes, measured, panel)
@@ -61,9 +62,10 @@ def draw_panel(axes: Axes, measured: Measured, panel: Mapping[str, Any]) -> None
             drawn.add(line)
             style = "-" if line == "bound of noise" else STYLES[origin]
             axes.plot(ratios, BOUNDS[way](taus, constants), linestyle=style, color=COLOUR[way], linewidth=1, label=line)
-        mark_crossing(axes, judged["crossing"], constants, origin)
+        mark_crossing(axes, judged, origin)
     values = [row[way]["value"] for row in rows for way in WAYS]
     largest = max([value for judged in panel["bounds"].values() for value in judged["noising"]["values"]] or values)
+    values += [mark[1] for judged in panel["bounds"].values() if (mark := find_mark(judged)) is not None]
     axes.set_ylim(max(min(values), LEAST * largest) / 3, ABOVE * largest)
     axes.set_ylabel("‖x₀ − D_r‖ / √dim")
 
@@ -75,16 +77,21 @@ def bound_line(way: str, origin: str) -> str:
     return f"bound of encoding, {ORIGINS[origin]}"
 
 
-def mark_crossing(axes: Axes, crossing: Mapping[str, float] | None, constants: Constants, origin: str) -> None:
-    """A star where the bounds cross; said in the legend where that is beyond the schedule, or nowhere."""
+def find_mark(judged: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Where in a panel a pair of bounds crosses; None for nowhere in it."""
+    crossing = judged["crossing"]
     if crossing is None or np.isnan(crossing["ratio"]):
-        where = "nowhere" if crossing is None else f"beyond, at τ = {crossing['tau']:.3g}"
-        axes.plot([], [], "*", color=GREY, label=f"they cross {where} ({ORIGINS[origin]})")
-        return
-    place = crossing["ratio"], bound_noising(crossing["tau"], constants)
-    label = f"they cross at τ = {crossing['tau']:.3g} ({ORIGINS[origin]})"
-    mark = {"quotient": "*", "jacobian": "D", "paper": "X"}[origin]
-    axes.plot(*place, mark, color="black", markersize=9 if mark == "*" else 6, zorder=4, label=label)
+        return None
+    return crossing["ratio"], float(bound_noising(crossing["tau"], Constants(**judged["constants"])))
+
+
+def mark_crossing(axes: Axes, judged: Mapping[str, Any], origin: str) -> None:
+    """A mark where the bounds cross; said in the legend where that is beyond the schedule, or nowhere."""
+    place, crossing = find_mark(judged), judged["crossing"]
+    where = "nowhere" if crossing is None else f"at τ = {crossing['tau']:.3g}" + " (beyond)" * (place is None)
+    mark, size = MARKS[origin]
+    style = {"color": "black", "markersize": size, "linestyle": "", "zorder": 4}
+    axes.plot(*(place or ([], [])), marker=mark, label=f"they cross {where} ({ORIGINS[origin]})", **style)
 
 
 def draw_constants(axes: Axes, measured: Measured, constants: Mapping[str, Any]) -> None:

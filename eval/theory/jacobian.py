@@ -14,7 +14,7 @@ class SpectralNorm(NamedTuple):
 
     Attributes:
         value: the largest stretch that was found.
-        change: of it in the last iteration, as a share of it; 0 where it does not move any more.
+        change: of it in the last iteration, as a share of it; what is left to rise may be several times that.
     """
 
     value: float

@@ -98,7 +98,7 @@ class MeasureProposition1(BaseEditor):
         x0 = yield Encode(request.image())
         target, empty = yield Embed((request.target, ""))
         path = yield from ddim_invert(x0, schedule, top, empty, self.inversion_timestep)
-        noised = noising_trajectory(x0, noise.randn_like(x0, "start"), schedule)
+        noised = noising_trajectory(x0, noise.randn_like(x0, "start 0"), schedule)  # as SDEdit
 
         passed: dict[int, dict[int, Tensor]] = {i: {} for i in range(top + 1)}  # by D_r(E_r(x0), Q): by level, start
         edited: dict[int, Tensor] = {}

@@ -40,3 +40,19 @@ class GaussianBackbone(PixelBackbone):
         eps = torch.stack(rows)
         alpha, sigma = (torch.tensor([level[k] for level in levels]).to(x)[:, None, None, None] for k in (0, 1))
         return Prediction((x - sigma * eps) / alpha, eps)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBackbone(GaussianBackbone):
+    """eps = slope * x + a number of the text: a network, if of no data."""
+
+    covariance: float  # the slope
+    means: Mapping[str, float]
+
+    def embed(self, texts):
+        return [self.means[text] for text in texts]
+
+    def predict(self, x, levels, conds):
+        eps = self.covariance * x + torch.tensor(conds).to(x)[:, None, None, None]
+        alpha, sigma = (torch.tensor([level[k] for level in levels]).to(x)[:, None, None, None] for k in (0, 1))
+        return Prediction((x - sigma * eps) / alpha, eps)
