@@ -54,10 +54,10 @@ def norm(v):
 def test_k1_is_the_largest_slope_and_k2_the_distance_of_the_texts(gaussian):
     schedule = gaussian.schedule(STEPS)
     x0 = torch.from_numpy(RANDOM.normal(size=SIZE))
-    metadata, measured = measure(gaussian, x0, RequestNoise(0, "a"), jacobian_levels=4, iterations=300)
+    metadata, measured = measure(gaussian, x0, RequestNoise(0, "a"), jacobian_levels=3, iterations=200)
     slopes = {i: gaussian.slope(schedule[i]) for i in range(1, STEPS + 1)}
     steepest = {i: torch.linalg.matrix_norm(slope, 2).item() for i, slope in slopes.items()}
-    assert list(measured["jacobian"]) == ["1", "4", "7", "10"]
+    assert list(measured["jacobian"]) == ["1", "6", "10"]
     for i, (value, change) in measured["jacobian"].items():
         assert value == pytest.approx(steepest[int(i)], rel=1e-3)
         assert change < 1e-3
