@@ -147,7 +147,8 @@ def plot_proposition1(cfg: DictConfig) -> None:
         stem = Path(cfg.out) / (place if is_alone else f"{place}_{root.name}")
         for path in save_figure(draw_proposition1(measured, result), stem):
             log.info("%s", path)
-        write(stem.with_name(f"{stem.name}.json"), json.dumps(result, indent=1).encode())
+        strict = json.loads(json.dumps(result), parse_constant=lambda _: None)  # JSON has no NaN and no infinity
+        write(stem.with_name(f"{stem.name}.json"), json.dumps(strict, indent=1).encode())
         for guidance in result["panels"]:
             console.print("", build_proposition_table(result, guidance, console.width))
     if left_out:

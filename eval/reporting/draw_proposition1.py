@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from eval.reporting.curves import COLOURS
 from eval.reporting.proposition1 import WAYS, Measured
@@ -121,7 +122,8 @@ def add_axes(axes: Axes, measured: Measured) -> None:
     top.set_xlabel("τ = √(1/ᾱ − 1)", fontsize=9)
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False, fontsize=7.5)
+    shown = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda pair: isinstance(pair[0], Line2D))
+    axes.legend(*zip(*shown, strict=True), loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False, fontsize=7.5)
 
 
 # --------------------------------------------------------------------------------------------------------------- table

@@ -1,7 +1,7 @@
 """What is measured of Proposition 1, on linear models whose constants are known in closed form."""
 
 import json
-from functools import partial
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from scipy.stats import ortho_group
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
 from diffedit.backbones.analytic import AnalyticBackbone
-from diffedit.commands.plot import plot
+from diffedit.commands.plot import PlotFailedError, plot
 from diffedit.engine.queries import run_alone
 from diffedit.sampling.noise import RequestNoise
 from diffedit.types import Decode, EditRequest
@@ -251,16 +251,43 @@ def test_the_figure_has_distances_bounds_and_their_crossing(run):
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_the_command_draws_and_names_what_it_leaves_out(run, tmp_path, capsys):
-    other = edit_benchmark(
-        tmp_path / "a/b/c/d", StillLifeScenes(size=1), SDEdit(), AnalyticBackbone(classes=("on",)), [0.5], 4
-    )
-    cfg = composed("figure=proposition1", f"runs={run}", f"out={tmp_path}", name="plot", backbone=False)
+def check_json(text):
+    """It is read by who takes JSON at its word: without NaN."""
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert set(found["panels"]) == {"1", "7.5"}
+    assert set(found["constants"]) == {"C", "K1", "K2", "how"}
+
+
+def test_one_picture_without_jacobians_has_no_intervals(tmp_path):
+    root = tmp_path / "runs/scenes/analytic/proposition1/one"
+    backbone = AnalyticBackbone(classes=("apples", "on"), modes=1)
+    editor = MeasureProposition1(levels=2, jacobian_levels=0)
+    edit_benchmark(root, StillLifeScenes(size=1), editor, backbone, [1.0], 4)
+    cfg = composed("figure=proposition1", f"runs={root}", f"out={tmp_path}", name="plot", backbone=False)
     plot(cfg)
-    assert {path.suffix for path in tmp_path.glob("scenes_analytic.*")} == {".png", ".svg", ".json"}
+    text = (tmp_path / "scenes_analytic.json").read_text()
+    check_json(text)
+    found = json.loads(text)
+    assert set(found["constants"]["K1"]) == {"quotient"}
+    assert found["constants"]["C"]["1"]["low"] is None
+
+
+def test_the_command_draws_and_says_what_it_leaves_out(run, tmp_path, capsys, caplog):
+    there = tmp_path / "runs/scenes/analytic/proposition1"
+    shutil.copytree(run, there / "good")
+    backbone = AnalyticBackbone(classes=("on",))
+    edit_benchmark(there / "other", StillLifeScenes(size=1), SDEdit(), backbone, [0.5], 4)
+    cfg = composed("figure=proposition1", f"runs={there}/*", f"out={tmp_path}", name="plot", backbone=False)
+    with pytest.raises(PlotFailedError, match="1 of 2 runs were left out"):
+        plot(cfg)
+    assert "other: left out" in caplog.text
+    assert "a run of experiment=proposition1 is wanted" in caplog.text
+    assert {path.suffix for path in tmp_path.glob("scenes_analytic_good.*")} == {".png", ".svg", ".json"}
     assert "guidance 7.5" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="a run of experiment=proposition1 is wanted"):
-        read_measured(other)
+    check_json((tmp_path / "scenes_analytic_good.json").read_text())
+
+
+def test_what_is_to_be_drawn_is_named():
     cfg = composed("figure=proposition1", "draw=bars", name="plot", backbone=False)
     with pytest.raises(ValueError, match="draw = 'bars' is none of tradeoff, proposition1"):
-        partial(plot, cfg)()
+        plot(cfg)
