@@ -87,10 +87,10 @@ def test_c_is_the_root_mean_square_of_the_closed_form(gaussian):
     sizes = {"1": [], "7.5": []}
     for z, e in zip(white, noises, strict=True):
         noise = GivenNoise(start_0=e.reshape(1, 3, 2, 2), jacobian=torch.ones(1, 3, 2, 2))
-        _, measured = measure(gaussian, MEANS[""] + root @ z, noise, jacobian_levels=0, levels=1)
+        _, measured = measure(gaussian, MEANS[""] + root @ z, noise, 4, jacobian_levels=0, levels=1)
         for guidance, size in measured["size"].items():
             sizes[guidance].append(size)
-    schedule, apart = gaussian.schedule(STEPS), MEANS["Q"] - MEANS[""]
+    schedule, apart = gaussian.schedule(4), MEANS["Q"] - MEANS[""]
     for guidance, rows in sizes.items():
         found = torch.tensor(rows, dtype=torch.float64).square().mean(0).sqrt()
         for i, value in enumerate(found.tolist(), 1):
@@ -147,12 +147,12 @@ def test_gronwalls_worst_case_is_attained_and_is_above_the_printed_bound():
     """eps(x, empty) = -K1 x and eps(x, Q) = eps(x, empty) + K2: what the assumptions alone allow."""
     backbone, constants = LinearBackbone(-1.0, {"": 0.0, "Q": 0.1}), Constants(c=1.0, k1=1.0, k2=0.1)
     settings = {"guidances": (1.0,), "levels": 1, "jacobian_levels": 1}
-    metadata, measured = measure(backbone, torch.zeros(SIZE), RequestNoise(0, "a"), 500, **settings)
+    metadata, measured = measure(backbone, torch.zeros(SIZE), RequestNoise(0, "a"), 250, **settings)
     assert metadata["k1_jacobian"] == pytest.approx(constants.k1, rel=1e-3)
     assert metadata["k1_quotient"] == pytest.approx(constants.k1, rel=1e-3)
     assert metadata["k2"] == pytest.approx(constants.k2, rel=1e-3)
     tau, (distance,) = measured["tau"][-1], measured["distances"]["1"]["encoding"]
-    assert distance == pytest.approx(integrate_worst_case(tau, constants), rel=0.05)  # of finite steps
+    assert distance == pytest.approx(integrate_worst_case(tau, constants), rel=0.1)  # of finite steps
     assert distance > 2 * bound_encoding(tau, constants)
 
 
