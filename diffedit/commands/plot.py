@@ -1,5 +1,6 @@
-"""`diffedit plot`: the trade-off of scored runs, and methods compared at equal values of a metric."""
+"""`diffedit plot`: the trade-off of scored runs, and methods compared at equal values of a metric; Proposition 1."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig
 
 from diffedit.commands.launch import launch
+from diffedit.io.checks import check_literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +36,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def plot(cfg: DictConfig) -> None:
+    """What `draw` says."""
+    check_literal("draw", cfg.draw, list(DRAWN))
+    DRAWN[cfg.draw](cfg)
+
+
+def plot_tradeoff(cfg: DictConfig) -> None:
     """A plot for each benchmark and pair of metrics, a comparison for each benchmark and compared metric."""
     from diffedit.io.files import resolve_path
     from eval.reporting.curves import plot_pairs
@@ -114,3 +122,38 @@ def show_by_area(scores: "pd.DataFrame", metric: str, names: Sequence[str], cfg:
     console.print("", build_area_table(ranges, metric, title, console.width))
     for path in save_figure(draw_by_area(ranges, metric, title), Path(cfg.out) / "_".join([*names, metric, "by_area"])):
         log.info("%s", path)
+
+
+def plot_proposition1(cfg: DictConfig) -> None:
+    """Figure, table and result of each run of experiment=proposition1; none has to be scored."""
+    from diffedit.io.files import write
+    from eval.reporting.curves import save_figure
+    from eval.reporting.draw_proposition1 import build_proposition_table, draw_proposition1
+    from eval.reporting.proposition1 import read_measured, summarise
+    from eval.reporting.tables import make_console
+    from eval.scoring.score import EXPLAINED, find_runs
+
+    roots, left_out, console = find_runs(cfg.runs), 0, make_console()
+    for root in roots:
+        try:
+            measured = read_measured(root)
+        except EXPLAINED as error:
+            log.error("%s: left out: %s", root, error)
+            left_out += 1
+            continue
+        result = summarise(measured, cfg.resamples, cfg.seed)
+        place = "_".join(root.parts[-4:-2])
+        is_alone = sum(other.parts[-4:-2] == root.parts[-4:-2] for other in roots) == 1
+        stem = Path(cfg.out) / (place if is_alone else f"{place}_{root.name}")
+        for path in save_figure(draw_proposition1(measured, result), stem):
+            log.info("%s", path)
+        strict = json.loads(json.dumps(result), parse_constant=lambda _: None)  # JSON has no NaN and no infinity
+        write(stem.with_name(f"{stem.name}.json"), json.dumps(strict, indent=1).encode())
+        for guidance in result["panels"]:
+            console.print("", build_proposition_table(result, guidance, console.width))
+    if left_out:
+        raise PlotFailedError(f"{left_out} of {len(roots)} runs were left out; see above")
+
+
+DRAWN = {"tradeoff": plot_tradeoff, "proposition1": plot_proposition1}
+"""How each value of `draw` is drawn."""

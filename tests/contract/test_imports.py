@@ -18,7 +18,7 @@ FLOORS = (
     ("diffedit.engine", "diffedit.backbones", "diffedit.networks", "diffedit.mask", "diffedit.inversion"),
     ("diffedit.diffedit", "diffedit.text_to_image", "diffedit.stages"),
     ("diffedit.runs",),
-    ("baselines", "eval.benchmarks", "eval.scoring"),
+    ("baselines", "eval.benchmarks", "eval.scoring", "eval.theory"),
     ("eval.metrics", "eval.reporting"),
     ("eval.stilllife",),
     ("diffedit.api",),

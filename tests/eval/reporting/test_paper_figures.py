@@ -36,7 +36,19 @@ def compose_jobs(experiment, *overrides):
             yield name_run(cfg.hydra.job.override_dirname, cfg.benchmark._target_), cfg
 
 
-@pytest.mark.parametrize("figure", names("figure"))
+def test_proposition_1_takes_the_runs_of_its_editor_unscored():
+    (_, cfg), *others = compose_jobs("proposition1")
+    assert not others
+    runs = composed("figure=proposition1", name="plot", backbone=False).runs
+    choices = cfg.hydra.runtime.choices
+    assert fnmatch(f"runs/{choices.benchmark}/{choices.backbone}/{choices.editor}/any", runs)
+    assert not fnmatch(f"runs/{choices.benchmark}/{choices.backbone}/diffedit/any", runs)
+    head = (CONF / "experiment/proposition1.yaml").read_text()
+    assert "diffedit plot figure=proposition1" in head
+    assert "diffedit score" not in head
+
+
+@pytest.mark.parametrize("figure", [name for name in names("figure") if name != "proposition1"])
 def test_an_experiment_its_table_and_its_figure_fit_by_name(figure):
     """Also where the benchmark's files have long names: those are not part of a run's."""
     keys = {"coco": ("images", "bison", "captions"), "imag": ("images", "queries", "classes")}.get(figure[:4], ())
