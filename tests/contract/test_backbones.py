@@ -75,8 +75,13 @@ def test_every_backbone_keeps_the_protocol(model):
     assert len(set(backbone.fingerprint.values())) == len(backbone.fingerprint)
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("editor", sorted(set(names("editor")) - IN_PIXELS))
+def pair_up():
+    """Every editor and every model; what is measured of the null class is of models that have one."""
+    pairs = [(editor, model) for editor in names("editor") if editor not in IN_PIXELS for model in MODELS]
+    return [pair for pair in pairs if pair != ("proposition1", "latent_diffusion_without_null_class")]
+
+
+@pytest.mark.parametrize(("editor", "model"), pair_up())
 def test_every_editor_on_every_backbone(editor, model):
     keys = {key: key.split("=")[0].split(".")[1] for key in UNGUIDED}
     built = build(editor)
