@@ -17,7 +17,7 @@ from bench_parts.measure import Timing
 from bench_parts.networks import KINDS, WORDS, find_best, find_knee, find_modules, scan_rows
 from bench_parts.ours import Ours, add_model_arguments, find_weights
 from bench_parts.report import Report, Table
-from diffedit.backbones.stable_diffusion import MEMORY_FORMATS
+from diffedit.backbones.latent import MEMORY_FORMATS
 
 EXAMPLE = "python scripts/bench.py batch --dtypes float32 bfloat16 --formats contiguous channels_last"
 TINY = {"weights": "tiny", "rows": [1, 4], "repeats": 2, "formats": ["contiguous", "channels_last"]}
