@@ -40,6 +40,11 @@ def choose_text(choice: Choice, request: EditRequest, given: str | None, key: st
 GIVEN = {"editor.reference": "reference_text", "editor.inversion.condition": "text"}
 
 
+def any_text(backbone: Backbone) -> str:
+    """A text that a backbone can be measured with: the empty one, or a class where there is no null class."""
+    return "0" if backbone.conditions == "class" and getattr(backbone, "null_class", None) is None else ""
+
+
 def in_words_of(
     backbone: Backbone, request: EditRequest, make: Callable[[EditRequest], Program[EditResult]]
 ) -> Program[EditResult]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from diffedit.conditions import any_text
 from diffedit.io.device import is_out_of_memory, name_device, wait_for
 from diffedit.io.files import write
 from diffedit.io.hashing import hash_text
@@ -57,12 +58,12 @@ def make_calls(backbone: Backbone) -> dict[str, Callable[[int], Any]]:
     """A call of each network, for a number of rows."""
     side = backbone.resolution
     image = torch.rand((1, 3, side, side), generator=torch.Generator().manual_seed(0))
-    latent, conds, level = backbone.encode(image), backbone.embed([""]), backbone.schedule(10)[5]
+    latent, conds, level = backbone.encode(image), backbone.embed([any_text(backbone)]), backbone.schedule(10)[5]
     return {
         "predict": lambda rows: backbone.predict(latent.repeat(rows, 1, 1, 1), [level] * rows, conds * rows),
         "encode": lambda rows: backbone.encode(image.repeat(rows, 1, 1, 1)),
         "decode": lambda rows: backbone.decode(latent.repeat(rows, 1, 1, 1)),
-        "embed": lambda rows: backbone.embed([""] * rows),
+        "embed": lambda rows: backbone.embed([any_text(backbone)] * rows),
     }
 
 

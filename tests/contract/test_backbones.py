@@ -16,6 +16,7 @@ from diffedit.backbones.latent_diffusion import LatentDiffusion
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.conditions import in_words_of
 from diffedit.engine.engine import BatchSizes, Engine
+from diffedit.engine.measure import make_calls
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.testing import TinyDiT, TinyLatentDiffusion, TinyPipeline
@@ -159,3 +160,10 @@ def test_a_name_of_a_class_is_part_of_what_a_run_is(tmp_path):
     (folder / "classes.json").write_text('{"0": "pear", "1": "apple"}')
     after = LatentDiffusion.from_pretrained(str(folder), device="cpu").fingerprint
     assert {name for name in before if before[name] != after[name]} == {"classes"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_rows_a_call_can_be_measured_on_every_backbone(model):
+    """Also where nothing can be asked without a class."""
+    for call in make_calls(load(model)).values():
+        call(2)
