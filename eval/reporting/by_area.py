@@ -61,9 +61,13 @@ def average_by_area(
 
 
 def read_methods(scores: pd.DataFrame, metric: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(method, columns area, `mask_ceiling` and the metric) of each that has them; the log names the others."""
-    for method, root in dict(zip(name_methods(scores), scores.run, strict=True)).items():
-        values = read_all_values(Path(root))
+    """(method, columns area, `mask_ceiling` and the metric) of each that has them; the log names the others.
+
+    Values of an image are means over strengths, and over seeds where runs of several were merged.
+    """
+    runs = scores.runs if "runs" in scores else [(run,) for run in scores.run]
+    for method, (root, *others) in dict(zip(name_methods(scores), runs, strict=True)).items():
+        values = pd.concat([read_all_values(Path(run)) for run in (root, *others)])
         values = values[values.strength.notna()].groupby(["id", "name"]).value.mean().unstack()
         if {AREA, metric} <= set(values):
             yield method, values.rename(columns={AREA: "area"}).dropna(subset=["area", metric])

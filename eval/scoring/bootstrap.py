@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.stats import binomtest
 
 NAN = float("nan")
 
@@ -117,7 +118,15 @@ class Bootstrap:
         return float(low), float(high)
 
     def interval(self, estimate: Estimate) -> Interval:
-        """A score with its interval; none for one image."""
-        if estimate.pseudo_values is None or self.n < 2:
+        """A score with its interval; none for one image.
+
+        That of a share (every value 0 or 1) is at least Wilson's: where hardly an image fails, resamples hardly differ.
+        """
+        values = estimate.pseudo_values
+        if values is None or self.n < 2:
             return Interval(estimate.value)
-        return Interval(estimate.value, *self.percentiles(self.means(estimate.pseudo_values)))
+        low, high = self.percentiles(self.means(values))
+        if np.isin(values, (0, 1)).all():
+            least, most = binomtest(int(values.sum()), self.n).proportion_ci(self.level, "wilson")
+            low, high = min(low, least), max(high, most)
+        return Interval(estimate.value, low, high)

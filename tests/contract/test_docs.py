@@ -287,6 +287,7 @@ def test_what_needs_weights_or_data_is_composed(name, world):
     """Every setting is one that there is, and every choice of a sweep."""
     for line in list_needy(name):
         words = [word for word in shlex.split(line, comments=True) if word != "--multirun"]
+        words = [re.sub(r"^seeds=\[(.+)\]$", r"seed=\1", word) for word in words]  # which is a sweep
         if words[1] not in HYDRA:
             assert STANDS_IN.search(line), f"{line}: is not run either"
             continue

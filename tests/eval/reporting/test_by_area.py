@@ -73,6 +73,19 @@ def test_the_table_is_the_mean_of_the_pictures_of_each_range(runs):
             assert row.low <= row.value <= row.high
 
 
+def test_runs_of_several_seeds_are_averaged_for_each_picture(runs):
+    """As `merge_seeds` hands them over: the first is the run, `runs` are all."""
+    scores = collect(runs)
+    merged = scores[scores.run == str(runs[0])]
+    merged = merged.assign(runs=[tuple(map(str, runs))] * len(merged))
+    ranges = average_by_area(merged, "mask_iou", [0.01, 0.6], resamples=100)
+    (value,) = ranges.value[ranges.method != "mask_ceiling"]
+    means = [measure(root)[:, 1].mean() for root in runs]
+    assert abs(means[0] - means[1]) > 1e-3
+    assert value == pytest.approx(np.mean(means))
+    assert list(ranges.n) == [COUNT, COUNT]
+
+
 def test_the_ceiling_falls_as_the_area_does(runs):
     ranges = average_by_area(collect(runs), "mask_iou", EDGES, resamples=100)
     ceiling = ranges[ranges.method == "mask_ceiling"].value.to_numpy()

@@ -122,10 +122,9 @@ def test_straight_lines_between_sparse_ratios_find_what_is_not_there(compare, mo
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [64, 256])
 def test_intervals_at_given_ratios_hold_the_true_value(n):
-    """Error bars of the plot: success and change at each ratio, over 2,000 simulations.
+    """Error bars of the plot: success and change at each ratio, each for itself, over 2,000 simulations.
 
-    But not those of a share of which fewer than three pictures are expected to succeed, or to fail: where none fails
-    the resamples have no spread. docs/scoring.md says so.
+    One success rate is 0.99, of which a set may have no failure.
     """
     world, strengths, bootstrap = World(steep, power(1.5), n=n), np.array(FOUR), Bootstrap(n, resamples=400)
     true = np.stack([world.success(strengths), world.change(strengths)])
@@ -135,10 +134,8 @@ def test_intervals_at_given_ratios_hold_the_true_value(n):
             for i in range(len(strengths)):
                 _, low, high = bootstrap.interval(estimate_mean(values[:, i]))
                 inside[k, i] += low <= true[k, i] <= high
-    is_known = np.ones(true.shape, bool)
-    is_known[0] = n * np.minimum(true[0], 1 - true[0]) >= 3
-    assert is_known.sum() == 7
-    assert (inside / 2000)[is_known].mean() >= 0.93, inside / 2000
+    assert true[0].max() > 0.98
+    assert (inside / 2000).min() >= 0.93, inside / 2000
 
 
 @pytest.mark.slow
@@ -154,4 +151,4 @@ def test_error_bars_of_equal_methods_rarely_lie_apart():
                     bootstrap.interval(estimate_mean(values[:, i])) for values in (one, other)
                 )
                 apart[k, i] += high < least or most < low
-    assert (apart / 2000).max() <= 0.06, apart / 2000
+    assert (apart / 2000).max() <= 0.01, apart / 2000  # two bars of 95 % are apart far less often than in 5 %
