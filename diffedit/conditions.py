@@ -34,7 +34,8 @@ def choose_text(choice: Choice, request: EditRequest, given: str | None, key: st
         return str(text)
     if choice == "given":
         raise ValueError(f"{key}=given and no text: set {key.rpartition('.')[0]}.{GIVEN[key]}")
-    raise ValueError(f"request {request.id}: {key}={choice} and the request has no {choice.replace('_', ' ')}")
+    lacks = {"source": "source text"}.get(choice, choice.replace("_", " "))
+    raise ValueError(f"request {request.id}: {key}={choice} and the request has no {lacks}")
 
 
 GIVEN = {"editor.reference": "reference_text", "editor.inversion.condition": "text"}

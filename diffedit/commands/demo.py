@@ -135,6 +135,8 @@ def choose_threads() -> None:
     if busy > 0.5:  # half a core, by others: this process sleeps
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     cores = psutil.cpu_count(logical=False) or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = min(cores, len(os.sched_getaffinity(0)))  # those that this process may use
     os.environ.setdefault("OMP_NUM_THREADS", str(1 << cores.bit_length() - 1))
     os.environ.setdefault("TQDM_DISABLE", "1")  # the demo has one bar of its own
 

@@ -14,8 +14,9 @@ from annotated_types import Ge, MinLen
 from jaxtyping import Float
 from torch import Tensor
 
+from diffedit.inversion import Inversion
 from diffedit.io.checks import settings
-from diffedit.sampling.ddim import InversionTimestep, ddim_invert, ddim_sample, decode_edits, noising_trajectory
+from diffedit.sampling.ddim import ddim_sample, decode_edits, noising_trajectory
 from diffedit.types import (
     Backbone,
     BaseEditor,
@@ -80,14 +81,14 @@ class MeasureProposition1(BaseEditor):
         jacobian_levels: at how many noise levels, evenly spread over all, K1 is estimated by power iteration
             on the Jacobian at the encoded picture, the lowest among them; 0 for none.
         iterations: of each power iteration.
-        inversion_timestep: the timestep that the network is given on the way up, see `ddim_invert`.
+        inversion: how the picture is taken up.
     """
 
     guidances: Annotated[tuple[float, ...], MinLen(1)] = (1.0, 7.5)
     levels: Annotated[int, Ge(1)] = 10
     jacobian_levels: Annotated[int, Ge(0)] = 5
     iterations: Annotated[int, Ge(1)] = 30
-    inversion_timestep: InversionTimestep = "destination"
+    inversion: Inversion = Inversion()
 
     def __call__(
         self, request: EditRequest, ratios: Sequence[float], schedule: Schedule, noise: Noise
@@ -96,8 +97,8 @@ class MeasureProposition1(BaseEditor):
         starts, top = schedule.start_levels(ratios), len(schedule) - 1
         levels = spread_levels(top, self.levels)
         x0 = yield Encode(request.image())
-        target, empty = yield Embed((request.target, ""))
-        path = yield from ddim_invert(x0, schedule, top, empty, self.inversion_timestep)
+        target, source, empty = yield Embed((request.target, self.inversion.find_text(request), ""))
+        path = yield from self.inversion.climb(x0, schedule, top, source)
         noised = noising_trajectory(x0, noise.randn_like(x0, "start 0"), schedule)  # as SDEdit
 
         passed: dict[int, dict[int, Tensor]] = {i: {} for i in range(top + 1)}  # by D_r(E_r(x0), Q): by level, start

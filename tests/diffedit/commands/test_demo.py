@@ -142,16 +142,19 @@ def test_what_cannot_be_is_refused(argv, words, tmp_path, capsys):
     assert not (tmp_path / "demo").exists()
 
 
-@pytest.mark.parametrize(("load", "policy"), [(100.0, "PASSIVE"), (2.0, None)])
-def test_threads_wait_as_the_machine_is_busy(load, policy, monkeypatch):
+@pytest.mark.parametrize(
+    ("load", "policy", "cores", "threads"), [(100.0, "PASSIVE", 6, "4"), (2.0, None, 6, "4"), (2.0, None, 3, "2")]
+)
+def test_threads_wait_as_the_machine_is_busy(load, policy, cores, threads, monkeypatch):
     for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "TQDM_DISABLE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr("psutil.cpu_percent", lambda _: load)
     monkeypatch.setattr("psutil.cpu_count", lambda logical=True: 6)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {*range(cores)}, raising=False)
     choose_threads()
     assert os.environ.get("OMP_WAIT_POLICY") == policy
-    assert os.environ["OMP_NUM_THREADS"] == "4"  # a power of two
+    assert os.environ["OMP_NUM_THREADS"] == threads  # a power of two, of the cores that it may use
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     choose_threads()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"  # who has said so himself is right

@@ -186,7 +186,7 @@ def test_the_mask_contrasts_target_and_reference(analytic):
         program = DiffEdit(reference=reference)(make_request(analytic), [0.5], analytic.schedule(10), NOISE)
         next(program)
         program.send(torch.zeros(1, 3, 16, 16))
-        assert isinstance(program.send(["Q", text, "the empty one"]), Recall)
+        assert isinstance(program.send(["Q", text, "the inversion's", "the empty one"]), Recall)
         query = program.send([])  # nobody has made it
         assert query.conds == ("Q",) * 10 + (text,) * 10
 
@@ -361,11 +361,11 @@ def test_guidance_1_is_one_evaluation_and_the_conditional_estimate(analytic):
 
 def test_reference_texts(analytic):
     with_source, without = make_request(analytic), make_request(analytic, source=None)
-    reference = {kind: DiffEdit(reference=kind).reference_text(with_source) for kind in ("auto", "source", "empty")}
+    reference = {kind: DiffEdit(reference=kind).find_reference(with_source) for kind in ("auto", "source", "empty")}
     assert reference == {"auto": "apple", "source": "apple", "empty": ""}
-    assert DiffEdit(reference="auto").reference_text(without) == ""
+    assert DiffEdit(reference="auto").find_reference(without) == ""
     with pytest.raises(ValueError, match=r"request a: .*no source text"):
-        DiffEdit(reference="source").reference_text(without)
+        DiffEdit(reference="source").find_reference(without)
 
 
 def test_misspelt_settings_are_refused():

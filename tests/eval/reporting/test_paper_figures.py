@@ -56,7 +56,9 @@ def test_an_experiment_its_table_and_its_figure_fit_by_name(figure):
     name, cfg = next(compose_jobs(figure, *files))
     assert f"experiment={figure}" in name.split(",")
     assert cfg.steps == 50
-    assert cfg.backbone.path.startswith("stable-diffusion-v1-5/")
+    sd15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    others = {"coco": sd15, "gene": sd15, "refe": "weights/stilllife"}  # the others are of ImageNet
+    assert cfg.backbone.path == others.get(figure[:4], "models/cin256-v2")
     runs = composed(f"figure={figure}", name="plot", backbone=False).runs
     matched = [
         other
