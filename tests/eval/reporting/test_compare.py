@@ -126,7 +126,7 @@ PHRASE = "{method} is closer than {other} by {by}", "{method} is farther than {o
     [
         (-0.13, -0.18, -0.08, "At an accuracy of 0.7 A is closer than b by 0.13 LPIPS [0.08, 0.18], n = 96."),
         (0.13, 0.08, 0.18, "At an accuracy of 0.7 A is farther than b by 0.13 LPIPS [0.08, 0.18], n = 96."),
-        (-0.004, -0.007, -0.001, "A is closer than b by 0.0040 LPIPS [0.0010, 0.0070]"),
+        (-0.004, -0.007, -0.001, "A is closer than b by 0.004 LPIPS [0.001, 0.007]"),
         (-0.05, -0.11, 0.01, "no difference can be seen between A and b at n = 96: it lies in [-0.11, +0.01] LPIPS."),
         (-0.05, np.nan, np.nan, "nothing can be said of A and b: n = 96 is too few"),
         (np.nan, np.nan, np.nan, "there is nothing to compare: not both of A and b have it."),
