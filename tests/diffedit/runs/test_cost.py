@@ -20,7 +20,7 @@ SHARE = """
 import hashlib, sys, time
 from pathlib import Path
 import torch
-from diffedit.backbones import stable_diffusion
+from diffedit.backbones import latent, stable_diffusion
 from diffedit.diffedit import DiffEdit
 from diffedit.runs.loop import RunSettings, run_benchmark
 from diffedit.stages.pipeline import EditPipeline
@@ -42,7 +42,7 @@ def watch(owner, name):
 watch(hashlib, "file_digest")
 watch(hashlib, "sha256")
 for name in ("hash_module", "hash_tokenizer", "hash_config", "hash_network_config"):
-    watch(stable_diffusion, name)
+    watch(latent, name)
 began = time.process_time()
 backbone = stable_diffusion.StableDiffusion.from_pretrained(sys.argv[1], device="cpu")
 settings = RunSettings(ratios=(0.5, 1.0), steps=50, progress=False)
