@@ -156,7 +156,7 @@ def measure_bare(path: str, dtype: str, device: torch.device, args: Namespace, r
         row |= {"matmul_flops": measure_matmul(args.matrix, getattr(torch, dtype), device)}
         results["bare"].append(row | {"share_of_matmul": rate * row["flops_a_row"] / row["matmul_flops"]})
         # Fitted to the few pictures: an inversion asks one row a step, and 32 rows a call would be mostly padding.
-        fitted = [f"engine.batch.predict={rows}", f"engine.batch.requests={args.pictures}"]
+        fitted = [f"engine.batch.predict={rows}", f"+engine.batch.requests={args.pictures}"]
         best = max(best, (rate, [*how, *fitted]))
         del backbone
     return best[1]
