@@ -41,7 +41,7 @@ def compute(cfg: DictConfig) -> None:
     source = cfg.folder or f"{cfg.size} pictures of {cfg.benchmark._target_.rpartition('.')[2]}"
     extractors = {name: instantiate(cfg.networks[name], _convert_="all") for name in cfg.extractors}  # before any work
     for extractor in {extractor.hash: extractor for extractor in extractors.values()}.values():
-        images = tqdm(iterate_images(cfg), desc=extractor.name, unit="picture")
+        images = iter(tqdm(iterate_images(cfg), desc=extractor.name, unit="picture"))
         reference = compute_reference(extractor, images, source, cfg.resolution, cfg.keep, cfg.batch, cfg.threads)
         path = Path(cfg.out) / f"{extractor.hash}.safetensors"
         write(path, reference.to_bytes())

@@ -1,0 +1,108 @@
+"""The paper's ImageNet experiment from files: the commands of docs/reproduction.md, on files in the true formats.
+
+A small checkpoint with random weights in CompVis' layout stands in for cin256-v2, and Still Life's networks for those
+of photographs.
+"""
+
+import json
+import runpy
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from compvis_modules import make_original, shrink_f4
+from helpers import ROOT, kept_log
+from safetensors.torch import save_file
+
+from diffedit.commands import main
+from eval.stilllife.export import ImageNetFiles
+
+SMALL = ["steps=4", "ratios=[0.5]", "engine.batch.predict=4", "engine.progress=false", "backbone.resolution=64"]
+SMALL += ["benchmark.domain=stilllife"]
+EDITORS = ["diffedit", "diffedit_no_encode", "encode_decode", "sdedit"]
+
+
+@pytest.fixture
+def door(tmp_path, monkeypatch, capsys):
+    """Calls `diffedit` or a script from an empty folder; fails where the command does."""
+    monkeypatch.chdir(tmp_path)
+
+    def enter(*words):
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        with kept_log("run"):
+            if words[0] == "diffedit":
+                code = main()
+            else:
+                with pytest.raises(SystemExit) as end:
+                    runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+                code = end.value.code
+        told = "".join(capsys.readouterr())
+        assert not code, told
+        return told
+
+    return enter
+
+
+def write_checkpoint(folder):
+    """A config and a checkpoint with the original's names, 1,001 rows of classes; returns the words that name them."""
+    original = make_original(shrink_f4((1, 2), 1), 1001, True)
+    (folder / "cin256-v2.yaml").write_text(yaml.safe_dump(original.config))
+    save_file(original.state, folder / "model.safetensors")
+    return "--config", "cin256-v2.yaml", "--checkpoint", "model.safetensors", "--out", "models/cin256-v2"
+
+
+def run_experiment(door, tmp_path, index, *files):
+    """Convert, run, score, plot; returns the scores of all methods."""
+    door("scripts/convert_ldm.py", *write_checkpoint(tmp_path), "--classes", index)
+    told = door("diffedit", "run", "experiment=imagenet_tradeoff", f"benchmark.classes={index}", *files, *SMALL)
+    assert told.count("4 of 4 requests done") == len(EDITORS)
+    words = ["networks=stilllife", "resolution=null", "reference=reference/imagenet", "resamples=50"]
+    door("diffedit", "score", "table=imagenet_tradeoff", *words)
+    door("diffedit", "plot", "figure=imagenet_tradeoff", "resamples=50")
+    (plot,) = tmp_path.glob("plots/imagenet_tradeoff/*csfid_over_lpips.png")
+    assert plot.stat().st_size > 10_000
+    parts = {path.parents[1].name: path for path in tmp_path.glob("runs/imagenet/ldm_imagenet/*/*/scores.parquet")}
+    assert sorted(parts) == EDITORS
+    return pd.concat({name: pd.read_parquet(path) for name, path in parts.items()})
+
+
+def check(table):
+    """Each method has LPIPS and CSFID of four pictures, beside the floor, which edits differ from."""
+    assert set(table.n) == {4}
+    for _, scores in table.groupby(level=0):
+        edited = scores[~scores.is_bound].set_index("metric").value
+        floor = scores[scores.editor == "copy"].set_index("metric").value
+        assert floor.lpips == 0 < edited.lpips
+        assert np.isfinite([floor.csfid, edited.csfid]).all()
+        assert floor.csfid != edited.csfid
+
+
+def test_on_still_life_as_imagenet(door, tmp_path):
+    for path, content in ImageNetFiles(1, 24):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    words = ["networks=stilllife", "resolution=64", "extractors=[csfid]", "held=1"]
+    told = door("diffedit", "reference-stats", *words, "folder=train", "out=reference/imagenet")
+    assert "n = 12, 12 classes" in told
+    files = ["benchmark.queries=queries.csv", "benchmark.images=val", "benchmark.limit=4"]
+    table = run_experiment(door, tmp_path, "imagenet_class_index.json", *files)
+    check(table)
+
+
+def test_on_real_photographs(door, tmp_path, realset):
+    """FlexIT's own rows, but with targets of which there are other pictures here."""
+    index = json.loads((realset / "wordnet/imagenet_class_index.json").read_text())
+    table = pd.read_csv(realset / "flexit/queries_present.csv", index_col=0)
+    table["target_id"] = [(1, 3, 11)[i % 3] for i in range(len(table))]
+    table["target"] = [index[str(number)][1] for number in table.target_id]
+    table.to_csv(tmp_path / "queries.csv")
+    for path in table.path:
+        (tmp_path / "val" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "val" / path).symlink_to(realset / "imagenet/val" / path)
+    words = ["networks=stilllife", "resolution=64", "extractors=[csfid]", "held=0", "without=val"]
+    told = door("diffedit", "reference-stats", *words, f"folder={realset}/imagenet/val", "out=reference/imagenet")
+    assert f"{len(set(table.path))} pictures left out" in told
+    files = ["benchmark.queries=queries.csv", "benchmark.images=val", "benchmark.limit=4"]
+    check(run_experiment(door, tmp_path, f"{realset}/wordnet/imagenet_class_index.json", *files))
