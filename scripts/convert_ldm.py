@@ -136,14 +136,10 @@ def read_classes(path: Path, count: int) -> dict[str, list[str]]:
     """The class index in one format; a ValueError where a class is none of the model's."""
     from eval.benchmarks.imagenet_classes import Classes
 
-    known = Classes(path).by_number
-    ClassList(
-        count,
-        {number: one.name for number, one in known.items()},
-        {number: one.wnid for number, one in known.items()},
-        f"--classes {path}",
-    )
-    return {str(number): [one.wnid, one.name] for number, one in known.items()}
+    known = Classes(path)
+    wnids = {number: one.wnid for number, one in known.by_number.items()}
+    ClassList(count, known.synonyms, wnids, f"--classes {path}")
+    return {str(number): [wnid, known.synonyms[number]] for number, wnid in wnids.items()}
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ class Classes:
         path: of imagenet_class_index.json, or of a text of one class a line (LOC_synset_mapping.txt, synset_words.txt),
             whose lines are counted from 0.
 
+    Attributes:
+        by_wnid: the classes, each by its first name.
+        by_number: the same.
+        synonyms: all names of each, with commas between them, by number.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it has another format, or a class or a number twice.
@@ -41,11 +46,13 @@ class Classes:
         self.path = path
         self.by_wnid: dict[str, ClassName] = {}
         self.by_number: dict[int, ClassName] = {}
+        self.synonyms: dict[int, str] = {}
         index = read_json_index(path) if path.suffix == ".json" else read_text_index(path)
-        for entry in sorted(index, key=lambda entry: entry.number):
+        for entry, names in sorted(index, key=lambda pair: pair[0].number):
             if entry.wnid in self.by_wnid or entry.number in self.by_number:
                 raise ValueError(f"benchmark.classes = {path}: {entry.wnid} or number {entry.number} occurs twice")
             self.by_wnid[entry.wnid] = self.by_number[entry.number] = entry
+            self.synonyms[entry.number] = names
         if not self.by_wnid:
             raise ValueError(f"benchmark.classes = {path}: no classes there; wanted: {FORMATS}")
 
@@ -54,8 +61,8 @@ class Classes:
         return self.by_number.get(int(key)) if key.isascii() and key.isdigit() else self.by_wnid.get(key)
 
 
-def read_json_index(path: Path) -> Iterator[ClassName]:
-    """The classes of {"number": [wnid, name]}."""
+def read_json_index(path: Path) -> Iterator[tuple[ClassName, str]]:
+    """The classes of {"number": [wnid, name]}, each with all its names."""
     index = read_json("benchmark.classes", path)
     try:
         for number, (wnid, name) in index.items():
@@ -64,8 +71,8 @@ def read_json_index(path: Path) -> Iterator[ClassName]:
         raise ValueError(f"benchmark.classes = {path}: not a class index ({error}); wanted: {FORMATS}") from error
 
 
-def read_text_index(path: Path) -> Iterator[ClassName]:
-    """The classes of lines "wnid name, name"; Kaggle's file also exists with " : " between the two."""
+def read_text_index(path: Path) -> Iterator[tuple[ClassName, str]]:
+    """The classes of lines "wnid name, name", each with all its names; Kaggle's file also exists with " : " between."""
     lines = [line.strip() for line in read_text("benchmark.classes", path).splitlines() if line.strip()]
     for number, line in enumerate(lines):
         wnid, _, names = line.partition(" ")
@@ -75,12 +82,12 @@ def read_text_index(path: Path) -> Iterator[ClassName]:
             raise ValueError(f"benchmark.classes = {path}: {line!r}: {error}; wanted: {FORMATS}") from error
 
 
-def make_class(wnid: str, number: int, names: str) -> ClassName:
-    """A class by its first name, checked."""
+def make_class(wnid: str, number: int, names: str) -> tuple[ClassName, str]:
+    """A class by its first name, checked; and all its names."""
     name = names.split(",")[0].replace("_", " ").strip()
     if not WNID.fullmatch(wnid) or not name:
         raise ValueError(f"{wnid!r} and {names!r} are not a wnid and a name")
-    return ClassName(name, number, wnid)
+    return ClassName(name, number, wnid), names.strip()
 
 
 def read_siblings(path: Path, classes: Classes) -> dict[str, list[str]]:

@@ -23,7 +23,7 @@ from eval.stilllife.train.loop import chunk, render_scenes, sample_split
 
 FIRST = 2 * 10**6  # of the test split: apart from the benchmarks' scenes
 PART = 64  # pictures in a network call
-STABLE_DIFFUSION = "diffedit.backbones.stable_diffusion.StableDiffusion.from_pretrained"
+BACKBONES = "diffedit.backbones"
 
 
 @torch.no_grad()
@@ -36,14 +36,15 @@ def examine(weights: Path, count: int, steps: int, guidance: float) -> tuple[dic
         steps: of DDIM, four times as many for the pixel model.
         guidance: classifier-free guidance.
     """
-    names = ("", "_features", "_second", "_clip", "_pixel")
-    model, features, second, clip, pixel = (weights / f"stilllife{name}" for name in names)
+    names = ("", "_classes", "_features", "_second", "_clip", "_pixel")
+    model, classes, features, second, clip, pixel = (weights / f"stilllife{name}" for name in names)
     scores: dict[str, Any] = {
         "autoencoder": examine_autoencoder(model, count),
         "features": examine_features(features, 4 * count),
         "second": examine_features(second, 4 * count),
         "clip": examine_clip(clip, count),
         "pixel": examine_pixels(pixel, features, count, 4 * steps),
+        "classes": examine_classes(classes, model / "vae", features, count, steps, guidance),
     }
     scores["diffusion"], sheet = examine_diffusion(model, features, count, steps, guidance)
     scores["settings"] = {"count": count, "steps": steps, "guidance": guidance}
@@ -81,9 +82,8 @@ def examine_diffusion(
     """How often samples show what their caption says, how far they are from renders; and a sheet of samples."""
     scenes = sample_split("test", FIRST, count)
     captions = [scene.caption() for scene in scenes]
-    images = draw(
-        "diffedit.backbones.stable_diffusion.StableDiffusion.from_pretrained", weights, captions, steps, guidance
-    )
+    config = {"_target_": f"{BACKBONES}.stable_diffusion.StableDiffusion.from_pretrained", "path": str(weights)}
+    images = draw(config, captions, steps, guidance)
     right = check_parts(features, images.split(PART), scenes)
     scores = {name: column.float().mean().item() for name, column in right.items()}
     scores |= {"all_four": torch.stack(list(right.values())).all(0).float().mean().item()}
@@ -96,9 +96,28 @@ def examine_diffusion(
     return scores, draw_sheet(chunk(pictures))
 
 
+def examine_classes(
+    weights: Path, autoencoder: Path, features: Path, count: int, steps: int, guidance: float
+) -> dict[str, float]:
+    """How often samples of the class-conditional model hold their kind of fruit alone, and how far they are from
+    renders of one kind, measured as in `examine_diffusion`."""
+    scenes = sample_split("test", FIRST, count, two_kinds=0)
+    target = f"{BACKBONES}.latent_diffusion.LatentDiffusion.from_pretrained"
+    config = {"_target_": target, "path": str(weights), "autoencoder": str(autoencoder)}
+    images = draw(config, [scene.fruits[0] for scene in scenes], steps, guidance)
+    right = check_parts(features, images.split(PART), scenes)["fruits"]
+    others = extract_features(features, render_parts(sample_split("test", FIRST + count, 4 * count, two_kinds=0)))
+    return {
+        "fruits": right.float().mean().item(),
+        "fid": frechet_of_sets(extract_features(features, images.split(PART)), others),
+        "fid_of_renders": frechet_of_sets(extract_features(features, render_parts(scenes)), others),
+    }
+
+
 def examine_pixels(weights: Path, features: Path, count: int, steps: int) -> dict[str, float]:
     """How far samples of the pixel model are from renders, measured as in `examine_diffusion`."""
-    images = draw("diffedit.backbones.pixel.PixelDiffusion", weights, [""] * count, steps, 1.0)
+    config = {"_target_": f"{BACKBONES}.pixel.PixelDiffusion", "path": str(weights)}
+    images = draw(config, [""] * count, steps, 1.0)
     renders = render_parts(sample_split("test", FIRST + count, 4 * count))
     samples = extract_features(features, images.split(PART))
     return {"fid": frechet_of_sets(samples, extract_features(features, renders))}
@@ -123,8 +142,8 @@ def extract_features(features: Path, parts: Iterator[Tensor] | Sequence[Tensor])
     return torch.cat([network(x).features for x in parts]).numpy()
 
 
-def draw(target: str, weights: Path, texts: Sequence[str], steps: int, guidance: float) -> Tensor:
-    """One sample of a model for each text, on the CPU."""
-    text_to_image = TextToImage({"_target_": target, "path": str(weights)}, steps, guidance)
+def draw(config: dict[str, str], texts: Sequence[str], steps: int, guidance: float) -> Tensor:
+    """One sample of a backbone's config for each text or class."""
+    text_to_image = TextToImage(config, steps, guidance)
     samples = dict(text_to_image({f"{i:05d}": text for i, text in enumerate(texts)}))
     return torch.stack([samples[f"{i:05d}"].cpu() for i in range(len(texts))])

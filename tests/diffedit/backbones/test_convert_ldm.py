@@ -228,6 +228,15 @@ def test_the_script_says_which_weights_it_took(files, run, tmp_path, caplog):
     assert json.loads((tmp_path / "out/model_index.json").read_text())["null_class"] is None
 
 
+def test_all_names_of_a_class_are_kept(files, run, tmp_path):
+    folder, _, _ = files
+    (tmp_path / "mapping.txt").write_text("n01440764 : tench, Tinca tinca\nn01443537 : goldfish, Carassius auratus\n")
+    args = ["--config", folder / "f4.yaml", "--checkpoint", folder / "f4.safetensors", "--out", tmp_path / "out"]
+    assert run(*args, "--classes", tmp_path / "mapping.txt") == 0
+    classes = LatentDiffusion.from_pretrained(str(tmp_path / "out"), device="cpu").classes
+    assert [classes.find(text) for text in ("tench", "tinca tinca", "Carassius auratus", "n01443537")] == [0, 0, 1, 1]
+
+
 def refuse(run, capsys, *args):
     """What the script says when it refuses."""
     assert run(*args) == 2

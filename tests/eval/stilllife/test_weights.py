@@ -30,8 +30,8 @@ def backbone():
 
 def test_they_are_small_and_half_precision():
     files = list(WEIGHTS.rglob("*.safetensors"))
-    assert len(files) == 9
-    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 38e6
+    assert len(files) == 11
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) < 44e6
     for path in files:
         kinds = {value.dtype for value in load_file(path).values() if value.is_floating_point()}
         assert kinds == {torch.float16}, path
@@ -47,8 +47,8 @@ def test_the_second_judge_is_small_and_no_kin_of_the_first():
 
 
 def test_every_network_has_a_card():
-    for name in ("stilllife", "stilllife_clip", "stilllife_features", "stilllife_second", "stilllife_pixel"):
-        card = (WEIGHTS / name / "README.md").read_text()
+    for name in ("", "_classes", "_clip", "_features", "_second", "_pixel"):
+        card = (WEIGHTS / f"stilllife{name}" / "README.md").read_text()
         for word in ("Recipe", "Seeds", "Steps", "Time", "Hardware", "Figures"):
             assert word in card, f"{name}: {word}"
 
