@@ -9,11 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, Pictures
 from PIL import Image
 
+from diffedit.backbones.analytic import AnalyticBackbone
+from diffedit.commands.run import read_settings
+from diffedit.diffedit import DiffEdit
+from diffedit.engine.engine import Engine
+from diffedit.engine.sizes import choose_sizes
+from diffedit.io.compose import compose
+from diffedit.sampling.noise import RequestNoise
+
 SCRIPTS = str(ROOT / "scripts")
-NUMERICS = ["float32", "float32, another seed", "bfloat16"]
+NUMERICS = ["float32", "float32, another seed", "bfloat16", "float32,compiled"]
 PAGES = [ROOT / "docs/performance.md", ROOT / "docs/commands.md", ROOT / "docs/results.md"]
 
 
@@ -192,10 +200,12 @@ def test_the_knee_is_the_fewest_rows_near_the_best():
     assert (find_best(timings), find_knee(timings), find_knee(timings, 0.07)) == (32, 16, 8)
 
 
-def test_numerics(bench):
+def test_numerics(bench, compiler):
     """float32 differs from itself by nothing; bfloat16 by something; another seed by more."""
-    result = bench("numerics")
-    first, reseeded, half = ({row["way"]: row for row in result["ways"]}[name] for name in NUMERICS)
+    met, modes = compiler
+    result = bench("numerics", "--ways", "bfloat16", "float32,compiled")
+    first, reseeded, half, compiled = ({row["way"]: row for row in result["ways"]}[name] for name in NUMERICS)
+    assert (modes, compiled["pixels"], bool(met)) == (["default"], 0, True)  # by a compiler that changes nothing
     assert (first["pixels"], first["lpips"], first["iou"], first["lpips_shift"]) == (0, 0, 1, 0)
     assert half["pixels"] > 0
     assert first["speed"] == {"median": 1, "low": 1, "high": 1}
@@ -275,6 +285,99 @@ def test_gpu(bench):
         assert row["times_floor"] == pytest.approx(row["seconds_a_picture"]["median"] / row["floor_seconds"])
         assert is_spread(row["seconds_a_picture"], 1)
     assert result["agreement"]["float32"]["mask"] == 0
+    rows = {row["job"]: (row["asked"], row["called"]) for row in result["rows"]}
+    # no padding: an inversion asks 1 row, a map 20, decodings 2 to 8; and the first call of each size is made again
+    twice = {2: (1 + 2, 1 + 2), 8: (1 + 4 + 2, 1 + 4 + 2 + 8)}[bare["best_rows"]]
+    assert rows == {"edit": (44, 44 + twice[0]), "sweep": (77, 77 + twice[1])}
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Stands in for `torch.compile`, which takes a minute; (rows of the calls that it sees, modes that are asked)."""
+    from bench_parts import gpu
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x, *args, **kwargs):
+            met.append(len(x))
+            return self.network(x, *args, **kwargs)
+
+    met, modes = [], []
+    monkeypatch.setitem(gpu.TINY, "no_compile", False)
+    monkeypatch.setattr(torch, "compile", lambda network, mode, dynamic: modes.append(mode) or Compiled(network))
+    return met, modes
+
+
+def test_gpu_compiled_and_in_float16(bench, compiler, monkeypatch):
+    """All of it computes in float16 on a CPU too; both sides told the same differ by its rounding."""
+    from bench_parts import gpu
+
+    met, modes = compiler
+    timed, measure_seconds = {}, gpu.measure_seconds
+
+    def note(call):
+        before = len(met)
+        seconds = measure_seconds(call)
+        if new := met[before:]:
+            timed.setdefault(len(timed), set(new))
+        return seconds
+
+    monkeypatch.setattr(gpu, "measure_seconds", note)
+    result = bench("gpu", "--dtypes", "float16")
+    assert modes == ["default"]
+    sides = {(row["job"], row["side"]): row for row in result["sides"]}
+    for job in ("edit", "sweep"):
+        eager, compiled = sides[job, "ours, eager again"], sides[job, "ours, compiled"]
+        assert compiled["evaluations"] == eager["evaluations"] == sides[job, "documented"]["evaluations"]
+        ratio = compiled["seconds_a_picture"]["median"] / eager["seconds_a_picture"]["median"]
+        assert compiled["times_ours"]["median"] == pytest.approx(ratio)
+    warm_edit, edit, warm_sweep, sweep = timed.values()
+    assert edit <= warm_edit  # nothing is compiled while the clock counts
+    assert sweep <= warm_edit | warm_sweep
+    assert {row["dtype"] for row in result["bare"]} == {"float16"}
+    assert 0 < result["agreement"]["float16"]["picture"] < 0.1
+
+
+def test_gpu_notes_what_the_compiler_says_and_goes_on(bench, monkeypatch, tmp_path):
+    from bench_parts import gpu
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("no compiler here\nand more of it")
+
+    monkeypatch.setitem(gpu.TINY, "no_compile", False)
+    monkeypatch.setattr(torch, "compile", lambda network, mode, dynamic: refuse)
+    result = bench("gpu")
+    assert {row["side"] for row in result["sides"]} == {"ours, eager", "documented", "batched", "unguided"}
+    notes = json.loads((tmp_path / "result.json").read_text())["notes"]
+    assert "float32: compiled: RuntimeError: no compiler here" in notes
+
+
+@pytest.mark.slow
+def test_gpu_by_the_true_compiler(bench, monkeypatch):
+    from bench_parts import gpu
+
+    monkeypatch.setitem(gpu.TINY, "no_compile", False)
+    assert "ours, compiled" in {row["side"] for row in bench("gpu")["sides"]}
+
+
+@pytest.mark.parametrize("rows", [8, 16, 32, 64])  # that `gpu` tries
+@pytest.mark.parametrize("job", ["edit", "sweep"])
+def test_gpu_pads_few_rows(rows, job):
+    """What it sets of an engine, its 4 pictures and 50 steps, on a denoiser that costs nothing."""
+    from bench_parts.gpu import RATIOS, fit_rows
+
+    settings = read_settings(compose("run", ["name=bench", *fit_rows(rows, 4)]))[1]
+    backbone = AnalyticBackbone(resolution=4)
+    engine = Engine(backbone, choose_sizes(settings.batch, backbone, 4), progress=False)
+    schedule, ratios = backbone.schedule(50), RATIOS[{"edit": 1, "sweep": 10}[job]]
+    programs = [(one.id, DiffEdit()(one, ratios, schedule, RequestNoise(0, one.id))) for one in Pictures(4).requests(4)]
+    outcomes = list(engine.run(programs, 4, len(ratios)))
+    asked = sum(outcome.evaluations.total() for outcome in outcomes)
+    assert asked == 4 * {"edit": 140, "sweep": 620}[job]
+    assert engine.rows["predict"] <= 1.1 * asked
 
 
 def test_gpu_keeps_to_its_budget(bench):
@@ -283,7 +386,7 @@ def test_gpu_keeps_to_its_budget(bench):
 
     budget = Budget(time.perf_counter() + 0.5, [])
     calls = {"long": lambda: time.sleep(0.3), "short": lambda: None}
-    found = run_rounds("a job", calls, 3, budget)
+    found = run_rounds("a job", calls, 3, budget, calls)
     assert len(found["long"].seconds) == 0
     assert len(found["short"].seconds) == 3
     assert budget.notes
