@@ -294,7 +294,6 @@ def test_gpu(bench):
 @pytest.fixture
 def compiler(monkeypatch):
     """Stands in for `torch.compile`, which takes a minute; (rows of the calls that it sees, modes that are asked)."""
-    from bench_parts import gpu
 
     class Compiled(torch.nn.Module):
         def __init__(self, network):
@@ -306,61 +305,88 @@ def compiler(monkeypatch):
             return self.network(x, *args, **kwargs)
 
     met, modes = [], []
-    monkeypatch.setitem(gpu.TINY, "no_compile", False)
     monkeypatch.setattr(torch, "compile", lambda network, mode, dynamic: modes.append(mode) or Compiled(network))
     return met, modes
 
 
-def test_gpu_compiled_and_in_float16(bench, compiler, monkeypatch):
-    """All of it computes in float16 on a CPU too; both sides told the same differ by its rounding."""
+@pytest.fixture
+def gpu_bench(tiny_folder, monkeypatch):
+    """What the parts of `gpu` share, in float16 on the CPU, with the settings that it found for the bare UNet."""
+    from bench import make_parser
     from bench_parts import gpu
 
+    words = ["gpu", "--tiny", "--matrix", "64", "--rows", "8", "--steps", "4", "--dtypes", "float16"]
+    monkeypatch.setitem(gpu.RATIOS, 4, (0.5, 1.0))
+    args = make_parser(words).parse_args(words)
+    budget = gpu.Budget(time.perf_counter() + 1000, [])
+    results = {"bare": [], "sides": [], "agreement": {}, "rows": []}
+    bench = gpu.Bench(str(tiny_folder), torch.device("cpu"), args, results, budget, lambda: None)
+    return bench, gpu.measure_bare(bench.path, "float16", bench.device, args, results)
+
+
+def test_gpu_compiled_in_float16(gpu_bench, compiler, monkeypatch):
+    """All of it computes in float16 on a CPU too; nothing is compiled while the clock counts."""
+    from bench_parts import gpu
+
+    bench, how = gpu_bench
     met, modes = compiler
-    timed, measure_seconds = {}, gpu.measure_seconds
+    rows = []  # in the calls of a compiled network, round by round
 
     def note(call):
-        before = len(met)
+        met.clear()
         seconds = measure_seconds(call)
-        if new := met[before:]:
-            timed.setdefault(len(timed), set(new))
+        rows.extend([set(met)] * bool(met))
         return seconds
 
+    measure_seconds = gpu.measure_seconds
     monkeypatch.setattr(gpu, "measure_seconds", note)
-    result = bench("gpu", "--dtypes", "float16")
+    gpu.measure_compiled(bench, "float16", how)
     assert modes == ["default"]
-    sides = {(row["job"], row["side"]): row for row in result["sides"]}
+    warm_edit, edit, warm_sweep, sweep = rows
+    assert edit <= warm_edit
+    assert sweep <= warm_edit | warm_sweep
+    sides = {(row["job"], row["side"]): row for row in bench.results["sides"]}
+    assert len(sides) == 4
     for job in ("edit", "sweep"):
         eager, compiled = sides[job, "ours, eager again"], sides[job, "ours, compiled"]
-        assert compiled["evaluations"] == eager["evaluations"] == sides[job, "documented"]["evaluations"]
+        assert compiled["dtype"] == bench.results["bare"][0]["dtype"] == "float16"
         ratio = compiled["seconds_a_picture"]["median"] / eager["seconds_a_picture"]["median"]
         assert compiled["times_ours"]["median"] == pytest.approx(ratio)
-    warm_edit, edit, warm_sweep, sweep = timed.values()
-    assert edit <= warm_edit  # nothing is compiled while the clock counts
-    assert sweep <= warm_edit | warm_sweep
-    assert {row["dtype"] for row in result["bare"]} == {"float16"}
-    assert 0 < result["agreement"]["float16"]["picture"] < 0.1
 
 
-def test_gpu_notes_what_the_compiler_says_and_goes_on(bench, monkeypatch, tmp_path):
+def test_gpu_sides_agree_in_float16(gpu_bench):
+    """Up to its rounding; diffusers warns that float16 fails on a CPU, which was so."""
+    from bench_parts import gpu
+
+    bench, how = gpu_bench
+    ours = gpu.Ours.load(bench.path, how)
+    theirs = gpu.Theirs(bench.path, bench.device, torch.float16, "contiguous", bench.args.steps)
+    found = gpu.compare(ours, theirs, "diffedit", gpu.make_requests(1, ours.backbone.resolution)[0], 0.8)
+    assert ours.backbone.dtype == ours.backbone.vae_dtype == theirs.unet.dtype == torch.float16
+    assert 0 < found["picture"] < 0.1
+
+
+def test_gpu_notes_what_the_compiler_says_and_goes_on(gpu_bench, monkeypatch):
     from bench_parts import gpu
 
     def refuse(*args, **kwargs):
         raise RuntimeError("no compiler here\nand more of it")
 
-    monkeypatch.setitem(gpu.TINY, "no_compile", False)
+    bench, how = gpu_bench
     monkeypatch.setattr(torch, "compile", lambda network, mode, dynamic: refuse)
-    result = bench("gpu")
-    assert {row["side"] for row in result["sides"]} == {"ours, eager", "documented", "batched", "unguided"}
-    notes = json.loads((tmp_path / "result.json").read_text())["notes"]
-    assert "float32: compiled: RuntimeError: no compiler here" in notes
+    gpu.measure_compiled(bench, "float16", how)
+    assert bench.budget.notes == ["float16: compiled: RuntimeError: no compiler here"]
+    assert bench.results["sides"] == []
 
 
 @pytest.mark.slow
-def test_gpu_by_the_true_compiler(bench, monkeypatch):
+def test_gpu_by_the_true_compiler(gpu_bench):
     from bench_parts import gpu
 
-    monkeypatch.setitem(gpu.TINY, "no_compile", False)
-    assert "ours, compiled" in {row["side"] for row in bench("gpu")["sides"]}
+    bench, how = gpu_bench
+    gpu.measure_compiled(bench, "float16", how)
+    assert bench.budget.notes == []
+    assert [row["side"] for row in bench.results["sides"]] == 2 * ["ours, eager again", "ours, compiled"]
 
 
 @pytest.mark.parametrize("rows", [8, 16, 32, 64])  # that `gpu` tries
