@@ -379,16 +379,6 @@ def test_gpu_notes_what_the_compiler_says_and_goes_on(gpu_bench, monkeypatch):
     assert bench.results["sides"] == []
 
 
-@pytest.mark.slow
-def test_gpu_by_the_true_compiler(gpu_bench):
-    from bench_parts import gpu
-
-    bench, how = gpu_bench
-    gpu.measure_compiled(bench, "float16", how)
-    assert bench.budget.notes == []
-    assert [row["side"] for row in bench.results["sides"]] == 2 * ["ours, eager again", "ours, compiled"]
-
-
 @pytest.mark.parametrize("rows", [8, 16, 32, 64])  # that `gpu` tries
 @pytest.mark.parametrize("job", ["edit", "sweep"])
 def test_gpu_pads_few_rows(rows, job):
