@@ -154,6 +154,8 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     from omegaconf import OmegaConf
 
     from diffedit.engine.engine import BatchSizes, Engine
+    from diffedit.engine.threads import RateWatch, set_threads, warn_of_load
+    from diffedit.io.device import find_device
     from diffedit.sampling.noise import RequestNoise
     from diffedit.sampling.schedule import check_ratios, read_ratios
     from diffedit.stages.pipeline import build_pipeline
@@ -161,6 +163,7 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
 
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     set_limits(cfg)
+    set_threads(cfg.engine.cpu_threads)
     ratios = read_ratios(cfg.ratios)
     check_ratios(ratios, cfg.steps)
     batch, pipeline = BatchSizes(**cfg.engine.batch), build_pipeline(cfg)
@@ -172,7 +175,10 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)  # before the work
     request = make_request(backbone.resolution)
     program = pipeline(request, ratios, backbone.schedule(cfg.steps), RequestNoise(cfg.seed, request.id))
-    engine = Engine(backbone, batch, progress=cfg.engine.progress, pad=False)
+    watch = RateWatch() if find_device(backbone).type == "cpu" else None
+    if watch:
+        warn_of_load()
+    engine = Engine(backbone, batch, progress=cfg.engine.progress, pad=False, watch=watch)
     (outcome,) = engine.run([(request.id, program)], total=1, edits=len(ratios))
     if outcome.error is not None:
         raise outcome.error

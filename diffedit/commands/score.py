@@ -38,6 +38,7 @@ def score(cfg: DictConfig) -> None:
 
     from hydra.utils import instantiate
 
+    from diffedit.engine.threads import set_threads
     from diffedit.io.files import resolve_path
     from diffedit.runs.claim import BusyError, is_claimed
     from eval.reporting.collect import collect
@@ -46,6 +47,7 @@ def score(cfg: DictConfig) -> None:
     from eval.reporting.tables import print_tables, read_published
     from eval.scoring.score import Settings, find_runs, score_runs
 
+    set_threads(cfg.cpu_threads)
     roots = find_runs(cfg.runs)
     if cfg.reference and not resolve_path(cfg.reference).is_dir():
         raise FileNotFoundError(f"reference = {cfg.reference}: no such folder; diffedit reference-stats makes one")
@@ -117,9 +119,11 @@ def score_folders(cfg: DictConfig) -> None:
 
     from hydra.utils import instantiate
 
+    from diffedit.engine.threads import set_threads
     from eval.reporting.tables import format_value, make_console, make_table
     from eval.scoring import folders
 
+    set_threads(cfg.cpu_threads)
     metrics = instantiate(cfg.metric, _convert_="all")
     how = {key: cfg[key] for key in ("resolution", "resamples", "seed", "batch", "threads", "cache")}
     scores = folders.score(cfg.folder, cfg.against, metrics, **how)

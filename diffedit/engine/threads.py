@@ -101,7 +101,12 @@ def set_threads(asked: int | None, root: Path = ROOT, environ: Mapping[str, str]
             does not see what a container is given) and nobody has set it by OMP_NUM_THREADS or MKL_NUM_THREADS.
         root: as in `count_cores`.
         environ: as in `count_cores`.
+
+    Raises:
+        ValueError: `asked` is no number above 0; the message names the setting.
     """
+    if asked is not None and (type(asked) is not int or asked < 1):
+        raise ValueError(f"cpu_threads = {asked}: a whole number from 1 is wanted, or null")
     threads = torch.get_num_threads()
     if asked is None:
         cores = count_cores(root, environ)

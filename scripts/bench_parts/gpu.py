@@ -10,7 +10,7 @@ left out, and said. --tiny runs the same code with small shapes, also on a CPU.
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from bench_parts import sd15
 from bench_parts.agreement import compare
 from bench_parts.measure import Spread, Timing, measure_seconds, synchronize
-from bench_parts.networks import find_best, scan_rows
+from bench_parts.networks import RowCount, find_best, scan_rows
 from bench_parts.ours import RATIOS, Ours, load_scenes
 from bench_parts.peers import count_ours
 from bench_parts.report import Report, Table
@@ -112,7 +112,7 @@ def measure(args: Namespace, report: Report) -> None:
     if device.type == "cpu" and not args.tiny:
         raise ValueError("--device: there is no CUDA device here; --tiny tries the code on a CPU")
     budget = Budget(time.perf_counter() + args.budget, [])
-    results: dict[str, Any] = {"bare": [], "sides": [], "agreement": {}}
+    results: dict[str, Any] = {"bare": [], "sides": [], "agreement": {}, "rows": []}
 
     def save() -> None:
         report.notes = [*list_notes(args, results), *budget.notes]
@@ -155,11 +155,14 @@ def measure_bare(path: str, dtype: str, device: torch.device, args: Namespace, r
         row |= {"flops_a_row": sd15.count_flops(config, latent, tokens)}
         row |= {"matmul_flops": measure_matmul(args.matrix, getattr(torch, dtype), device)}
         results["bare"].append(row | {"share_of_matmul": rate * row["flops_a_row"] / row["matmul_flops"]})
-        # Fitted to the few pictures: an inversion asks one row a step, and 32 rows a call would be mostly padding.
-        fitted = [f"engine.batch.predict={rows}", f"+engine.batch.requests={args.pictures}"]
-        best = max(best, (rate, [*how, *fitted]))
+        best = max(best, (rate, [*how, *fit_rows(rows, args.pictures)]))
         del backbone
     return best[1]
+
+
+def fit_rows(rows: int, pictures: int) -> list[str]:
+    """Settings of so many rows a call, fewer where a picture asks few: an inversion asks one row a step."""
+    return [f"engine.batch.predict={rows}", f"+engine.batch.requests={pictures}"]
 
 
 def measure_matmul(side: int, dtype: torch.dtype, device: torch.device) -> float:
@@ -182,20 +185,31 @@ def measure_eager(bench: Bench, dtype: str, how: Sequence[str]) -> None:
     theirs = Theirs(bench.path, bench.device, getattr(torch, dtype), args.their_format, args.steps)
     requests = make_requests(args.pictures, ours.backbone.resolution)
     results["agreement"][dtype] = compare(ours, theirs, "diffedit", requests[0], 0.8)
+    count = RowCount({"predict": ours.backbone.denoiser})
     for job, ratios in choose_jobs(args).items():
         calls = {
-            EAGER: (partial(edit_ours, ours, requests, ratios, args.steps), len(requests)),
+            EAGER: (partial(edit_ours, ours, requests, ratios, args.steps, count), len(requests)),
             "documented": (partial(theirs.edit_as_documented, requests[:1], ratios), 1),
         }
         for name, is_guided in (("batched", True), ("unguided", False)):
             batched = partial(theirs.edit_batched, requests, ratios, len(requests), is_guided, False)
             calls[name] = batched, len(requests)
-        results["sides"] += measure_job(dtype, job, calls, ours, args, results, bench.budget)
+        cold = calls if job == "edit" else ()
+        sides = measure_job(dtype, job, calls, cold, ours, args, results, bench.budget)
+        results["sides"] += sides
+        for side in (side for side in sides if side["side"] == EAGER):
+            asked = side["evaluations"] * len(requests)
+            results["rows"].append({"dtype": dtype, "job": job, "asked": asked, "called": count.rows["predict"]})
         bench.save()
+    count.close()
 
 
-def edit_ours(ours: Ours, requests: Sequence[EditRequest], ratios: Sequence[float], steps: int) -> None:
-    """DiffEdit as a run does it."""
+def edit_ours(
+    ours: Ours, requests: Sequence[EditRequest], ratios: Sequence[float], steps: int, count: RowCount | None = None
+) -> None:
+    """DiffEdit as a run does it; rows are counted anew."""
+    if count is not None:
+        count.take()
     ours.edit(make_editor("diffedit"), requests, ratios, steps)
 
 
@@ -209,8 +223,10 @@ def measure_compiled(bench: Bench, dtype: str, how: Sequence[str]) -> None:
             f"{name}{again}": (partial(edit_ours, ours, requests, ratios, args.steps), len(requests))
             for name, ours, again in ((EAGER, eager, " again"), (COMPILED, compiled, ""))
         }
+        # Calls of a sweep have other sizes than those of one edit, and each size is compiled when it is first met.
+        cold = calls if job == "edit" else [COMPILED]
         try:
-            results["sides"] += measure_job(dtype, job, calls, eager, args, results, budget)
+            results["sides"] += measure_job(dtype, job, calls, cold, eager, args, results, budget)
         except Exception as error:
             budget.notes.append(f"{dtype}: compiled: {type(error).__name__}: {str(error).splitlines()[0]}")
             return
@@ -222,14 +238,18 @@ def measure_job(
     dtype: str,
     job: str,
     calls: Mapping[str, tuple[Callable[[], object], int]],
+    cold: Collection[str],
     ours: Ours,
     args: Namespace,
     results: Mapping[str, Any],
     budget: Budget,
 ) -> list[dict[str, Any]]:
-    """Seconds a picture of each side, times the floor, and times ours of the same round."""
+    """Seconds a picture of each side, times the floor, and times ours of the same round.
+
+    `cold` names the calls that are warmed up: they meet something for the first time.
+    """
     bare_calls = {name: call for name, (call, _) in calls.items()}
-    timings = run_rounds(f"{dtype}, {job}", bare_calls, args.repeats, budget, warm_up=job == "edit")
+    timings = run_rounds(f"{dtype}, {job}", bare_calls, args.repeats, budget, cold)
     levels = ours.backbone.schedule(args.steps).start_levels(list(choose_jobs(args)[job]))
     bare = max((row for row in results["bare"] if row["dtype"] == dtype), key=lambda row: row["rows_a_second"])
     floor = count_ours(levels) * bare["flops_a_row"] / bare["matmul_flops"]
@@ -248,19 +268,23 @@ def measure_job(
 
 
 def run_rounds(
-    title: str, calls: Mapping[str, Callable[[], object]], repeats: int, budget: Budget, warm_up: bool = True
+    title: str,
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    budget: Budget,
+    cold: Collection[str],
 ) -> dict[str, Timing]:
-    """A warm-up, where nothing was called before, and interleaved rounds, as far as the budget goes."""
+    """A warm-up of the cold calls, and interleaved rounds of all, as far as the budget goes."""
     timings: dict[str, Timing] = {name: Timing() for name in calls}
     last: dict[str, float] = dict.fromkeys(calls, 0.0)
-    with tqdm(total=len(calls) * (repeats + warm_up), desc=title, unit="call") as bar:
-        for k in range(1 - warm_up, repeats + 1):
-            for name, call in calls.items():
+    with tqdm(total=len(calls) * repeats + len(cold), desc=title, unit="call") as bar:
+        for k in range(repeats + 1):
+            for name in calls if k else cold:
                 # Nothing is known before the warm-up; that of a compiled network takes much longer than a call.
                 if not budget.allows(f"{title}, {name}, round {k}", last[name]):
                     continue
                 bar.set_postfix_str(name, refresh=False)
-                last[name] = measure_seconds(call)
+                last[name] = measure_seconds(calls[name])
                 timings[name].seconds.extend([last[name]] * (k > 0))
                 bar.update()
     synchronize()
@@ -274,6 +298,11 @@ def list_notes(args: Namespace, results: Mapping[str, Any]) -> list[str]:
         f"{args.repeats} repeats, a sweep of {args.sweep} ratios; random weights; median [range]",
         "floor: our evaluations x operations of the UNet / measured rate of a matrix product",
         "times ours: seconds a picture over those of ours, eager, in the same round",
+    ]
+    notes += [
+        f"{row['dtype']}, {JOBS[row['job']]}: {row['called']:,} rows of our UNet for {row['asked']:,} asked; the first "
+        "call of each size is made twice"
+        for row in results["rows"]
     ]
     for dtype, found in results["agreement"].items():
         words = ", ".join(f"{name} {value:.1e}" for name, value in found.items())

@@ -9,11 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, Pictures
 from PIL import Image
 
+from diffedit.backbones.analytic import AnalyticBackbone
+from diffedit.commands.run import read_settings
+from diffedit.diffedit import DiffEdit
+from diffedit.engine.engine import Engine
+from diffedit.engine.sizes import choose_sizes
+from diffedit.io.compose import compose
+from diffedit.sampling.noise import RequestNoise
+
 SCRIPTS = str(ROOT / "scripts")
-NUMERICS = ["float32", "float32, another seed", "bfloat16"]
+NUMERICS = ["float32", "float32, another seed", "bfloat16", "float32,compiled"]
 PAGES = [ROOT / "docs/performance.md", ROOT / "docs/commands.md", ROOT / "docs/results.md"]
 
 
@@ -192,10 +200,12 @@ def test_the_knee_is_the_fewest_rows_near_the_best():
     assert (find_best(timings), find_knee(timings), find_knee(timings, 0.07)) == (32, 16, 8)
 
 
-def test_numerics(bench):
+def test_numerics(bench, compiler):
     """float32 differs from itself by nothing; bfloat16 by something; another seed by more."""
-    result = bench("numerics")
-    first, reseeded, half = ({row["way"]: row for row in result["ways"]}[name] for name in NUMERICS)
+    met, modes = compiler
+    result = bench("numerics", "--ways", "bfloat16", "float32,compiled")
+    first, reseeded, half, compiled = ({row["way"]: row for row in result["ways"]}[name] for name in NUMERICS)
+    assert (modes, compiled["pixels"], bool(met)) == (["default"], 0, True)  # by a compiler that changes nothing
     assert (first["pixels"], first["lpips"], first["iou"], first["lpips_shift"]) == (0, 0, 1, 0)
     assert half["pixels"] > 0
     assert first["speed"] == {"median": 1, "low": 1, "high": 1}
@@ -275,6 +285,115 @@ def test_gpu(bench):
         assert row["times_floor"] == pytest.approx(row["seconds_a_picture"]["median"] / row["floor_seconds"])
         assert is_spread(row["seconds_a_picture"], 1)
     assert result["agreement"]["float32"]["mask"] == 0
+    rows = {row["job"]: (row["asked"], row["called"]) for row in result["rows"]}
+    # no padding: an inversion asks 1 row, a map 20, decodings 2 to 8; and the first call of each size is made again
+    twice = {2: (1 + 2, 1 + 2), 8: (1 + 4 + 2, 1 + 4 + 2 + 8)}[bare["best_rows"]]
+    assert rows == {"edit": (44, 44 + twice[0]), "sweep": (77, 77 + twice[1])}
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Stands in for `torch.compile`, which takes a minute; (rows of the calls that it sees, modes that are asked)."""
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x, *args, **kwargs):
+            met.append(len(x))
+            return self.network(x, *args, **kwargs)
+
+    met, modes = [], []
+    monkeypatch.setattr(torch, "compile", lambda network, mode, dynamic: modes.append(mode) or Compiled(network))
+    return met, modes
+
+
+@pytest.fixture
+def gpu_bench(tiny_folder, monkeypatch):
+    """What the parts of `gpu` share, in float16 on the CPU, with the settings that it found for the bare UNet."""
+    from bench import make_parser
+    from bench_parts import gpu
+
+    words = ["gpu", "--tiny", "--matrix", "64", "--rows", "8", "--steps", "4", "--dtypes", "float16"]
+    monkeypatch.setitem(gpu.RATIOS, 4, (0.5, 1.0))
+    args = make_parser(words).parse_args(words)
+    budget = gpu.Budget(time.perf_counter() + 1000, [])
+    results = {"bare": [], "sides": [], "agreement": {}, "rows": []}
+    bench = gpu.Bench(str(tiny_folder), torch.device("cpu"), args, results, budget, lambda: None)
+    return bench, gpu.measure_bare(bench.path, "float16", bench.device, args, results)
+
+
+def test_gpu_compiled_in_float16(gpu_bench, compiler, monkeypatch):
+    """All of it computes in float16 on a CPU too; nothing is compiled while the clock counts."""
+    from bench_parts import gpu
+
+    bench, how = gpu_bench
+    met, modes = compiler
+    rows = []  # in the calls of a compiled network, round by round
+
+    def note(call):
+        met.clear()
+        seconds = measure_seconds(call)
+        rows.extend([set(met)] * bool(met))
+        return seconds
+
+    measure_seconds = gpu.measure_seconds
+    monkeypatch.setattr(gpu, "measure_seconds", note)
+    gpu.measure_compiled(bench, "float16", how)
+    assert modes == ["default"]
+    warm_edit, edit, warm_sweep, sweep = rows
+    assert edit <= warm_edit
+    assert sweep <= warm_edit | warm_sweep
+    sides = {(row["job"], row["side"]): row for row in bench.results["sides"]}
+    assert len(sides) == 4
+    for job in ("edit", "sweep"):
+        eager, compiled = sides[job, "ours, eager again"], sides[job, "ours, compiled"]
+        assert compiled["dtype"] == bench.results["bare"][0]["dtype"] == "float16"
+        ratio = compiled["seconds_a_picture"]["median"] / eager["seconds_a_picture"]["median"]
+        assert compiled["times_ours"]["median"] == pytest.approx(ratio)
+
+
+def test_gpu_sides_agree_in_float16(gpu_bench):
+    """Up to its rounding; diffusers warns that float16 fails on a CPU, which was so."""
+    from bench_parts import gpu
+
+    bench, how = gpu_bench
+    ours = gpu.Ours.load(bench.path, how)
+    theirs = gpu.Theirs(bench.path, bench.device, torch.float16, "contiguous", bench.args.steps)
+    found = gpu.compare(ours, theirs, "diffedit", gpu.make_requests(1, ours.backbone.resolution)[0], 0.8)
+    assert ours.backbone.dtype == ours.backbone.vae_dtype == theirs.unet.dtype == torch.float16
+    assert 0 < found["picture"] < 0.1
+
+
+def test_gpu_notes_what_the_compiler_says_and_goes_on(gpu_bench, monkeypatch):
+    from bench_parts import gpu
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("no compiler here\nand more of it")
+
+    bench, how = gpu_bench
+    monkeypatch.setattr(torch, "compile", lambda network, mode, dynamic: refuse)
+    gpu.measure_compiled(bench, "float16", how)
+    assert bench.budget.notes == ["float16: compiled: RuntimeError: no compiler here"]
+    assert bench.results["sides"] == []
+
+
+@pytest.mark.parametrize("rows", [8, 16, 32, 64])  # that `gpu` tries
+@pytest.mark.parametrize("job", ["edit", "sweep"])
+def test_gpu_pads_few_rows(rows, job):
+    """What it sets of an engine, its 4 pictures and 50 steps, on a denoiser that costs nothing."""
+    from bench_parts.gpu import RATIOS, fit_rows
+
+    settings = read_settings(compose("run", ["name=bench", *fit_rows(rows, 4)]))[1]
+    backbone = AnalyticBackbone(resolution=4)
+    engine = Engine(backbone, choose_sizes(settings.batch, backbone, 4), progress=False)
+    schedule, ratios = backbone.schedule(50), RATIOS[{"edit": 1, "sweep": 10}[job]]
+    programs = [(one.id, DiffEdit()(one, ratios, schedule, RequestNoise(0, one.id))) for one in Pictures(4).requests(4)]
+    outcomes = list(engine.run(programs, 4, len(ratios)))
+    asked = sum(outcome.evaluations.total() for outcome in outcomes)
+    assert asked == 4 * {"edit": 140, "sweep": 620}[job]
+    assert engine.rows["predict"] <= 1.1 * asked
 
 
 def test_gpu_keeps_to_its_budget(bench):
@@ -283,7 +402,7 @@ def test_gpu_keeps_to_its_budget(bench):
 
     budget = Budget(time.perf_counter() + 0.5, [])
     calls = {"long": lambda: time.sleep(0.3), "short": lambda: None}
-    found = run_rounds("a job", calls, 3, budget)
+    found = run_rounds("a job", calls, 3, budget, calls)
     assert len(found["long"].seconds) == 0
     assert len(found["short"].seconds) == 3
     assert budget.notes

@@ -7,8 +7,9 @@ import sys
 import psutil
 import pytest
 import torch
-from helpers import Pictures
+from helpers import Pictures, kept_log
 
+from diffedit.commands import main
 from diffedit.diffedit import DiffEdit
 from diffedit.engine import threads
 from diffedit.engine.threads import RateWatch, count_cores, set_threads, warn_of_load
@@ -152,6 +153,58 @@ def test_a_run_takes_the_threads_that_it_is_given_and_goes_on_with_others(analyt
     edit(2)
     assert torch.get_num_threads() == 2
     assert "another environment, bits may differ: threads: 1 -> 2" in caplog.text
+
+
+class Reached(ValueError):
+    """The networks' turn has come."""
+
+
+@pytest.fixture
+def enter(tmp_path, monkeypatch, kept, capsys):
+    """Calls a command up to its networks, on a core; returns (exit code, what it said, torch's threads then)."""
+
+    def reach(*args, **settings):
+        reached.append(torch.get_num_threads())
+        raise Reached("here")
+
+    def call(*words):
+        torch.set_num_threads(2)
+        reached.clear()
+        with kept_log():
+            code = main([*map(str, words)])
+        return code, "".join(capsys.readouterr()), reached
+
+    reached = []
+    for folder in ("runs", "pictures"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "runs/config.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(threads, "count_cores", lambda *_: 1)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("diffedit.engine.engine.Engine.run", reach)
+    monkeypatch.setattr("eval.scoring.score.score_runs", reach)
+    monkeypatch.setattr("eval.scoring.folders.score", reach)
+    return call
+
+
+COMMANDS = {  # words, and the setting
+    "edit": (["edit", "--backbone", "analytic", "--target", "pear"], "engine.cpu_threads"),
+    "score": (["score", "runs=runs", "metric=[cost]"], "cpu_threads"),
+    "score of a folder": (["score", "folder=pictures", "metric=[cost]"], "cpu_threads"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_other_commands_stay_within_their_cores_too(enter, name):
+    words, key = COMMANDS[name]
+    code, said, reached = enter(*words)
+    assert (code, reached) == (2, [1]), said
+    assert "2 threads on 1 cores that this process may use: it takes 1" in said
+    assert enter(*words, f"{key}=4")[2] == [4]
+    code, said, reached = enter(*words, f"{key}=0")
+    assert (code, reached) == (2, [])
+    assert "cpu_threads = 0: a whole number from 1 is wanted, or null" in said
 
 
 # ---------------------------------------------------------------------------------------------------------------- load

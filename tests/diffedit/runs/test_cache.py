@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import pytest
@@ -111,6 +112,36 @@ def test_edits_are_made_again_where_that_is_asked(tmp_path):
     made, recalled = edit(tmp_path / "next", DiffEdit(mask=MASK), tmp_path / "cache", cache_edits=False)
     assert made == {"decoding": DECODING}
     assert recalled == {"mask": 8 * COUNT, "inversion": INVERSION}
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """How many pictures and texts the networks are given, by method."""
+    counts = Counter()
+    for name in ("encode", "embed"):
+        method = getattr(AnalyticBackbone, name)
+
+        def count(self, batch, *rest, name=name, method=method):
+            counts[name] += len(batch)
+            return method(self, batch, *rest)
+
+        monkeypatch.setattr(AnalyticBackbone, name, count)
+    return counts
+
+
+@pytest.mark.parametrize("takes_edits", [True, False])
+def test_pictures_are_not_encoded_and_texts_not_embedded_again(tmp_path, rows, takes_edits):
+    """Also where all edits are made again, and those of another guidance."""
+    edit(tmp_path / "first", DiffEdit(mask=MASK), tmp_path / "cache")
+    assert min(rows["encode"], rows["embed"]) >= COUNT
+    first = rows.copy()
+    rows.clear()
+    for guidance in (7.5, 3.0):
+        again = DiffEdit(mask=MASK, guidance=guidance)
+        edit(tmp_path / f"next {guidance}", again, tmp_path / "cache", cache_edits=takes_edits)
+    assert not rows
+    edit(tmp_path / "without", DiffEdit(mask=MASK))
+    assert rows == first
 
 
 @dataclass(frozen=True)
