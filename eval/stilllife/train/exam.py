@@ -99,8 +99,7 @@ def examine_diffusion(
 def examine_classes(
     weights: Path, autoencoder: Path, features: Path, count: int, steps: int, guidance: float
 ) -> dict[str, float]:
-    """How often samples of the class-conditional model hold their kind of fruit alone, and how far they are from
-    renders of one kind, measured as in `examine_diffusion`."""
+    """How often samples by class hold their kind of fruit alone, and how far they are from renders of one kind."""
     scenes = sample_split("test", FIRST, count, two_kinds=0)
     target = f"{BACKBONES}.latent_diffusion.LatentDiffusion.from_pretrained"
     config = {"_target_": target, "path": str(weights), "autoencoder": str(autoencoder)}

@@ -24,6 +24,8 @@ from eval.stilllife.scene import FRUITS, Scene
 from eval.stilllife.train.latents import Latents, hash_weights
 from eval.stilllife.train.loop import Part, TrainingSchedule, chunk, render_scenes, sample_split
 
+TRAINED = 1000  # noise levels
+BETAS = 0.0015, 0.0195  # of CompVis' models of classes, over all of them
 STEPS, GUIDANCE = 25, 5.0  # of the pictures to look at
 
 
@@ -35,13 +37,23 @@ class LdmClassesPart(Part):
         channels: of the UNet's stages; cross-attention in all but the first.
         width: of the class embedding.
         dropped: share of classes replaced by the null class.
+        levels: how many of the 1,000 noise levels the exported model has: the first ones. Beyond 800 the noise hides
+            what the network would have to tell from it, and colours that go wrong there stay wrong.
         pictures: training renders of one kind of fruit each; their latents are made once and kept.
         validation: scenes to validate the loss on.
         seed: of the weights.
     """
 
     def __init__(
-        self, vae: str, channels: Sequence[int], width: int, dropped: float, pictures: int, validation: int, seed: int
+        self,
+        vae: str,
+        channels: Sequence[int],
+        width: int,
+        dropped: float,
+        levels: int,
+        pictures: int,
+        validation: int,
+        seed: int,
     ) -> None:
         torch.manual_seed(seed)
         self.vae = AutoencoderKL.from_pretrained(vae).requires_grad_(False)
@@ -58,14 +70,7 @@ class LdmClassesPart(Part):
             attention_head_dim=8,
         )
         self.module = nn.ModuleDict({"unet": unet, "classes": nn.Embedding(len(FRUITS) + 1, width)})
-        self.scheduler = DDIMScheduler(
-            beta_start=0.0015,
-            beta_end=0.0195,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-        )
+        self.scheduler, self.exported = make_scheduler(TRAINED), make_scheduler(levels)
         self.dropped, self.pictures, self.validation = dropped, pictures, validation
 
     def batches(self, schedule: TrainingSchedule, begin: int, out: Path) -> Iterator[tuple[Tensor, list[Scene]]]:
@@ -82,7 +87,7 @@ class LdmClassesPart(Part):
     def error(self, latents: Tensor, classes: Tensor, rng: torch.Generator) -> Tensor:
         """Squared error of the noise estimate at random times."""
         noise = torch.randn(latents.shape, generator=rng).to(latents)
-        times = torch.randint(0, 1000, (len(latents),), generator=rng).to(latents.device)
+        times = torch.randint(0, TRAINED, (len(latents),), generator=rng).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, times)
         tokens = self.module["classes"](classes.to(latents.device))[:, None]
         out = self.module["unet"](noisy, times, encoder_hidden_states=tokens).sample
@@ -98,7 +103,7 @@ class LdmClassesPart(Part):
         """The whole model as runs have it."""
         names = {number: f"{plural}, {kind}" for number, (kind, plural) in enumerate(FRUITS.items())}
         classes = ClassList(len(FRUITS), names, {}, "Still Life")
-        parts = self.module["unet"], self.vae.to(self.device), self.module["classes"], self.scheduler
+        parts = self.module["unet"], self.vae.to(self.device), self.module["classes"], self.exported
         return LatentDiffusion(*parts, classes, len(FRUITS), name="Still Life's classes")
 
     def validate(self) -> tuple[dict[str, float], Image.Image]:
@@ -121,13 +126,28 @@ class LdmClassesPart(Part):
     def export(self, folder: Path) -> None:
         """The folder that `LatentDiffusion.from_pretrained` reads, in half precision, without its autoencoder."""
         deepcopy(self.module["unet"]).half().save_pretrained(folder / "unet")
-        self.scheduler.save_pretrained(folder / "scheduler")
+        self.exported.save_pretrained(folder / "scheduler")
         weight = self.module["classes"].weight.detach().half().cpu()
         write(folder / EMBEDDING, safetensors.torch.save({"weight": weight}))
         index = {"_class_name": "LatentDiffusion", "null_class": len(FRUITS)}
         write(folder / "model_index.json", json.dumps(index, indent=2).encode())
         names = {str(number): f"{plural}, {kind}" for number, (kind, plural) in enumerate(FRUITS.items())}
         write(folder / CLASSES, json.dumps(names, indent=2).encode())
+
+
+def make_scheduler(levels: int) -> DDIMScheduler:
+    """The first noise levels of CompVis' scaled-linear betas: their roots rise by equal steps."""
+    first, last = (beta**0.5 for beta in BETAS)
+    end = first + (last - first) * (levels - 1) / (TRAINED - 1)
+    return DDIMScheduler(
+        levels,
+        beta_start=BETAS[0],
+        beta_end=end**2,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
 
 
 def number_kinds(scenes: Sequence[Scene]) -> Tensor:

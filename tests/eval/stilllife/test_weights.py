@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import call, said
+from diffusers import DDIMScheduler
+from helpers import call, composed, said
+from hydra.utils import instantiate
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -61,6 +63,7 @@ def test_what_was_promised_was_measured():
     assert RECORDED["clip"]["right_of_16"] >= 0.9
     assert RECORDED["diffusion"]["fruits"] >= 0.9
     assert RECORDED["diffusion"]["all_four"] >= 0.8
+    assert RECORDED["classes"]["fruits"] >= 0.75
 
 
 @torch.no_grad()
@@ -76,6 +79,19 @@ def test_the_measurements_are_of_these_weights():
     assert figures["fruits"] >= 0.75
     assert figures["all_four"] >= 0.6
     assert sheet.width > 1000
+    classes = WEIGHTS / "stilllife_classes", WEIGHTS / "stilllife/vae", WEIGHTS / "stilllife_features"
+    assert exam.examine_classes(*classes, 32, 25, 5.0)["fruits"] == pytest.approx(
+        RECORDED["classes"]["fruits"], abs=0.2
+    )
+
+
+def test_the_twin_has_the_noise_levels_of_the_paper_s_kind_of_model():
+    """The first 800 of CompVis' betas; and it is small."""
+    backbone = instantiate(composed("backbone=stilllife_classes", backbone=False).backbone)
+    levels = DDIMScheduler(beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear").alphas_cumprod
+    assert torch.allclose(backbone.scheduler.alphas_cumprod, levels[:800], atol=1e-6)
+    assert (backbone.null_class, backbone.classes.find("oranges"), backbone.classes.find("orange")) == (12, 3, 3)
+    assert sum(path.stat().st_size for path in (WEIGHTS / "stilllife_classes").rglob("*.*") if path.is_file()) <= 6e6
 
 
 def edited(backbone, editor, count=8):
