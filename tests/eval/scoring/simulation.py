@@ -74,6 +74,10 @@ class Outcome(NamedTuple):
     width: float
     bias: float
 
+    def describe(self) -> str:
+        """In a line, for a log."""
+        return ", ".join(f"{name} {value:.4f}" for name, value in self._asdict().items())
+
 
 def simulate(
     worlds: tuple[World, World],

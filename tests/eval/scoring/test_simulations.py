@@ -4,6 +4,7 @@ Methods have equal true curves that are entered at other places (what differs is
 """
 
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ spec = importlib.util.spec_from_file_location("simulation", Path(__file__).with_
 simulation = sys.modules["simulation"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(simulation)
 World = simulation.World
+log = logging.getLogger(__name__)  # numbers: pytest --log-cli-level=INFO
 
 FOUR, THREE, TEN = (0.3, 0.5, 0.7, 0.9), (0.4, 0.6, 0.8), tuple(np.linspace(0.1, 1, 10))
 
@@ -86,6 +88,7 @@ DIFFERENT = {
 def test_equal_curves_are_found_different_in_6_of_100_at_most(name):
     world, strengths, effort, match, at = EQUAL[name]
     outcome = simulation.simulate((world, world), strengths, (as_it_is, effort), match, at, 2000)
+    log.info("%s: %s", name, outcome.describe())
     assert outcome.printed > 0.9, outcome
     assert outcome.found <= 0.06, outcome
     assert outcome.coverage >= 0.93, outcome
@@ -96,6 +99,7 @@ def test_equal_curves_are_found_different_in_6_of_100_at_most(name):
 def test_intervals_of_different_curves_hold_the_true_difference(name):
     worlds, strengths, match, at = DIFFERENT[name]
     outcome = simulation.simulate(worlds, strengths, (as_it_is, weaker), match, at, 2000)
+    log.info("%s: %s", name, outcome.describe())
     assert outcome.printed > 0.9, outcome
     assert outcome.coverage >= 0.93, outcome
 
@@ -105,6 +109,7 @@ def test_a_difference_that_is_there_is_found():
     """Intervals that are safe by saying nothing would not do: a quarter more change at equal success."""
     worlds = STEEP, World(steep, power(1, 2.75))
     outcome = simulation.simulate(worlds, FOUR, (as_it_is, weaker), "success", 0.7, 400)
+    log.info("a quarter more: %s", outcome.describe())
     assert outcome.found > 0.9, outcome
 
 
@@ -134,6 +139,7 @@ def test_intervals_at_given_ratios_hold_the_true_value(n):
             for i in range(len(strengths)):
                 _, low, high = bootstrap.interval(estimate_mean(values[:, i]))
                 inside[k, i] += low <= true[k, i] <= high
+    log.info("n = %d, coverage of success and change at each ratio: %s", n, (inside / 2000).tolist())
     assert true[0].max() > 0.98
     assert (inside / 2000).min() >= 0.93, inside / 2000
 
@@ -151,4 +157,5 @@ def test_error_bars_of_equal_methods_rarely_lie_apart():
                     bootstrap.interval(estimate_mean(values[:, i])) for values in (one, other)
                 )
                 apart[k, i] += high < least or most < low
+    log.info("bars of equal methods apart: %s", (apart / 2000).tolist())
     assert (apart / 2000).max() <= 0.01, apart / 2000  # two bars of 95 % are apart far less often than in 5 %
