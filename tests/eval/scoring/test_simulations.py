@@ -18,7 +18,7 @@ from eval.scoring.bootstrap import Bootstrap, estimate_mean
 spec = importlib.util.spec_from_file_location("simulation", Path(__file__).with_name("simulation.py"))
 simulation = sys.modules["simulation"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(simulation)
-World = simulation.World
+World, ClassWorld = simulation.World, simulation.ClassWorld
 log = logging.getLogger(__name__)  # numbers: pytest --log-cli-level=INFO
 
 FOUR, THREE, TEN = (0.3, 0.5, 0.7, 0.9), (0.4, 0.6, 0.8), tuple(np.linspace(0.1, 1, 10))
@@ -83,6 +83,23 @@ DIFFERENT = {
 }
 
 
+def falling(middle):
+    """CSFID that falls as an edit grows, half of it at this effort."""
+    return lambda s: 40 * expit(-8 * (s - middle))
+
+
+# CSFID at equal change, four pictures of twelve classes: worlds, effort of the second method, matched change.
+NEAR, FAR = ClassWorld(falling(0.35), power(1, 1.6)), ClassWorld(falling(0.45), power(1, 1.6))
+AT_REFERENCE = ClassWorld(lambda s: 0 * s, power(1, 1.6))
+OF_CLASSES = {
+    "equal curves": ((NEAR, NEAR), later, 0.8),
+    "equal curves, weaker": ((NEAR, NEAR), weaker, 0.7),
+    "equal curves, the same ratios": ((NEAR, NEAR), as_it_is, 0.8),
+    "both like real pictures": ((AT_REFERENCE, AT_REFERENCE), later, 0.8),
+    "different curves": ((NEAR, FAR), weaker, 0.8),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EQUAL)
 def test_equal_curves_are_found_different_in_6_of_100_at_most(name):
@@ -141,6 +158,33 @@ def test_intervals_at_given_ratios_hold_the_true_value(n):
                 inside[k, i] += low <= true[k, i] <= high
     log.info("n = %d, coverage of success and change at each ratio: %s", n, (inside / 2000).tolist())
     assert true[0].max() > 0.98
+    assert (inside / 2000).min() >= 0.93, inside / 2000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_csfid_at_equal_change_is_held_by_its_interval(name):
+    worlds, effort, at = OF_CLASSES[name]
+    outcome = simulation.simulate_csfid(worlds, FOUR, (as_it_is, effort), at, 2000)
+    log.info("csfid, %s: %s", name, outcome.describe())
+    assert outcome.printed > 0.9, outcome
+    assert outcome.coverage >= 0.93, outcome
+    if worlds[0] is worlds[1]:
+        assert outcome.found <= 0.06, outcome
+    else:
+        assert outcome.found > 0.9, outcome
+
+
+@pytest.mark.slow
+def test_intervals_of_csfid_at_given_ratios_hold_the_true_value():
+    strengths, bootstrap = np.array(FOUR), Bootstrap.of_labels(NEAR.labels, 400)
+    inside = np.zeros(len(strengths))
+    for seed in range(2000):
+        ((values, _),) = NEAR.draw(np.random.default_rng(seed), [strengths])
+        for i, true in enumerate(NEAR.distance(strengths)):
+            _, low, high = bootstrap.interval(estimate_mean(values[:, i]))
+            inside[i] += low <= true <= high
+    log.info("coverage of csfid at each ratio: %s", (inside / 2000).tolist())
     assert (inside / 2000).min() >= 0.93, inside / 2000
 
 
