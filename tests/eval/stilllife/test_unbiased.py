@@ -29,8 +29,9 @@ def take_features(pictures):
 
 
 def whiten(features):
-    """What KID is taken on."""
-    return StillLifeExtractor(device="cpu").whitening(torch.from_numpy(features)).numpy()
+    """What KID is taken on, of features in any shape (..., d)."""
+    rows = torch.from_numpy(features.reshape(-1, features.shape[-1]))
+    return StillLifeExtractor(device="cpu").whitening(rows).numpy().reshape(features.shape)
 
 
 @cache
