@@ -154,7 +154,7 @@ def test_intervals_at_given_ratios_hold_the_true_value(n):
     for seed in range(2000):
         for k, values in enumerate(world.draw(np.random.default_rng(seed), [strengths])[0]):
             for i in range(len(strengths)):
-                _, low, high = bootstrap.interval(estimate_mean(values[:, i]))
+                _, low, high = bootstrap.interval(estimate_mean(values[:, i]), is_share=k == 0)
                 inside[k, i] += low <= true[k, i] <= high
     log.info("n = %d, coverage of success and change at each ratio: %s", n, (inside / 2000).tolist())
     assert true[0].max() > 0.98
@@ -198,7 +198,7 @@ def test_error_bars_of_equal_methods_rarely_lie_apart():
         for k, (one, other) in enumerate(pairs):
             for i in range(len(strengths)):
                 (_, low, high), (_, least, most) = (
-                    bootstrap.interval(estimate_mean(values[:, i])) for values in (one, other)
+                    bootstrap.interval(estimate_mean(values[:, i]), is_share=k == 0) for values in (one, other)
                 )
                 apart[k, i] += high < least or most < low
     log.info("bars of equal methods apart: %s", (apart / 2000).tolist())
