@@ -179,7 +179,7 @@ def test_csfid_at_equal_change_is_held_by_its_interval(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(("classes", "least"), [(12, 0.91), (40, 0.93)])
 def test_intervals_of_csfid_at_given_ratios_hold_the_true_value(classes, least):
-    """Four pictures a class. Of 12 classes they hold it in 92 to 95 of 100: so few pictures say too little of the tails."""
+    """Four pictures a class; of 12 classes that is too few for 93 of 100."""
     world, strengths = replace(NEAR, classes=classes), np.array(FOUR)
     bootstrap, inside = Bootstrap.of_labels(world.labels, 400), np.zeros(len(FOUR))
     for seed in range(2000):
