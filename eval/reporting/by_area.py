@@ -20,7 +20,7 @@ from eval.reporting.tables import (
     make_table,
     name_methods,
 )
-from eval.scoring.bootstrap import Bootstrap, estimate_mean
+from eval.scoring.bootstrap import SHARES, Bootstrap, estimate_mean
 from eval.scoring.per_image import read_all_values
 
 log = logging.getLogger(__name__)
@@ -82,8 +82,8 @@ def average_ranges(
     for low, high in pairwise(edges):
         inside = (areas >= low) & ((areas < high) | ((areas == high) & (high == edges[-1])))
         if n := int(inside.sum()):
-            chosen = values[inside].to_numpy(np.float64)
-            interval = Bootstrap(n, resamples=resamples, seed=seed).interval(estimate_mean(chosen))
+            chosen = estimate_mean(values[inside].to_numpy(np.float64))
+            interval = Bootstrap(n, resamples=resamples, seed=seed).interval(chosen, values.name in SHARES)
             yield method, low, high, float(areas[inside].mean()), *interval, n
 
 

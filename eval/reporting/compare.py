@@ -13,7 +13,7 @@ from eval.reporting.collect import check_comparable
 from eval.reporting.seeds import list_seeds, read_mean_pseudo_values
 from eval.reporting.tables import MISSING, WIDTH, FittedTable, fold, make_table, name_methods, shorten_names
 from eval.scoring import holm
-from eval.scoring.bootstrap import Bootstrap
+from eval.scoring.bootstrap import SHARES, Bootstrap
 from eval.scoring.matched import Curve, MatchedDifference, compare_at
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,6 @@ COLUMNS = [
     *("other", "at", "first", "second", "difference", "low", "high", "p", "p_holm", "comparisons", "reached"),
     *("range", "other_range", "bracket", "other_bracket", "step", "interpolation", "n", "seeds"),
 ]
-SHARES = ("accuracy", "both", "kept", "mask_iou", "precision", "precision_best")  # of images or places: from 0 to 1
 SIGNIFICANT = 0.05
 LONGEST_HEAD = 20  # characters of a method's name above its column
 

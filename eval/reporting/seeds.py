@@ -24,7 +24,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from diffedit.runs.names import RUNTIME_KEYS
-from eval.scoring.bootstrap import Bootstrap, Estimate
+from eval.scoring.bootstrap import SHARES, Bootstrap, Estimate
 from eval.scoring.finished_run import read_config
 from eval.scoring.per_image import read_pseudo_values
 
@@ -110,7 +110,7 @@ def find_intervals(rows: pd.DataFrame, metric: str, resamples: int, seed: int) -
     table = read_mean_pseudo_values(next(rows.itertuples()), metric)
     bootstrap = Bootstrap.of_labels(list(table.index.get_level_values("label")), resamples, seed)
     estimates = [Estimate(row.value, table[row.strength].to_numpy(float)) for row in rows.itertuples()]
-    return np.array([bootstrap.interval(estimate)[1:] for estimate in estimates])
+    return np.array([bootstrap.interval(estimate, metric in SHARES)[1:] for estimate in estimates])
 
 
 def read_mean_pseudo_values(row: Any, metric: str) -> pd.DataFrame:

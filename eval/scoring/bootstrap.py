@@ -16,6 +16,7 @@ from numpy import ndarray
 from scipy.stats import binomtest
 
 NAN = float("nan")
+SHARES = ("accuracy", "both", "kept", "mask_iou", "precision", "precision_best")  # of images or places: from 0 to 1
 
 
 class Interval(NamedTuple):
@@ -117,16 +118,17 @@ class Bootstrap:
         low, high = np.quantile(values, (tail, 1 - tail))
         return float(low), float(high)
 
-    def interval(self, estimate: Estimate) -> Interval:
+    def interval(self, estimate: Estimate, is_share: bool = False) -> Interval:
         """A score with its interval; none for one image.
 
-        That of a share (every value 0 or 1) is at least Wilson's: where hardly an image fails, resamples hardly differ.
+        That of a share of images (every value 0 or 1) is at least Wilson's: where hardly an image fails, resamples
+        hardly differ. A distance that is 0 for every image is none: copies are at 0 from their inputs for certain.
         """
         values = estimate.pseudo_values
         if values is None or self.n < 2:
             return Interval(estimate.value)
         low, high = self.percentiles(self.means(values))
-        if np.isin(values, (0, 1)).all():
+        if is_share and np.isin(values, (0, 1)).all():
             least, most = binomtest(int(values.sum()), self.n).proportion_ci(self.level, "wilson")
             low, high = min(low, least), max(high, most)
         return Interval(estimate.value, low, high)

@@ -21,7 +21,7 @@ from diffedit.runs.directory import identify_request
 from diffedit.runs.environment import describe_environment
 from diffedit.types import UNEDITED, Variant
 from eval.scoring.batch import Batch
-from eval.scoring.bootstrap import Bootstrap, Estimate
+from eval.scoring.bootstrap import SHARES, Bootstrap, Estimate
 from eval.scoring.features import FeatureStore
 from eval.scoring.files import (
     FORMAT,
@@ -249,7 +249,7 @@ def make_rows(variant: Variant, scores: Mapping[str, Estimate], bootstrap: Boots
     """Scores with their intervals; None for what is not defined."""
     rows = []
     for name, estimate in scores.items():
-        numbers = bootstrap.interval(estimate)._asdict()
+        numbers = bootstrap.interval(estimate, name in SHARES)._asdict()
         numbers = {key: None if math.isnan(number) else number for key, number in numbers.items()}
         rows.append({"variant": str(variant), "metric": name, **numbers, "n": bootstrap.n})
     return rows

@@ -12,8 +12,10 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from eval.metrics.functional.csfid import Csfid
 from eval.scoring.bootstrap import Bootstrap, Interval
 from eval.scoring.matched import Curve, MatchedDifference, MatchedValue, compare_at
+from eval.scoring.reference import Reference
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -57,6 +59,64 @@ class World:
         return float(self.success(np.array(brentq(lambda s: float(self.change(np.array(s))) - change, 1e-9, 3))))
 
 
+@dataclass(frozen=True)
+class ClassWorld:
+    """Pictures of some classes, and how far off their class edits leave them: CSFID, and LPIPS.
+
+    Attributes:
+        distance: true CSFID, by effort.
+        change: mean change of a picture, by effort.
+        classes: of pictures.
+        per_class: pictures of each.
+        width: of the features, of unit variance within a class.
+        shared: share of the variance of a picture's luck that is its own at every strength and of every method.
+        spread: of a picture's change, relative.
+    """
+
+    distance: Function
+    change: Function
+    classes: int = 12
+    per_class: int = 4
+    width: int = 8
+    shared: float = 0.7
+    spread: float = 0.2
+
+    @property
+    def labels(self) -> list[str]:
+        """The class of each picture."""
+        return [f"{kind:02d}" for kind in range(self.classes) for _ in range(self.per_class)]
+
+    @property
+    def reference(self) -> Reference:
+        """Without any chance in it: each class's mean is 0."""
+        names, none = sorted(set(self.labels)), np.empty((0, self.width))
+        of_classes = dict.fromkeys(names, 1), dict.fromkeys(names, np.zeros(self.width)), dict.fromkeys(names, 0.0)
+        return Reference(
+            "truth", 64, "network", 10**9, np.zeros(self.width), np.eye(self.width), *of_classes, none, [], none, []
+        )
+
+    def draw(self, random: np.random.Generator, efforts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(debiased CSFID's pseudo-values, change) of each picture at each effort, for methods of these efforts."""
+        n, reference = self.classes * self.per_class, self.reference
+        features, size = random.normal(size=(n, self.width)), random.normal(size=(n, 1))
+        away = random.normal(size=(self.classes, self.width))
+        away /= np.linalg.norm(away, axis=1, keepdims=True)
+        own, drawn = np.sqrt(1 - self.shared), []
+        for effort in efforts:
+            columns = []
+            for distance in self.distance(effort):
+                luck = np.sqrt(self.shared) * features + own * random.normal(size=features.shape)
+                off = np.sqrt(distance) * np.repeat(away, self.per_class, axis=0)
+                columns.append(Csfid()(luck + off, reference, self.labels)["csfid_debiased"].pseudo_values)
+            factor = np.sqrt(self.shared) * size + own * random.normal(size=(n, len(effort)))
+            drawn.append((np.stack(columns, 1), self.change(effort) * (1 + self.spread * factor)))
+        return drawn
+
+    def true_distance(self, change: float) -> float:
+        """CSFID of edits that change pictures so much."""
+        return float(self.distance(np.array(brentq(lambda s: float(self.change(np.array(s))) - change, 1e-9, 3))))
+
+
 class Outcome(NamedTuple):
     """What many simulations came to.
 
@@ -73,6 +133,10 @@ class Outcome(NamedTuple):
     printed: float
     width: float
     bias: float
+
+    def describe(self) -> str:
+        """In a line, for a log."""
+        return ", ".join(f"{name} {value:.4f}" for name, value in self._asdict().items())
 
 
 def simulate(
@@ -110,8 +174,37 @@ def simulate(
             curves.append(Curve(strengths, *pair, is_success, not is_success))
         found = compare(*curves, at, bootstrap)
         rows.append((*found.difference, found.p))
+    return count_outcome(rows, true[0] - true[1])
+
+
+def simulate_csfid(
+    worlds: tuple[ClassWorld, ClassWorld],
+    strengths: Sequence[float],
+    efforts: tuple[Function, Function],
+    at: float,
+    count: int,
+    resamples: int = 400,
+) -> Outcome:
+    """As `simulate`: debiased CSFID of two methods where both change the pictures equally."""
+    strengths = np.array(strengths)
+    bootstrap = Bootstrap.of_labels(worlds[0].labels, resamples)
+    rows = []
+    for seed in range(count):
+        places = [effort(strengths) for effort in efforts]
+        drawn = {world: world.draw(np.random.default_rng(seed), places) for world in set(worlds)}  # the same pictures
+        curves = []
+        for i, world in enumerate(worlds):
+            csfid, change = drawn[world][i]
+            curves.append(Curve(strengths, change, csfid))
+        found = compare_at(*curves, at, bootstrap)
+        rows.append((*found.difference, found.p))
+    return count_outcome(rows, worlds[0].true_distance(at) - worlds[1].true_distance(at))
+
+
+def count_outcome(rows: Sequence[tuple[float, float, float, float]], difference: float) -> Outcome:
+    """Of (value, low, high, p) of each simulation, and the true difference."""
     value, low, high, p = np.array(rows).T
-    printed, difference = np.isfinite(low), true[0] - true[1]
+    printed = np.isfinite(low)
     inside = (low <= difference) & (difference <= high)
     return Outcome(
         float(inside[printed].mean()),

@@ -61,3 +61,11 @@ def test_the_ratio_of_sums_and_its_interval():
     picks = draw.integers(0, 400, (2000, 400))
     low, high = np.quantile(sums[picks].sum(1) / counts[picks].sum(1), (0.025, 0.975))
     assert (score.low, score.high) == pytest.approx((low, high), abs=0.01)
+
+
+def test_a_share_of_no_image_has_wilsons_interval_and_a_distance_of_0_is_certain():
+    """The accuracy of copies may be 0 by chance, their distance to the inputs is 0."""
+    nothing, bootstrap = estimate_mean(np.zeros(192)), Bootstrap(192, resamples=50)
+    z = 1.959964
+    assert bootstrap.interval(nothing, is_share=True) == pytest.approx((0, 0, z**2 / (192 + z**2)), abs=1e-6)
+    assert bootstrap.interval(nothing) == (0, 0, 0)

@@ -31,7 +31,7 @@ from eval.reporting.collect import NotComparableError, check_comparable, collect
 from eval.reporting.curves import draw_curves, save_figure
 from eval.reporting.tables import build_table, pivot_scores
 from eval.scoring.features import FeatureStore
-from eval.scoring.files import find_outdated, read_run_scores, write_run_scores
+from eval.scoring.files import FORMAT, find_outdated, read_run_scores, write_run_scores
 from eval.scoring.finished_run import FinishedRun, IncompleteRunError, read_picture
 from eval.scoring.per_image import read_pseudo_values
 from eval.scoring.run_features import RunFeatures
@@ -444,7 +444,7 @@ def test_scores_of_an_older_release_are_not_read_and_scored_anew(runs):
     roots, metrics, cache = runs
     path = roots[0] / "scores/lpips.json"
     scores = json.loads(path.read_text())
-    assert scores.pop("format") == 2
+    assert scores.pop("format") == FORMAT
     path.write_text(json.dumps(scores))
     assert "lpips" not in set(read_run_scores(roots[0]).metric)
     assert score(roots[0], metrics, settings(cache)) == ["lpips"]

@@ -1,6 +1,7 @@
 """Debiased distances on Still Life do not depend on n: its pictures are drawn at random within a class."""
 
 import logging
+from functools import cache
 from itertools import islice, pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from eval.metrics.functional.csfid import Csfid
+from eval.metrics.functional.mmd import Kid, StratifiedKid, polynomial_kernel, squared_mmd
 from eval.scoring.bootstrap import Bootstrap
 from eval.scoring.features import to_uint8
 from eval.scoring.reference import Reference, Sums
@@ -26,16 +28,25 @@ def take_features(pictures):
     return torch.cat(rows).double().numpy()
 
 
+def whiten(features):
+    """What KID is taken on, of features in any shape (..., d)."""
+    rows = torch.from_numpy(features.reshape(-1, features.shape[-1]))
+    return StillLifeExtractor(device="cpu").whitening(rows).numpy().reshape(features.shape)
+
+
+@cache
 def make_reference(size):
-    """Class statistics of the benchmark's real pictures."""
+    """Class statistics of the benchmark's real pictures, and all their white features."""
     pairs = list(StillLifeClasses().reference(size, 64))
     features, none = take_features(iter([picture for _, picture in pairs])), np.empty((0, 256))
+    labels = [label for label, _ in pairs]
     sums = Sums()
-    sums.add(features, [label for label, _ in pairs])
-    return Reference("renders", 64, "network", **sums.compute_statistics(), kept=none, kept_labels=[],
+    sums.add(features, labels)
+    return Reference("renders", 64, "network", **sums.compute_statistics(), kept=whiten(features), kept_labels=labels,
                      held_out=none, held_out_labels=[])  # fmt: skip
 
 
+@cache
 def copy_features(per_class):
     """Features of the inputs, (classes, per_class, d): what `copy` is scored by."""
     requests = StillLifeClasses(per_class=per_class).requests(64)
@@ -91,3 +102,58 @@ def test_debiased_csfid_of_the_inputs_is_that_of_a_large_set_at_2_to_32_a_class(
         if n >= 4:  # below, there is no interval
             assert low < truth < high
         check_parts(features, reference, n, truth)
+
+
+# ---------------------------------------------------------------------------------------------------------------- KID
+
+
+def keep_the_diagonal(features, reference, labels):
+    """KID with the pairs of a picture with itself left in: biased."""
+    biased, _ = squared_mmd(features, reference, labels, polynomial_kernel, np.float64)
+    return {"biased": biased.scale(1000)}
+
+
+def score_kid(estimator, features, reference):
+    """A kernel distance of white features, (classes, n, d), with its interval."""
+    kinds = [kind for kind in FRUITS for _ in range(features.shape[1])]
+    (estimate,) = estimator(features.reshape(len(kinds), -1), reference, kinds).values()
+    return Bootstrap.of_labels(kinds, 400).interval(estimate)
+
+
+def compare_parts(estimator, features, reference, n):
+    """(mean over disjoint parts of n a class less that of all, in standard errors; share of intervals that hold it).
+
+    The truth is of all of them by the stratified estimator.
+    """
+    truth = score_kid(StratifiedKid(), features, reference).value
+    parts = [score_kid(estimator, part, reference) for part in np.split(features, features.shape[1] // n, axis=1)]
+    values = np.array([part.value for part in parts])
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    held = np.mean([part.low <= truth <= part.high for part in parts])
+    name = getattr(estimator, "__name__", type(estimator).__name__)
+    log.info(
+        f"{name}, n = {n:2d}: {values.mean():6.2f} ± {error:.2f}, {held:.0%} of {len(parts)} hold the truth {truth:.2f}"
+    )
+    return (values.mean() - truth) / error, held
+
+
+def test_kid_of_the_inputs_is_level_from_two_a_class_and_is_not_with_the_diagonal_left_in():
+    features, reference = whiten(copy_features(32)), make_reference(480)
+    for n in (2, 4):
+        off, held = compare_parts(StratifiedKid(), features, reference, n)
+        assert abs(off) < 3
+        assert held >= 0.75  # of eight parts two may miss
+        assert compare_parts(keep_the_diagonal, features, reference, n)[0] > 10
+
+
+@pytest.mark.slow
+def test_kid_stratified_of_the_inputs_is_level_at_2_to_32_a_class_where_the_published_estimator_is_too_low():
+    """KID takes pictures for drawn at random; a set with as many of each class spreads less, so it falls with n."""
+    features, reference = whiten(copy_features(128)), make_reference(12 * 100)
+    for n in (2, 4, 8, 16, 32):
+        off, held = compare_parts(StratifiedKid(), features, reference, n)
+        assert abs(off) < 3
+        assert held >= 0.9
+        pooled, _ = compare_parts(Kid(), features, reference, n)
+        assert pooled < (-3 if n <= 8 else off)
+        assert compare_parts(keep_the_diagonal, features, reference, n)[0] > 3
