@@ -10,7 +10,9 @@ os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from jaxtyping import install_import_hook
+from typechecker import leave_out_what_has_no_shapes
 
+leave_out_what_has_no_shapes()
 install_import_hook(["diffedit", "baselines", "eval"], "typechecker.checked")
 
 torch.set_num_threads(2)  # a power of two: see diffedit.engine.engine on equality to the bit

@@ -1,16 +1,22 @@
 """What several tests need."""
 
+import contextlib
+import copy
 import io
 import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import torch
@@ -50,7 +56,40 @@ def same(one: Sequence, other: Sequence) -> bool:
     )
 
 
-def call(script, *args, **settings):
+def call(script, *args, cwd="."):
+    """What `python scripts/SCRIPT ARGS...` does, in this process: imports of a new one take seconds each time."""
+    path, out, err = ROOT / "scripts" / script, io.StringIO(), io.StringIO()
+    places, threads = sys.path[:], torch.get_num_threads()
+    with ExitStack() as stack:
+        for context in (contextlib.chdir(cwd), redirect_stdout(out), redirect_stderr(err), kept_log()):
+            stack.enter_context(context)
+        stack.enter_context(patch.dict(os.environ))  # --include adds to PYTHONPATH
+        stack.enter_context(patch.object(sys, "argv", [str(path), *map(str, args)]))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        sys.path.insert(0, str(path.parent))  # as `python FILE` does
+        code = run_script(path)
+    sys.path[:] = places
+    torch.set_num_threads(threads)
+    return subprocess.CompletedProcess([str(path), *args], code, out.getvalue(), err.getvalue())
+
+
+def run_script(path):
+    """Run a file as a program; returns its exit code."""
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def call_process(script, *args, **settings):
+    """The same in a process of its own, where that is what is tested."""
     command = [sys.executable, str(ROOT / "scripts" / script), *map(str, args)]
     environment = os.environ | {"OMP_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # the second call need not compile all packages again
@@ -93,8 +132,14 @@ def names(group):
 
 
 def composed(*overrides, name="run", backbone=True):
+    """A config of one's own: what is asked for again is copied, for Hydra takes its time."""
+    return copy.deepcopy(compose_once(name, (*["backbone=analytic"] * backbone, *overrides)))
+
+
+@cache
+def compose_once(name, overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, [*["backbone=analytic"] * backbone, *overrides])
+        return compose(name, [*overrides])
 
 
 def config(folder, **settings):

@@ -16,7 +16,8 @@ from diffedit.commands.edit import compose_config, make_parser, read_options
 from diffedit.io.compose import compose
 from diffedit.sampling.schedule import check_ratios
 
-SMALL = ["--pictures", "4", "--steps", "6"]
+PICTURES, STEPS = 2, 6
+SMALL = ["--pictures", str(PICTURES), "--steps", str(STEPS)]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture
 def plan(out):
-    return Plan(out, 4, 6)
+    return Plan(out, PICTURES, STEPS)
 
 
 def read_times(folder, pattern="*"):
@@ -41,7 +42,7 @@ def read_times(folder, pattern="*"):
 
 def test_it_ends_with_runs_scores_and_a_page(out, plan):
     page = (out / "index.html").read_text()
-    assert "DiffEdit and SDEdit on 4 pictures" in page
+    assert f"DiffEdit and SDEdit on {PICTURES} pictures" in page
     scores = pd.read_csv(out / "scores.csv")
     assert {"accuracy", "kept", "both", "lpips", "cf_lpips", "mask_iou"} <= set(scores.metric)
     for editor in EDITORS:
@@ -53,9 +54,9 @@ def test_it_ends_with_runs_scores_and_a_page(out, plan):
 @pytest.mark.parametrize("editor", EDITORS)
 def test_the_time_left_is_reckoned_with_the_evaluations_that_are_made(plan, editor):
     table = pd.read_parquet(plan.find_root(editor) / "manifest.parquet")
-    assert len(table) == 4 * len(RATIOS)
+    assert len(table) == PICTURES * len(RATIOS)
     shared = table.drop_duplicates("id").shared_evaluations.sum()
-    assert table.evaluations.sum() + shared == 4 * plan.count_evaluations(editor, noises=10)
+    assert table.evaluations.sum() + shared == PICTURES * plan.count_evaluations(editor, noises=10)
 
 
 def test_a_second_call_computes_nothing(out, plan, monkeypatch, capsys):
@@ -75,7 +76,7 @@ def test_a_second_call_computes_nothing(out, plan, monkeypatch, capsys):
 def test_what_is_missing_is_made_alone(out, plan, capsys):
     """One picture of one run is lost: its record and files come back, and no other is touched."""
     root = plan.find_root("sdedit")
-    (lost,) = root.glob("records/00002*.json")
+    (lost,) = root.glob("records/00001*.json")
     lost.unlink()
     (root / "manifest.parquet").unlink()
     before = read_times(out / "runs", "*.png")
@@ -91,9 +92,15 @@ BROKEN = {
     "a picture gone": lambda root: next(root.glob("images/*/*.png")).unlink(),
     "a picture with another content": lambda root: swap(*sorted(root.glob("images/0.5/*.png"))[:2]),
     "a manifest cut": lambda root: (root / "manifest.parquet").write_bytes(b"PAR1"),
-    "scores cut": lambda root: (root / "scores/lpips.json").write_text("["),
-    "values cut": lambda root: (root / "scores/lpips.parquet").write_bytes(b"PAR1"),
+    "scores and values cut": lambda root: cut_scores(root / "scores/lpips.json", root / "scores/accuracy.parquet"),
 }
+
+
+def cut_scores(scores, values):
+    assert scores.is_file()
+    assert values.is_file()
+    scores.write_text("[")
+    values.write_bytes(b"PAR1")
 
 
 def swap(one, other):

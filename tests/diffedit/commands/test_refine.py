@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from diffedit.commands import main
 from eval.reporting.load_run import load_run
 
-SMALL = ["editor=sdedit", "benchmark.size=2", "steps=8", "ratios=[0.25,1.0]", "name=small", "engine.progress=false"]
+SMALL = ["editor=sdedit", "benchmark.size=2", "steps=4", "ratios=[0.25,1.0]", "name=small", "engine.progress=false"]
 PLACE = "runs/stilllife_scenes/stilllife/sdedit/small"
 
 

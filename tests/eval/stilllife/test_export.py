@@ -176,7 +176,7 @@ def backbone():
     torch.set_num_threads(threads)
 
 
-def edit(root, backbone, overrides, editor="diffedit", steps=8):
+def edit(root, backbone, overrides, editor="diffedit", steps=4):
     """A run by the trained weights: its directory, as `diffedit score` reads it."""
     cheap = ["editor.mask.num_noises=2"] if editor == "diffedit" else []
     cfg = composed(f"editor={editor}", *cheap, *overrides)
@@ -207,7 +207,7 @@ def runs(tmp_path_factory, backbone, imagenet):
         "folders": flexit(imagenet["folders"]),
         "flat": flexit(imagenet["flat"], "benchmark.limit=4"),
     }
-    return {name: edit(folder / name, backbone, overrides, steps=4) for name, overrides in benchmarks.items()}
+    return {name: edit(folder / name, backbone, overrides) for name, overrides in benchmarks.items()}
 
 
 def test_diffedit_on_the_queries_is_the_same_to_the_bit(runs):
@@ -222,11 +222,11 @@ def test_diffedit_on_the_queries_is_the_same_to_the_bit(runs):
 @pytest.mark.parametrize("editor", ["diffedit", "diffedit_given"])
 def test_edits_of_the_entries_are_the_same_to_the_bit(tmp_path, backbone, editor):
     """Masks found and masks given: those of the changed words."""
-    direct = edit(tmp_path / "direct", backbone, ["benchmark=stilllife_scenes", "benchmark.size=4"], editor)
-    files = write_files(tmp_path / "files", CocoFiles(StillLifeScenes(4)))
+    direct = edit(tmp_path / "direct", backbone, ["benchmark=stilllife_scenes", "benchmark.size=2"], editor)
+    files = write_files(tmp_path / "files", CocoFiles(StillLifeScenes(2)))
     read = edit(tmp_path / "read", backbone, bison(files, "benchmark.mask_from=changed_words"), editor)
     assert hashes(read) == hashes(direct)
-    assert len(hashes(read)) == 4 * (len(RATIOS) + 1 + (editor == "diffedit"))
+    assert len(hashes(read)) == 2 * (len(RATIOS) + 1 + (editor == "diffedit"))
     masks = [np.asarray(Image.open(path)) for path in (read / "masks").iterdir()]
     assert all(0 < mask.mean() < 255 for mask in masks)
 
@@ -283,24 +283,24 @@ def test_scores_are_the_same(runs, imagenet, tmp_path):
 
 def test_the_commands_from_end_to_end(tmp_path):
     """Export, check, run without and with the files; then one of these is gone."""
-    size = ["--per-class", "1", "--train", "12", "--scenes", "3"]
+    size = ["--per-class", "1", "--train", "12", "--scenes", "2"]
     done = call("export_stilllife.py", tmp_path / "files", *size)
     assert done.returncode == 0, said(done)
     assert f"{tmp_path}/files/imagenet: 40 files" in done.stdout
     files = bison(tmp_path / "files/coco", "benchmark.mask_from=changed_words")
-    settings = ["steps=8", f"ratios={RATIOS}", f"runs={tmp_path}/runs", "editor.mask.num_noises=2", "name=x"]
+    settings = ["steps=4", f"ratios={RATIOS}", f"runs={tmp_path}/runs", "editor.mask.num_noises=2", "name=x"]
     settings += ["engine.batch.predict=4"]
-    for benchmark in (["benchmark.size=3"], files):
+    for benchmark in (["benchmark.size=2"], files):
         done = call("run.py", *settings, *benchmark)
         assert done.returncode == 0, said(done)
     direct, read = (hashes(tmp_path / f"runs/{name}/stilllife/diffedit/x") for name in ("stilllife_scenes", "coco"))
     assert read == direct
-    assert len(read) == 3 * (len(RATIOS) + 2)
+    assert len(read) == 2 * (len(RATIOS) + 2)
 
     done = call("check_benchmark.py", *files)
     assert done.returncode == 0, said(done)
-    assert "3 pictures: 3 found, 0 missing, 0 unreadable" in done.stdout
-    assert "3 masks: 3 found, 0 missing, 0 unreadable" in done.stdout
+    assert "2 pictures: 2 found, 0 missing, 0 unreadable" in done.stdout
+    assert "2 masks: 2 found, 0 missing, 0 unreadable" in done.stdout
     (tmp_path / "files/imagenet/val/n90000001/ILSVRC2012_val_00000001.png").unlink()
     done = call("check_benchmark.py", *flexit(tmp_path / "files/imagenet", "benchmark.split=dev"))
     assert done.returncode == 1

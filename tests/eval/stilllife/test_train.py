@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import open_clip
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMPipeline, StableDiffusionPipeline
+from diffusers import AutoencoderKL, DDIMScheduler, DDPMPipeline, StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -41,6 +42,19 @@ class Interrupted(VaePart):
         return super().loss(inputs, scenes, rng)
 
 
+@contextmanager
+def few_steps():
+    """Samples of validation take two steps: they are looked at, not measured."""
+    choose = DDIMScheduler.set_timesteps
+
+    def choose_few(self, steps, *args, **settings):
+        choose(self, min(steps, 2), *args, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DDIMScheduler, "set_timesteps", choose_few)
+        yield
+
+
 def part(kind=VaePart):
     return kind(channels=(8, 16, 16), layers=1, edges=1.0, kl=1e-3, validation=12, seed=0)
 
@@ -54,8 +68,15 @@ def run(part, out):
     return load_file(out / "export/diffusion_pytorch_model.safetensors")
 
 
-def test_interrupted_training_ends_with_the_same_weights(tmp_path):
-    whole = run(part(), tmp_path / "whole")
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a training from its first step to its last, and the weights that came out."""
+    folder = tmp_path_factory.mktemp("trained") / "whole"
+    return folder, run(part(), folder)
+
+
+def test_interrupted_training_ends_with_the_same_weights(trained, tmp_path):
+    folder, whole = trained
     with pytest.raises(KeyboardInterrupt):
         run(part(Interrupted), tmp_path / "cut")
     assert torch.load(tmp_path / "cut/checkpoint.pt", weights_only=True)["step"] == 2
@@ -63,19 +84,19 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path):
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     assert {weight.dtype for weight in whole.values()} == {torch.float16}
-    lines = [json.loads(line) for line in (tmp_path / "whole/figures.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "figures.jsonl").read_text().splitlines()]
     assert [scores["step"] for scores in lines] == [3, 5]
     assert all(5 < scores["psnr"] < 30 for scores in lines)
-    assert Image.open(tmp_path / "whole/sheet_000005.png").size == (12 * 64, 128)
+    assert Image.open(folder / "sheet_000005.png").size == (12 * 64, 128)
 
 
-def test_a_finished_training_is_left_alone(tmp_path, caplog):
-    run(part(), tmp_path)
-    before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+def test_a_finished_training_is_left_alone(trained, caplog):
+    folder, _ = trained
+    before = (folder / "checkpoint.pt").stat().st_mtime_ns
     with caplog.at_level("INFO"):
-        run(part(), tmp_path)
+        run(part(), folder)
     assert "done already" in caplog.text
-    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
+    assert (folder / "checkpoint.pt").stat().st_mtime_ns == before
 
 
 def test_batches_do_not_depend_on_where_they_begin():
@@ -172,7 +193,8 @@ def test_the_second_judges_disturbances_are_small_and_drawn_anew_for_each_pictur
 
 def test_the_pixel_model_trains_and_loads_as_a_backbone_and_in_diffusers(tmp_path):
     part = PixelPart(channels=(8, 16), validation=4, seed=0)
-    train(part, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
+    with few_steps():
+        train(part, SCHEDULE, tmp_path, torch.device("cpu"), bfloat16=False)
     assert json.loads((tmp_path / "figures.jsonl").read_text().splitlines()[-1])["loss"] > 0
     backbone = PixelDiffusion(str(tmp_path / "export"), device="cpu")
     assert backbone.resolution == 64
@@ -223,10 +245,10 @@ def test_the_tokenizer_is_clips_and_knows_every_text(tmp_path):
     assert tokenizer("apples").input_ids != tokenizer("pears").input_ids
 
 
-def test_the_latent_diffusion_model_trains_and_loads_everywhere(tmp_path):
-    train(part(), SCHEDULE, tmp_path / "vae", torch.device("cpu"), bfloat16=False)
-    network = LdmPart(str(tmp_path / "vae/export"), (32, 64), width=32, dropped=0.1, pictures=7, validation=4, seed=0)
-    train(network, SCHEDULE, tmp_path / "ldm", torch.device("cpu"), bfloat16=False)
+def test_the_latent_diffusion_model_trains_and_loads_everywhere(trained, tmp_path):
+    network = LdmPart(str(trained[0] / "export"), (32, 64), width=32, dropped=0.1, pictures=7, validation=4, seed=0)
+    with few_steps():
+        train(network, SCHEDULE, tmp_path / "ldm", torch.device("cpu"), bfloat16=False)
     folder = tmp_path / "ldm/export"
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
     assert pipeline("apples", num_inference_steps=2, output_type="np").images.shape == (1, 64, 64, 3)
