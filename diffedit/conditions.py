@@ -38,7 +38,11 @@ def choose_text(choice: Choice, request: EditRequest, given: str | None, key: st
     raise ValueError(f"request {request.id}: {key}={choice} and the request has no {lacks}")
 
 
-GIVEN = {"editor.reference": "reference_text", "editor.inversion.condition": "text"}
+GIVEN = {
+    "editor.reference": "reference_text",
+    "editor.negative": "negative_text",
+    "editor.inversion.condition": "text",
+}
 
 
 def any_text(backbone: Backbone) -> str:

@@ -34,6 +34,9 @@ class DiffEdit(MaskedEditor):
         reference: the text the mask is contrasted against: `auto` is the request's source where it has one, else empty;
             the others are those of `diffedit.conditions.Choice`.
         reference_text: the text of reference=given.
+        negative: the text that guidance leads away from: `empty` in the paper; `source` is that of negative-prompt
+            inversion (Miyake et al. 2023), where inversion.condition is `source` too.
+        negative_text: the text of negative=given.
         guidance: classifier-free guidance of the decoding; 5 on ImageNet, 7.5 with Stable Diffusion in the paper.
         blend: when the outside of the mask is put back: after `every` update (the paper), after the `last` one alone,
             or `never`: with reconstruct=pixel_paste in pixels then (the ablation of the masking operator).
@@ -46,6 +49,8 @@ class DiffEdit(MaskedEditor):
     inversion: Inversion = Inversion()
     reference: Literal["auto"] | Choice = "auto"
     reference_text: str | None = None
+    negative: Choice = "empty"
+    negative_text: str | None = None
     guidance: float = 7.5
     blend: BlendTime = "every"
     guidance_interval: GuidanceInterval = WHOLE
@@ -56,8 +61,9 @@ class DiffEdit(MaskedEditor):
         """All ratios share one encoding, one mask and one inversion, and decode together."""
         starts = schedule.start_levels(ratios)
         x0 = yield Encode(request.image())
-        texts = request.target, self.find_reference(request), self.inversion.find_text(request), ""
-        target, reference, source, empty = yield Embed(texts)
+        away = choose_text(self.negative, request, self.negative_text, "editor.negative")
+        texts = request.target, self.find_reference(request), self.inversion.find_text(request), away
+        target, reference, source, negative = yield Embed(texts)
 
         # Step 1: the mask.
         mask = yield from self.mask.find(request, x0, target, reference, schedule, noise)
@@ -68,7 +74,7 @@ class DiffEdit(MaskedEditor):
         # Step 3: guided decoding; after each update the outside is put back at the level just reached, x0 at the end.
         begin = {i: path(i) for i in starts}
         blend, interval = blend_outside(mask.latent, path, self.blend), self.guidance_interval
-        edited = yield from ddim_sample(begin, schedule, target, empty, self.guidance, blend, interval=interval)
+        edited = yield from ddim_sample(begin, schedule, target, negative, self.guidance, blend, interval=interval)
         edits = yield from decode_edits(edited, ratios, starts)
         return EditResult(edits, mask.latent, mask.contrast_map, mask.pixel_mask, mask.metadata())
 

@@ -55,10 +55,12 @@ def main() -> int:
 def convert_files(args: argparse.Namespace) -> None:
     """Read, convert, write."""
     config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
-    converted = convert(config, read_state(args.checkpoint, args.allow_ckpt))
+    converted = convert(config if isinstance(config, dict) else {}, read_state(args.checkpoint, args.allow_ckpt))
     rows = len(converted.class_embedding)
     null = choose_null(args.null_class, rows)
     index = None if args.classes is None else read_classes(args.classes, rows - (null is not None))
+    if index is None and (args.out / CLASSES).exists():
+        raise ValueError(f"{args.out / CLASSES}: names of another conversion, it may be: delete it, or give --classes")
     save(converted, null, args.out)
     if index is not None:
         (args.out / CLASSES).write_text(json.dumps(index, indent=0) + "\n", encoding="utf-8")

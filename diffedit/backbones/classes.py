@@ -91,12 +91,16 @@ class ClassList:
         """What may have been meant, for a message."""
         if not self.names:
             return f" by number, and there are no names at {self.where} (put a class index there: {FORMAT})"
-        near = difflib.get_close_matches(fold(text), list(self.by_name), NEAREST, cutoff=0)
-        return ": is it " + " or ".join(self.describe(self.by_name[name][0]) for name in near) + "?"
+        keys, key = (self.by_wnid, text) if WNID.fullmatch(text) and self.by_wnid else (self.by_name, fold(text))
+        near = difflib.get_close_matches(key, list(keys), len(keys), cutoff=0)
+        numbers = [number for name in near for number in ([keys[name]] if keys is self.by_wnid else keys[name])]
+        nearest = list(dict.fromkeys(numbers))[:NEAREST]  # a class has several names, and a name several classes
+        return ": is it " + " or ".join(map(self.describe, nearest)) + "?"
 
     def describe(self, number: int) -> str:
         """A class in a message."""
-        return f"{self.names[number][0]} ({', '.join(filter(None, [str(number), self.wnids.get(number)]))})"
+        name = self.names.get(number, ["class"])[0]
+        return f"{name} ({', '.join(filter(None, [str(number), self.wnids.get(number)]))})"
 
     def match(self, one: ClassName) -> int:
         """The number of a benchmark's class: by wnid, by name, or by number where nothing speaks against it.
@@ -139,8 +143,9 @@ class ClassBackbone(BaseBackbone):
     classes: ClassList
     null_class: int | None
     remedy: ClassVar = (
-        "the model has no null class, so that it has no guidance and no empty reference: editor.guidance=1 "
-        "editor.inversion.condition=source_class editor.reference=source_class"
+        "the model has no null class, so that it has no empty reference and no guidance away from it: "
+        "editor.guidance=1 editor.inversion.condition=source_class editor.reference=source_class (or source, where "
+        "requests have texts and no classes)"
     )
 
     @cached_property

@@ -58,11 +58,18 @@ def convert(config: Config, state: State) -> Converted:
             the networks load theirs.
     """
     try:
-        params = config["model"]["params"]
-        unet, first_stage = params["unet_config"]["params"], params["first_stage_config"]["params"]
-        autoencoder = {**first_stage["ddconfig"], **{key: first_stage[key] for key in ("embed_dim", "n_embed")}}
-    except (KeyError, TypeError) as error:
+        return convert_parts(config, state)
+    except KeyError as error:
         raise ValueError(f"the config is none of a latent diffusion model over a VQ autoencoder: no {error}") from error
+
+
+def convert_parts(config: Config, state: State) -> Converted:
+    """The same; a KeyError where the config lacks a setting."""
+    if not isinstance(config["model"], Mapping):
+        raise KeyError("model")
+    params = config["model"]["params"]
+    unet, first_stage = params["unet_config"]["params"], params["first_stage_config"]["params"]
+    autoencoder = {**first_stage["ddconfig"], **{key: first_stage[key] for key in ("embed_dim", "n_embed")}}
     kinds = {"model": (params, PARAMS_AS), "unet_config": (unet, UNET_AS), "ddconfig": (autoencoder, AUTOENCODER_AS)}
     refuse_other_kinds(kinds)
     if CLASSES not in state:

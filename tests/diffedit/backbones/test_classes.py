@@ -46,6 +46,25 @@ def test_three_names_are_offered(classes):
         classes.find("retriever")
 
 
+def test_three_classes_are_offered_however_many_names_they_have():
+    names = {
+        0: "tench, Tinca tinca",
+        1: "goldfish, gold fish",
+        2: "tabby, tabby cat, tabby tom",
+        3: "crane",
+        4: "crane",
+    }
+    classes = ClassList(5, names, {number: f"n0000000{number}" for number in names}, "classes.json")
+    for text, first in (("tabby caat", "tabby"), ("gold fsh", "goldfish"), ("cranee", "crane"), ("n00000009", "")):
+        with pytest.raises(ValueError, match="is none of the model's") as error:
+            classes.find(text)
+        offered = re.findall(r"(\w+) \((\d), n", str(error.value))
+        assert len({number for _, number in offered}) == len(offered) == 3
+        assert offered[0][0] == first or not first
+    with pytest.raises(ValueError, match=r"crane \(3, n00000003\) or crane \(4, n00000004\)"):
+        classes.find("cranee")
+
+
 def test_without_names_it_says_where_to_put_them():
     with pytest.raises(ValueError, match=r"no names at models/x/classes\.json \(put a class index there"):
         ClassList(1000, {}, {}, "models/x/classes.json").find("tench")

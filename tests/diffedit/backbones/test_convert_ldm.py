@@ -228,12 +228,14 @@ def test_the_script_says_which_weights_it_took(files, run, tmp_path, caplog):
     assert json.loads((tmp_path / "out/model_index.json").read_text())["null_class"] is None
 
 
-def test_all_names_of_a_class_are_kept(files, run, tmp_path):
+def test_all_names_of_a_class_are_kept(files, run, tmp_path, capsys):
     folder, _, _ = files
     (tmp_path / "mapping.txt").write_text("n01440764 : tench, Tinca tinca\nn01443537 : goldfish, Carassius auratus\n")
     args = ["--config", folder / "f4.yaml", "--checkpoint", folder / "f4.safetensors", "--out", tmp_path / "out"]
     assert run(*args, "--classes", tmp_path / "mapping.txt") == 0
     classes = LatentDiffusion.from_pretrained(str(tmp_path / "out"), device="cpu").classes
+    assert run(*args) == 2
+    assert "classes.json: names of another conversion" in capsys.readouterr().err
     assert [classes.find(text) for text in ("tench", "tinca tinca", "Carassius auratus", "n01443537")] == [0, 0, 1, 1]
 
 
@@ -273,6 +275,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(files, run, tmp
     save_file(original.state | {f"{UNET}out.3.bias": torch.zeros(2)}, tmp_path / "more.safetensors")
     assert "no place: out.3.bias" in refuse(run, capsys, *args, tmp_path / "more.safetensors")
     right = [*args, folder / "f4.safetensors"]
+    config = yaml.safe_load((folder / "f4.yaml").read_text())
+    del config["model"]["params"]["linear_start"]
+    for wrong, lacks in ((config, "linear_start"), (None, "model"), ({"model": None}, "model")):
+        (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+        said = refuse(run, capsys, *right, "--config", tmp_path / "wrong.yaml")
+        assert f"the config is none of a latent diffusion model over a VQ autoencoder: no '{lacks}'" in said
     assert "1000, the last of 1001 rows, or none" in refuse(run, capsys, *right, "--null-class", "0")
     (tmp_path / "index.json").write_text(json.dumps({"1000": ["n00000001", "nothing"]}))
     said = refuse(run, capsys, *right, "--classes", tmp_path / "index.json")
