@@ -1,5 +1,6 @@
 """Contract: every editor on every family of latent backbones, in small: texts and classes."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -104,6 +105,22 @@ def test_without_a_null_class_what_needs_one_is_refused_by_name():
         (outcome,) = run(backbone, build("diffedit", *overrides), make(0)).values()
         for word in ("no null class", *UNGUIDED):
             assert word in str(outcome.error)
+
+
+@pytest.mark.parametrize("choice", ["source_class", "source"])
+@pytest.mark.parametrize("editor", ["diffedit", "encode_decode"])
+def test_without_a_null_class_guidance_leads_away_from_the_source(editor, choice):
+    """By the class that the benchmark names, or by that of the source text where it names none."""
+    backbone = load("latent_diffusion_without_null_class")
+    request = replace(make(0, "0"), source_class=None) if choice == "source" else make(0)
+    keys = ["inversion.condition", "negative", *["reference"] * (editor == "diffedit")]
+    words = [f"editor.{key}={choice}" for key in keys]
+    edits = []
+    for guidance in (1, 5):
+        (outcome,) = run(backbone, build(editor, f"editor.guidance={guidance}", *words), request).values()
+        assert outcome.error is None, outcome.error
+        edits.append(outcome.result.edits[-1].image)
+    assert not torch.equal(*edits)
 
 
 def test_a_class_that_is_not_known_fails_its_request_alone():

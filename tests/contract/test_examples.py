@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -84,8 +85,10 @@ def test_references_travel_with_the_request(tmp_path):
 def test_a_method_of_ones_own_gives_the_picture_back_where_the_texts_are_equal():
     from add_method import NegativePromptInversion
 
+    from baselines.encode_decode import EncodeDecode
     from diffedit.backbones.analytic import AnalyticBackbone
     from diffedit.engine.queries import run_alone
+    from diffedit.inversion import Inversion
     from diffedit.sampling.noise import RequestNoise
     from diffedit.types import EditRequest
 
@@ -95,7 +98,12 @@ def test_a_method_of_ones_own_gives_the_picture_back_where_the_texts_are_equal()
     for target, least, most in (("apple", 0, 0.02), ("pear", 0.05, 1)):
         request = EditRequest("a", lambda: image, target, "apple")
         program = NegativePromptInversion(5.0)(request, [0.8], schedule, RequestNoise(0, "a"))
-        assert least <= (run_alone(program, backbone).edits[0].image - image).abs().mean() <= most
+        result = run_alone(program, backbone)
+        assert least <= (result.edits[0].image - image).abs().mean() <= most
+        built_in = EncodeDecode(5.0, inversion=Inversion(condition="source"), negative="source")
+        for settings in ({}, {"negative": "given", "negative_text": "apple"}):
+            same = replace(built_in, **settings)(request, [0.8], schedule, RequestNoise(0, "a"))
+            assert torch.equal(run_alone(same, backbone).edits[0].image, result.edits[0].image)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DDPMPipeline, StableDiffusio
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from diffedit.backbones.latent_diffusion import LatentDiffusion
 from diffedit.backbones.pixel import PixelDiffusion
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from eval.stilllife.modules import PlainFeatures, StillLifeFeatures, StillLifeOutput
@@ -22,6 +23,7 @@ from eval.stilllife.train.clip import ClipPart, list_rivals, sample_pairs
 from eval.stilllife.train.features import FeaturesPart
 from eval.stilllife.train.latents import Latents
 from eval.stilllife.train.ldm import LdmPart
+from eval.stilllife.train.ldm_classes import LdmClassesPart
 from eval.stilllife.train.loop import TrainingSchedule, render_batches, render_scenes, train
 from eval.stilllife.train.pixel import PixelPart
 from eval.stilllife.train.second import FIRST, FIRST_VALIDATION, SecondPart, compress, cut, move, sample_step, tint
@@ -257,6 +259,27 @@ def test_the_latent_diffusion_model_trains_and_loads_everywhere(trained, tmp_pat
     assert backbone.embed(["apples"])[0].shape == (32, 32)
     assert load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"].dtype == torch.float16
     assert Image.open(tmp_path / "ldm/sheet_000005.png").width > 500
+
+
+def test_the_class_conditional_model_trains_and_loads(trained, tmp_path, monkeypatch):
+    """Classes are dropped for the null class; the export has the first noise levels, and the names."""
+    sizes = {"dropped": 0.5, "levels": 800, "pictures": 7, "validation": 4, "seed": 0}
+    network = LdmClassesPart(str(trained[0] / "export"), (32, 64), width=16, **sizes)
+    seen = []
+    monkeypatch.setattr(
+        network, "error", lambda *args, error=network.error: seen.append(args[1].tolist()) or error(*args)
+    )
+    monkeypatch.setattr("eval.stilllife.train.ldm_classes.STEPS", 2)
+    train(network, SCHEDULE, tmp_path / "classes", torch.device("cpu"), bfloat16=False)
+    numbers = {number for batch in seen for number in batch}
+    assert 12 in numbers < set(range(13))
+    folder = tmp_path / "classes/export"
+    backbone = LatentDiffusion.from_pretrained(str(folder), device="cpu", autoencoder=str(trained[0] / "export"))
+    assert (backbone.null_class, len(backbone.scheduler.alphas_cumprod), backbone.resolution) == (12, 800, 64)
+    assert torch.allclose(backbone.scheduler.alphas_cumprod, network.scheduler.alphas_cumprod[:800], atol=1e-6)
+    assert [int(cond) for cond in backbone.embed(["pears", "apple", ""])] == [1, 0, 12]
+    assert load_file(folder / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"].dtype == torch.float16
+    assert Image.open(tmp_path / "classes/sheet_000005.png").width > 500
 
 
 def test_the_tokenizer_numbers_its_tokens_the_same_at_every_training(tmp_path):
