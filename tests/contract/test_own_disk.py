@@ -21,7 +21,6 @@ from eval.stilllife.export import ImageNetFiles
 
 SMALL = ["steps=4", "ratios=[0.5]", "engine.batch.predict=4", "engine.progress=false", "backbone.resolution=64"]
 SMALL += ["benchmark.domain=stilllife"]
-EDITORS = ["diffedit", "diffedit_no_encode", "encode_decode", "sdedit"]
 
 
 @pytest.fixture
@@ -53,23 +52,22 @@ def write_checkpoint(folder):
     return "--config", "cin256-v2.yaml", "--checkpoint", "model.ckpt", "--allow-ckpt", "--out", "models/cin256-v2"
 
 
-def run_experiment(door, tmp_path, index, *files):
-    """Convert, run, score, plot; returns the scores of all methods."""
-    door("scripts/convert_ldm.py", *write_checkpoint(tmp_path), "--classes", index)
-    told = door("diffedit", "run", "experiment=imagenet_tradeoff", f"benchmark.classes={index}", *files, *SMALL)
-    assert told.count("4 of 4 requests done") == len(EDITORS)
+def run_experiment(door, tmp_path, experiment, count, index, *files):
+    """Run, score, plot; returns the scores of all its `count` runs."""
+    told = door("diffedit", "run", f"experiment={experiment}", f"benchmark.classes={index}", *files, *SMALL)
+    assert told.count("4 of 4 requests done") == count
     words = ["networks=stilllife", "resolution=null", "reference=reference/imagenet", "resamples=50"]
-    door("diffedit", "score", "table=imagenet_tradeoff", *words)
-    door("diffedit", "plot", "figure=imagenet_tradeoff", "resamples=50")
-    (plot,) = tmp_path.glob("plots/imagenet_tradeoff/*csfid_over_lpips.png")
+    door("diffedit", "score", f"table={experiment}", *words)
+    door("diffedit", "plot", f"figure={experiment}", "resamples=50")
+    (plot,) = tmp_path.glob(f"plots/{experiment}/*csfid_over_lpips.png")
     assert plot.stat().st_size > 10_000
-    parts = {path.parents[1].name: path for path in tmp_path.glob("runs/imagenet/ldm_imagenet/*/*/scores.parquet")}
-    assert sorted(parts) == EDITORS
-    return pd.concat({name: pd.read_parquet(path) for name, path in parts.items()})
+    paths = sorted(tmp_path.glob(f"runs/imagenet/ldm_imagenet/*/*{experiment}*/scores.parquet"))
+    assert len(paths) == count
+    return pd.concat({str(path): pd.read_parquet(path) for path in paths})
 
 
 def check(table):
-    """Each method has LPIPS and CSFID of four pictures, beside the floor, which edits differ from."""
+    """Each run has LPIPS and CSFID of four pictures, beside the floor, which edits differ from."""
     assert set(table.n) == {4}
     for _, scores in table.groupby(level=0):
         edited = scores[~scores.is_bound].set_index("metric").value
@@ -87,8 +85,10 @@ def test_on_still_life_as_imagenet(door, tmp_path):
     told = door("diffedit", "reference-stats", *words, "folder=train", "out=reference/imagenet")
     assert "n = 12, 12 classes" in told
     files = ["benchmark.queries=queries.csv", "benchmark.images=val", "benchmark.limit=4"]
-    table = run_experiment(door, tmp_path, "imagenet_class_index.json", *files)
-    check(table)
+    index = "imagenet_class_index.json"
+    door("scripts/convert_ldm.py", *write_checkpoint(tmp_path), "--classes", index)
+    check(run_experiment(door, tmp_path, "imagenet_tradeoff", 4, index, *files))
+    check(run_experiment(door, tmp_path, "imagenet_thresholds", 3, index, *files))
 
 
 def test_on_real_photographs(door, tmp_path, realset):
@@ -105,4 +105,6 @@ def test_on_real_photographs(door, tmp_path, realset):
     told = door("diffedit", "reference-stats", *words, f"folder={realset}/imagenet/val", "out=reference/imagenet")
     assert f"{len(set(table.path))} pictures left out" in told
     files = ["benchmark.queries=queries.csv", "benchmark.images=val", "benchmark.limit=4"]
-    check(run_experiment(door, tmp_path, f"{realset}/wordnet/imagenet_class_index.json", *files))
+    index = f"{realset}/wordnet/imagenet_class_index.json"
+    door("scripts/convert_ldm.py", *write_checkpoint(tmp_path), "--classes", index)
+    check(run_experiment(door, tmp_path, "imagenet_tradeoff", 4, index, *files))
