@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
+from scipy.stats import t as student
 
 NAN = float("nan")
 SHARES = ("accuracy", "both", "kept", "mask_iou", "precision", "precision_best")  # of images or places: from 0 to 1
@@ -113,8 +114,13 @@ class Bootstrap:
         return np.tensordot(self.weights, values, 1) / self.n
 
     def percentiles(self, values: Float[ndarray, " resamples"]) -> tuple[float, float]:
-        """The percentile interval of one value a resample."""
-        tail = (1 - self.level) / 2
+        """The percentile interval of one value a resample, as wide as Student's t asks for so few images.
+
+        Percentiles alone are those of a normal mean of known spread: of 48 images in 12 classes too narrow by 3.5 %, of
+        256 by 0.5 (the expanded percentile interval; Hesterberg 2015, The American Statistician 69).
+        """
+        degrees = max(self.n - len(self.members()), 1)
+        tail = norm.cdf(student.ppf((1 - self.level) / 2, degrees))
         low, high = np.quantile(values, (tail, 1 - tail))
         return float(low), float(high)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from eval.scoring.bootstrap import Bootstrap, estimate_mean, estimate_ratio
 
@@ -69,3 +70,20 @@ def test_a_share_of_no_image_has_wilsons_interval_and_a_distance_of_0_is_certain
     z = 1.959964
     assert bootstrap.interval(nothing, is_share=True) == pytest.approx((0, 0, z**2 / (192 + z**2)), abs=1e-6)
     assert bootstrap.interval(nothing) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("n", "groups"), [(8, None), (12, ["a", "b", "c"] * 4)])
+def test_few_images_have_intervals_as_wide_as_students_t(n, groups):
+    """Against the t interval of normal values, and how often they hold the true mean."""
+    bootstrap, rng = Bootstrap(n, groups, resamples=2000), np.random.default_rng(0)
+    degrees = n - (3 if groups else 1)
+    inside, widths = [], []
+    for _ in range(1000):
+        values = rng.normal(size=n)
+        _, low, high = bootstrap.interval(estimate_mean(values))
+        inside.append(low <= 0 <= high)
+        parts = values.reshape(4, 3) if groups else values[:, None]
+        error = np.sqrt(parts.var(0, ddof=1).mean() / n)
+        widths.append((high - low) / (2 * student.ppf(0.975, degrees) * error))
+    assert np.mean(inside) >= 0.93
+    assert np.mean(widths) == pytest.approx(1, abs=0.03)
