@@ -183,7 +183,7 @@ def check_inversion(patient: Patient) -> Iterator[Finding]:
         measured = ", ".join(f"{found[steps, ratio]:.1f} dB (N = {steps})" for steps in patient.cfg.steps)
         name, psnr = f"inversion to r = {ratio:g} and back", found[most, ratio]
         if ratio != ratios[0]:
-            yield Finding(name, measured)
+            yield Finding(name, measured, f"less than at r = {ratios[0]:g}, most of all at few steps")
             continue
         advice = f"more steps than {most}, editor.inversion.timestep=source, or see `{ERROR}`"
         yield judge(name, measured, f"from {INVERSION:g} dB at N = {most}", psnr >= INVERSION, advice)

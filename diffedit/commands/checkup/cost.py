@@ -1,17 +1,19 @@
 """What a model costs: memory, and seconds a call."""
 
+import os
 import resource
 import sys
 from collections.abc import Iterator
 
 import torch
 
-from diffedit.commands.checkup.finding import Finding
+from diffedit.commands.checkup.finding import Finding, judge
 from diffedit.commands.checkup.patient import Patient
 from diffedit.engine.measure import time_call
 
 EDIT = 95  # evaluations: 20 of a mask, 25 up to r = 0.5 of 50 steps, and 50 down with guidance
 SLOW = 1.0  # seconds an evaluation from which on there is advice
+MOST = 0.9  # of the memory: what else runs needs the rest
 CALLS = {"predict": "seconds an evaluation", "encode": "seconds to encode", "decode": "seconds to decode"}
 
 
@@ -30,7 +32,7 @@ def check_seconds(patient: Patient) -> Iterator[Finding]:
         measured = f"{seconds[name]:.3g}"
         if name == "predict":
             measured += f"; an edit takes {EDIT}: {EDIT * seconds[name]:.3g} s"
-        yield Finding(text, measured, advice=advise(patient) if seconds[name] > SLOW else "")
+        yield Finding(text, measured, f"below {SLOW:g}", advice=advise(patient) if seconds[name] > SLOW else "")
 
 
 def advise(patient: Patient) -> str:
@@ -41,15 +43,17 @@ def advise(patient: Patient) -> str:
 
 
 def check_memory(patient: Patient) -> Iterator[Finding]:
-    """The most so far: of the device, or of the process on a CPU."""
+    """The most so far: of the device, or of the process on a CPU; and of how much there is."""
     device = patient.device
     if device.type == "cuda":
         peak, whole = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
-        yield Finding("peak memory", f"{peak / 2**30:.2f} GiB of {whole / 2**30:.0f} on the device")
-        return
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    yield Finding("peak memory", f"{peak / 2**30:.2f} GiB of the process")
+        where, advice = "on the device", "fewer rows: engine.batch.predict; backbone.dtype=bfloat16"
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        where, advice = "of the process", "fewer rows: engine.batch.predict; or another machine"
+    measured = f"{peak / 2**30:.2f} GiB of {whole / 2**30:.0f} {where}"
+    yield judge("peak memory", measured, f"below {MOST:.0%}", peak < MOST * whole, advice)
 
 
 COSTS = (check_seconds, check_memory)

@@ -14,7 +14,7 @@ class Finding:
     Attributes:
         name: of what was looked at.
         measured: what was found.
-        normal: what it should be; empty where nothing is judged.
+        normal: what it should be, or what is usual where there is no verdict.
         verdict: whether it is.
         advice: what to do where it is not, with the setting or the file.
     """

@@ -17,7 +17,7 @@ from diffedit.backbones.base import read_output
 from diffedit.backbones.classes import ClassList
 from diffedit.commands import main
 from diffedit.commands.checkup import checks, facts, pictures
-from diffedit.commands.checkup.cost import COSTS
+from diffedit.commands.checkup.cost import COSTS, check_memory
 from diffedit.commands.checkup.finding import Finding
 from diffedit.commands.checkup.patient import Patient
 from diffedit.commands.checkup.pictures import PHOTOGRAPHS, find_samples
@@ -87,6 +87,20 @@ def test_a_trained_model_is_normal(capsys, monkeypatch):
     alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     for time in (1, 981):
         assert f"{math.log(alphas[time] / (1 - alphas[time])):.2f} at t = {time}" in told
+
+
+def test_a_trained_model_of_classes_is_normal(capsys):
+    code, told = enter(capsys, *QUICK, "steps=[10]", "backbone=stilllife_classes")
+    assert code == 0, told
+    assert "classes, 12 of them, 12 with names; null class 12" in told
+    assert "'0' against '1'" in told  # apples for pears
+
+
+def test_memory_that_is_nearly_full_is_told(trained, monkeypatch):
+    monkeypatch.setattr("diffedit.commands.checkup.cost.MOST", 1e-4)
+    (found,) = look([check_memory], show(trained))
+    assert (found.verdict, found.name) == ("look", "peak memory")
+    assert "engine.batch.predict" in found.advice
 
 
 def test_a_swapped_prediction_type_is_found_in_the_file(tmp_path, capsys):
@@ -275,7 +289,8 @@ def test_photographs_and_their_classes(trained):
 
 def test_costs_are_told(trained):
     found = look(COSTS, show(trained))
-    assert [finding.verdict for finding in found] == [""] * 4
+    assert [finding.verdict for finding in found] == ["", "", "", "ok"]
+    assert [finding.normal for finding in found] == ["below 1"] * 3 + ["below 90%"]
     assert float(found[0].measured.split(";")[0]) > 0
     assert "GiB" in found[-1].measured
 
