@@ -31,6 +31,7 @@ from eval.metrics.ground_truth import MaskIou
 from eval.metrics.set_distance import SetDistance
 from eval.reporting.collect import collect
 from eval.reporting.contact_sheet import draw_run_sheet
+from eval.scoring.files import FORMAT
 from eval.scoring.finished_run import FinishedRun
 from eval.scoring.score import Settings, find_runs, score_runs
 from eval.stilllife.network import StillLifeExtractor
@@ -182,7 +183,7 @@ DAMAGED_SCORES = {
     "scores cut": (lambda root: cut(root, SCORES), SCORES),
     "scores empty": (lambda root: rewrite(root, SCORES, ""), SCORES),
     "scores a list": (lambda root: rewrite(root, SCORES, "[1]"), SCORES),
-    "scores without fields": (lambda root: rewrite(root, SCORES, '{"format": 2, "key": "x"}'), SCORES),
+    "scores without fields": (lambda root: rewrite(root, SCORES, json.dumps({"format": FORMAT, "key": "x"})), SCORES),
     "scores deep": (lambda root: rewrite(root, SCORES, "[" * 100_000), SCORES),
     "scores a FIFO": (lambda root: make_fifo(root, SCORES), SCORES),
     "values cut": (lambda root: cut(root, VALUES), VALUES),
