@@ -19,7 +19,7 @@ from diffedit.types import ClassName
 ClassCond = Int64[Tensor, ""]
 
 WNID = re.compile(r"n\d{8}")
-NEAREST = 3  # names that a message offers for one that is not known
+NEAREST = 3  # classes that a message offers for one that is not known
 NO_CLASS = -1  # stands for the null class where there is none: refused when it is used
 FORMAT = '{"0": ["n01440764", "tench"], ...}, or {"0": "tench, Tinca tinca", ...}'
 
@@ -91,10 +91,12 @@ class ClassList:
         """What may have been meant, for a message."""
         if not self.names:
             return f" by number, and there are no names at {self.where} (put a class index there: {FORMAT})"
-        keys, key = (self.by_wnid, text) if WNID.fullmatch(text) and self.by_wnid else (self.by_name, fold(text))
-        near = difflib.get_close_matches(key, list(keys), len(keys), cutoff=0)
-        numbers = [number for name in near for number in ([keys[name]] if keys is self.by_wnid else keys[name])]
-        nearest = list(dict.fromkeys(numbers))[:NEAREST]  # a class has several names, and a name several classes
+        known, key = self.by_name, fold(text)
+        if WNID.fullmatch(text) and self.by_wnid:
+            known, key = {wnid: [number] for wnid, number in self.by_wnid.items()}, text
+        near = difflib.get_close_matches(key, list(known), len(known), cutoff=0)
+        # A class has several names, and a name several classes.
+        nearest = list(dict.fromkeys(number for name in near for number in known[name]))[:NEAREST]
         return ": is it " + " or ".join(map(self.describe, nearest)) + "?"
 
     def describe(self, number: int) -> str:
@@ -144,8 +146,8 @@ class ClassBackbone(BaseBackbone):
     null_class: int | None
     remedy: ClassVar = (
         "the model has no null class, so that it has no empty reference and no guidance away from it: "
-        "editor.guidance=1 editor.inversion.condition=source_class editor.reference=source_class (or source, where "
-        "requests have texts and no classes)"
+        "editor.inversion.condition=source_class editor.reference=source_class, and editor.guidance=1 or "
+        "editor.negative=source_class (source in their place, where requests have texts and no classes)"
     )
 
     @cached_property

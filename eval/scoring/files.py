@@ -23,7 +23,7 @@ from diffedit.io.tables import encode_table
 from diffedit.types import Variant
 from eval.scoring.finished_run import read_config
 
-FORMAT = 4  # of scores/<metric>.json; others are of another release: they are not read, and are scored anew
+FORMAT = 3  # of scores/<metric>.json; others are of another release: they are not read, and are scored anew
 FIELDS = {  # of scores/<metric>.json, as far as they have one type
     **dict.fromkeys(("key", "made_by", "benchmark", "version"), str),
     **dict.fromkeys(("draws", "rows", "copy", "real"), list),

@@ -5,43 +5,25 @@ of photographs.
 """
 
 import json
-import runpy
-import sys
 
 import numpy as np
 import pandas as pd
-import pytest
 import torch
 import yaml
 from compvis_modules import make_original, shrink_f4
-from helpers import ROOT, kept_log
+from helpers import call, said
 
-from diffedit.commands import main
 from eval.stilllife.export import ImageNetFiles
 
 SMALL = ["steps=4", "ratios=[0.5]", "engine.batch.predict=4", "engine.progress=false", "backbone.resolution=64"]
 SMALL += ["benchmark.domain=stilllife"]
 
 
-@pytest.fixture
-def door(tmp_path, monkeypatch, capsys):
-    """Calls `diffedit` or a script from an empty folder; fails where the command does."""
-    monkeypatch.chdir(tmp_path)
-
-    def enter(*words):
-        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-        with kept_log("run"):
-            if words[0] == "diffedit":
-                code = main()
-            else:
-                with pytest.raises(SystemExit) as end:
-                    runpy.run_path(str(ROOT / words[0]), run_name="__main__")
-                code = end.value.code
-        told = "".join(capsys.readouterr())
-        assert not code, told
-        return told
-
-    return enter
+def do(script, *args):
+    """Run a command; fails where it does."""
+    done = call(script, *args)
+    assert done.returncode == 0, said(done)
+    return said(done)
 
 
 def write_checkpoint(folder):
@@ -52,13 +34,13 @@ def write_checkpoint(folder):
     return "--config", "cin256-v2.yaml", "--checkpoint", "model.ckpt", "--allow-ckpt", "--out", "models/cin256-v2"
 
 
-def run_experiment(door, tmp_path, experiment, count, index, *files):
+def run_experiment(tmp_path, experiment, count, index, *files):
     """Run, score, plot; returns the scores of all its `count` runs."""
-    told = door("diffedit", "run", f"experiment={experiment}", f"benchmark.classes={index}", *files, *SMALL)
+    told = do("run.py", f"experiment={experiment}", f"benchmark.classes={index}", *files, *SMALL)
     assert told.count("4 of 4 requests done") == count
     words = ["networks=stilllife", "resolution=null", "reference=reference/imagenet", "resamples=50"]
-    door("diffedit", "score", f"table={experiment}", *words)
-    door("diffedit", "plot", f"figure={experiment}", "resamples=50")
+    do("score.py", f"table={experiment}", *words)
+    do("plot.py", f"figure={experiment}", "resamples=50")
     (plot,) = tmp_path.glob(f"plots/{experiment}/*csfid_over_lpips.png")
     assert plot.stat().st_size > 10_000
     paths = sorted(tmp_path.glob(f"runs/imagenet/ldm_imagenet/*/*{experiment}*/scores.parquet"))
@@ -77,22 +59,24 @@ def check(table):
         assert floor.csfid != edited.csfid
 
 
-def test_on_still_life_as_imagenet(door, tmp_path):
+def test_on_still_life_as_imagenet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for path, content in ImageNetFiles(1, 24):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(content)
     words = ["networks=stilllife", "resolution=64", "extractors=[csfid]", "held=1"]
-    told = door("diffedit", "reference-stats", *words, "folder=train", "out=reference/imagenet")
+    told = do("reference_stats.py", *words, "folder=train", "out=reference/imagenet")
     assert "n = 12, 12 classes" in told
     files = ["benchmark.queries=queries.csv", "benchmark.images=val", "benchmark.limit=4"]
     index = "imagenet_class_index.json"
-    door("scripts/convert_ldm.py", *write_checkpoint(tmp_path), "--classes", index)
-    check(run_experiment(door, tmp_path, "imagenet_tradeoff", 4, index, *files))
-    check(run_experiment(door, tmp_path, "imagenet_thresholds", 3, index, *files))
+    do("convert_ldm.py", *write_checkpoint(tmp_path), "--classes", index)
+    check(run_experiment(tmp_path, "imagenet_tradeoff", 4, index, *files))
+    check(run_experiment(tmp_path, "imagenet_thresholds", 3, index, *files))
 
 
-def test_on_real_photographs(door, tmp_path, realset):
+def test_on_real_photographs(tmp_path, realset, monkeypatch):
     """FlexIT's own rows, but with targets of which there are other pictures here."""
+    monkeypatch.chdir(tmp_path)
     index = json.loads((realset / "wordnet/imagenet_class_index.json").read_text())
     table = pd.read_csv(realset / "flexit/queries_present.csv", index_col=0)
     table["target_id"] = [(1, 3, 11)[i % 3] for i in range(len(table))]
@@ -102,9 +86,9 @@ def test_on_real_photographs(door, tmp_path, realset):
         (tmp_path / "val" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "val" / path).symlink_to(realset / "imagenet/val" / path)
     words = ["networks=stilllife", "resolution=64", "extractors=[csfid]", "held=0", "without=val"]
-    told = door("diffedit", "reference-stats", *words, f"folder={realset}/imagenet/val", "out=reference/imagenet")
+    told = do("reference_stats.py", *words, f"folder={realset}/imagenet/val", "out=reference/imagenet")
     assert f"{len(set(table.path))} pictures left out" in told
     files = ["benchmark.queries=queries.csv", "benchmark.images=val", "benchmark.limit=4"]
     index = f"{realset}/wordnet/imagenet_class_index.json"
-    door("scripts/convert_ldm.py", *write_checkpoint(tmp_path), "--classes", index)
-    check(run_experiment(door, tmp_path, "imagenet_tradeoff", 4, index, *files))
+    do("convert_ldm.py", *write_checkpoint(tmp_path), "--classes", index)
+    check(run_experiment(tmp_path, "imagenet_tradeoff", 4, index, *files))

@@ -87,11 +87,8 @@ def examine_diffusion(
     right = check_parts(features, images.split(PART), scenes)
     scores = {name: column.float().mean().item() for name, column in right.items()}
     scores |= {"all_four": torch.stack(list(right.values())).all(0).float().mean().item()}
-    others = extract_features(features, render_parts(sample_split("test", FIRST + count, 4 * count)))
-    scores |= {
-        "fid": frechet_of_sets(extract_features(features, images.split(PART)), others),
-        "fid_of_renders": frechet_of_sets(extract_features(features, render_parts(scenes)), others),
-    }
+    others = sample_split("test", FIRST + count, 4 * count)
+    scores |= compare_with_renders(features, images, scenes, others)
     pictures = [(caption, to_pil(image)) for caption, image in zip(captions[:24], images[:24], strict=True)]
     return scores, draw_sheet(chunk(pictures))
 
@@ -105,11 +102,18 @@ def examine_classes(
     config = {"_target_": target, "path": str(weights), "autoencoder": str(autoencoder)}
     images = draw(config, [scene.fruits[0] for scene in scenes], steps, guidance)
     right = check_parts(features, images.split(PART), scenes)["fruits"]
-    others = extract_features(features, render_parts(sample_split("test", FIRST + count, 4 * count, two_kinds=0)))
+    others = sample_split("test", FIRST + count, 4 * count, two_kinds=0)
+    return {"fruits": right.float().mean().item(), **compare_with_renders(features, images, scenes, others)}
+
+
+def compare_with_renders(
+    features: Path, images: Tensor, scenes: Sequence[Scene], others: Sequence[Scene]
+) -> dict[str, float]:
+    """How far samples are from renders of other scenes, and how far renders of their own scenes are."""
+    far = extract_features(features, render_parts(others))
     return {
-        "fruits": right.float().mean().item(),
-        "fid": frechet_of_sets(extract_features(features, images.split(PART)), others),
-        "fid_of_renders": frechet_of_sets(extract_features(features, render_parts(scenes)), others),
+        "fid": frechet_of_sets(extract_features(features, images.split(PART)), far),
+        "fid_of_renders": frechet_of_sets(extract_features(features, render_parts(scenes)), far),
     }
 
 

@@ -26,6 +26,7 @@ from eval.stilllife.train.loop import Part, TrainingSchedule, chunk, render_scen
 
 TRAINED = 1000  # noise levels
 BETAS = 0.0015, 0.0195  # of CompVis' models of classes, over all of them
+NAMES = {number: f"{plural}, {kind}" for number, (kind, plural) in enumerate(FRUITS.items())}
 STEPS, GUIDANCE = 25, 5.0  # of the pictures to look at
 
 
@@ -101,8 +102,7 @@ class LdmClassesPart(Part):
 
     def backbone(self) -> LatentDiffusion:
         """The whole model as runs have it."""
-        names = {number: f"{plural}, {kind}" for number, (kind, plural) in enumerate(FRUITS.items())}
-        classes = ClassList(len(FRUITS), names, {}, "Still Life")
+        classes = ClassList(len(FRUITS), NAMES, {}, "Still Life")
         parts = self.module["unet"], self.vae.to(self.device), self.module["classes"], self.exported
         return LatentDiffusion(*parts, classes, len(FRUITS), name="Still Life's classes")
 
@@ -131,8 +131,7 @@ class LdmClassesPart(Part):
         write(folder / EMBEDDING, safetensors.torch.save({"weight": weight}))
         index = {"_class_name": "LatentDiffusion", "null_class": len(FRUITS)}
         write(folder / "model_index.json", json.dumps(index, indent=2).encode())
-        names = {str(number): f"{plural}, {kind}" for number, (kind, plural) in enumerate(FRUITS.items())}
-        write(folder / CLASSES, json.dumps(names, indent=2).encode())
+        write(folder / CLASSES, json.dumps(NAMES, indent=2).encode())
 
 
 def make_scheduler(levels: int) -> DDIMScheduler:

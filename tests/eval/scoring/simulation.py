@@ -20,6 +20,16 @@ from eval.scoring.reference import Reference
 Function = Callable[[np.ndarray], np.ndarray]
 
 
+def draw_luck(random: np.random.Generator, lasting: np.ndarray, shared: float, columns: int) -> np.ndarray:
+    """Luck of each picture (a row), of unit variance: this share of it lasts, the rest is new in each column."""
+    return np.sqrt(shared) * lasting + np.sqrt(1 - shared) * random.normal(size=(len(lasting), columns))
+
+
+def find_effort(curve: Function, value: float) -> np.ndarray:
+    """At which a curve has a value."""
+    return np.array(brentq(lambda s: float(curve(np.array(s))) - value, 1e-9, 3))
+
+
 @dataclass(frozen=True)
 class World:
     """Pictures, and what edits do to them.
@@ -41,22 +51,21 @@ class World:
     def draw(self, random: np.random.Generator, efforts: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         """(success, change) of each picture at each effort, for methods of these efforts."""
         difficulty, size = random.normal(size=(2, self.n, 1))
-        own = np.sqrt(1 - self.shared)
         drawn = []
         for effort in efforts:
-            luck = np.sqrt(self.shared) * difficulty + own * random.normal(size=(self.n, len(effort)))
-            factor = np.sqrt(self.shared) * size + own * random.normal(size=(self.n, len(effort)))
+            luck = draw_luck(random, difficulty, self.shared, len(effort))
+            factor = draw_luck(random, size, self.shared, len(effort))
             success = (luck < norm.ppf(self.success(effort))).astype(float)
             drawn.append((success, self.change(effort) * (1 + self.spread * factor)))
         return drawn
 
     def true_change(self, success: float) -> float:
         """Of edits of which this share succeeds."""
-        return float(self.change(np.array(brentq(lambda s: float(self.success(np.array(s))) - success, 1e-9, 3))))
+        return float(self.change(find_effort(self.success, success)))
 
     def true_success(self, change: float) -> float:
         """Of edits that change pictures so much."""
-        return float(self.success(np.array(brentq(lambda s: float(self.change(np.array(s))) - change, 1e-9, 3))))
+        return float(self.success(find_effort(self.change, change)))
 
 
 @dataclass(frozen=True)
@@ -101,20 +110,20 @@ class ClassWorld:
         features, size = random.normal(size=(n, self.width)), random.normal(size=(n, 1))
         away = random.normal(size=(self.classes, self.width))
         away /= np.linalg.norm(away, axis=1, keepdims=True)
-        own, drawn = np.sqrt(1 - self.shared), []
+        drawn = []
         for effort in efforts:
             columns = []
             for distance in self.distance(effort):
-                luck = np.sqrt(self.shared) * features + own * random.normal(size=features.shape)
+                luck = draw_luck(random, features, self.shared, self.width)
                 off = np.sqrt(distance) * np.repeat(away, self.per_class, axis=0)
                 columns.append(Csfid()(luck + off, reference, self.labels)["csfid_debiased"].pseudo_values)
-            factor = np.sqrt(self.shared) * size + own * random.normal(size=(n, len(effort)))
+            factor = draw_luck(random, size, self.shared, len(effort))
             drawn.append((np.stack(columns, 1), self.change(effort) * (1 + self.spread * factor)))
         return drawn
 
     def true_distance(self, change: float) -> float:
         """CSFID of edits that change pictures so much."""
-        return float(self.distance(np.array(brentq(lambda s: float(self.change(np.array(s))) - change, 1e-9, 3))))
+        return float(self.distance(find_effort(self.change, change)))
 
 
 class Outcome(NamedTuple):
