@@ -4,7 +4,6 @@ Pictures are PNG files, the run writes its directory, and `diffedit score`'s met
 another in the main thread; reading and writing have threads beside them, so their seconds need not add to the wall.
 """
 
-import logging
 import tempfile
 import threading
 import time
@@ -64,7 +63,6 @@ def measure(args: Namespace, report: Report) -> None:
     """Whole runs, each in a new directory, and their scores."""
     repeats: list[dict[str, float]] = []
     metrics = instantiate(compose("score", [f"metric=[{','.join(args.metrics)}]"]).metric, _convert_="all")
-    logging.getLogger("score").setLevel(logging.WARNING)
     with find_weights(args.weights) as path, tempfile.TemporaryDirectory() as folder:
         ours = Ours.load(path, args.set)
         table = write_benchmark(load_scenes(args.pictures, ours.backbone.resolution), Path(folder) / "pictures")
