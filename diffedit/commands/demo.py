@@ -222,6 +222,7 @@ def edit(plan: Plan, editor: str, cfg: Any, backbone: Any, evaluations: int, bar
     from hydra.utils import instantiate
 
     from diffedit.commands.run import read_settings
+    from diffedit.runs.cut import count_records
     from diffedit.runs.loop import run_benchmark
     from diffedit.stages.pipeline import build_pipeline
 
@@ -231,7 +232,7 @@ def edit(plan: Plan, editor: str, cfg: Any, backbone: Any, evaluations: int, bar
     cfg.ratios, cfg.runs, cfg.name = list(RATIOS), str(plan.out / "runs"), root.name
     config, settings = read_settings(cfg)
     benchmark = instantiate(cfg.benchmark, _convert_="all")
-    done = sum(1 for _ in root.glob("records/*.json"))
+    done = count_records(root)
     edits = plan.pictures * len(RATIOS)
     made = [done * len(RATIOS)]
 

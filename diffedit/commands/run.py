@@ -91,6 +91,7 @@ class Sweep:
 def read_settings(cfg: DictConfig) -> "tuple[dict[str, Any], RunSettings]":
     """The config of a run as plain containers, and what it says of how the run goes."""
     from diffedit.engine.sizes import AskedSizes
+    from diffedit.runs.cut import Share
     from diffedit.runs.loop import RunSettings
     from diffedit.sampling.schedule import read_ratios
 
@@ -100,6 +101,7 @@ def read_settings(cfg: DictConfig) -> "tuple[dict[str, Any], RunSettings]":
     keys = "verify", "wait", "cache_gigabytes", "cache_edits"
     cache = None if cfg.cache is None else resolve_path(str(cfg.cache))
     options = engine | {"batch": batch, "cache": cache} | {key: cfg[key] for key in keys}
+    options |= {"share": Share.read(cfg.shard), "shard_size": cfg.shards.size, "claim_timeout": cfg.claims.timeout}
     return config, RunSettings(read_ratios(cfg.ratios), cfg.steps, cfg.seed, cfg.on_error, **options)
 
 

@@ -1,18 +1,30 @@
 """The device that networks are put on."""
 
+import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 
 def pick_device(name: str, mps: bool = False) -> torch.device:
-    """The device of a setting; "auto" takes CUDA where there is one, then Apple's MPS where `mps` allows it."""
+    """The device of a setting; "auto" takes CUDA where there is one, then Apple's MPS where `mps` allows it.
+
+    Of several, it takes that of this process among those which torchrun or srun started on this machine.
+    """
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        rank = read_local_rank()
+        return torch.device("cuda" if rank is None else f"cuda:{rank % torch.cuda.device_count()}")
     return torch.device("mps" if mps and torch.backends.mps.is_available() else "cpu")
+
+
+def read_local_rank(environ: Mapping[str, str] = os.environ) -> int | None:
+    """The number of this process on this machine, as torchrun or srun say; None where neither started it."""
+    names = ["LOCAL_RANK"] + ["SLURM_LOCALID"] * ("SLURM_STEP_ID" in environ)
+    return next((int(environ[name]) for name in names if environ.get(name, "").isdecimal()), None)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -206,10 +206,14 @@ class Writer:
             self.under_way.popleft().result()
         self.under_way.append(self.pool.submit(fn, *args))
 
-    def close(self) -> None:
-        """Wait for all."""
+    def wait(self) -> None:
+        """Wait for all; raises what one of them raised."""
         while self.under_way:
             self.under_way.popleft().result()
+
+    def close(self) -> None:
+        """Wait for all, and take no more."""
+        self.wait()
         self.pool.shutdown()
 
 

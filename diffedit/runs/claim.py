@@ -27,6 +27,7 @@ from diffedit.io.files import HOST, name_write, read_json
 log = logging.getLogger("run")
 
 NAME = ".claim"
+BLOCKS = "shards/*.claim"  # of a run
 BEAT = 10.0  # seconds between two touches
 STALE = 60.0  # without a touch
 NEW = 0.5  # for which a claim may be there and say nothing yet: it is being written
@@ -39,6 +40,10 @@ class BusyError(RuntimeError):
     exit_code = 3
 
 
+class LostClaimError(BusyError):
+    """Another process has taken a claim over."""
+
+
 class NoClaimError(OSError):
     """What lies in the place of a claim is none."""
 
@@ -49,10 +54,11 @@ class Claim:
     Args:
         path: of the claim's file, in a folder that is there.
         work: what it is for, for others to read.
+        timeout: seconds without a touch after which others may take it over.
     """
 
-    def __init__(self, path: Path, work: Mapping[str, str] | None = None) -> None:
-        self.path, self.token, self.work = path, uuid.uuid4().hex, dict(work or {})
+    def __init__(self, path: Path, work: Mapping[str, Any] | None = None, timeout: float = STALE) -> None:
+        self.path, self.token, self.work, self.timeout = path, uuid.uuid4().hex, dict(work or {}), timeout
         self.is_lost = False
         self.ended = threading.Event()
         self.beating: threading.Thread | None = None
@@ -74,7 +80,7 @@ class Claim:
 
     def create(self, path: Path) -> bool:
         """Make a file that says who we are; False where there is one, and an OSError where there is no room for it."""
-        content = json.dumps(describe_self() | self.work | {"token": self.token}).encode()
+        content = json.dumps(describe_self() | self.work | {"token": self.token, "timeout": self.timeout}).encode()
         try:
             write_exclusively(path, content)
         except FileExistsError:
@@ -95,7 +101,7 @@ class Claim:
         turn = self.path.with_name(f"{self.path.name}.{name_claim(self.path, holder)}")
         if not self.create(turn):
             with suppress(OSError):
-                if abs(read_clock(turn.parent) - turn.stat().st_mtime) > STALE:  # who had the turn died over it
+                if abs(read_clock(turn.parent) - turn.stat().st_mtime) > self.timeout:  # who had the turn died over it
                     turn.unlink()
             return False
         whole = self.path.with_name(f"{self.path.name}.{self.token}")
@@ -108,12 +114,12 @@ class Claim:
         finally:
             whole.unlink(missing_ok=True)
             turn.unlink(missing_ok=True)
-        log.warning("%s: taken over from %s, which is gone", self.path.parent, name_holder(holder))
+        log.warning("%s: taken over from %s, which is gone", name_work(self.path), name_holder(holder))
         return self.is_held()
 
     def beat(self) -> None:
         """Touch the file until the end of the claim, or until it is no longer ours."""
-        while not self.ended.wait(BEAT):
+        while not self.ended.wait(min(BEAT, self.timeout / 6)):
             if not self.is_held():
                 self.is_lost = True
                 return
@@ -129,11 +135,12 @@ class Claim:
         return holder is not None and holder.get("token", self.token) == self.token
 
     def check(self) -> None:
-        """Stop where another has taken over: a BusyError."""
-        if self.is_lost:
-            raise BusyError(
-                f"{self.path.parent}: this process stood still for so long that another took over; what was edited is "
-                "saved"
+        """Look whether the claim is still ours; a LostClaimError where another has taken over."""
+        if self.is_lost or not self.is_held():
+            self.is_lost = True
+            raise LostClaimError(
+                f"{name_work(self.path)}: this process stood still for so long that another took over; what was edited "
+                "is saved"
             )
 
     def release(self) -> None:
@@ -157,14 +164,15 @@ class Claim:
 def claim(
     root: Path,
     wait: bool = False,
-    work: Mapping[str, str] | None = None,
+    work: Mapping[str, Any] | None = None,
     check: Callable[[Mapping[str, Any]], None] = lambda holder: None,
 ) -> Iterator[Claim]:
     """Keep other processes out of a directory, from here to the end of the block.
 
     Args:
         root: made where absent.
-        wait: for another that is at it, instead of giving up.
+        wait: for another that is at it, instead of giving up; one whose work says that it `is_short` is waited for
+            in any case.
         work: what the claim is for, for others to read.
         check: is given what the claim of another says, and raises where waiting for it would not help.
 
@@ -177,7 +185,7 @@ def claim(
     while not held.take():
         holder = read_new_holder(held.path)
         check(holder)
-        if not wait:
+        if not wait and not holder.get("is_short"):
             raise BusyError(
                 f"{root}: {name_holder(holder)} is at it: wait for it (wait=true), or take another name=..."
             )
@@ -192,12 +200,27 @@ def claim(
 
 
 def is_claimed(root: Path) -> bool:
-    """Whether a process is at work in a directory; the look changes nothing."""
+    """Whether a process is at work in a run, or at a block of it; the look changes nothing."""
+    return is_live(root / NAME) or any(list_at_work(root))
+
+
+def list_at_work(root: Path) -> Iterator[Path]:
+    """The claims of the blocks of a run that processes are at."""
+    return filter(is_live, root.glob(BLOCKS))
+
+
+def is_live(path: Path) -> bool:
+    """Whether somebody stands behind a claim."""
     try:
-        holder = read_holder(root / NAME)
+        holder = read_holder(path)
     except NoClaimError:
         return False
-    return holder is not None and not is_stale(root / NAME, holder)
+    return holder is not None and not is_stale(path, holder)
+
+
+def name_work(path: Path) -> str:
+    """What a claim is on, in words: a directory, or a block of a run."""
+    return str(path.parent if path.name == NAME else path.with_suffix(""))
 
 
 def describe_self() -> dict[str, Any]:
@@ -276,9 +299,15 @@ def is_stale(path: Path, holder: dict[str, Any]) -> bool:
     if holder.get("host") == HOST and not is_alive(holder):
         return True
     try:
-        return abs(read_clock(path.parent) - path.stat().st_mtime) > STALE
+        return abs(read_clock(path.parent) - path.stat().st_mtime) > read_timeout(holder)
     except OSError:  # gone meanwhile, or the disk is away
         return False
+
+
+def read_timeout(holder: dict[str, Any]) -> float:
+    """Seconds without a touch after which a claim is stale, as its holder says; a minute where it does not."""
+    timeout = holder.get("timeout")
+    return timeout if type(timeout) in (int, float) and 0 < timeout < float("inf") else STALE
 
 
 def is_alive(holder: dict[str, Any]) -> bool:

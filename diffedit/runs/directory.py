@@ -7,6 +7,7 @@
     samples/<k>/...        images and masks of every sample, where there are several; those above are the best
     maps/<id>.npy          the raw contrast map, float32, on the latent grid
     records/<id>.json      one a request, written last, with the size and hash of every file and of what it was made of
+    shards/<k>.parquet     the records of a block of requests that were all edited, in the place of those files
     manifest.parquet       one row per request and variant, made from the records
 
 Every file appears by write-then-rename. The records are the truth; the manifest is a view of them, made again at every
@@ -18,9 +19,10 @@ import io
 import json
 import logging
 import os
+import threading
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,11 @@ from diffedit.io.files import Writer, quote_file_name, read_json, sweep, write, 
 from diffedit.io.hashing import hash_text
 from diffedit.io.images import encode_png
 from diffedit.io.tables import encode_table
-from diffedit.runs.claim import name_holder
+from diffedit.runs.blocks import PackedRecords, encode_block
+from diffedit.runs.claim import list_at_work, name_holder
+from diffedit.runs.cut import Cut, get_block_path, list_blocks, read_cut, write_cut
 from diffedit.runs.environment import describe_environment
+from diffedit.runs.manifest import build_manifest, merge_manifest
 from diffedit.runs.migrate import FORMAT, migrate_config
 from diffedit.runs.names import RUNTIME_KEYS
 from diffedit.runs.records import (
@@ -45,6 +50,7 @@ from diffedit.runs.records import (
     find_changed_sources,
     find_damage,
     hash_sources,
+    parse_record,
     read_whole_record,
     stamp_sources,
 )
@@ -58,9 +64,9 @@ FOLDERS = {  # and what may be a folder below each
     "masks": (),
     "maps": (),
     "records": (),
+    "shards": (),
     "samples": ("*", "*/*", "*/images/*"),
 }
-OF_SAMPLES = ("sample", "score", "mask")  # columns of the best of several
 KEPT = ("edits", "mask", "map", "metadata", "files", "sources", "samples")  # of a record whose request fails later
 
 
@@ -101,11 +107,14 @@ class RunDirectory:
         self.variants = [Variant(strength, strength_name) for strength in config["ratios"]]
         self.root.mkdir(parents=True, exist_ok=True)
         check_folders(self.root)
-        sweep(self.root)
+        if not any(list_at_work(root)):  # each of many processes would go through all files
+            sweep(self.root)
         self.check_config()
         self.writer = Writer()
-        self.ids: set[str] = set()
-        self.listed = False  # whether `ids` holds all requests
+        self.packed, self.lock = PackedRecords(root), threading.Lock()
+        self.blocks: dict[str, int] = {}  # of requests that are asked for, by id
+        self.listed = False  # whether these are all
+        self.done_here: set[int] = set()  # blocks that this process edited
         self.kept: dict[str, dict[str, Any]] = {}  # records of requests that are done but for some strengths
         self.stamps: dict[str, dict[str, dict[str, Any]]] = {}  # of the files of requests that are under way
         self.damage: dict[str, list[str]] = {}  # what is not whole at the end, by request that is done
@@ -136,6 +145,33 @@ class RunDirectory:
 
     # ------------------------------------------------------------------------------------------------------- resume
 
+    def cut(self, ids: Iterable[str], size: int, is_alone: Callable[[], None]) -> Cut:
+        """Cut the run into blocks, as it was before; what its files have of other blocks becomes records beside them.
+
+        Args:
+            ids: of all requests, in order.
+            size: requests in a block of a run that is not cut yet.
+            is_alone: raises where another process is at a block of the run.
+
+        Raises:
+            ConfigChangedError: what is done is no longer asked for by a config that asks for more.
+        """
+        names, before = list(ids), read_cut(self.root)
+        cut = Cut.of(names, before.size if before else size)
+        self.blocks = {name: i // cut.size for i, name in enumerate(names)}
+        self.listed = True
+        if self.extended:
+            is_alone()
+            self.check_extension()
+        if before != cut:
+            is_alone()
+            for path in list_blocks(self.root):
+                if any(self.blocks.get(name) != int(path.stem) for name in self.packed.read_ids(path)):
+                    self.unpack(path)
+            write_cut(self.root, cut)
+        self.packed.is_cut = True
+        return cut
+
     def find_pending(self, requests: Iterable[EditRequest]) -> Iterator[EditRequest]:
         """The requests that are not done yet. Failed ones are tried again: their file may have been mended.
 
@@ -143,23 +179,28 @@ class RunDirectory:
             ConfigChangedError: a request is done under the same id with other texts or another picture or mask.
         """
         for request in requests:
-            self.ids.add(request.id)
+            self.blocks.setdefault(request.id, 0)
             if not self.is_done(request):
                 self.stamps[request.id] = stamp_sources(request)
                 yield request
-        if self.extended:
-            self.check_extension()
-        elif self.kept:  # an extension that was stopped goes on, or somebody took an edit out of a record
+        if not self.packed.is_cut:  # these are all, of a directory that is only looked at
+            self.listed = True
+            if self.extended:
+                self.check_extension()
+
+    def warn_of_kept(self) -> None:
+        """Say so where an extension that was stopped goes on, or somebody took an edit out of a record."""
+        if self.kept and not self.extended:
             log.warning(
                 "not all edits of %d requests are there, as of %s: they are made", len(self.kept), min(self.kept)
             )
-        self.listed = True
 
     def check_extension(self) -> None:
         """Refuse, with a ConfigChangedError, to ask for more where what is done is no longer asked for."""
         paths = sorted((self.root / "records").glob("*.json"))
         records = [record for path in paths if (record := read_whole_record(path)) is not None]
-        if lost := sorted(record["id"] for record in records if record["id"] not in self.ids):
+        done = {record["id"] for record in records} | self.packed.list_ids()
+        if lost := sorted(done - set(self.blocks)):
             raise ConfigChangedError(
                 f"{self.root}: {'; '.join(self.extended)} leaves out {len(lost)} requests that are done, as {lost[0]}: "
                 "a run can be extended, not changed; give this one a directory of its own (name=...)"
@@ -200,9 +241,11 @@ class RunDirectory:
         return False
 
     def record(self, request: str) -> dict[str, Any] | None:
-        """What is known of a request, or None."""
+        """What is known of a request, or None: beside the blocks, where it was edited last, or in its block."""
         record = read_whole_record(self.path("records", request, "json"))
-        return record if record is not None and record["id"] == request else None
+        if record is not None and record["id"] == request:
+            return record
+        return self.packed.find(request, self.blocks.get(request))
 
     # --------------------------------------------------------------------------------------------------------- save
 
@@ -214,8 +257,16 @@ class RunDirectory:
         """Write an outcome in the background: its files first, its record last. `close` waits for all."""
         self.writer.submit(self.write_outcome, request, outcome)
 
-    def write_outcome(self, request: EditRequest, outcome: Outcome) -> None:
-        """Write one outcome now. A failure takes nothing from what an earlier start left of the request."""
+    def write_outcome(
+        self, request: EditRequest, outcome: Outcome, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write one outcome now. A failure takes nothing from what an earlier start left of the request.
+
+        Args:
+            request: it.
+            outcome: what came of it.
+            check: raises where its record is no longer ours to write.
+        """
         result, error, sources = outcome.result, outcome.error, {}
         if result is not None:
             try:
@@ -244,6 +295,7 @@ class RunDirectory:
                 record = join_records(kept, record, self.variants)
         elif before := self.record(request.id):
             record |= {key: before[key] for key in KEPT if key in before}
+        check()
         overwrite(self.path("records", request.id, "json"), json.dumps(record, indent=1).encode())
 
     def write_result(
@@ -307,29 +359,70 @@ class RunDirectory:
         """A file's name inside the run."""
         return path.relative_to(self.root).as_posix()
 
-    def close(self) -> pd.DataFrame | None:
-        """Wait for all writes, make the manifest of the requests that `find_pending` was given, return it.
+    # --------------------------------------------------------------------------------------------------------- pack
 
-        None, and no new manifest, where `find_pending` never came to its end: a start that failed early says nothing.
+    def pack(self, number: int, ids: Sequence[str], note: Mapping[str, Any]) -> bool:
+        """Put the records of a block into one file; False where one of them is gone: all stay where they are.
+
+        Args:
+            number: of the block.
+            ids: of its requests, in order.
+            note: what is said of the block beside its counts.
+        """
+        records = [record for name in ids if (record := self.record(name)) is not None]
+        if len(records) < len(ids):
+            return False
+        path = get_block_path(self.root, number)
+        overwrite(path, encode_block(records, self.variants, self.config.get("seed"), note))
+        self.packed.forget(number)
+        self.done_here.add(number)
+        for name in ids:
+            self.path("records", name, "json").unlink(missing_ok=True)
+        return True
+
+    def unpack(self, path: Path) -> None:
+        """Put the records of a block's file beside it, where they are not there already, and remove it."""
+        for name, text in self.packed.read(path).items():
+            record = self.path("records", name, "json")
+            if parse_record(text, path, name) is not None and read_whole_record(record) is None:
+                overwrite(record, json.dumps(json.loads(text), indent=1).encode())
+        path.unlink(missing_ok=True)
+        self.packed.forget(int(path.stem))
+
+    # -------------------------------------------------------------------------------------------------------- close
+
+    def close(self) -> pd.DataFrame | None:
+        """Wait for all writes, make the manifest of the requests that are asked for, return it.
+
+        None, and no new manifest, where these were never all known: a start that failed early says nothing.
         """
         self.writer.close()
         if not self.listed:
             return None
-        records = self.read_records()
-        table = build_manifest(records, self.variants, self.config.get("seed"))
+        loose = self.read_loose_records()
+        table = build_manifest(loose, self.variants, self.config.get("seed"))
+        table = merge_manifest(list_blocks(self.root), table, self.blocks)
         overwrite(self.root / "manifest.parquet", encode_table(table))
-        self.damage = self.find_losses(records)
+        self.damage = self.find_losses(loose)
         return table
 
-    def find_losses(self, records: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-        """What is not whole of the requests that are done, by id; by size at the closest, so that no file is read."""
+    def find_losses(self, loose: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+        """What is not whole of the requests that are done, by id; by size at the closest, so that no file is read.
+
+        Of the blocks, of those that this process edited: others were looked at by who did.
+        """
         verify: Verify = "none" if self.verify == "none" else "size"
-        done = [record for record in records if record["status"] == "done"]
+        here = (name for name, number in self.blocks.items() if number in self.done_here)
+        packed = (self.packed.find(name, self.blocks[name]) for name in here)
+        done = (record for record in chain(loose, packed) if record is not None and record["status"] == "done")
         return {record["id"]: faults for record in done if (faults := find_damage(self.root, record, verify))}
 
-    def read_records(self) -> list[dict[str, Any]]:
-        """What is known of the requests of this benchmark, by id; an older table's are left where they lie."""
-        return [record for record in map(self.record, sorted(self.ids)) if record is not None]
+    def read_loose_records(self) -> list[dict[str, Any]]:
+        """What is known beside the blocks of the requests that are asked for; what is not stays where it lies."""
+        there = {path.name for path in (self.root / "records").glob("*.json")}
+        paths = (self.path("records", name, "json") for name in sorted(self.blocks) if there)
+        found = ((path, read_whole_record(path)) for path in paths if path.name in there)
+        return [record for _, record in found if record is not None and record["id"] in self.blocks]
 
 
 def leads(record: Mapping[str, Any], variants: Sequence[Variant]) -> bool:
@@ -355,38 +448,7 @@ def join_records(kept: Mapping[str, Any], now: Mapping[str, Any], variants: Sequ
     return joined | {"files": {name: files[name] for name in list_files(joined)}}
 
 
-def build_manifest(records: Sequence[Mapping[str, Any]], variants: Sequence[Variant], seed: int | None) -> pd.DataFrame:
-    """One row per request and variant, sorted by id; a failed request has its rows too, with the reason.
-
-    `evaluations` served this edit alone; `shared_evaluations` (mask, encoding) served all edits of the request once.
-    `seconds` is the request's share of the wall time, the same in each of its rows. Metadata whose names are those of
-    other columns are left out.
-    """
-    columns = ["id", "variant", "strength", "seed", "status", "level", "evaluations", "shared_evaluations", "seconds"]
-    columns += ["file", "sha256", "error"]
-    rows = []
-    for record in records:
-        shared = {key: value for key, value in record["metadata"].items() if key not in {*columns, *OF_SAMPLES}}
-        shared |= {"id": record["id"], "seed": seed, "status": record["status"], "error": record["error"]}
-        shared |= {key: record[key] for key in ("shared_evaluations", "seconds")}
-        edits = record["edits"] or [{"variant": str(variant)} for variant in variants]
-        rows += [shared | edit | {"strength": Variant.parse(edit["variant"]).strength} for edit in edits]
-    more = sorted({key for row in rows for key in row} - set(columns))
-    table = pd.DataFrame(rows, columns=columns + more)
-    for name in more:
-        if table[name].map(name_kind).nunique() > 1:  # a column of a table has one type
-            table[name] = table[name].map(lambda value: None if pd.isna(value) else str(value))
-    return table.astype({"level": "Int64", "evaluations": "Int64", "strength": float})
-
-
 # ------------------------------------------------------------------------------------------------------------ helpers
-
-
-def name_kind(value: Any) -> str | None:
-    """What a value of a column is; None where there is none."""
-    if value is None or value != value:
-        return None
-    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
 
 
 def describe_error(error: Exception | None) -> str | None:

@@ -40,25 +40,31 @@ def edit_runs(runs: Sequence[HeldRun]) -> Iterator[HeldRun]:
 
     def note_ended() -> Iterator[HeldRun]:
         for run in runs:
-            if run.has_ended and run not in ended:
+            if run not in ended and run.has_ended():
                 ended.add(run)
                 yield run
 
     try:
+        total = 0
         for run in runs:
             with run.alone():
-                run.list_pending(f"{run.directory.root}: " if len(runs) > 1 else "")
-        yield from note_ended()
-        if len(ended) < len(runs) and watch:
+                total += run.list_pending(f"{run.directory.root}: " if len(runs) > 1 else "")
+        if any(run.wanted for run in runs) and watch:
             warn_of_load()
-        for run, request, outcome in edit_pending(runs, engine):
-            if run not in ended:
-                with run.alone():
-                    run.take(request, outcome)
+        while len(ended) < len(runs):
+            for run, request, outcome in edit_pending(runs, engine, total):
+                if run not in ended:
+                    with run.alone():
+                        run.take(request, outcome)
+                yield from note_ended()
+                if len(ended) == len(runs):
+                    return
             yield from note_ended()
-            if len(ended) == len(runs):
-                return
-        yield from note_ended()
+            for run in runs:
+                if run not in ended:
+                    with run.alone():
+                        run.wait_for_others()
+            yield from note_ended()
     finally:
         log_evaluations(engine)
         if engine.rows:
@@ -67,8 +73,10 @@ def edit_runs(runs: Sequence[HeldRun]) -> Iterator[HeldRun]:
             shared.close()
 
 
-def edit_pending(runs: Sequence[HeldRun], engine: Engine) -> Iterator[tuple[HeldRun, EditRequest, Outcome]]:
-    """What comes of each request that runs have not done, as it comes."""
+def edit_pending(
+    runs: Sequence[HeldRun], engine: Engine, total: int
+) -> Iterator[tuple[HeldRun, EditRequest, Outcome]]:
+    """What comes of each request that runs have not done and can take, as it comes; `total` of them are expected."""
     makers = dict(zip(runs, choose_makers([run.prepared for run in runs], engine.shared), strict=True))
     live: dict[str, tuple[HeldRun, EditRequest]] = {}
 
@@ -79,7 +87,6 @@ def edit_pending(runs: Sequence[HeldRun], engine: Engine) -> Iterator[tuple[Held
             program = run.make_program(request, makers[run])
             yield name, program if len(runs) == 1 else stop_with(run, program)
 
-    total = sum(len(run.todo or ()) for run in runs if run.error is None)
     edits = {len(run.prepared.settings.ratios) for run in runs}
     counted = (edits.pop(), "edit") if len(edits) == 1 else (1, "request")
     for outcome in engine.run(programs(), total, *counted):
@@ -99,9 +106,9 @@ def stop_with(run: HeldRun, program: Program[EditResult]) -> Program[EditResult]
 
 def draw_requests(runs: Sequence[HeldRun], depth: int) -> Iterator[tuple[HeldRun, EditRequest]]:
     """What is to be edited, benchmarks and the runs of one in turn; their pictures are opened ahead, once for all."""
-    groups: dict[int, list[HeldRun]] = {}
+    groups: dict[tuple[int, int], list[HeldRun]] = {}
     for run in runs:
-        groups.setdefault(id(run.prepared.benchmark), []).append(run)
+        groups.setdefault((id(run.prepared.benchmark), run.cut.size), []).append(run)
     ahead = max(depth // len(runs), 1)
     streams = [(group, open_ahead(group, ahead)) for group in groups.values()]
     while streams:
@@ -123,16 +130,33 @@ def draw_requests(runs: Sequence[HeldRun], depth: int) -> Iterator[tuple[HeldRun
 
 def open_ahead(group: Sequence[HeldRun], depth: int) -> Iterator[EditRequest]:
     """The requests of a benchmark that some of these runs want, their pictures opened."""
-    first = group[0].prepared
-    requests = first.benchmark.requests(first.backbone.resolution)
-    wanted = (request for request in requests if any(wants(run, request) for run in group))
     inputs = {name for run in group for name in run.prepared.pipeline.editor.inputs}
-    return prefetch_requests(wanted, inputs, first.settings.threads, depth, len(group))
+    threads = group[0].prepared.settings.threads
+    return prefetch_requests(take_blocks(group), inputs, threads, depth, len(group))
+
+
+def take_blocks(group: Sequence[HeldRun]) -> Iterator[EditRequest]:
+    """The requests of the blocks that some of these runs, of one benchmark and cut, can take: the wanted ones first."""
+
+    def take(numbers: set[int]) -> Iterator[EditRequest]:
+        for number, requests in group[0].draw_blocks(numbers):
+            for run in group:
+                if run.error is None and number in run.wanted:
+                    with run.alone():
+                        run.take_block(number, requests)
+            yield from (request for request in requests if any(wants(run, request) for run in group))
+
+    yield from take({number for run in group for number in run.wanted})
+    for run in group:
+        run.wanted = run.list_left() - run.busy
+    yield from take({number for run in group for number in run.wanted})
+    for run in group:
+        run.wanted, run.is_drawn = set(), True
 
 
 def wants(run: HeldRun, request: EditRequest) -> bool:
     """Whether a run is to edit a request."""
-    return run.error is None and run.todo is not None and request.id in run.todo
+    return run.error is None and request.id in run.todo
 
 
 def choose_makers(runs: Sequence[PreparedRun], shared: SharedWork[LiveProgram] | None) -> list[Make]:

@@ -1,10 +1,12 @@
 """One run, from its checks to its manifest: prepared, held by this process, closed."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,19 @@ from diffedit.engine.queries import Outcome
 from diffedit.engine.sizes import choose_sizes
 from diffedit.engine.threads import set_threads
 from diffedit.io.trust import trust_config
-from diffedit.runs.claim import Claim, claim
+from diffedit.runs.claim import (
+    BEAT,
+    BusyError,
+    Claim,
+    LostClaimError,
+    claim,
+    describe_self,
+    is_live,
+    list_at_work,
+    name_holder,
+    read_holder,
+)
+from diffedit.runs.cut import Cut, get_block_path, get_claim_path
 from diffedit.runs.describe import describe_run, read_fingerprint
 from diffedit.runs.directory import (
     RunDirectory,
@@ -26,7 +40,7 @@ from diffedit.runs.directory import (
     refuse_other_config,
 )
 from diffedit.runs.log import RunLog
-from diffedit.runs.requests import check_requests
+from diffedit.runs.requests import check_requests, iterate_requests
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Backbone, Benchmark, EditRequest, EditResult, Program
@@ -117,29 +131,58 @@ class PreparedRun(AskedRun):
 
 
 @dataclass(eq=False)
+class HeldBlock:
+    """A block that this process is at.
+
+    Attributes:
+        number: of the block.
+        ids: of all its requests, in order.
+        left: those that are to be edited, and not saved yet.
+        claim: keeps others out.
+        note: what its file will say of it.
+    """
+
+    number: int
+    ids: Sequence[str]
+    left: set[str]
+    claim: Claim
+    note: Mapping[str, Any]
+
+
+@dataclass(eq=False)
 class HeldRun:
-    """A run that this process is at.
+    """A run that this process is at, alone or beside others: whoever claims a block edits it.
 
     Attributes:
         prepared: what it is.
-        claim: keeps others out.
         directory: where it is saved.
-        todo: the requests that are not done, by id; None before `list_pending`.
+        cut: its blocks.
+        wanted: the numbers of those that are to be taken.
+        todo: of requests in blocks that were taken, those whose outcome has not come yet, by id.
+        held: the blocks that were taken, by the ids of what is to be edited of them.
+        busy: the numbers of blocks that others are at.
+        is_drawn: whether all that is wanted was taken, or is busy.
         error: what ended it.
         table: its manifest, once it is closed.
     """
 
     prepared: PreparedRun
-    claim: Claim
     directory: RunDirectory
-    todo: set[str] | None = None
+    cut: Cut
+    wanted: set[int] = field(default_factory=set)
+    todo: set[str] = field(default_factory=set)
+    held: dict[str, HeldBlock] = field(default_factory=dict)
+    busy: set[int] = field(default_factory=set)
+    is_drawn: bool = False
     error: Exception | None = None
     table: pd.DataFrame | None = None
 
-    @property
     def has_ended(self) -> bool:
         """Whether nothing is left of it, or an error ended it."""
-        return self.error is not None or self.todo == set()
+        if self.error is None and self.is_drawn and not self.todo:
+            with self.alone():
+                self.directory.writer.wait()  # only then it is known that no claim was lost
+        return self.error is not None or (self.is_drawn and not self.todo and not self.busy)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -150,27 +193,120 @@ class HeldRun:
         except Exception as error:
             self.error = error
 
-    def list_pending(self, where: str = "") -> None:
-        """Look what is not done yet."""
-        benchmark, resolution = self.prepared.benchmark, self.prepared.backbone.resolution
-        self.todo = {request.id for request in self.directory.find_pending(benchmark.requests(resolution))}
+    # ------------------------------------------------------------------------------------------------------- blocks
+
+    def draw_blocks(self, numbers: set[int]) -> Iterator[tuple[int, list[EditRequest]]]:
+        """Some blocks with their requests, in the benchmark's order."""
+        requests = self.prepared.benchmark.requests(self.prepared.backbone.resolution)
+        for number in range(max(numbers, default=-1) + 1):
+            part = list(islice(requests, self.cut.size))
+            if number in numbers:
+                yield number, part
+
+    def list_pending(self, where: str = "") -> int:
+        """Look what is not done yet of this process's share of the blocks; returns how many requests."""
+        own = {number for number in range(self.cut.blocks) if self.prepared.settings.share.has(number)}
+        total = pending = 0
+        for number, requests in self.draw_blocks(own):
+            count = sum(1 for _ in self.directory.find_pending(requests))
+            total, pending = total + len(requests), pending + count
+            if count or not get_block_path(self.directory.root, number).exists():
+                self.wanted.add(number)
+        self.directory.warn_of_kept()
         self.directory.extend()
-        if len(self.todo) < len(benchmark):
-            log.info("%s%d of %d requests are done already", where, len(benchmark) - len(self.todo), len(benchmark))
+        if pending < total:
+            log.info("%s%d of %d requests are done already", where, total - pending, total)
+        return pending
+
+    def list_left(self) -> set[int]:
+        """The blocks outside of this process's share that nobody has edited to their end."""
+        own = self.prepared.settings.share
+        numbers = [number for number in range(self.cut.blocks) if not own.has(number)]
+        return {number for number in numbers if not get_block_path(self.directory.root, number).exists()}
+
+    def take_block(self, number: int, requests: Sequence[EditRequest]) -> None:
+        """Claim a block, and look what is to be edited of it; where another process is at it, it is busy."""
+        root = self.directory.root
+        work = {"config": hash_config(self.directory.config), "block": number, "of": self.cut.blocks}
+        claim = Claim(get_claim_path(root, number), work, self.prepared.settings.claim_timeout)
+        claim.path.parent.mkdir(exist_ok=True)
+        if not claim.take():
+            self.busy.add(number)
+            return
+        self.directory.packed.forget(number)
+        left = {request.id for request in self.directory.find_pending(requests)}
+        note = describe_self() | {"block": number, "since": time.time()}
+        block = HeldBlock(number, [request.id for request in requests], left, claim, note)
+        if left:
+            self.todo |= left
+            self.held |= dict.fromkeys(left, block)
+        else:
+            self.end_block(block)
 
     def make_program(self, request: EditRequest, make: Make) -> Program[EditResult]:
         """What edits a request at the strengths that it lacks."""
         return self.prepared.make_program(request, make, self.directory.choose_missing(request.id))
 
     def take(self, request: EditRequest, outcome: Outcome) -> None:
-        """Save what came of a request, as long as the claim is held; a RunFailedError where an error is to stop all."""
-        self.claim.check()
+        """Save what came of a request; a RunFailedError where an error is to stop all."""
         self.todo.discard(request.id)
-        self.directory.save(request, outcome)
+        self.directory.writer.submit(self.save, self.held[request.id], request, outcome)
         if outcome.error is not None:
             log.debug("request %s failed", request.id, exc_info=outcome.error)
             if self.prepared.settings.on_error == "stop":
                 raise RunFailedError(f"request {request.id}: {outcome.error} (on_error=stop)") from outcome.error
+
+    def save(self, block: HeldBlock, request: EditRequest, outcome: Outcome) -> None:
+        """Write what came of a request, as long as its block is ours; after the last of a block, end it."""
+        with suppress(LostClaimError):  # whoever has the block now writes it
+            block.claim.check()
+            self.directory.write_outcome(request, outcome, block.claim.check)
+        with self.directory.lock:
+            del self.held[request.id]
+            block.left.discard(request.id)
+            is_last = not block.left
+        if is_last:
+            self.end_block(block)
+
+    def end_block(self, block: HeldBlock) -> None:
+        """Put the records of a block into its file, and give it back."""
+        try:
+            block.claim.check()
+            self.directory.pack(block.number, block.ids, {**block.note, "ended": time.time()})
+        except LostClaimError as error:
+            log.warning("%s", error)
+            self.busy.add(block.number)
+        finally:
+            block.claim.release()
+
+    def give_back(self) -> None:
+        """Release the claims of all blocks that were not edited to their end."""
+        for block in {id(block): block for block in self.held.values()}.values():
+            block.claim.release()
+
+    def wait_for_others(self) -> None:
+        """Want again the blocks that others were at and have left.
+
+        Raises:
+            BusyError: there is none yet, and the run is not to wait for them.
+        """
+        root, is_told = self.directory.root, False
+        while True:
+            left = {number for number in self.busy if not is_live(get_claim_path(root, number))}
+            if left:
+                self.busy -= left
+                self.wanted, self.is_drawn = left, False
+                return
+            holder = read_holder(get_claim_path(root, min(self.busy))) or {}
+            if not self.prepared.settings.wait:
+                blocks = f"{len(self.busy)} of {self.cut.blocks} shards are not done, and " if self.cut.blocks > 1 else ""
+                raise BusyError(
+                    f"{root}: {blocks}{name_holder(holder)} is at it: wait for it (wait=true), or take another name=..."
+                )
+            if not is_told:
+                log.info("%s: waiting for %s", root, name_holder(holder))
+                is_told = True
+            time.sleep(min(1.0, BEAT))
 
 
 def prepare_run(asked: AskedRun, backbone: Backbone, weights: Mapping[str, str] | None = None) -> PreparedRun:
@@ -199,20 +335,35 @@ def prepare_run(asked: AskedRun, backbone: Backbone, weights: Mapping[str, str] 
 
 @contextmanager
 def hold_run(run: PreparedRun) -> Iterator[HeldRun]:
-    """Keep other processes out of a run, from here to its manifest, which is made however the block ends."""
+    """Open a run, from here to its manifest, which is made however the block ends, if nobody else is at the run."""
     identity = hash_config(complete_config(run.config, *run.marks))
     refuse = partial(refuse_other_claim, run.root, identity)
-    with claim(run.root, run.settings.wait, {"config": identity}, refuse) as held:
+    with claim(run.root, run.settings.wait, {"config": identity, "is_short": True}, refuse):
         if not run.is_begun:  # by now it may be, by another; if not, sizes are measured while no other is at it
             run = run.settle()
-        live = HeldRun(run, held, run.open_directory())
-        try:
-            yield live
-        except BaseException:
-            with suppress(OSError):  # what stopped the run is told, and not what that stops as well: a full disk
-                close_run(live)
-            raise
-        close_run(live)
+        live = open_run(run)
+    try:
+        yield live
+    except BaseException:
+        with suppress(OSError):  # what stopped the run is told, and not what that stops as well: a full disk
+            close_run(live)
+        raise
+    close_run(live)
+
+
+def open_run(run: PreparedRun) -> HeldRun:
+    """The run with its directory, cut into blocks."""
+    directory = run.open_directory()
+
+    def refuse_company() -> None:
+        for path in list_at_work(run.root):
+            raise BusyError(
+                f"{run.root}: {name_holder(read_holder(path) or {})} is at it, and other requests than before are asked "
+                "for: wait for its end"
+            )
+
+    ids = (request.id for request in iterate_requests(run.benchmark, run.backbone.resolution))
+    return HeldRun(run, directory, directory.cut(ids, run.settings.shard_size, refuse_company))
 
 
 def identify_run(config: Mapping[str, Any], pipeline: EditPipeline, weights: Mapping[str, str]) -> dict[str, Any]:
@@ -234,8 +385,14 @@ def settle_sizes(
 
 
 def close_run(run: HeldRun) -> None:
-    """Wait for all writes, and log what came out."""
+    """Wait for all writes, give back what is held, and log what came out, unless others go on."""
     with run.prepared.log.own():
+        try:
+            run.directory.writer.close()
+        finally:
+            run.give_back()
+        if isinstance(run.error, BusyError) and any(list_at_work(run.directory.root)):
+            return
         run.table = run.directory.close()
         if run.table is not None:  # a new one
             log_summary(run.table, len(run.prepared.benchmark), run.directory.root)

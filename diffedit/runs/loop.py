@@ -10,6 +10,8 @@ from annotated_types import Ge, Gt
 
 from diffedit.engine.sizes import AskedSizes, BatchSizes
 from diffedit.io.checks import settings
+from diffedit.runs.claim import STALE
+from diffedit.runs.cut import SIZE, Share
 from diffedit.runs.edit import edit_runs
 from diffedit.runs.held import AskedRun, RunFailedError, check_all_done, hold_run, prepare_run
 from diffedit.runs.records import Verify
@@ -42,6 +44,9 @@ class RunSettings:
         cache: folder of what runs share: encodings, inversions, contrast maps, embedded texts, edits; None for none.
         cache_gigabytes: that it may hold; what was used least recently is removed.
         cache_edits: whether edits are taken over that an earlier run made of the same inputs.
+        shard_size: requests in a block of a run, which one process edits; a run that is begun keeps its own.
+        share: the blocks that this process takes first; then what nobody has taken.
+        claim_timeout: seconds without a sign of life after which others take over the block of a process.
     """
 
     ratios: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
@@ -59,6 +64,9 @@ class RunSettings:
     cache: Path | None = None
     cache_gigabytes: Annotated[float, Gt(0)] = 20.0
     cache_edits: bool = True
+    shard_size: Annotated[int, Ge(1)] = SIZE
+    share: Share = Share()
+    claim_timeout: Annotated[float, Gt(0)] = STALE
 
     def __post_init__(self) -> None:
         check_ratios(self.ratios, self.steps)

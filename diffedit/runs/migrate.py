@@ -1,7 +1,8 @@
 """Runs of before can still be read: classes that moved, settings and fields that have another name now.
 
 `FORMAT` counts what a run directory looks like. Format 1 had no number; its ratios were bare numbers. In format 2 the
-class of Stable Diffusion itself was called with a path. In format 3 an inversion had no settings but its timestep.
+class of Stable Diffusion itself was called with a path. In format 3 an inversion had no settings but its timestep. Up to
+format 4 each request had a file of its own for its record, and there were no blocks.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 from diffedit.io.checks import RENAMED
 from diffedit.types import Variant
 
-FORMAT = 4
+FORMAT = 5
 
 # Modules of format 1, where the classes that a config names lie now; the longest prefix counts.
 MOVED = {
@@ -46,10 +47,12 @@ def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a run in today's names; one of today comes back as it is.
 
     Raises:
-        ValueError: its benchmark is no longer there; the message says what to do.
+        ValueError: its benchmark is no longer there, or it is of a later release; the message says what to do.
     """
     before = config.get("format", 1)
-    if before >= FORMAT:
+    if before > FORMAT:
+        raise ValueError(f"a run of a later release (format {before}; this one reads up to {FORMAT}): update diffedit")
+    if before == FORMAT:
         return dict(config)
     config = map_targets(config, lambda target: LOADED.get(target, target))
     config = config if before > 1 else migrate_first_format(config)

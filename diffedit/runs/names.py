@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 RUNTIME_KEYS = (
     *("on_error", "runs", "name", "verify", "wait", "max_pixels", "is_bound", "strength_name"),
     *("plan", "together", "refine", "refine_score", "cache", "cache_gigabytes", "cache_edits"),
+    *("shard", "shards.size", "claims.timeout", "launcher"),
     *("engine.max_live", "engine.embedding_cache", "engine.threads", "engine.cpu_threads", "engine.progress"),
 )
 
@@ -29,7 +30,8 @@ def name_run(overrides: str, benchmark: str) -> str:
     from hydra.utils import get_class  # here: a benchmark's class imports torch, and `--help` asks for no name
 
     left_out = {*RUNTIME_KEYS, *IN_THE_PATH, *(f"benchmark.{key}" for key in get_class(benchmark).path_keys)}
-    kept = [pair for pair in BETWEEN.split(overrides) if pair.partition("=")[0] not in left_out]
+    pairs = [(pair, pair.partition("=")[0].lstrip("+~")) for pair in BETWEEN.split(overrides)]
+    kept = [pair for pair, key in pairs if key not in left_out and not key.startswith("launcher.")]
     return slugify(",".join(kept))
 
 

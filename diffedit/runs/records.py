@@ -1,12 +1,13 @@
 """The record of a request: read with care, since disks fill and people copy, and compared with what lies beside it."""
 
+import json
 import logging
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from diffedit.io.files import hash_file, read_json
+from diffedit.io.files import hash_file, quote_file_name, read_json
 from diffedit.io.images import get_path
 from diffedit.runs.migrate import migrate_record
 from diffedit.runs.schema import check_record, list_files
@@ -20,15 +21,31 @@ Verify = Literal["size", "content", "none"]
 
 def read_whole_record(path: Path) -> dict[str, Any] | None:
     """A record in today's fields; None where there is none, and, with a warning, where it is not a whole one."""
+    return read_whole(path, lambda: read_json(path), path.name.removesuffix(".json"))
+
+
+def parse_record(text: str, path: Path, request: str) -> dict[str, Any] | None:
+    """The record of a request from a file of many, in today's fields; None, with a warning, where it is not whole."""
+    return read_whole(path, lambda: json.loads(text), quote_file_name(request))
+
+
+def read_whole(path: Path, load: Callable[[], Any], name: str) -> dict[str, Any] | None:
+    """What is loaded as a record in today's fields, or None.
+
+    Args:
+        path: where it comes from, for the warning.
+        load: gives it.
+        name: of the files of its request.
+    """
     try:
-        record = read_json(path)
+        record = load()
         if not isinstance(record, Mapping):
             raise TypeError("no names and values")
-        for name in ("edits", "samples"):
-            if not is_list_of_mappings(record.get(name, [])):
-                raise TypeError(f"{name} of another type")
+        for key in ("edits", "samples"):
+            if not is_list_of_mappings(record.get(key, [])):
+                raise TypeError(f"{key} of another type")
         record = migrate_record(record)
-        check_record(record, path.name.removesuffix(".json"))
+        check_record(record, name)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError) as error:

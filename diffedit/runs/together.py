@@ -53,6 +53,13 @@ def name_engine(settings: RunSettings) -> tuple[Any, ...]:
 def edit_at_once(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, wait: bool = False) -> list[AskedRun]:
     """Edit runs of different directories; returns those that another process is at and that shall wait for it."""
     busy: list[AskedRun] = []
+
+    def tell_or_wait(one: AskedRun, error: Exception) -> None:
+        if isinstance(error, BusyError) and one.settings.wait and not wait:
+            busy.append(one)
+        else:
+            tell(one, error)
+
     held: dict[HeldRun, tuple[AskedRun, ExitStack]] = {}
     weights: Mapping[str, str] | None = None  # hashed once for all
     with ExitStack() as all_ends:  # of each run its own, also where all are stopped
@@ -65,15 +72,12 @@ def edit_at_once(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, wait
                     settings = replace(prepared.settings, wait=wait)
                     run = end.enter_context(hold_run(replace(prepared, settings=settings)))
             except Exception as error:
-                if isinstance(error, BusyError) and one.settings.wait and not wait:
-                    busy.append(one)
-                else:
-                    tell(one, error)
+                tell_or_wait(one, error)
             else:
                 held[run] = one, end
                 one.log.is_open = True
         for group in group_by(held, lambda run: run.prepared.settings.batch):
-            edit_group({run: held[run] for run in group}, tell)
+            edit_group({run: held[run] for run in group}, tell_or_wait)
     return busy
 
 

@@ -1,10 +1,11 @@
 """A run directory in a notebook: its table, its scores, and its pictures by id and ratio."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pandas as pd
 from PIL import Image
 
 from diffedit.io.images import open_image, to_pil
-from diffedit.runs.directory import build_manifest
-from diffedit.runs.records import read_whole_record
+from diffedit.runs.blocks import PackedRecords
+from diffedit.runs.cut import list_blocks
+from diffedit.runs.manifest import build_manifest
+from diffedit.runs.records import parse_record, read_whole_record
 from diffedit.types import EditRequest, Variant
 from eval.reporting.collect import collect
 from eval.reporting.contact_sheet import draw_sheet, drop_empty_columns, make_run_row, spread
@@ -242,11 +245,7 @@ def read_records(root: Path) -> dict[str, dict[str, Any]]:
     the manifest and are not in it.
     """
     records: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for path in (root / "records").glob("*.json"):
-        try:
-            record = read_whole_record(path) if path.is_file() else None
-        except RecursionError:
-            record = None
+    for path, record in chain(iterate_packed(root), iterate_loose(root)):  # of an id in both, what lies loose counts
         lacking = "whole content" if record is None else find_lacking(record)
         if lacking:
             log.warning("%s: left out, it has no %s; start the run again", path, lacking)
@@ -265,6 +264,23 @@ def read_records(root: Path) -> dict[str, dict[str, Any]]:
             )
     kept = {id for id, (path, _) in records.items() if id in listed or path.stat().st_mtime_ns > written}
     return {id: records[id][1] for id in sorted(kept)}
+
+
+def iterate_packed(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """The records in the files of blocks, each with its file; None for one that is not whole."""
+    packed = PackedRecords(root)
+    for path in list_blocks(root):
+        for request, text in packed.read(path).items():
+            yield path, parse_record(text, path, request)
+
+
+def iterate_loose(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """The records beside the blocks, each with its file; None for one that is not whole."""
+    for path in (root / "records").glob("*.json"):
+        try:
+            yield path, read_whole_record(path) if path.is_file() else None
+        except RecursionError:
+            yield path, None
 
 
 def open_picture(path: Path) -> Image.Image:

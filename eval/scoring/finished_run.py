@@ -19,6 +19,7 @@ from diffedit.io.data import make_of_data, read_data
 from diffedit.io.files import hash_file, quote_file_name, read_regular
 from diffedit.io.images import get_path, open_file, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
+from diffedit.runs.blocks import PackedRecords
 from diffedit.runs.directory import find_changed_fields
 from diffedit.runs.migrate import migrate_config
 from diffedit.runs.records import find_changed_sources, find_damage, read_whole_record
@@ -67,7 +68,8 @@ class FinishedRun:
         self.resolution = resolution or self.edit_resolution
         requests = self.benchmark.requests(self.edit_resolution)
         self.requests = [with_resolution(request, self.resolution) for request in requests]
-        self.records = {request.id: read_record(root, request.id, self.variants) for request in self.requests}
+        packed = PackedRecords(root)
+        self.records = {request.id: read_record(root, request.id, self.variants, packed) for request in self.requests}
 
     @cached_property
     def edit_resolution(self) -> int:
@@ -261,17 +263,28 @@ def check_config(config: Any) -> None:
         raise ValueError(f"ratios = {ratios!r}")
 
 
-def read_record(root: Path, request_id: str, variants: Sequence[Variant]) -> dict[str, Any]:
-    """What a run says of one request, in today's fields; whatever is wrong with it is its `error`."""
+def read_record(
+    root: Path, request_id: str, variants: Sequence[Variant], packed: PackedRecords | None = None
+) -> dict[str, Any]:
+    """What a run says of one request, in today's fields; whatever is wrong with it is its `error`.
+
+    Args:
+        root: of the run.
+        request_id: of the request.
+        variants: that the run asks for.
+        packed: the records of its blocks; None looks into them anew.
+    """
     path = root / "records" / f"{quote_file_name(request_id)}.json"
+    packed = packed or PackedRecords(root)
     if path.exists() and not path.is_file():
         return {"status": "missing", "error": f"{path} is not a regular file"}
     try:
-        record = read_whole_record(path)
+        record = read_whole_record(path) or packed.find(request_id)
     except RecursionError:
         record = None
     if record is None:
-        return {"status": "missing", "error": f"{path} is damaged" if path.exists() else "not run yet"}
+        damaged = f"{path} is damaged" if path.exists() else next(iter(packed.damaged.values()), "not run yet")
+        return {"status": "missing", "error": damaged}
     if lacking := find_lacking(record):
         return {"status": "missing", "error": f"{path} has no {lacking}"}
     for entry in [*record["edits"], *record.get("samples", ())]:

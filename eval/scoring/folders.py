@@ -219,7 +219,7 @@ def read_folder(root: str | Path, key: str, resolution: int | None, threads: int
     root = Path(root).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"{key} = {root}: no such folder")
-    if (root / "config.yaml").is_file() and (root / "records").is_dir():
+    if (root / "config.yaml").is_file() and any((root / name).is_dir() for name in ("records", "shards")):
         raise ValueError(
             f"{key} = {root} is a run directory: take the pictures of one ratio, {root / 'images'}/..., or score it as "
             "the run that it is (diffedit score runs=...)"

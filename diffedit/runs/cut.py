@@ -1,0 +1,163 @@
+"""How a run is cut into blocks of requests, and what the files of blocks say of themselves; without torch and pandas.
+
+    shards/cut.json          how many requests are in a block, how many there are, and the hash of their ids in order
+    shards/<number>.parquet  the records of a block, by rename: it is there whole, or not
+    shards/<number>.claim    the process that is at a block
+
+A block is a fixed range of the benchmark's order, so that any number of processes cut a run alike.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from diffedit.io.files import read_json, write
+
+log = logging.getLogger("run")
+
+FOLDER = "shards"
+SIZE = 64  # requests in a block of a run that does not say
+SUMMARY = b"diffedit"  # the key of a file's own metadata
+SHARE = re.compile(r"(\d+)/(\d+)")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a run is cut.
+
+    Attributes:
+        size: requests in a block.
+        requests: in all.
+        ids: the hash of their ids, in order.
+    """
+
+    size: int
+    requests: int
+    ids: str
+
+    @classmethod
+    def of(cls, ids: Iterable[str], size: int) -> "Cut":
+        """The cut of these requests."""
+        digest, count = hashlib.sha256(), 0
+        for name in ids:
+            digest.update(json.dumps(name).encode())
+            count += 1
+        return cls(size, count, digest.hexdigest())
+
+    @property
+    def blocks(self) -> int:
+        """How many there are."""
+        return -(-self.requests // self.size)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The blocks that a process takes first, `k/N`: those whose number is k modulo N; then what nobody has taken."""
+
+    k: int = 0
+    of: int = 1
+
+    @classmethod
+    def read(cls, text: str | None, environ: Mapping[str, str] = os.environ) -> "Share":
+        """From a setting; None for what srun, torchrun or a job array say, and else all.
+
+        Raises:
+            ValueError: it is no k/N.
+        """
+        if text is None:
+            return cls.find(environ)
+        found = SHARE.fullmatch(str(text).strip())
+        if found is None or int(found[1]) >= int(found[2]):
+            raise ValueError(f"shard = {text}: k/N with 0 <= k < N is wanted, as shard=3/16")
+        return cls(int(found[1]), int(found[2]))
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str]) -> "Share":
+        """What the environment says: torchrun's rank, or the task of a Slurm step, within the task of a job array.
+
+        No more than who begins where hangs on it: every process goes on with what nobody has taken.
+        """
+
+        def read(name: str, default: int = 0) -> int:
+            text = environ.get(name, "")
+            return int(text) if text.isdecimal() else default
+
+        k, of = read("RANK"), read("WORLD_SIZE", 1)
+        if of <= 1 and "SLURM_STEP_ID" in environ:
+            k, of = read("SLURM_PROCID"), read("SLURM_STEP_NUM_TASKS", read("SLURM_NTASKS", 1))
+        count = read("SLURM_ARRAY_TASK_COUNT", 1)
+        if count > 1:
+            step = read("SLURM_ARRAY_TASK_STEP", 1) or 1
+            task = (read("SLURM_ARRAY_TASK_ID") - read("SLURM_ARRAY_TASK_MIN")) // step
+            k, of = (task % count) * max(of, 1) + k, count * max(of, 1)
+        return cls(k % of, of) if of > 1 else cls()
+
+    def has(self, number: int) -> bool:
+        """Whether a block is among them."""
+        return number % self.of == self.k
+
+
+def read_cut(root: Path) -> Cut | None:
+    """How a run is cut; None where it is not, or, with a warning, where its note is damaged."""
+    path = root / FOLDER / "cut.json"
+    try:
+        found = read_json(path)
+        cut = Cut(int(found["size"]), int(found["requests"]), str(found["ids"]))
+        if cut.size < 1:
+            raise ValueError(f"size = {cut.size}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.warning("%s: damaged (%s): it is written anew", path, error)
+        return None
+    return cut
+
+
+def write_cut(root: Path, cut: Cut) -> None:
+    """Note how a run is cut."""
+    write(root / FOLDER / "cut.json", json.dumps(asdict(cut), indent=1).encode())
+
+
+def get_block_path(root: Path, number: int) -> Path:
+    """Where the file of a block lies."""
+    return root / FOLDER / f"{number:06d}.parquet"
+
+
+def get_claim_path(root: Path, number: int) -> Path:
+    """Where the claim of a block lies."""
+    return root / FOLDER / f"{number:06d}.claim"
+
+
+def list_blocks(root: Path) -> list[Path]:
+    """The files of the blocks that were edited to their end, by number."""
+    return sorted(path for path in (root / FOLDER).glob("*.parquet") if path.stem.isdecimal())
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What the file of a block says of it in its foot; an OSError that names it where it cannot be read."""
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowException
+
+    try:
+        summary = json.loads((pq.read_metadata(path).metadata or {})[SUMMARY])
+        if not isinstance(summary, Mapping):
+            raise TypeError("no names and values")
+    except (OSError, KeyError, ValueError, TypeError, ArrowException) as error:
+        raise OSError(f"{path}: no whole records of a block ({error})") from error
+    return dict(summary)
+
+
+def count_records(root: Path) -> int:
+    """How many requests of a run have been tried, as far as the files of blocks are whole."""
+    count = sum(1 for _ in (root / "records").glob("*.json"))
+    for path in list_blocks(root):
+        with suppress(OSError):
+            count += read_summary(path).get("requests", 0)
+    return count
