@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
+from diffedit.runs.stop import StopRequested
+
 COMMANDS = {
     "edit": "edit one picture: a file, or a rendered still life",
     "run": "edit every request of a benchmark; go on where a killed run stopped",
@@ -24,7 +26,7 @@ EXIT_CODES = {
     0: "done",
     1: "some failed: what was done is saved, and what failed is listed",
     2: "refused: settings, files or names are wrong, and nothing was computed",
-    3: "not done yet: another process is at it",
+    3: "not done yet: another process is at it, or a signal stopped it; the same command goes on",
 }
 
 STOPPED = 130  # by Ctrl-C, as shells have it
@@ -47,15 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"diffedit {words[0]}: there is no such command; did you mean diffedit {near[0]}?", file=sys.stderr)
         return 2
     try:
-        code = import_module(f"diffedit.commands.{name.replace('-', '_')}").main(words[1:])
+        code = run_command([name, *words[1:]])
         sys.stdout.flush()
         return code
+    except StopRequested as stopped:
+        print(f"diffedit {name}: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     except BrokenPipeError:  # what reads the output has had enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return STOPPED
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Call a command that there is; returns its exit code. A StopRequested where a signal stopped it."""
+    return import_module(f"diffedit.commands.{words[0].replace('-', '_')}").main(list(words[1:]))
 
 
 def describe_commands() -> str:

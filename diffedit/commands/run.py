@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffedit.commands.launch import launch, tell
 from diffedit.commands.refine import check_refine, keep_ratios, refine_run
-from diffedit.commands.sweep import Job, edit_jobs, make_job, may_wait, print_plan, remove_empty
+from diffedit.commands.sweep import Job, Tell, edit_jobs, make_job, may_wait, print_plan, remove_empty
 from diffedit.io.files import resolve_path
 from diffedit.runs.names import register_resolvers
+from diffedit.runs.stop import obey_signals
 
 if TYPE_CHECKING:
+    from diffedit.commands.launchers import Launcher
+    from diffedit.runs.held import AskedRun
     from diffedit.runs.loop import RunSettings
 
 
@@ -24,7 +28,9 @@ def main(argv: Sequence[str]) -> int:
         words = sweep_seeds(argv)
     except ValueError as error:
         return tell(error, "diffedit run")
-    return launch("run", Sweep().run, words, finish=edit_jobs)
+    sweep = Sweep(words)
+    with obey_signals():
+        return launch("run", sweep.run, words, finish=sweep.finish)
 
 
 def sweep_seeds(argv: Sequence[str]) -> list[str]:
@@ -41,17 +47,56 @@ def sweep_seeds(argv: Sequence[str]) -> list[str]:
     return [*flag, *(word for word in argv if word not in given), f"seed={','.join(numbers)}"]
 
 
+@dataclass(frozen=True, eq=False)
+class Elsewhere:
+    """A run that other processes are to edit.
+
+    Attributes:
+        launcher: starts them.
+        run: what is to be edited.
+        folder: where run directories lie.
+    """
+
+    launcher: "Launcher"
+    run: "AskedRun"
+    folder: Path
+
+
+def hand_over(jobs: Sequence[Elsewhere], words: Sequence[str]) -> None:
+    """Start what edits these runs, of one command; a ValueError where they ask for several launchers."""
+    from diffedit.commands.launchers import Work
+
+    if len({repr(job.launcher) for job in jobs}) > 1:
+        raise ValueError("launcher: one for all runs of a command is wanted")
+    requests = sum(len(job.run.benchmark) for job in jobs)
+    jobs[0].launcher.start(Work(words, [job.run.root for job in jobs], requests, jobs[0].folder))
+
+
 class Sweep:
     """What the jobs of one command have in common: one without `--multirun` is the only one."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: Sequence[str] = ()) -> None:
+        self.words = words
         self.benchmarks: dict[str, Any] = {}
 
-    def run(self, cfg: DictConfig) -> Job | None:
+    def finish(self, jobs: Sequence[tuple[Any, Tell]]) -> None:
+        """Edit the jobs that wait; those that others are to edit are handed over at once."""
+        here = [(job, tell) for job, tell in jobs if isinstance(job, Job)]
+        if here:
+            edit_jobs(here)
+        elsewhere = [(job, tell) for job, tell in jobs if not isinstance(job, Job)]
+        if elsewhere:
+            try:
+                hand_over([job for job, _ in elsewhere], self.words)
+            except Exception as error:
+                elsewhere[0][1](error)
+
+    def run(self, cfg: DictConfig) -> "Job | Elsewhere | None":
         """One run: benchmark x backbone x editor, or the job that may be edited later. What costs least comes first."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.utils import instantiate
 
+        from diffedit.commands.launchers import Here
         from diffedit.runs.held import AskedRun
         from diffedit.runs.loop import run_benchmark
         from diffedit.runs.plan import plan_benchmark
@@ -64,6 +109,9 @@ class Sweep:
             asked = AskedRun(self.make_benchmark(cfg, config), build_pipeline(cfg), root, settings, config)
             if cfg.refine is not None:
                 asked = keep_ratios(asked)
+            launcher = instantiate(cfg.launcher, _convert_="all")
+            if not isinstance(launcher, Here) and not cfg.plan:
+                return Elsewhere(launcher, asked, Path(cfg.runs))
             if cfg.together and may_wait():
                 return make_job(cfg, asked)
             backbone = instantiate(cfg.backbone, _convert_="all")

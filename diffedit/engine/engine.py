@@ -22,7 +22,7 @@ import sys
 import time
 import traceback
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -129,6 +129,7 @@ class Engine:
         shared: what programs ask each other for, and earlier runs left; None where each makes its own.
         watch: notes how long each call of the denoiser takes; None where that tells nothing, as where a device answers
             later.
+        check: is called before each call of a network, and may raise to stop all.
     """
 
     def __init__(
@@ -141,11 +142,12 @@ class Engine:
         pad: bool = True,
         shared: SharedWork[LiveProgram] | None = None,
         watch: RateWatch | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.backbone = backbone
         self.shared = shared
         self.made: Counter[str] = Counter()  # evaluations, by purpose
-        self.pad, self.watch = pad, watch
+        self.pad, self.watch, self.check = pad, watch, check
         self.batch = batch or BatchSizes()
         self.max_live = self.batch.count_window() if max_live is None else max_live
         if self.max_live < 1:
@@ -201,6 +203,7 @@ class Engine:
                     pool.is_last, drawn = entry is None, drawn + 1
                     ended = pool.admit(*entry) if entry else []
                 elif lane := lane or pool.waiting():
+                    self.check()
                     ended = pool.call(lane, pool.choose(lane))
                     bar.set_postfix_str(pool.rate(), refresh=False)
                 elif pool.parked:

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from diffedit.io.files import HOST, name_write, read_json
+from diffedit.runs.stop import stop
 
 log = logging.getLogger("run")
 
@@ -192,6 +193,7 @@ def claim(
         if not told:
             log.info("%s: waiting for %s", root, name_holder(holder))
             told = True
+        stop.check()
         time.sleep(min(1.0, BEAT))
     try:
         yield held

@@ -257,9 +257,7 @@ class RunDirectory:
         """Write an outcome in the background: its files first, its record last. `close` waits for all."""
         self.writer.submit(self.write_outcome, request, outcome)
 
-    def write_outcome(
-        self, request: EditRequest, outcome: Outcome, check: Callable[[], None] = lambda: None
-    ) -> None:
+    def write_outcome(self, request: EditRequest, outcome: Outcome, check: Callable[[], None] = lambda: None) -> None:
         """Write one outcome now. A failure takes nothing from what an earlier start left of the request.
 
         Args:

@@ -13,6 +13,7 @@ from diffedit.engine.threads import RateWatch, warn_of_load
 from diffedit.io.device import find_device
 from diffedit.runs.held import HeldRun, Make, PreparedRun
 from diffedit.runs.shared import log_evaluations, share_work
+from diffedit.runs.stop import stop
 from diffedit.runs.take_over import can_take_over, identify_method, take_over
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import EditRequest, EditResult, Program, Query
@@ -35,7 +36,7 @@ def edit_runs(runs: Sequence[HeldRun]) -> Iterator[HeldRun]:
     watch = RateWatch() if find_device(first.backbone).type == "cpu" else None
     shared = share_work(first.backbone, first.settings, len(runs) > 1)
     options = first.settings.max_live, first.settings.embedding_cache, first.settings.progress
-    engine = Engine(first.backbone, first.settings.batch, *options, shared=shared, watch=watch)
+    engine = Engine(first.backbone, first.settings.batch, *options, shared=shared, watch=watch, check=stop.check)
     ended: set[HeldRun] = set()
 
     def note_ended() -> Iterator[HeldRun]:
@@ -73,9 +74,7 @@ def edit_runs(runs: Sequence[HeldRun]) -> Iterator[HeldRun]:
             shared.close()
 
 
-def edit_pending(
-    runs: Sequence[HeldRun], engine: Engine, total: int
-) -> Iterator[tuple[HeldRun, EditRequest, Outcome]]:
+def edit_pending(runs: Sequence[HeldRun], engine: Engine, total: int) -> Iterator[tuple[HeldRun, EditRequest, Outcome]]:
     """What comes of each request that runs have not done and can take, as it comes; `total` of them are expected."""
     makers = dict(zip(runs, choose_makers([run.prepared for run in runs], engine.shared), strict=True))
     live: dict[str, tuple[HeldRun, EditRequest]] = {}

@@ -41,6 +41,7 @@ from diffedit.runs.directory import (
 )
 from diffedit.runs.log import RunLog
 from diffedit.runs.requests import check_requests, iterate_requests
+from diffedit.runs.stop import StopRequested, stop
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Backbone, Benchmark, EditRequest, EditResult, Program
@@ -299,13 +300,16 @@ class HeldRun:
                 return
             holder = read_holder(get_claim_path(root, min(self.busy))) or {}
             if not self.prepared.settings.wait:
-                blocks = f"{len(self.busy)} of {self.cut.blocks} shards are not done, and " if self.cut.blocks > 1 else ""
+                blocks = (
+                    f"{len(self.busy)} of {self.cut.blocks} shards are not done, and " if self.cut.blocks > 1 else ""
+                )
                 raise BusyError(
                     f"{root}: {blocks}{name_holder(holder)} is at it: wait for it (wait=true), or take another name=..."
                 )
             if not is_told:
                 log.info("%s: waiting for %s", root, name_holder(holder))
                 is_told = True
+            stop.check()
             time.sleep(min(1.0, BEAT))
 
 
@@ -338,17 +342,18 @@ def hold_run(run: PreparedRun) -> Iterator[HeldRun]:
     """Open a run, from here to its manifest, which is made however the block ends, if nobody else is at the run."""
     identity = hash_config(complete_config(run.config, *run.marks))
     refuse = partial(refuse_other_claim, run.root, identity)
-    with claim(run.root, run.settings.wait, {"config": identity, "is_short": True}, refuse):
-        if not run.is_begun:  # by now it may be, by another; if not, sizes are measured while no other is at it
-            run = run.settle()
-        live = open_run(run)
-    try:
-        yield live
-    except BaseException:
-        with suppress(OSError):  # what stopped the run is told, and not what that stops as well: a full disk
-            close_run(live)
-        raise
-    close_run(live)
+    with stop.defer():
+        with claim(run.root, run.settings.wait, {"config": identity, "is_short": True}, refuse):
+            if not run.is_begun:  # by now it may be, by another; if not, sizes are measured while no other is at it
+                run = run.settle()
+            live = open_run(run)
+        try:
+            yield live
+        except BaseException as error:
+            with suppress(OSError):  # what stopped the run is told, and not what that stops as well: a full disk
+                close_run(live, isinstance(error, StopRequested))
+            raise
+        close_run(live)
 
 
 def open_run(run: PreparedRun) -> HeldRun:
@@ -384,14 +389,14 @@ def settle_sizes(
     return replace(settings, batch=batch), {**config, "engine": {**config.get("engine", {}), "batch": numbers}}
 
 
-def close_run(run: HeldRun) -> None:
-    """Wait for all writes, give back what is held, and log what came out, unless others go on."""
+def close_run(run: HeldRun, is_stopped: bool = False) -> None:
+    """Wait for all writes, give back what is held, and log what came out, unless others go on or time is short."""
     with run.prepared.log.own():
         try:
             run.directory.writer.close()
         finally:
             run.give_back()
-        if isinstance(run.error, BusyError) and any(list_at_work(run.directory.root)):
+        if is_stopped or (isinstance(run.error, BusyError) and any(list_at_work(run.directory.root))):
             return
         run.table = run.directory.close()
         if run.table is not None:  # a new one

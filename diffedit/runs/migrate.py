@@ -1,8 +1,8 @@
 """Runs of before can still be read: classes that moved, settings and fields that have another name now.
 
 `FORMAT` counts what a run directory looks like. Format 1 had no number; its ratios were bare numbers. In format 2 the
-class of Stable Diffusion itself was called with a path. In format 3 an inversion had no settings but its timestep. Up to
-format 4 each request had a file of its own for its record, and there were no blocks.
+class of Stable Diffusion itself was called with a path. In format 3 an inversion had no settings but its timestep. In
+format 4 each request had a file of its own for its record for good, and there were no blocks.
 """
 
 from collections.abc import Callable, Mapping

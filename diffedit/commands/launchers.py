@@ -1,0 +1,350 @@
+"""Who edits what `diffedit run` was asked for: this process, several on this machine, or a Slurm job array.
+
+Each starts `diffedit run` with the same words and a shard=k/N of its own. What a process edits is decided by claims on
+disk, so N may change from one start to the next, and a process that dies leaves its work to the others.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from annotated_types import Ge
+
+from diffedit.io.checks import settings
+
+GRACE = 20.0  # seconds in which a process that is asked to stop has ended
+LOOK = 1.0  # seconds between two looks at what is done
+POLL = 10.0  # seconds between two questions to Slurm
+LAST_LINES = 15  # of the log of a process that failed
+
+
+class WorkersFailedError(RuntimeError):
+    """Some process ended before its work was done."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be edited.
+
+    Attributes:
+        words: of the command line, behind `diffedit run`.
+        runs: the run directories.
+        requests: of all runs, done or not.
+        folder: where run directories lie.
+    """
+
+    words: Sequence[str]
+    runs: Sequence[Path]
+    requests: int
+    folder: Path
+
+    def make_words(self, k: int, of: int) -> list[str]:
+        """Of the command of one of several processes; the last ones wait for what others are still at."""
+        left_out = ("launcher=", "launcher.", "shard=", "wait=", "engine.progress=")
+        kept = [word for word in self.words if not word.startswith(left_out)]
+        return ["run", *kept, "launcher=here", "wait=true", "engine.progress=false", f"shard={k}/{of}"]
+
+    def make_score_words(self, words: Sequence[str]) -> list[str]:
+        """Of the command that scores the runs."""
+        return [f"runs=[{','.join(map(quote_value, self.runs))}]", *words]
+
+    def count_tried(self) -> int:
+        """How many requests have an outcome by now."""
+        from diffedit.runs.cut import count_records
+
+        return sum(map(count_records, self.runs))
+
+
+def quote_value(path: Path) -> str:
+    """A path as a value of an override."""
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
+class Launcher(Protocol):
+    """Starts what edits some runs."""
+
+    def start(self, work: Work) -> None:
+        """Return when it was handed in, or has ended."""
+
+
+@settings
+class Here:
+    """This process edits."""
+
+
+# --------------------------------------------------------------------------------------------------------- one machine
+
+
+@settings
+class Local:
+    """Processes on this machine, each with its own GPU or its own part of the cores.
+
+    Attributes:
+        processes: None for one for each visible GPU, one where there is none.
+    """
+
+    processes: Annotated[int, Ge(1)] | None = None
+
+    def start(self, work: Work) -> None:
+        """Start them, wait for them, and show how far they are; a WorkersFailedError where one did not end well."""
+        devices = list_devices()
+        count = self.processes or max(len(devices), 1)
+        logs = make_folder(work.folder / ".local")
+        print(f"{count} processes; their logs: {logs}", file=sys.stderr)
+        with start_all(count, work, devices, logs) as workers:
+            watch(workers, work)
+        failed = {k: worker.returncode for k, worker in enumerate(workers) if worker.returncode}
+        if failed:
+            told = [f"process {k} ended with {code}:\n{read_tail(logs / f'{k}.log')}" for k, code in failed.items()]
+            raise WorkersFailedError("\n".join([*told, "what was edited is saved; the same command goes on"]))
+
+
+def list_devices(environ: Any = os.environ) -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if (visible := environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in visible.split(",") if name]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def start_all(count: int, work: Work, devices: Sequence[str], logs: Path) -> Iterator[list[subprocess.Popen]]:
+    """Processes that share the runs; those that still go on at the end of the block are stopped."""
+    workers = []
+    try:
+        for k in range(count):
+            with (logs / f"{k}.log").open("wb") as log:
+                command = [sys.executable, "-m", "diffedit", *work.make_words(k, count)]
+                environ = make_environment(k, count, devices)
+                workers.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ))
+        yield workers
+    finally:
+        stop_all(workers)
+
+
+def make_environment(k: int, count: int, devices: Sequence[str]) -> dict[str, str]:
+    """The environment of one of several processes: a GPU, or cores that no other one spins on."""
+    from diffedit.engine.threads import count_cores
+
+    environ = dict(os.environ)
+    if devices:
+        environ["CUDA_VISIBLE_DEVICES"] = devices[k % len(devices)]
+    threads = str(max(count_cores() // count, 1))
+    for name, value in (("OMP_NUM_THREADS", threads), ("MKL_NUM_THREADS", threads), ("OMP_WAIT_POLICY", "PASSIVE")):
+        environ.setdefault(name, value)
+    return environ
+
+
+def watch(workers: Sequence[subprocess.Popen], work: Work) -> None:
+    """Wait for processes; shows how many requests have an outcome."""
+    from tqdm.auto import tqdm
+
+    begun = work.count_tried()
+    with tqdm(
+        total=work.requests, initial=begun, unit="request", mininterval=0.1 if sys.stderr.isatty() else 10
+    ) as bar:
+        while any(worker.poll() is None for worker in workers):
+            time.sleep(LOOK)
+            bar.update(max(work.count_tried() - bar.n, 0))
+        bar.update(max(work.count_tried() - bar.n, 0))
+
+
+def stop_all(workers: Sequence[subprocess.Popen]) -> None:
+    """Ask processes to stop, and end those that do not."""
+    for worker in workers:
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        try:
+            worker.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def make_folder(above: Path) -> Path:
+    """A new folder, named by the time."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for name in (stamp, *(f"{stamp}-{i}" for i in range(1, 1000))):
+        with suppress(FileExistsError):
+            (above / name).mkdir(parents=True)
+            return above / name
+    raise FileExistsError(f"{above / stamp}: a thousand starts within a second")
+
+
+def read_tail(path: Path) -> str:
+    """The last lines of a log."""
+    with suppress(OSError):
+        return "\n".join(path.read_text(errors="replace").splitlines()[-LAST_LINES:])
+    return ""
+
+
+# --------------------------------------------------------------------------------------------------------------- Slurm
+
+
+@settings
+class Slurm:
+    """A job array whose tasks share the runs; conf/launcher/slurm.yaml says what each setting is."""
+
+    tasks: Annotated[int, Ge(1)] = 8
+    array_parallelism: Annotated[int, Ge(1)] | None = None
+    partition: str | None = None
+    time: Annotated[int, Ge(1)] = 240
+    gres: str | None = "gpu:1"
+    cpus: Annotated[int, Ge(1)] = 4
+    memory: str | None = "16G"
+    account: str | None = None
+    constraint: str | None = None
+    qos: str | None = None
+    signal: Annotated[int, Ge(1)] = 120
+    requeues: Annotated[int, Ge(0)] = 20
+    setup: tuple[str, ...] = ()
+    folder: str = "runs/.slurm"
+    name: str = "diffedit"
+    score: tuple[str, ...] | None = None
+    wait: bool = False
+
+    def start(self, work: Work) -> None:
+        """Hand in the array, and the job after it; with `wait`, a WorkersFailedError where one did not end well.
+
+        Raises:
+            ImportError: submitit is not installed.
+            ValueError: there is no Slurm on this machine.
+        """
+        words = [tuple(work.make_words(k, self.tasks)) for k in range(self.tasks)]
+        jobs = self.make_executor(self.tasks).map_array(CommandTask(), words)
+        array = jobs[0].job_id.partition("_")[0]
+        print(f"job {array}: {self.tasks} tasks; their logs: {self.folder}")
+        if self.score is not None:
+            after = self.make_executor(1, dependency=f"afterany:{array}", kill_on_invalid_dep="no")
+            jobs.append(after.submit(CommandTask(), ("score", *work.make_score_words(self.score))))
+            print(f"job {jobs[-1].job_id}: scores, after all tasks")
+        print(f"diffedit status {shlex.quote(str(work.folder))}   shows how far they are")
+        if self.wait:
+            wait_for_jobs(jobs, work)
+
+    def make_executor(self, tasks: int, **more: str) -> Any:
+        """Submitit's, with these settings."""
+        try:
+            import submitit
+        except ImportError as error:
+            raise ImportError('launcher=slurm: needs submitit: pip install "diffedit[slurm]"') from error
+        if submitit.SlurmExecutor.affinity() < 0:
+            raise ValueError("launcher=slurm: no srun here: start it where jobs are handed in, or take launcher=print")
+        executor = submitit.AutoExecutor(self.folder, cluster="slurm", slurm_max_num_timeout=self.requeues)
+        given = {
+            "slurm_partition": self.partition,
+            "slurm_gres": self.gres,
+            "slurm_mem": self.memory,
+            "slurm_account": self.account,
+            "slurm_constraint": self.constraint,
+            "slurm_qos": self.qos,
+            "slurm_array_parallelism": min(self.array_parallelism or tasks, tasks),
+        }
+        executor.update_parameters(
+            name=self.name,
+            timeout_min=self.time,
+            cpus_per_task=self.cpus,
+            slurm_setup=list(self.setup),
+            slurm_signal_delay_s=self.signal,
+            slurm_additional_parameters={"requeue": True, **more},
+            **{key: value for key, value in given.items() if value is not None},
+        )
+        return executor
+
+
+@settings
+class Print(Slurm):
+    """Prints a script that does the same without submitit."""
+
+    def start(self, work: Work) -> None:
+        """Print it."""
+        print(self.make_script(work))
+
+    def make_script(self, work: Work) -> str:
+        """For sbatch; a task that was asked to stop is requeued."""
+        limit = f"%{self.array_parallelism}" if self.array_parallelism else ""
+        options = {
+            "job-name": self.name,
+            "array": f"0-{self.tasks - 1}{limit}",
+            "time": self.time,
+            "cpus-per-task": self.cpus,
+            "gres": self.gres,
+            "mem": self.memory,
+            "partition": self.partition,
+            "account": self.account,
+            "constraint": self.constraint,
+            "qos": self.qos,
+            "signal": f"USR1@{self.signal}",
+            "open-mode": "append",
+            "output": f"{self.folder}/%A_%a.log",
+        }
+        lines = ["#!/bin/bash"]
+        lines += [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
+        lines += ["#SBATCH --requeue", *self.setup]
+        words = [word for word in work.make_words(0, 1) if not word.startswith("shard=")]
+        command = shlex.join([sys.executable, "-m", "diffedit", *words])
+        task = '"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"'
+        lines += [f'srun {command} "shard=$SLURM_ARRAY_TASK_ID/{self.tasks}"', "code=$?"]
+        lines += [f"if [ $code = 3 ]; then scontrol requeue {task}; fi", "exit $code"]
+        return "\n".join(lines)
+
+
+class CommandTask:
+    """What a task of an array calls: a command of diffedit, from its start as often as the task is requeued."""
+
+    def __call__(self, words: Sequence[str]) -> int:
+        """Run it; an error where it did not end well, so that the job counts as failed."""
+        from diffedit.commands import run_command
+        from diffedit.runs.stop import StopRequested
+
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+        try:
+            code = run_command(words)
+        except StopRequested as stopped:
+            handler = handlers.get(stopped.number)
+            if callable(handler):  # submitit's: it requeues the job, and ends this process
+                handler(stopped.number, None)
+            raise SystemExit(stopped.exit_code) from None
+        if code:
+            raise WorkersFailedError(f"diffedit {shlex.join(words)}: exit code {code}")
+        return code
+
+    def checkpoint(self, words: Sequence[str]) -> Any:
+        """What submitit hands in again after a preemption or at the end of the time: the same, which goes on."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, words)
+
+
+def wait_for_jobs(jobs: Sequence[Any], work: Work) -> None:
+    """Until all jobs have ended, by what Slurm's queue says; shows how many requests have an outcome."""
+    from tqdm.auto import tqdm
+
+    with tqdm(total=work.requests, initial=work.count_tried(), unit="request", mininterval=10) as bar:
+        while is_queued({job.job_id.partition("_")[0] for job in jobs}):
+            time.sleep(POLL)
+            bar.update(max(work.count_tried() - bar.n, 0))
+    failed = [job.job_id for job in jobs if not job.paths.result_pickle.exists() or job.exception() is not None]
+    if failed:
+        raise WorkersFailedError(f"{', '.join(failed)} did not end well; their logs: {jobs[0].paths.folder}")
+
+
+def is_queued(ids: Iterable[str]) -> bool:
+    """Whether the queue has jobs of these numbers; accounts, which not every cluster keeps, are not asked."""
+    command = ["squeue", "--noheader", "--format=%i", f"--jobs={','.join(sorted(ids))}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return bool(done.stdout.strip())  # what it does not know any more is no longer queued

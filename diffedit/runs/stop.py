@@ -1,0 +1,84 @@
+"""A signal asks a command to stop: the network call in hand ends, writes are finished, claims are given back.
+
+A second signal ends the process at once; nothing is half written either way, since files appear by rename.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+
+
+class StopRequested(BaseException):
+    """A signal asked this process to stop. No Exception: what goes on to the next job at an error does not take it.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    exit_code = 3
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(number).name}: what was edited is saved, and the same command goes on"
+        )
+        self.number = number
+
+
+class Stop:
+    """What signals ask of this process.
+
+    Attributes:
+        number: of the signal that came; None for none.
+        deferred: blocks under way in which a signal is only noted.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.deferred = 0
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The handler: stop here, or at the next check where something is edited; at once where it comes again."""
+        if self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+        if not self.deferred:
+            raise StopRequested(number)
+
+    def check(self) -> None:
+        """Stop if that was asked: a StopRequested."""
+        if self.number is not None:
+            raise StopRequested(self.number)
+
+    @contextmanager
+    def defer(self) -> Iterator[None]:
+        """Signals are noted in this block, and obeyed where it checks."""
+        self.check()
+        self.deferred += 1
+        try:
+            yield
+        finally:
+            self.deferred -= 1
+
+
+stop = Stop()
+
+
+@contextmanager
+def obey_signals(numbers: tuple[int, ...] = SIGNALS) -> Iterator[None]:
+    """Let signals stop what this block does. Those that are ignored stay so; only the main thread can take them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.note) for number in taken}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stop.number = None
