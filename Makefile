@@ -2,9 +2,10 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.8
 PY := .venv/bin/python
+SLURM_BOX ?= $(or $(TMPDIR),/tmp)/slurm-box
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: setup demo test test-full help lint lock docs figures wheel
+.PHONY: setup demo test test-full test-slurm help lint lock docs figures wheel
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +13,7 @@ help:
 	@echo 'make demo       DiffEdit and SDEdit on small pictures, in minutes; then open demo/index.html'
 	@echo 'make test       all but the slow tests: minutes on two cores, no accelerator, no downloads'
 	@echo 'make test-full  everything, the slow tests and (where there is one) the GPU tests included'
+	@echo 'make test-slurm job arrays on a Slurm that it starts on this machine: as root, on Debian, some 15 minutes'
 	@echo 'make lint       ruff: rules and format'
 	@echo 'make lock       resolve requirements.in into requirements.lock'
 	@echo 'make docs       the documentation as a site: docs/_build/html/index.html'
@@ -39,6 +41,10 @@ test: .venv/ok
 
 test-full: .venv/ok
 	$(PY) -m pytest
+
+test-slurm: .venv/ok
+	scripts/slurm_box.sh up $(SLURM_BOX)
+	SLURM_CONF=$(SLURM_BOX)/slurm.conf $(PY) -m pytest tests/slurm; code=$$?; scripts/slurm_box.sh down $(SLURM_BOX); exit $$code
 
 lint: .venv/ok
 	.venv/bin/ruff check --no-cache .

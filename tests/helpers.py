@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import json
 import logging
 import os
 import runpy
@@ -23,6 +24,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
+from diffedit.io.files import quote_file_name
 from diffedit.types import EditRequest
 
 ROOT = Path(__file__).parents[1]
@@ -175,7 +177,7 @@ class Pictures:
         return len(self.names) or self.count
 
 
-def edit_small_run(root, count, batch=4, table=None, verify="size"):
+def edit_small_run(root, count, batch=4, table=None, verify="size", **settings):
     """A whole small run on the exact model, as `diffedit run` does it; a process of its own can be given this.
 
     Its pictures are noise, or those of a table on disk.
@@ -190,7 +192,7 @@ def edit_small_run(root, count, batch=4, table=None, verify="size"):
 
     torch.set_num_threads(1)
     batches = BatchSizes(predict=batch, encode=1, decode=2, embed=1)
-    settings = RunSettings(ratios=(0.5, 1.0), steps=10, batch=batches, progress=False, verify=verify)
+    settings = RunSettings(ratios=(0.5, 1.0), steps=10, batch=batches, progress=False, verify=verify, **settings)
     pipeline = EditPipeline(DiffEdit(mask=ContrastMask(num_noises=3)))
     benchmark = Pictures(count) if table is None else FolderBenchmark(path=str(table))
     run_benchmark(benchmark, pipeline, AnalyticBackbone(), Path(root), settings)
@@ -260,6 +262,37 @@ def edit_few_scenes(folder, editor):
     backbone = StableDiffusion.from_pretrained(str(weights), device="cpu")
     root = folder / "runs/stilllife_scenes/tiny/editor/default"
     return edit_benchmark(root, StillLifeScenes(size=2), editor, backbone, [0.5], 4)
+
+
+def read_run(root):
+    """What a run is, by file: bytes, but for what holds times; of records, wherever they lie, all but seconds."""
+    from diffedit.runs.blocks import read_block
+
+    root, files = Path(root), {}
+    records = [json.loads(path.read_text()) for path in root.glob("records/*.json")]
+    records += [json.loads(text) for path in root.glob("shards/*.parquet") for text in read_block(path).values()]
+    for record in records:
+        name = f"record of {record['id']}"
+        assert name not in files, f"{name}: twice"
+        files[name] = record | {"seconds": 0}
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        is_told = name in ("manifest.parquet", "environment.json") or name.startswith(("records/", "shards/"))
+        if path.is_file() and not is_told:
+            files[name] = path.read_bytes()
+    return files
+
+
+def unpack_records(root):
+    """Put the records of a finished run into files of their own, as they lie before its shards end."""
+    from diffedit.runs.blocks import read_block
+    from diffedit.runs.cut import list_blocks
+
+    (root / "records").mkdir(exist_ok=True)
+    for path in list_blocks(root):
+        for name, text in read_block(path).items():
+            (root / "records" / f"{quote_file_name(name)}.json").write_text(json.dumps(json.loads(text), indent=1))
+        path.unlink()
 
 
 def edit_and_tell(root, table, errors):

@@ -72,8 +72,8 @@ def read_block(path: Path) -> dict[str, str]:
     """
     try:
         data = pa.BufferReader(read_regular(path, LARGEST))
-        table = pq.read_table(data, columns=["id", "record"], page_checksum_verification=True)
-        rows = table.filter(table["record"].is_valid()).to_pydict()
+        table = pq.read_table(data, page_checksum_verification=True)  # all columns: they make the manifest
+        rows = table.select(["id", "record"]).filter(table["record"].is_valid()).to_pydict()
         return dict(zip(rows["id"], rows["record"], strict=True))
     except FileNotFoundError:
         raise

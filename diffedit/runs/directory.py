@@ -40,7 +40,7 @@ from diffedit.io.images import encode_png
 from diffedit.io.tables import encode_table
 from diffedit.runs.blocks import PackedRecords, encode_block
 from diffedit.runs.claim import list_at_work, name_holder
-from diffedit.runs.cut import Cut, get_block_path, list_blocks, read_cut, write_cut
+from diffedit.runs.cut import FOLDER, Cut, get_block_path, list_blocks, read_cut, write_cut
 from diffedit.runs.environment import describe_environment
 from diffedit.runs.manifest import build_manifest, merge_manifest
 from diffedit.runs.migrate import FORMAT, migrate_config
@@ -164,8 +164,10 @@ class RunDirectory:
             is_alone()
             self.check_extension()
         if before != cut:
-            is_alone()
-            for path in list_blocks(self.root):
+            blocks = list_blocks(self.root)
+            if before or blocks or os.path.lexists(self.root / FOLDER / "cut.json"):
+                is_alone()
+            for path in blocks:
                 if any(self.blocks.get(name) != int(path.stem) for name in self.packed.read_ids(path)):
                     self.unpack(path)
             write_cut(self.root, cut)

@@ -363,8 +363,8 @@ def open_run(run: PreparedRun) -> HeldRun:
     def refuse_company() -> None:
         for path in list_at_work(run.root):
             raise BusyError(
-                f"{run.root}: {name_holder(read_holder(path) or {})} is at it, and other requests than before are asked "
-                "for: wait for its end"
+                f"{run.root}: {name_holder(read_holder(path) or {})} is at it, and this start asks for other "
+                "requests or ratios: wait for its end"
             )
 
     ids = (request.id for request in iterate_requests(run.benchmark, run.backbone.resolution))

@@ -88,7 +88,7 @@ def merge_manifest(blocks: Collection[Path], loose: pd.DataFrame, asked: Collect
     with duckdb.connect(config={"threads": 1}) as database:
         database.register("loose", to_arrow(loose))
         database.register("asked", pa.table({"id": pa.array(asked, pa.string())}))
-        table = database.execute(
+        table = database.sql(
             f"""
             SELECT * EXCLUDE (place, record) FROM (
                 SELECT * FROM {packed} SEMI JOIN asked USING (id) WHERE id NOT IN (SELECT id FROM loose)
@@ -96,6 +96,6 @@ def merge_manifest(blocks: Collection[Path], loose: pd.DataFrame, asked: Collect
                 SELECT *, row_number() OVER () AS place, NULL AS record FROM loose
             ) ORDER BY id, place
             """
-        ).fetch_arrow_table()
+        ).to_arrow_table()
     more = sorted(set(table.column_names) - set(TYPES))
     return set_types(table.select([*TYPES, *more]).to_pandas())
