@@ -283,6 +283,11 @@ def read_run(root):
     return files
 
 
+def find_record(root, request):
+    """The record of a request, wherever it lies."""
+    return read_run(root)[f"record of {request}"]
+
+
 def unpack_records(root):
     """Put the records of a finished run into files of their own, as they lie before its shards end."""
     from diffedit.runs.blocks import read_block
