@@ -300,6 +300,12 @@ def unpack_records(root):
         path.unlink()
 
 
+def lose_record(root, request):
+    """Remove what is known of a request of a finished run: its shard is under way again."""
+    unpack_records(root)
+    (Path(root) / "records" / f"{quote_file_name(request)}.json").unlink()
+
+
 def edit_and_tell(root, table, errors):
     """A small run of a table as a command ends: 0, 1, 3 where another is at it, 2 where it is refused; words in a file.
 

@@ -51,7 +51,7 @@ def encode_block(
 def summarize(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What a table of all blocks says of one."""
     done = [record for record in records if record["status"] == "done"]
-    sizes = (file["size"] for record in records for file in record["files"].values())
+    sizes = (file["size"] for record in records for file in (record.get("files") or {}).values())  # not of before
     errors = [f"{record['id']}: {record['error']}" for record in records if record["error"]]
     return {
         "requests": len(records),

@@ -190,6 +190,17 @@ class RunDirectory:
             if self.extended:
                 self.check_extension()
 
+    def stamp_block(self, number: int, requests: Iterable[EditRequest]) -> int:
+        """Tells whether somebody wrote a record of a block since."""
+        paths = [get_block_path(self.root, number)]
+        paths += [self.path("records", request.id, "json") for request in requests]
+        return hash(tuple(map(read_time, paths)))
+
+    def is_packed(self, number: int, requests: Iterable[EditRequest]) -> bool:
+        """Whether a block has its file, and no record of it lies beside that, where a kill left it."""
+        loose = (self.path("records", request.id, "json") for request in requests)
+        return get_block_path(self.root, number).exists() and not any(map(os.path.lexists, loose))
+
     def warn_of_kept(self) -> None:
         """Say so where an extension that was stopped goes on, or somebody took an edit out of a record."""
         if self.kept and not self.extended:
@@ -423,6 +434,14 @@ class RunDirectory:
         paths = (self.path("records", name, "json") for name in sorted(self.blocks) if there)
         found = ((path, read_whole_record(path)) for path in paths if path.name in there)
         return [record for _, record in found if record is not None and record["id"] in self.blocks]
+
+
+def read_time(path: Path) -> int | None:
+    """When a file was written, in nanoseconds; None where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def leads(record: Mapping[str, Any], variants: Sequence[Variant]) -> bool:

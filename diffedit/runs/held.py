@@ -159,6 +159,8 @@ class HeldRun:
         directory: where it is saved.
         cut: its blocks.
         wanted: the numbers of those that are to be taken.
+        looks: what was found of blocks before they were taken, by number: a stamp of their records, and what is not
+            done.
         todo: of requests in blocks that were taken, those whose outcome has not come yet, by id.
         held: the blocks that were taken, by the ids of what is to be edited of them.
         busy: the numbers of blocks that others are at.
@@ -171,6 +173,7 @@ class HeldRun:
     directory: RunDirectory
     cut: Cut
     wanted: set[int] = field(default_factory=set)
+    looks: dict[int, tuple[int, set[str]]] = field(default_factory=dict)
     todo: set[str] = field(default_factory=set)
     held: dict[str, HeldBlock] = field(default_factory=dict)
     busy: set[int] = field(default_factory=set)
@@ -209,15 +212,23 @@ class HeldRun:
         own = {number for number in range(self.cut.blocks) if self.prepared.settings.share.has(number)}
         total = pending = 0
         for number, requests in self.draw_blocks(own):
-            count = sum(1 for _ in self.directory.find_pending(requests))
-            total, pending = total + len(requests), pending + count
-            if count or not get_block_path(self.directory.root, number).exists():
+            left = self.look(number, requests)
+            total, pending = total + len(requests), pending + len(left)
+            if left or not self.directory.is_packed(number, requests):
                 self.wanted.add(number)
         self.directory.warn_of_kept()
         self.directory.extend()
         if pending < total:
             log.info("%s%d of %d requests are done already", where, total - pending, total)
         return pending
+
+    def look(self, number: int, requests: Sequence[EditRequest]) -> set[str]:
+        """What is not done of a block, by id; a second look is taken where somebody wrote a record since the first."""
+        stamp = self.directory.stamp_block(number, requests)
+        if number not in self.looks or self.looks[number][0] != stamp:
+            self.directory.packed.forget(number)
+            self.looks[number] = stamp, {request.id for request in self.directory.find_pending(requests)}
+        return self.looks[number][1]
 
     def list_left(self) -> set[int]:
         """The blocks outside of this process's share that nobody has edited to their end."""
@@ -234,8 +245,8 @@ class HeldRun:
         if not claim.take():
             self.busy.add(number)
             return
-        self.directory.packed.forget(number)
-        left = {request.id for request in self.directory.find_pending(requests)}
+        left = set(self.look(number, requests))
+        self.looks.pop(number)
         note = describe_self() | {"block": number, "since": time.time()}
         block = HeldBlock(number, [request.id for request in requests], left, claim, note)
         if left:

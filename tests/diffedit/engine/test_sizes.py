@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from helpers import Pictures
+from helpers import Pictures, lose_record
 from omegaconf import OmegaConf
 
 from diffedit.backbones.analytic import AnalyticBackbone
@@ -169,7 +169,7 @@ def test_a_run_that_was_measured_goes_on_with_its_own_sizes(analytic, rates, tmp
     assert "engine.batch=auto: predict 4, encode 2, decode 2, embed 2, custom 4, fitted to 3 requests" in caplog.text
     rates["predict"] = {1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0}
     for name in ("1", "2"):
-        (tmp_path / "records" / f"{name}.json").unlink()
+        lose_record(tmp_path, name)
         assert edit(tmp_path, analytic, AUTO) == before
     assert caplog.text.count("the sizes that this run was begun with: predict 4") == 2
     with pytest.raises(ConfigChangedError, match=r"engine.batch.predict: 4 -> 8"):
@@ -184,7 +184,7 @@ def test_with_enough_requests_all_calls_of_a_kind_have_one_size(analytic, rates,
 def test_a_run_of_before_goes_on_with_its_numbers(analytic, tmp_path):
     """Its config has numbers where words stand now, of whatever default there was."""
     before = edit(tmp_path, analytic, BatchSizes(predict=8))
-    (tmp_path / "records" / "1.json").unlink()
+    lose_record(tmp_path, "1")
     assert edit(tmp_path, analytic, AskedSizes()) == before
     with pytest.raises(ConfigChangedError, match=r"engine.batch.predict: 8 -> 16"):
         edit(tmp_path, analytic, AskedSizes(predict=16))
@@ -204,7 +204,7 @@ def test_what_runs_share_is_not_made_in_calls_that_are_fitted(analytic, rates, t
     kept = sorted((tmp_path / "work").rglob("*"))
     assert kept
     edit(tmp_path / "fitted", analytic, AUTO)
-    (tmp_path / "fitted/records/1.json").unlink()
+    lose_record(tmp_path / "fitted", "1")
     edit(tmp_path / "fitted", analytic, AUTO, cache=tmp_path / "work")
     assert "not used, as calls are fitted to few requests" in caplog.text
     assert sorted((tmp_path / "work").rglob("*")) == kept

@@ -1,13 +1,12 @@
 """Work that runs share: the same bytes as without, at the cost of what differs; damage and other inputs are seen."""
 
-import json
 import multiprocessing
 from collections import Counter
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from helpers import Pictures, edit_counted
+from helpers import Pictures, edit_counted, read_run
 
 from baselines.encode_decode import EncodeDecode
 from baselines.sdedit import SDEdit
@@ -38,13 +37,11 @@ def edit(root, pipeline, cache=None, benchmark=None, backbone=None, **changed):
 
 def read_files(root):
     """What a run left, but for seconds and for what says when and how it was made."""
-    files = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-    for name in [name for name in files if name.startswith("records/")]:
-        record = json.loads(files[name])
-        record.pop("seconds")
-        record["metadata"].pop("reconstruct_seconds", None)
-        files[name] = record
-    return {name: data for name, data in files.items() if not name.endswith((".parquet", "config.yaml"))}
+    files = read_run(root)
+    for name, record in files.items():
+        if name.startswith("record of "):
+            record["metadata"].pop("reconstruct_seconds", None)
+    return {name: data for name, data in files.items() if name != "config.yaml"}
 
 
 def test_a_cold_cache_changes_nothing(tmp_path):

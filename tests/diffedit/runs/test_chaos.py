@@ -4,7 +4,6 @@ Each ends in the bytes of the run that nothing happened to, or in an error that 
 content of what is done, so that pictures, masks and maps may also be swapped for others of their size.
 """
 
-import json
 import multiprocessing
 import os
 import random
@@ -16,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import edit_and_tell
+from helpers import edit_and_tell, read_run
 from PIL import Image
 
-from diffedit.runs.claim import NAME, STALE
+from diffedit.runs.claim import BLOCKS, NAME, STALE
 
 COUNT, ROUNDS = 60, 50
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -34,27 +33,16 @@ PRELOADED = [
 BUSY, REFUSED = 3, 2
 
 
-def read(root):
-    """Every file's bytes, but for what holds times."""
-    files = {}
-    for path in sorted(Path(root).rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and name not in ("manifest.parquet", "environment.json"):
-            files[name] = path.read_bytes()
-            if name.startswith("records/"):
-                files[name] = json.loads(files[name]) | {"seconds": 0}
-    return files
-
-
 def damage(root, draw):
     """Cut, empty, remove or swap a random file of a run; its claim often, where a kill left it. Returns its name."""
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    claim = root / NAME
-    if not files and not claim.is_file():
+    claims = [path for path in (root / NAME, *sorted(root.glob(BLOCKS))) if path.is_file()]
+    files = [path for path in files if path not in claims]
+    if not files and not claims:
         return None
-    path = claim if claim.is_file() and (not files or draw.random() < 0.5) else draw.choice(files)
+    path = draw.choice(claims if claims and (not files or draw.random() < 0.5) else files)
     content = path.read_bytes()
-    kinds = ["cut", "empty", "remove"] + ["swap"] * (path == claim or path.suffix in (".png", ".npy"))
+    kinds = ["cut", "empty", "remove"] + ["swap"] * (path in claims or path.suffix in (".png", ".npy"))
     match draw.choice(kinds if content else ["remove"]):
         case "remove":
             path.unlink()
@@ -65,8 +53,8 @@ def damage(root, draw):
         case "swap":
             place = draw.randrange(len(content))
             path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    if path == claim and claim.exists():  # whose it was cannot be told any more: after a minute without a touch it goes
-        os.utime(claim, (time.time() - STALE - 1,) * 2)
+    if path in claims and path.exists():  # whose it was cannot be told any more: after a minute without a touch it goes
+        os.utime(path, (time.time() - STALE - 1,) * 2)
     return path.relative_to(root).as_posix()
 
 
@@ -93,7 +81,7 @@ def world(tmp_path_factory):
     whole = start(folder / "whole")
     whole.join()
     assert whole.exitcode == 0, (folder / "error.txt").read_text()
-    return start, read(folder / "whole"), time.monotonic() - began, folder / "error.txt"
+    return start, read_run(folder / "whole"), time.monotonic() - began, folder / "error.txt"
 
 
 @pytest.mark.slow
@@ -122,7 +110,7 @@ def test_a_disaster_is_survived_or_named(world, tmp_path, seed):
         last = start(root)
         last.join()
     assert last.exitcode == 0, errors.read_text()
-    assert read(root) == expected
+    assert read_run(root) == expected
 
 
 def test_two_at_once_leave_one_run(world, tmp_path):
@@ -133,4 +121,4 @@ def test_two_at_once_leave_one_run(world, tmp_path):
         process.join()
     codes = sorted(process.exitcode for process in processes)
     assert codes in ([0, 0], [0, BUSY])
-    assert read(tmp_path / "run") == expected
+    assert read_run(tmp_path / "run") == expected

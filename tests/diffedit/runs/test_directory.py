@@ -6,17 +6,17 @@ import signal
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import edit_small_run, make_request
+from helpers import edit_small_run, make_request, read_run
 from PIL import Image
 
 from diffedit.engine.queries import Outcome
 from diffedit.io.files import HOST, Writer, quote_file_name, write
+from diffedit.runs.cut import count_records
 from diffedit.runs.directory import ConfigChangedError, RunDirectory
 from diffedit.types import Edit, EditResult, Variant
 
@@ -193,19 +193,6 @@ def test_a_failed_write_is_not_lost():
 # ------------------------------------------------------------------------------------------------- kill and resume
 
 
-def contents(root):
-    """Every file's bytes, but for times: `seconds` in the records, the manifest made of them, the environment."""
-    files = {}
-    for path in sorted(Path(root).rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and name not in ("manifest.parquet", "environment.json"):
-            assert not name.endswith(".tmp"), name
-            files[name] = path.read_bytes()
-            if name.startswith("records/"):
-                files[name] = json.loads(files[name]) | {"seconds": 0}
-    return files
-
-
 def test_killed_twenty_times_and_resumed_ends_with_the_same_bytes(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
@@ -219,14 +206,14 @@ def test_killed_twenty_times_and_resumed_ends_with_the_same_bytes(tmp_path):
     )
 
     def start(root):
-        process = context.Process(target=edit_small_run, args=(str(root), COUNT))
+        process = context.Process(target=edit_small_run, args=(str(root), COUNT), kwargs={"shard_size": 7})
         process.start()
         return process
 
     whole = start(tmp_path / "whole")
     whole.join()
     assert whole.exitcode == 0
-    expected = contents(tmp_path / "whole")
+    expected = read_run(tmp_path / "whole")
     assert len(expected) == 1 + COUNT * 5
 
     draw, root, progress = random.Random(0), tmp_path / "killed", []
@@ -236,17 +223,17 @@ def test_killed_twenty_times_and_resumed_ends_with_the_same_bytes(tmp_path):
         if draw.random() < 0.3:  # at any moment, the start included
             time.sleep(draw.random() * 0.5)
         else:  # while results are being written
-            while process.is_alive() and len(list(root.glob("records/*.json"))) <= before:
+            while process.is_alive() and count_records(root) <= before:
                 time.sleep(0.001)
             time.sleep(draw.random() * 0.03)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
-        progress.append(len(list(root.glob("records/*.json"))))
+        progress.append(count_records(root))
     assert 0 < progress[0] < progress[-1] < COUNT, "it finished before the last kill: make the run longer"
     last = start(root)
     last.join()
     assert last.exitcode == 0
-    assert contents(root) == expected
+    assert read_run(root) == expected
     one, other = (pd.read_parquet(tmp_path / name / "manifest.parquet") for name in ("whole", "killed"))
     assert one.drop(columns="seconds").equals(other.drop(columns="seconds"))

@@ -1,12 +1,11 @@
 """A finished run is extended by strengths and by requests: what is done stays, and the rest is as if asked at once."""
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from helpers import Pictures
+from helpers import Pictures, read_run
 
 from diffedit.diffedit import DiffEdit
 from diffedit.engine.engine import BatchSizes
@@ -58,13 +57,7 @@ class Brightest:
 
 def read_all(root: Path) -> dict[str, object]:
     """Every file of a run by its name; of records and of the manifest all but seconds."""
-    files: dict[str, object] = {}
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        name = path.relative_to(root).as_posix()
-        if name.startswith("records/"):
-            files[name] = {key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}
-        elif name != "manifest.parquet":
-            files[name] = path.read_bytes()
+    files: dict[str, object] = dict(read_run(root))
     return files | {"table": load_run(root).table.drop(columns="seconds").to_dict("list")}
 
 

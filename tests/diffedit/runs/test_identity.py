@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
-from helpers import Pictures
+from helpers import Pictures, find_record
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -183,16 +183,16 @@ def test_a_file_that_was_only_copied_or_touched_is_the_same(table, analytic, fil
 def test_a_file_that_changes_while_it_is_edited_fails_its_request(table, analytic, monkeypatch):
     from diffedit.runs.directory import RunDirectory
 
-    save = RunDirectory.save
+    write = RunDirectory.write_outcome
 
-    def replace_and_save(self, request, outcome):
+    def replace_and_write(self, *words):
         draw(table.parent / "a.png", 7)
-        save(self, request, outcome)
+        write(self, *words)
 
-    monkeypatch.setattr(RunDirectory, "save", replace_and_save)
+    monkeypatch.setattr(RunDirectory, "write_outcome", replace_and_write)
     with pytest.raises(RunFailedError):
         edit_table(table, analytic)
-    assert "it changed while it was edited" in (table.parent / "run/records/one.json").read_text()
+    assert "it changed while it was edited" in find_record(table.parent / "run", "one")["error"]
     monkeypatch.undo()
     assert (edit_table(table, analytic).status == "done").all()
 
@@ -302,7 +302,7 @@ def test_a_request_that_alone_lacks_a_mask_fails_alone(analytic, tmp_path):
 
     with pytest.raises(RunFailedError, match="1 of 3 requests failed"):
         edit(tmp_path, Masked(), analytic, DiffEdit(mask=GivenMask()))
-    assert "the request has none" in (tmp_path / "records/1.json").read_text()
+    assert "the request has none" in find_record(tmp_path, "1")["error"]
 
 
 def test_a_benchmark_that_draws_is_looked_at_without_drawing(analytic, tmp_path):
@@ -356,7 +356,7 @@ def test_a_plain_name_stays(name):
     assert check_name(name) == str(name)
 
 
-@pytest.mark.parametrize("folder", ["images", "images/0.5", "masks", "maps", "records", "samples"])
+@pytest.mark.parametrize("folder", ["images", "images/0.5", "masks", "maps", "records", "shards", "samples"])
 @pytest.mark.parametrize("target", ["elsewhere", "nothing"])
 def test_a_folder_of_a_run_that_leads_out_of_it_is_refused(analytic, tmp_path, folder, target):
     """Nothing is written, nor removed, where a link leads to."""

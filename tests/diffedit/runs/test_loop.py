@@ -1,9 +1,7 @@
 """A benchmark is edited from Python, without a command: the loop, and the config that describes the objects."""
 
-import json
-
 import pytest
-from helpers import Pictures
+from helpers import Pictures, find_record
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -45,7 +43,7 @@ def test_a_broken_picture_fails_its_own_request(analytic, tmp_path, on_error):
     settings = RunSettings((0.5,), 4, on_error=on_error, progress=False)
     with pytest.raises(RunFailedError, match=r"1 of 3 requests failed|request 1: broken"):
         run_benchmark(Pictures(broken=1), EditPipeline(DiffEdit()), analytic, tmp_path, settings)
-    record = json.loads((tmp_path / "records" / "1.json").read_text())
+    record = find_record(tmp_path, "1")
     assert (record["status"], record["error"]) == ("failed", "OSError: broken")
 
 

@@ -1,10 +1,9 @@
 """Masks that are worth a look are named at the end of a run, with the rule that made them."""
 
-import json
 import logging
 
 import pytest
-from helpers import Pictures
+from helpers import Pictures, find_record
 
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.diffedit import DiffEdit
@@ -35,6 +34,6 @@ def test_odd_masks_are_named_with_their_rule(tmp_path, caplog, finder, flag):
     rule = f"; by {finder.describe_rule()}"
     assert said == [f"masks: {len(flagged)} {flag} ({FLAGS[flag]}): {', '.join(flagged)}{rule}"]
     for name in flagged:
-        facts = json.loads((tmp_path / "records" / f"{name}.json").read_text())["metadata"]
+        facts = find_record(tmp_path, name)["metadata"]
         assert facts["mask_rule"] == finder.describe_rule()
         assert (facts["mask_area"] > 0.95) == (flag == "nearly full")

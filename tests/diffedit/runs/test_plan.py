@@ -4,7 +4,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from helpers import Pictures, edit_counted
+from helpers import Pictures, edit_counted, lose_record
 from rich.console import Console
 
 from baselines.bounds import Copy
@@ -66,7 +66,7 @@ def test_the_plan_knows_what_the_cache_saves(tmp_path, name, edits):
 def test_a_run_that_was_begun_is_planned_from_where_it_stands(tmp_path):
     whole = plan(tmp_path / "run", EncodeDecode())
     edit(tmp_path / "run", EncodeDecode())
-    (tmp_path / "run/records/1.json").unlink()
+    lose_record(tmp_path / "run", "1")
     assert plan(tmp_path / "run", EncodeDecode()).made == {purpose: n // 2 for purpose, n in whole.made.items()}
 
 

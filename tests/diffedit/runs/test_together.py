@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 import threading
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import pytest
-from helpers import Pictures, read_counts
+from helpers import Pictures, find_record, read_counts, read_run
 
 from baselines.bounds import Copy
 from baselines.encode_decode import EncodeDecode
@@ -21,6 +22,7 @@ from diffedit.engine.engine import BatchSizes
 from diffedit.mask import ContrastMask, Fixed
 from diffedit.runs import claim as claims
 from diffedit.runs.claim import NAME, BusyError, claim
+from diffedit.runs.cut import count_records
 from diffedit.runs.directory import ConfigChangedError
 from diffedit.runs.held import AskedRun
 from diffedit.runs.log import RunLog
@@ -79,19 +81,14 @@ def edit(asked, backbone):
 
 def read_files(root):
     """The hash of every file that a run left, but for its time and for what has one in it."""
-    files = {}
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        data = path.read_bytes()
-        if path.parent.name == "records":
-            record = json.loads(data)
-            record["seconds"] = 0
-            record["metadata"].pop("reconstruct_seconds", None)
-            data = json.dumps(record).encode()
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path).drop(columns=["seconds", "reconstruct_seconds"], errors="ignore")
-            data = table.to_csv().encode()
-        files[path.relative_to(root).as_posix()] = hashlib.sha256(data).hexdigest()
-    return files
+    files = read_run(root)
+    for name, content in files.items():
+        if name.startswith("record of "):
+            content["metadata"].pop("reconstruct_seconds", None)
+            files[name] = json.dumps(content).encode()
+    table = pd.read_parquet(root / "manifest.parquet").drop(columns=["seconds", "reconstruct_seconds"], errors="ignore")
+    files["manifest.parquet"] = table.to_csv().encode()
+    return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +218,7 @@ def test_a_request_that_fails_fails_its_own_run(tmp_path, analytic, alone, on_er
     assert list(told) == ["DiffEdit"]
     assert isinstance(told["DiffEdit"], RunFailedError)
     assert ("on_error=stop" in str(told["DiffEdit"])) == (on_error == "stop")
-    record = json.loads((tmp_path / "DiffEdit/records/1.json").read_text())
+    record = find_record(tmp_path / "DiffEdit", "1")
     assert (record["status"], record["error"]) == ("failed", "OSError: broken")
     for name in FEW[1:]:
         assert read_files(tmp_path / name) == alone[name]
@@ -316,16 +313,20 @@ def test_what_is_refused_is_told_and_the_others_go_on(tmp_path, analytic, alone)
 
 
 def test_a_run_whose_claim_is_lost_stops_alone(tmp_path, analytic, alone, monkeypatch):
-    check = claims.Claim.check
+    take = claims.Claim.take
 
-    def lose(self):
-        self.is_lost = self.path.parent.name == "DiffEdit"
-        check(self)
+    def take_and_lose(self):
+        is_ours = take(self)
+        if self.path.parent.parent.name == "DiffEdit" and is_ours:
+            self.path.write_text(json.dumps(claims.describe_self() | {"token": "of another"}))
+        return is_ours
 
-    monkeypatch.setattr(claims.Claim, "check", lose)
+    monkeypatch.setattr(claims.Claim, "take", take_and_lose)
     told = edit([ask(tmp_path, name) for name in FEW], analytic)
     assert list(told) == ["DiffEdit"]
-    assert "another took over" in str(told["DiffEdit"])
+    assert f"process {os.getpid()} on" in str(told["DiffEdit"])
+    assert not list(tmp_path.glob("DiffEdit/shards/*.parquet"))
+    (tmp_path / "DiffEdit/shards/000000.claim").unlink()
     assert read_files(tmp_path / "SDEdit") == alone["SDEdit"]
     monkeypatch.undo()
     finish([ask(tmp_path, name) for name in FEW], analytic, alone)
@@ -365,7 +366,7 @@ def test_all_go_on_after_a_kill(tmp_path, analytic, alone, monkeypatch, calls):
     for run in asked:
         assert (run.root / "manifest.parquet").exists()
         assert not (run.root / NAME).exists()
-    done = sum(1 for _ in tmp_path.glob("*/records/*.json"))
+    done = sum(map(count_records, tmp_path.iterdir()))
     assert (done > 0) == (calls > 5)
     assert done < 3 * len(asked)
     finish(asked, analytic, alone)

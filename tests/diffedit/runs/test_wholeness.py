@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import Pictures
+from helpers import Pictures, find_record, read_run, unpack_records
 from PIL import Image
 
 from baselines.bounds import Copy
@@ -40,15 +40,8 @@ def edit(analytic, root, benchmark=None, editor=None, **settings):
 
 
 def read(root):
-    """Every picture, mask, map and record of a run, but for the seconds."""
-    files = {}
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and path.suffix in (".png", ".npy", ".json") and path.name != "environment.json":
-            content = path.read_bytes()
-            if path.suffix == ".json":
-                content = {key: value for key, value in json.loads(content).items() if key != "seconds"}
-            files[path.relative_to(root).as_posix()] = content
-    return files
+    """Every picture, mask, map and record of a run."""
+    return {name: content for name, content in read_run(root).items() if not name.endswith((".yaml", ".aside", "/a"))}
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +52,18 @@ def finished(analytic, tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def record(finished):
+    """Of one of its requests."""
+    return find_record(finished, "1")
+
+
 @pytest.fixture
 def run(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
+    """Its records lie beside its shards, as where these were not edited to their end."""
+    root = shutil.copytree(finished, tmp_path / "run")
+    unpack_records(root)
+    return root
 
 
 def cut(path, size=-20):
@@ -241,12 +243,12 @@ def put(record, keys, value):
 
 
 @pytest.mark.parametrize(("keys", "value", "words"), FIELDS)
-def test_a_field_that_was_not_written_so_is_named(finished, tmp_path, caplog, keys, value, words):
+def test_a_field_that_was_not_written_so_is_named(record, tmp_path, caplog, keys, value, words):
     """And the request counts as not done, so that it is edited again."""
-    record = json.loads((finished / RECORD).read_text())
-    assert read_whole_record(finished / RECORD) == record
+    record, path = json.loads(json.dumps(record)), tmp_path / "1.json"
+    path.write_text(json.dumps(record))
+    assert read_whole_record(path) == record
     put(record, keys, value)
-    path = tmp_path / "1.json"
     path.write_text(json.dumps(record))
     assert read_whole_record(path) is None
     (line,) = caplog.messages
@@ -259,6 +261,7 @@ def test_records_of_every_fault_at_once_are_made_again(analytic, tmp_path, caplo
     """A run of as many requests as there are faults."""
     edit(analytic, tmp_path, Pictures(len(FIELDS)), Copy())
     before = read(tmp_path)
+    unpack_records(tmp_path)
     for i, (keys, value, _) in enumerate(FIELDS):
         path = tmp_path / f"records/{i}.json"
         text = path.read_text()
@@ -289,7 +292,7 @@ def test_metadata_that_could_not_be_read_back_fail_their_request(analytic, tmp_p
         edit(analytic, tmp_path)
     assert (
         "metadata of a result: area = 1000000000000000000000000000000: Value error, a text or a number is wanted"
-        in json.loads((tmp_path / RECORD).read_text())["error"]
+        in find_record(tmp_path, "1")["error"]
     )
     assert not list(tmp_path.rglob("*.png"))
 
@@ -324,8 +327,8 @@ def test_records_that_go_while_the_run_goes_on_are_not_done(analytic, tmp_path, 
     """The exit code is 0 only where every request of the benchmark is done."""
     write = RunDirectory.write_outcome
 
-    def write_and_lose(self, request, outcome):
-        write(self, request, outcome)
+    def write_and_lose(self, request, outcome, check):
+        write(self, request, outcome, check)
         if request.id == "1":
             shutil.rmtree(self.root / "records", ignore_errors=True)
 
@@ -350,8 +353,8 @@ def test_what_goes_while_the_run_goes_on_is_not_done(analytic, finished, tmp_pat
     lose, verify, words = LOST[name]
     write = RunDirectory.write_outcome
 
-    def write_and_lose(self, request, outcome):
-        write(self, request, outcome)
+    def write_and_lose(self, request, outcome, check):
+        write(self, request, outcome, check)
         if len(list(self.root.glob("records/*.json"))) == COUNT:
             lose(self.root)
 
@@ -436,7 +439,7 @@ def test_a_failure_takes_nothing_from_what_is_there(analytic, run):
     before = json.loads((run / RECORD).read_text())
     with pytest.raises(RunFailedError, match="1 of 3 requests failed"):
         edit(analytic, run, Pictures(COUNT, broken=1))
-    after = json.loads((run / RECORD).read_text())
+    after = find_record(run, "1")
     assert (after["status"], after["error"]) == ("failed", "OSError: broken")
     assert {key: after[key] for key in ("edits", "mask", "map", "files")} == {
         key: before[key] for key in ("edits", "mask", "map", "files")
@@ -450,8 +453,9 @@ def test_a_done_request_whose_source_is_gone_stays_done(analytic, run, finished)
 
 
 def test_every_file_has_its_size_and_hash(finished):
-    for path in (finished / "records").iterdir():
-        record = json.loads(path.read_text())
+    records = [record for name, record in read(finished).items() if name.startswith("record of ")]
+    assert len(records) == COUNT
+    for record in records:
         assert len(record["files"]) == 4
         for name, written in record["files"].items():
             assert written["size"] == (finished / name).stat().st_size
@@ -464,7 +468,7 @@ def test_a_record_of_before_knows_less_and_is_done(analytic, run, finished):
     before = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("files", "sources")}
     path.write_text(json.dumps(before))
     edit(analytic, run, verify="content")
-    assert json.loads(path.read_text()) == before
+    assert find_record(run, "1") == before | {"seconds": 0}
     swap(run / FILES[0])
     edit(analytic, run, verify="content")
     assert read(run) == read(finished)
