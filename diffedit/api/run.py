@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from diffedit.api.choose import make_backbone, make_by_name, make_pipeline
 from diffedit.engine.engine import BatchSizes
+from diffedit.runs.archive import refuse_archived
 from diffedit.runs.loop import RunSettings, run_benchmark
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Benchmark, Editor
@@ -47,7 +48,9 @@ def run(
     Raises:
         ConfigChangedError: the directory holds a run of something else.
         RunFailedError: some request failed; what was done is saved.
+        ArchivedError: its pictures are in a tar.
     """
+    refuse_archived(Path(out))
     made = make_by_name("benchmark", benchmark) if isinstance(benchmark, str) else benchmark
     settings = RunSettings(tuple(ratio), num_inference_steps, seed, on_error, BatchSizes(batch_size), progress=progress)
     run_benchmark(made, make_pipeline(editor, guidance_scale), make_backbone(backbone), Path(out), settings)

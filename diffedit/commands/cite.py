@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from diffedit.commands.sources import find_parts, holds, read_references, read_sources, read_yaml
 from diffedit.io.files import find_shipped
+from diffedit.runs.archive import leave_out_tars
 
 PROJECT = "diffedit_framework"
 SECTIONS = ("editor", "reconstruct", "rank", "benchmark", "backbone")  # of a run's config, in the order of the output
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     roots: list[Path] = []
     for pattern in options.runs:
-        found = [Path(path) for path in sorted(glob(pattern)) or [pattern]]
+        found = leave_out_tars(Path(path) for path in sorted(glob(pattern)) or [pattern])
         if lost := [path for path in found if not (path / "config.yaml").is_file()]:
             print(f"{lost[0]}: no run directory: it holds no config.yaml", file=sys.stderr)
             return 2

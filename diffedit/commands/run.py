@@ -97,6 +97,7 @@ class Sweep:
         from hydra.utils import instantiate
 
         from diffedit.commands.launchers import Here
+        from diffedit.runs.archive import refuse_archived
         from diffedit.runs.held import AskedRun
         from diffedit.runs.loop import run_benchmark
         from diffedit.runs.plan import plan_benchmark
@@ -105,6 +106,7 @@ class Sweep:
         root = Path(HydraConfig.get().runtime.output_dir)
         try:
             check_refine(cfg)
+            refuse_archived(root)
             config, settings = read_settings(cfg)
             asked = AskedRun(self.make_benchmark(cfg, config), build_pipeline(cfg), root, settings, config)
             if cfg.refine is not None:

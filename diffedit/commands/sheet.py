@@ -33,10 +33,11 @@ def main(argv: Sequence[str]) -> int:
 def draw(roots: Sequence[Path], count: int, out: Path) -> None:
     """Write the sheet."""
     from diffedit.io.images import write_picture
+    from diffedit.runs.archive import leave_out_tars
     from eval.reporting.contact_sheet import draw_run_sheet
     from eval.scoring.finished_run import FinishedRun
 
-    runs = [FinishedRun(root) for root in roots]
+    runs = [FinishedRun(root) for root in leave_out_tars(roots)]
     for run in runs:
         run.check()
     write_picture(out, draw_run_sheet(runs, count))

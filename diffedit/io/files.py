@@ -8,7 +8,7 @@ import re
 import stat
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,7 +37,7 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written; the message names the path and how much was wanted.
     """
-    temporary = path.with_name(f".{path.name}.{threading.get_ident()}.{HOST}.{os.getpid()}.tmp")
+    temporary = name_temporary(path)
     try:
         try:
             write_and_rename(path, temporary, data)
@@ -47,6 +47,11 @@ def write(path: Path, data: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise name_write(path, data, error) from error
+
+
+def name_temporary(path: Path) -> Path:
+    """Under which name a file is written before it has its own: `sweep` knows it, and whose it is."""
+    return path.with_name(f".{path.name}.{threading.get_ident()}.{HOST}.{os.getpid()}.tmp")
 
 
 def name_write(path: Path, data: bytes, error: OSError) -> OSError:
@@ -178,11 +183,17 @@ def sweep(root: Path) -> None:
 
     Of this host and this container only: whether processes of others live cannot be seen from here.
     """
-    for path in root.rglob(f".*.{HOST}.*.tmp"):
+    for path in find_dead(root.rglob(f".*.{HOST}.*.tmp")):
+        with suppress(OSError):  # a folder of such a name is not ours
+            path.unlink(missing_ok=True)
+
+
+def find_dead(paths: Iterable[Path]) -> Iterator[Path]:
+    """The temporary files among these whose process, of this host and container, is gone."""
+    for path in paths:
         found = TEMPORARY.match(path.name)
         if found and not is_process(int(found[1])):
-            with suppress(OSError):  # a folder of such a name is not ours
-                path.unlink(missing_ok=True)
+            yield path
 
 
 def is_process(number: int) -> bool:

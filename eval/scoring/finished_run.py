@@ -19,6 +19,7 @@ from diffedit.io.data import make_of_data, read_data
 from diffedit.io.files import hash_file, quote_file_name, read_regular
 from diffedit.io.images import get_path, open_file, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
+from diffedit.runs.archive import refuse_archived
 from diffedit.runs.blocks import PackedRecords
 from diffedit.runs.directory import find_changed_fields
 from diffedit.runs.migrate import migrate_config
@@ -53,12 +54,13 @@ class FinishedRun:
     Raises:
         FileNotFoundError: that is no run directory.
         IncompleteRunError: there is no edit.
-        ValueError: the benchmark has another version now, or is no longer there.
+        ValueError: the benchmark has another version now, or is no longer there; or the pictures are in a tar.
     """
 
     def __init__(self, root: Path, resolution: int | None = None) -> None:
         self.root = root
         self.config = read_config(root)
+        refuse_archived(root)
         self.variants = [Variant(float(ratio), self.config["strength_name"]) for ratio in self.config["ratios"]]
         self.benchmark = make_of_data(self.config["benchmark"], str(root / "config.yaml")).read_only()
         if self.benchmark.version != (begun := self.config["benchmark_version"]):
