@@ -14,6 +14,7 @@ COMMANDS = {
     "numerics": "what dtype, memory format and compilation do to speed and to the edits",
     "pipeline": "share of reading, encoding, predicting, decoding, writing and scoring in a run",
     "growth": "cost over pictures, ratios, methods, steps and resolution; memory over requests",
+    "shards": "what shards cost a run, and two processes at one of the throughput of two bare ones",
     "gpu": "Stable Diffusion 1.5's architecture on an accelerator: ours, diffusers, and the floor",
 }
 EXAMPLE = "example: python scripts/bench.py engine --repeats 5"

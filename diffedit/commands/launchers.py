@@ -55,8 +55,8 @@ class Work:
         return ["run", *kept, "launcher=here", "wait=true", "engine.progress=false", f"shard={k}/{of}"]
 
     def make_score_words(self, words: Sequence[str]) -> list[str]:
-        """Of the command that scores the runs."""
-        return [f"runs=[{','.join(map(quote_value, self.runs))}]", *words]
+        """Of the command that scores the runs, and what else lies in their folder."""
+        return [f"runs={quote_value(self.folder / '*/*/*/*')}", *words]
 
     def count_tried(self) -> int:
         """How many requests have an outcome by now."""

@@ -100,7 +100,7 @@ def count_blocks(folder):
 
 
 def test_a_disturbed_array_is_whole(tmp_path, whole):
-    score = "launcher.score=['metric=[lpips]',resamples=10]"
+    score = "launcher.score=['metric=[lpips]','resamples=10']"
     done = diffedit("run", *ASKED, *SLURM, "launcher.time=2", score, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     wait_until(lambda: count_blocks(tmp_path) >= 1, 120, "a first shard")

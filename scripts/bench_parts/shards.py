@@ -1,0 +1,211 @@
+"""What it costs that a run is cut into shards, and how far two processes share it.
+
+Two worker processes, of one thread each, edit one run at once; before and after, both call their bare networks at once,
+so that what they take from each other is in both. Throughput: the time that two bare processes would take for the rows
+that the edits ask, over the time of the run. Overhead: one process, the same run in small shards and in one.
+"""
+
+import shutil
+import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from tqdm.auto import tqdm
+
+from bench_parts.files import write_benchmark
+from bench_parts.measure import Spread, measure_seconds
+from bench_parts.networks import KINDS, find_best, make_call, scan_rows, time_row
+from bench_parts.ours import Ours, add_model_arguments, find_weights, load_scenes
+from bench_parts.report import Report, Table
+from diffedit.api.choose import make_editor
+from diffedit.runs.cut import Share
+from diffedit.runs.loop import run_benchmark
+from diffedit.stages.pipeline import EditPipeline
+from eval.benchmarks.folder import FolderBenchmark
+
+EXAMPLE = "python scripts/bench.py shards --pictures 48 --size 4"
+TINY = {"weights": "tiny", "pictures": 4, "size": 1, "steps": 4, "repeats": 1, "rows": [1, 4], "bare_seconds": 0.02}
+TARGET, MOST = 0.95, 1.03
+WORKERS = 2
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Beside what all sub-commands have."""
+    add_model_arguments(parser)
+    parser.add_argument("--pictures", type=int, default=48, help="scenes of Still Life (default %(default)s)")
+    parser.add_argument("--size", type=int, default=4, help="requests in a shard (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=20, help="N (default %(default)s)")
+    parser.add_argument("--ratios", type=float, nargs="+", default=[0.3, 0.5, 0.7, 0.9], help="encoding ratios")
+    parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 32], help="tried for the bare networks")
+    parser.add_argument("--bare-seconds", type=float, default=3.0, help="of the bare UNet, before and after each run")
+
+
+def measure(args: Namespace, report: Report) -> None:
+    """Repeats of (bare, two workers, bare), and of (one shard, small shards)."""
+    with find_weights(args.weights) as path, tempfile.TemporaryDirectory() as name:
+        folder, resolution = Path(name), Ours.load(path, args.set).backbone.resolution
+        table = write_benchmark(load_scenes(args.pictures, resolution), folder / "pictures")
+        workers = [Worker(k, path, table, args) for k in range(WORKERS)]
+        try:
+            best = workers[0].ask("scan")
+            two = [measure_two(workers, folder / f"two {k}", best) for k in tqdm(range(args.repeats + 1), "two")][1:]
+        finally:
+            for worker in workers:
+                worker.close()
+        sizes = {"one shard": args.pictures, "small shards": args.size}
+        with_sizes = [measure_sizes(path, table, folder, args, sizes, k) for k in tqdm(range(args.repeats + 1), "one")]
+    results = describe(two, with_sizes[1:])
+    report.notes = [
+        f"diffedit, {args.pictures} pictures x {len(args.ratios)} ratios, {args.steps} steps, {args.repeats} repeats; "
+        f"shards of {args.size}; two workers of one thread each",
+        f"throughput: at least {TARGET} is wanted; overhead: at most {MOST}; paired by repeat, median [range]",
+    ]
+    report.save(results, make_tables(results), partial(draw, results))
+
+
+class Worker:
+    """A process with the model, and what it is told to do with it."""
+
+    def __init__(self, k: int, weights: str, table: Path, args: Namespace) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(theirs, k, weights, str(table), args), daemon=True)
+        self.process.start()
+
+    def send(self, *words: Any) -> None:
+        """Tell it what to do."""
+        self.pipe.send(words)
+
+    def receive(self) -> Any:
+        """What came of it."""
+        answer = self.pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def ask(self, *words: Any) -> Any:
+        """Both."""
+        self.send(*words)
+        return self.receive()
+
+    def close(self) -> None:
+        """End it."""
+        self.send("end")
+        self.process.join(30)
+
+
+def work(pipe: Connection, k: int, weights: str, table: str, args: Namespace) -> None:
+    """The life of a worker."""
+    torch.set_num_threads(1)
+    ours = Ours.load(weights, [*args.set, "engine.cpu_threads=1"])
+    while True:
+        what, *words = pipe.recv()
+        if what == "end":
+            return
+        try:
+            if what == "scan":
+                scanned = scan_rows(ours.backbone, KINDS, sorted(args.rows), 2, "best rows of the bare networks")
+                pipe.send({kind: find_best(timings) for kind, timings in scanned.items()})
+            elif what == "bare":
+                pipe.send(time_bare(ours, words[0], args.bare_seconds))
+            else:
+                edit = partial(edit_run, ours, Path(table), Path(words[0]), args, args.size, Share(k, WORKERS))
+                pipe.send(measure_seconds(edit))
+        except Exception as error:
+            pipe.send(error)
+
+
+def time_bare(ours: Ours, best: Mapping[str, int], seconds: float) -> dict[str, float]:
+    """Seconds a row of each bare network, one after the other."""
+    calls = {kind: make_call(ours.backbone, kind, rows) for kind, rows in best.items()}
+    return {
+        kind: time_row(call, best[kind], seconds * (1 if kind == "predict" else 0.3)) for kind, call in calls.items()
+    }
+
+
+def edit_run(ours: Ours, table: Path, root: Path, args: Namespace, size: int, share: Share) -> None:
+    """One run, or a part of it."""
+    settings = replace(ours.settings, ratios=tuple(args.ratios), steps=args.steps)
+    settings = replace(settings, shard_size=size, share=share, wait=True)
+    run_benchmark(FolderBenchmark(str(table)), EditPipeline(make_editor("diffedit")), ours.backbone, root, settings)
+
+
+def measure_two(workers: Sequence[Worker], root: Path, best: Mapping[str, int]) -> dict[str, float]:
+    """Seconds of a run by all workers, and of as many bare ones for the same rows."""
+
+    def tell_all(*words: Any) -> list[Any]:
+        for worker in workers:
+            worker.send(*words)
+        return [worker.receive() for worker in workers]
+
+    before = tell_all("bare", best)
+    wall = max(tell_all("run", str(root)))
+    after = tell_all("bare", best)
+    rows = count_rows(root)
+    shutil.rmtree(root)
+    each = {kind: sum(part[kind] for part in before + after) / len(before + after) for kind in best}
+    return {"wall": wall, "bare": sum(rows[kind] * each[kind] for kind in rows) / len(workers)}
+
+
+def count_rows(root: Path) -> dict[str, int]:
+    """Rows that the edits of a run asked of each network; texts are few."""
+    table = pd.read_parquet(root / "manifest.parquet")
+    requests = table.drop_duplicates("id")
+    predict = int(table.evaluations.sum() + requests.shared_evaluations.sum())
+    return {"predict": predict, "encode": len(requests), "decode": len(table)}
+
+
+def measure_sizes(
+    weights: str, table: Path, folder: Path, args: Namespace, sizes: Mapping[str, int], k: int
+) -> dict[str, float]:
+    """Seconds of one run in shards of each size, in this process; in turn the one and the other first."""
+    ours, found = Ours.load(weights, args.set), {}
+    for name in list(sizes)[:: 1 if k % 2 else -1]:
+        root = folder / "one"
+        found[name] = measure_seconds(partial(edit_run, ours, table, root, args, sizes[name], Share()))
+        shutil.rmtree(root)
+    return found
+
+
+def describe(two: Sequence[Mapping[str, float]], one: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Both ratios, repeat by repeat."""
+    throughput = [part["bare"] / part["wall"] for part in two]
+    overhead = [part["small shards"] / part["one shard"] for part in one]
+    return {
+        "throughput": {"raw": throughput, **vars(Spread.of(throughput)), "wanted": TARGET},
+        "overhead": {"raw": overhead, **vars(Spread.of(overhead)), "wanted": MOST},
+        "two": list(two),
+        "one": list(one),
+    }
+
+
+def make_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Both ratios."""
+    rows = [
+        (title, str(Spread(*(results[name][key] for key in ("median", "low", "high")))), f"{results[name]['wanted']}")
+        for title, name in (
+            ("two workers, of the throughput of two bare processes", "throughput"),
+            ("small shards, of the time of one", "overhead"),
+        )
+    ]
+    return [Table("Shards", ("", "ratio", "wanted"), rows)]
+
+
+def draw(results: Mapping[str, Any], figure: Figure) -> None:
+    """Each repeat."""
+    axes = figure.subplots()
+    for name in ("throughput", "overhead"):
+        axes.plot(results[name]["raw"], "o-", label=name)
+        axes.axhline(results[name]["wanted"], color="0.7", lw=0.8)
+    axes.set_xlabel("repeat")
+    axes.set_ylabel("ratio")
+    axes.legend(frameon=False)
