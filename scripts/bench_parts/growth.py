@@ -158,13 +158,18 @@ def draw_noise(i: int, resolution: int) -> torch.Tensor:
     return keep(torch.rand(3, resolution, resolution, generator=make_generator(0, str(i), "picture")))()
 
 
+def edit_tiny(count: int, root: Path) -> None:
+    """A whole run of so many requests, of two steps on the exact model."""
+    pipeline = EditPipeline(DiffEdit(mask=ContrastMask(num_noises=1)))
+    settings = RunSettings(ratios=(1.0,), steps=2, batch=BatchSizes(16, 4, 4, 8), progress=False)
+    run_benchmark(Noise(count), pipeline, AnalyticBackbone(), root, settings)
+
+
 def run_requests(count: int, threads: int) -> dict[str, float]:
     """In a process of its own: a whole run of so many requests, with all its files; two steps on the exact model."""
     torch.set_num_threads(threads)
-    pipeline = EditPipeline(DiffEdit(mask=ContrastMask(num_noises=1)))
-    settings = RunSettings(ratios=(1.0,), steps=2, batch=BatchSizes(16, 4, 4, 8), progress=False)
     with tempfile.TemporaryDirectory() as folder:
-        run = partial(run_benchmark, Noise(count), pipeline, AnalyticBackbone(), Path(folder) / "run", settings)
+        run = partial(edit_tiny, count, Path(folder) / "run")
         return {"seconds": measure_seconds(run), "evaluations": 8 * count, "peak_mb": read_peak()}
 
 

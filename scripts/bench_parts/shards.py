@@ -2,11 +2,16 @@
 
 Two worker processes, of one thread each, edit one run at once; before and after, both call their bare networks at once,
 so that what they take from each other is in both. Throughput: the time that two bare processes would take for the rows
-that the edits ask, over the time of the run. Overhead: one process, the same run in small shards and in one.
+that the edits ask, over the time of the run. Overhead: one process, the same run in small shards and in one. With
+--requests, runs of so many tiny requests: peak memory, processor time a request, and seconds to merge the manifest and
+to show how far the run is.
 """
 
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,18 +27,21 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from bench_parts.files import write_benchmark
+from bench_parts.growth import edit_tiny, make_pool, read_peak
 from bench_parts.measure import Spread, measure_seconds
 from bench_parts.networks import KINDS, find_best, make_call, scan_rows, time_row
 from bench_parts.ours import Ours, add_model_arguments, find_weights, load_scenes
 from bench_parts.report import Report, Table
 from diffedit.api.choose import make_editor
-from diffedit.runs.cut import Share
+from diffedit.runs.cut import Share, list_blocks
 from diffedit.runs.loop import run_benchmark
+from diffedit.runs.manifest import build_manifest, merge_manifest
 from diffedit.stages.pipeline import EditPipeline
 from eval.benchmarks.folder import FolderBenchmark
 
 EXAMPLE = "python scripts/bench.py shards --pictures 48 --size 4"
 TINY = {"weights": "tiny", "pictures": 4, "size": 1, "steps": 4, "repeats": 1, "rows": [1, 4], "bare_seconds": 0.02}
+TINY |= {"requests": [2, 4]}
 TARGET, MOST = 0.95, 1.03
 WORKERS = 2
 
@@ -47,10 +55,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.3, 0.5, 0.7, 0.9], help="encoding ratios")
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 32], help="tried for the bare networks")
     parser.add_argument("--bare-seconds", type=float, default=3.0, help="of the bare UNet, before and after each run")
+    parser.add_argument("--requests", type=int, nargs="+", default=[], help="of large runs: 1000 20000")
+    parser.add_argument("--only-large", action="store_true", help="nothing but --requests")
 
 
 def measure(args: Namespace, report: Report) -> None:
-    """Repeats of (bare, two workers, bare), and of (one shard, small shards)."""
+    """Repeats of (bare, two workers, bare), and of (one shard, small shards); large runs."""
+    report.notes = [
+        f"diffedit, {args.pictures} pictures x {len(args.ratios)} ratios, {args.steps} steps, {args.repeats} repeats; "
+        f"shards of {args.size}; two workers of one thread each",
+        f"throughput: at least {TARGET} is wanted; overhead: at most {MOST}; paired by repeat, median [range]",
+    ]
+    results = {} if args.only_large else describe(*measure_sharing(args))
+    if args.requests:
+        with make_pool() as pool:
+            results["large"] = [pool.submit(run_large, count).result() for count in tqdm(args.requests, "large")]
+    report.save(results, make_tables(results), partial(draw, results))
+
+
+def measure_sharing(args: Namespace) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Seconds of (two workers, bare processes), and of (one shard, small shards), repeat by repeat."""
     with find_weights(args.weights) as path, tempfile.TemporaryDirectory() as name:
         folder, resolution = Path(name), Ours.load(path, args.set).backbone.resolution
         table = write_benchmark(load_scenes(args.pictures, resolution), folder / "pictures")
@@ -63,13 +87,7 @@ def measure(args: Namespace, report: Report) -> None:
                 worker.close()
         sizes = {"one shard": args.pictures, "small shards": args.size}
         with_sizes = [measure_sizes(path, table, folder, args, sizes, k) for k in tqdm(range(args.repeats + 1), "one")]
-    results = describe(two, with_sizes[1:])
-    report.notes = [
-        f"diffedit, {args.pictures} pictures x {len(args.ratios)} ratios, {args.steps} steps, {args.repeats} repeats; "
-        f"shards of {args.size}; two workers of one thread each",
-        f"throughput: at least {TARGET} is wanted; overhead: at most {MOST}; paired by repeat, median [range]",
-    ]
-    report.save(results, make_tables(results), partial(draw, results))
+    return two, with_sizes[1:]
 
 
 class Worker:
@@ -188,8 +206,34 @@ def describe(two: Sequence[Mapping[str, float]], one: Sequence[Mapping[str, floa
     }
 
 
+def run_large(count: int) -> dict[str, float]:
+    """In a process of its own: a whole run of so many tiny requests, its manifest merged again, a look at it."""
+    with tempfile.TemporaryDirectory() as folder:
+        began, root = time.process_time(), Path(folder) / "run"
+        edit_tiny(count, root)
+        found = {"requests": count, "cpu_ms": 1000 * (time.process_time() - began) / count, "peak_mb": read_peak()}
+        asked = [f"{i:06d}" for i in range(count)]
+        nothing = build_manifest([], (), 0)
+        found["merge_s"] = measure_seconds(lambda: merge_manifest(list_blocks(root), nothing, asked))
+        command = [sys.executable, "-m", "diffedit", "status", str(root)]
+        found["status_s"] = measure_seconds(lambda: subprocess.run(command, capture_output=True, check=True))
+    return found
+
+
+def make_large_table(large: Sequence[Mapping[str, float]]) -> Table:
+    """A row a run."""
+    rows = [
+        (f"{one['requests']:,}", *(f"{one[key]:.2f}" for key in ("cpu_ms", "peak_mb", "merge_s", "status_s")))
+        for one in large
+    ]
+    return Table("Large runs", ("requests", "CPU, ms a request", "peak, MB", "merge, s", "status, s"), rows)
+
+
 def make_tables(results: Mapping[str, Any]) -> list[Table]:
-    """Both ratios."""
+    """Both ratios, and the large runs."""
+    large = [make_large_table(results["large"])] if "large" in results else []
+    if "two" not in results:
+        return large
     rows = [
         (title, str(Spread(*(results[name][key] for key in ("median", "low", "high")))), f"{results[name]['wanted']}")
         for title, name in (
@@ -197,15 +241,16 @@ def make_tables(results: Mapping[str, Any]) -> list[Table]:
             ("small shards, of the time of one", "overhead"),
         )
     ]
-    return [Table("Shards", ("", "ratio", "wanted"), rows)]
+    return [Table("Shards", ("", "ratio", "wanted"), rows), *large]
 
 
 def draw(results: Mapping[str, Any], figure: Figure) -> None:
     """Each repeat."""
     axes = figure.subplots()
-    for name in ("throughput", "overhead"):
+    for name in ("throughput", "overhead") if "two" in results else ():
         axes.plot(results[name]["raw"], "o-", label=name)
         axes.axhline(results[name]["wanted"], color="0.7", lw=0.8)
     axes.set_xlabel("repeat")
     axes.set_ylabel("ratio")
-    axes.legend(frameon=False)
+    if "two" in results:
+        axes.legend(frameon=False)
