@@ -55,7 +55,12 @@ def read_all(folder):
     roots = {path.parent.parent.name: path.parent for path in sorted(folder.glob("runs/*/*/*/*/config.yaml"))}
     assert set(roots) == set(EDITORS)
     tables = {name: pd.read_parquet(root / "manifest.parquet").drop(columns="seconds") for name, root in roots.items()}
-    return {name: (read_run(root), tables[name]) for name, root in roots.items()}
+    return {name: (read_but_settings(root), tables[name]) for name, root in roots.items()}
+
+
+def read_but_settings(root):
+    """A run, but for what says how it was made."""
+    return {name: content for name, content in read_run(root).items() if name not in ("config.yaml", "run.log")}
 
 
 def check_equal(folder, whole):
