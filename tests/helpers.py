@@ -19,9 +19,11 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pandas as pd
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 from rich.console import Console
 
 from diffedit.io.files import quote_file_name
@@ -262,6 +264,16 @@ def edit_few_scenes(folder, editor):
     backbone = StableDiffusion.from_pretrained(str(weights), device="cpu")
     root = folder / "runs/stilllife_scenes/tiny/editor/default"
     return edit_benchmark(root, StillLifeScenes(size=2), editor, backbone, [0.5], 4)
+
+
+def write_pictures(folder, count):
+    """A table of pictures of noise on disk, for the exact model; returns the words that name both."""
+    for i in range(count):
+        noise = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+    lines = [f"{i}.png,pear,apple,{i}" for i in range(count)]
+    (folder / "edits.csv").write_text("\n".join(["image,target,source,id", *lines]))
+    return ["backbone=analytic", "benchmark=folder", f"benchmark.path={folder / 'edits.csv'}"]
 
 
 def read_run(root):

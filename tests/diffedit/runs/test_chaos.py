@@ -13,10 +13,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
-from helpers import edit_and_tell, read_run
-from PIL import Image
+from helpers import edit_and_tell, read_run, write_pictures
 
 from diffedit.runs.claim import BLOCKS, NAME, STALE
 
@@ -64,11 +62,7 @@ def world(tmp_path_factory):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     folder = tmp_path_factory.mktemp("chaos")
-    for i in range(COUNT):
-        noise = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / f"{i}.png")
-    lines = [f"{i}.png,pear,apple,{i}" for i in range(COUNT)]
-    (folder / "edits.csv").write_text("\n".join(["image,target,source,id", *lines]))
+    write_pictures(folder, COUNT)
 
     def start(root):
         arguments = (str(root), str(folder / "edits.csv"), str(folder / "error.txt"))

@@ -1,0 +1,165 @@
+"""Who edits: this process, several on this machine, a Slurm array. The array itself: tests/slurm."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import call, call_process, read_run, said, write_pictures
+
+from diffedit.commands.launchers import (
+    CommandTask,
+    Print,
+    Slurm,
+    Work,
+    WorkersFailedError,
+    list_devices,
+    make_environment,
+)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The words of a small run."""
+    words = write_pictures(tmp_path_factory.mktemp("pictures"), 6)
+    return [*words, "steps=4", "ratios=[0.5]", "engine.progress=false"]
+
+
+def read_but_settings(root):
+    return {name: content for name, content in read_run(root).items() if name not in ("config.yaml", "run.log")}
+
+
+@pytest.fixture(scope="module")
+def whole(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    done = call("run.py", *small, "engine.cpu_threads=1", f"runs={folder}")
+    assert done.returncode == 0, said(done)
+    (root,) = folder.glob("*/*/*/*")
+    return read_but_settings(root)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_processes_on_this_machine(small, tmp_path, whole, count):
+    words = ["launcher=local", f"launcher.processes={count}", "shards.size=2", "engine.cpu_threads=1"]
+    done = call_process("run.py", *small, *words, f"runs={tmp_path}")
+    assert done.returncode == 0, said(done)
+    (root,) = tmp_path.glob("*/*/*/*")
+    assert read_but_settings(root) == whole
+    assert len(list(tmp_path.glob(".local/*/*.log"))) == count
+    assert "6/6" in done.stderr
+    again = call_process("run.py", *small, *words, f"runs={tmp_path}")
+    assert again.returncode == 0
+    assert read_but_settings(root) == whole
+
+
+def test_a_process_that_fails_is_told_with_its_last_lines(tmp_path):
+    (tmp_path / "edits.csv").write_text("image,target,source,id\nnothing.png,pear,apple,one\n")
+    words = ["benchmark=folder", f"benchmark.path={tmp_path / 'edits.csv'}", "steps=4", "ratios=[0.5]"]
+    done = call_process("run.py", "backbone=analytic", *words, "launcher=local", f"runs={tmp_path / 'runs'}")
+    assert done.returncode == 1
+    assert "process 0 ended with 1:" in done.stderr
+    assert "nothing.png" in done.stderr
+    assert "the same command goes on" in done.stderr
+
+
+def test_a_command_that_is_wrong_starts_nobody(small, tmp_path):
+    done = call("run.py", *small, "launcher=local", "editor.guidanse=1", f"runs={tmp_path}")
+    assert done.returncode == 2
+    done = call("run.py", *small, "launcher=local", "launcher.processes=0", f"runs={tmp_path}")
+    assert done.returncode == 2
+    assert "Local: processes = 0: it should be greater than or equal to 1" in done.stderr
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_a_plan_is_made_here(small, tmp_path):
+    done = call("run.py", *small, "launcher=slurm", "plan=true", f"runs={tmp_path}")
+    assert done.returncode == 0, said(done)
+    assert "6 requests to edit" in said(done)
+
+
+# --------------------------------------------------------------------------------------------------------------- Slurm
+
+
+def test_where_there_is_no_slurm_it_says_so(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = call("run.py", *small, "launcher=slurm", f"runs={tmp_path / 'runs'}")
+    assert done.returncode == 2
+    assert "no srun here" in done.stderr
+    assert "launcher=print" in done.stderr
+
+
+def test_the_script_is_printed(small, tmp_path):
+    words = ["launcher=print", "launcher.tasks=3", "launcher.array_parallelism=2", "launcher.partition=gpu"]
+    words += ["launcher.gres=null", "launcher.setup=['module load cuda']", "name=my run", "shard=1/2"]
+    done = call("run.py", "--multirun", *small, "editor=copy,sdedit", *words, f"runs={tmp_path}")
+    assert done.returncode == 0, said(done)
+    assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    for option in ("--array=0-2%2", "--partition=gpu", "--signal=USR1@120", "--requeue", "--time=240"):
+        assert f"#SBATCH {option}" in lines
+    assert "--gres" not in done.stdout
+    assert lines.index("module load cuda") < next(i for i, line in enumerate(lines) if line.startswith("srun"))
+    command = next(line for line in lines if line.startswith("srun"))
+    assert "--multirun" in command
+    assert "editor=copy,sdedit" in command
+    assert "'name=my run'" in command
+    assert "launcher=here wait=true" in command
+    assert command.endswith('"shard=$SLURM_ARRAY_TASK_ID/3"')
+    assert command.count("shard=") == 1
+    assert not list(tmp_path.glob("*/*/*/*/config.yaml"))
+
+
+def test_the_words_of_a_task():
+    work = Work(["a=b", "launcher=slurm", "launcher.tasks=4", "shard=0/2", "wait=false"], [], 0, Path("runs"))
+    assert work.make_words(3, 4) == [
+        *("run", "a=b", "launcher=here", "wait=true", "engine.progress=false", "shard=3/4"),
+    ]
+    assert Print(tasks=2).make_script(work).count("shard=") == 1
+
+
+def test_what_submitit_is_told(tmp_path, monkeypatch):
+    """Its own parameters, by their names: it refuses others."""
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setattr(submitit.SlurmExecutor, "affinity", staticmethod(lambda: 2))
+    launcher = Slurm(partition="gpu", account="me", constraint="a100", qos="high", setup=("x",), folder=str(tmp_path))
+    told = launcher.make_executor(8, dependency="afterany:3")._executor.parameters
+    assert (told["partition"], told["account"], told["constraint"], told["qos"]) == ("gpu", "me", "a100", "high")
+    assert (told["array_parallelism"], told["time"], told["gres"], told["mem"]) == (8, 240, "gpu:1", "16G")
+    assert told["signal_delay_s"] == 120
+    assert told["additional_parameters"] == {"requeue": True, "dependency": "afterany:3"}
+    assert told["setup"] == ["x"]
+
+
+def test_a_task_is_a_command_that_goes_on(small, tmp_path, monkeypatch):
+    """In submitit's own process, as on a node."""
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="local")
+    executor.update_parameters(timeout_min=5)
+    words = ("run", *small, f"runs={tmp_path / 'runs'}", "shard=0/1")
+    good, bad = executor.submit(CommandTask(), words), executor.submit(CommandTask(), ("ls", "nothing"))
+    assert good.result() == 0
+    assert list((tmp_path / "runs").glob("*/*/*/*/manifest.parquet"))
+    assert "WorkersFailedError" in str(bad.exception())
+    assert CommandTask().checkpoint(words).args == (words,)
+    with pytest.raises(WorkersFailedError, match="exit code 2"):
+        CommandTask()(("ls", "nothing"))
+
+
+# ------------------------------------------------------------------------------------------------------------- devices
+
+
+def test_each_process_has_its_own_device_or_cores(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("diffedit.engine.threads.count_cores", lambda: 8)
+    assert list_devices({"CUDA_VISIBLE_DEVICES": "4,7"}) == ["4", "7"]
+    assert list_devices({"CUDA_VISIBLE_DEVICES": ""}) == []
+    made = [make_environment(k, 3, ["4", "7"]) for k in range(3)]
+    assert [environ["CUDA_VISIBLE_DEVICES"] for environ in made] == ["4", "7", "4"]
+    assert {environ["OMP_NUM_THREADS"] for environ in made} == {"2"}
+    assert {environ["OMP_WAIT_POLICY"] for environ in made} == {"PASSIVE"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert make_environment(0, 3, [])["OMP_NUM_THREADS"] == "5"
