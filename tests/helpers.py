@@ -325,7 +325,7 @@ def edit_and_tell(root, table, errors):
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        edit_small_run(root, None, table=table, verify="content")
+        edit_small_run(root, None, table=table, verify="content", shard_size=7)
     except KeyboardInterrupt:
         os._exit(130)
     except Exception as error:

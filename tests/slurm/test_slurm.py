@@ -5,6 +5,7 @@ time, one is preempted, and the node's daemon dies. What comes out is the run of
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,8 +60,11 @@ def read_all(folder):
 
 
 def read_but_settings(root):
-    """A run, but for what says how it was made."""
-    return {name: content for name, content in read_run(root).items() if name not in ("config.yaml", "run.log")}
+    """Images, masks, maps and records of a run."""
+    files = read_run(root)
+    kept = {name: files[name] for name in files if name.startswith("record of ") or name.endswith((".png", ".npy"))}
+    assert {name.partition("/")[0] for name in kept} >= {"images"}
+    return kept
 
 
 def check_equal(folder, whole):
@@ -106,7 +110,7 @@ def count_blocks(folder):
 
 def test_a_disturbed_array_is_whole(tmp_path, whole):
     score = "launcher.score=['metric=[lpips]','resamples=10']"
-    done = diffedit("run", *ASKED, *SLURM, "launcher.time=2", score, cwd=tmp_path)
+    done = diffedit("run", *ASKED, *SLURM, "launcher.time=1", score, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     wait_until(lambda: count_blocks(tmp_path) >= 1, 120, "a first shard")
     kill_one(tmp_path)
@@ -119,8 +123,14 @@ def test_a_disturbed_array_is_whole(tmp_path, whole):
     assert len(scores) == len(EDITORS)
     newest = max(path.stat().st_mtime for path in tmp_path.glob("runs/*/*/*/*/shards/*.parquet"))
     assert all(path.stat().st_mtime > newest for path in scores)
-    logs = [path for path in tmp_path.glob("runs/.slurm/*_log.out") if "diffedit score" in path.read_text()]
-    assert len(logs) <= 1
+    assert len(list(tmp_path.glob("runs/.slurm/*_result.pkl"))) >= 2
+    logs = {path.name: path.read_text() for path in tmp_path.glob("runs/.slurm/*_log.*")}
+    told = "".join(logs.values())
+    assert told.count("this job is timed-out") >= 1  # each was really disturbed
+    assert told.count("taken over from process") >= 1
+    assert sum("the floor" in text or "lpips" in text for name, text in logs.items() if name.endswith("out")) == 1
+    kinds = slurm("scontrol", "show", "job", "--oneliner")
+    assert sum(int(found) for found in re.findall(r"Restarts=(\d+)", kinds)) >= 2
 
 
 def kill_one(folder):

@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import os
+import random
 import shutil
 import time
 
@@ -394,27 +395,68 @@ def test_a_share_that_is_asked_for():
 # ------------------------------------------------------------------------------------------------------ two at a time
 
 
-def test_two_processes_at_one_run(tmp_path):
-    """Each edits shards of its own; together the run of one alone, no record twice."""
+OPTIONS = {"shard_size": 2, "wait": True}
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Starts a process at a run of 40 requests."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["helpers", "diffedit.diffedit", "diffedit.backbones.analytic", "diffedit.runs.loop"]
     )
-    options = {"shard_size": 2, "wait": True}
-    workers = [
-        context.Process(
-            target=edit_small_run, args=(str(tmp_path / "run"), 40), kwargs=options | {"share": Share(k, 2)}
-        )
-        for k in range(2)
-    ]
-    for worker in workers:
-        worker.start()
+
+    def start_one(root, share):
+        options = OPTIONS | {"share": share}
+        process = context.Process(target=edit_small_run, args=(str(root), 40), kwargs=options)
+        process.start()
+        return process
+
+    return start_one
+
+
+@pytest.mark.parametrize("shares", [(Share(0, 2), Share(1, 2)), (Share(0, 2), Share(0, 2))], ids=["two", "one twice"])
+def test_two_processes_at_one_run(tmp_path, start, shares):
+    """Each edits shards of its own; together the run of one alone, no record twice."""
+    workers = [start(tmp_path / "run", share) for share in shares]
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0
-    edit_small_run(str(tmp_path / "whole"), 40, **options)
+    edit_small_run(str(tmp_path / "whole"), 40, **OPTIONS)
     assert read_run(tmp_path / "run") == read_run(tmp_path / "whole")
     makers = [read_summary(path)["process"] for path in list_blocks(tmp_path / "run")]
-    assert set(makers) == {worker.pid for worker in workers}
+    assert set(makers) <= {worker.pid for worker in workers}
+    assert len(makers) == 20
+    if shares[0] != shares[1]:
+        assert set(makers) == {worker.pid for worker in workers}
     table = pd.read_parquet(tmp_path / "run/manifest.parquet")
     assert not table.duplicated(["id", "variant"]).any()
+
+
+KILLS = 100
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_of_two_processes(tmp_path, start):
+    """Each is started again; whatever moment a kill comes at, the run is that of a process that nothing happened to."""
+    edit_small_run(str(tmp_path / "whole"), 40, **OPTIONS)
+    expected, draw, kills, roots = read_run(tmp_path / "whole"), random.Random(0), 0, []
+    while kills < KILLS:
+        roots.append(tmp_path / str(len(roots)))
+        workers = [start(roots[-1], Share(k, 2)) for k in range(2)]
+        while any(worker.is_alive() for worker in workers) and kills < KILLS:
+            time.sleep(draw.random() * 0.4)
+            k = draw.randrange(2)
+            if workers[k].is_alive():
+                workers[k].kill()
+                workers[k].join()
+                kills += workers[k].exitcode != 0
+                workers[k] = start(roots[-1], Share(k, 2))
+        for worker in workers:
+            worker.join(120)
+        last = start(roots[-1], Share())
+        last.join(120)
+        assert last.exitcode == 0
+        assert read_run(roots[-1]) == expected
+        assert not list(roots[-1].rglob("*.claim")) + list(roots[-1].rglob("*.tmp"))
+    assert kills == KILLS
