@@ -140,8 +140,13 @@ def kill_one(folder):
 
 
 def requeue_one(folder):
-    job = wait_until(lambda: list(find_workers(folder)), 90, "a task")[0]
-    slurm("scontrol", "requeue", job)
+    def requeue():
+        """Whether one was: it may end meanwhile."""
+        return any(
+            not subprocess.run(["scontrol", "requeue", job], check=False).returncode for job in find_workers(folder)
+        )
+
+    wait_until(requeue, 120, "a task that is requeued")
 
 
 def preempt(folder):
