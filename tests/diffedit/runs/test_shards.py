@@ -67,7 +67,11 @@ def test_the_cut_changes_nothing(analytic, tmp_path, whole, size):
     same_rows(pd.read_parquet(root / "manifest.parquet"), pd.read_parquet(tmp_path / "whole/manifest.parquet"))
     blocks = -(-COUNT // size)
     assert [path.name for path in list_blocks(root)] == [f"{i:06d}.parquet" for i in range(blocks)]
-    assert sorted(os.listdir(root / "shards")) == ["000000.parquet", *(f"{i:06d}.parquet" for i in range(1, blocks)), "cut.json"]
+    assert sorted(os.listdir(root / "shards")) == [
+        "000000.parquet",
+        *(f"{i:06d}.parquet" for i in range(1, blocks)),
+        "cut.json",
+    ]
     assert not list((root / "records").iterdir())
     assert (read_cut(root).size, read_cut(root).requests, count_records(root)) == (size, COUNT, COUNT)
 
@@ -384,10 +388,14 @@ def test_a_share_that_is_asked_for():
 def test_two_processes_at_one_run(tmp_path):
     """Each edits shards of its own; together the run of one alone, no record twice."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["helpers", "diffedit.diffedit", "diffedit.backbones.analytic", "diffedit.runs.loop"])
+    context.set_forkserver_preload(
+        ["helpers", "diffedit.diffedit", "diffedit.backbones.analytic", "diffedit.runs.loop"]
+    )
     options = {"shard_size": 2, "wait": True}
     workers = [
-        context.Process(target=edit_small_run, args=(str(tmp_path / "run"), 40), kwargs=options | {"share": Share(k, 2)})
+        context.Process(
+            target=edit_small_run, args=(str(tmp_path / "run"), 40), kwargs=options | {"share": Share(k, 2)}
+        )
         for k in range(2)
     ]
     for worker in workers:
