@@ -33,6 +33,7 @@ GROUPS = {
     "benchmark/grammar": "The sentences of `benchmark=generated`: `benchmark/grammar=`.",
     "reconstruct": "What gives the background back: `reconstruct=`, around any method.",
     "rank": "What picks the best of several samples: `rank=`.",
+    "launcher": "Who edits what `run` asks for: `launcher=` (see [clusters](clusters.md)).",
     "metric": "The metrics of `score`: `metric=[lpips,accuracy]`.",
     "networks": "The networks that metrics ask: `networks=` of `score` and `reference_stats`.",
     "logger": "Where `score` sends its tables beside the run: `logger=`.",

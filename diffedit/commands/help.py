@@ -32,10 +32,8 @@ def describe_command(program: str, config: str) -> str:
     lines += [f"  {line}" for line in texts["footer"].strip().splitlines()]
     lines += ["", "Choices (group=choice; `diffedit ls GROUP` says more):", *describe_choices(content["defaults"])]
     lines += ["", "Settings (key=value):", *describe_settings(path)]
-    last = (
-        f"All settings, those of the choices too: {program} --cfg job. A sweep: --multirun key=a,b. Yaml of your own: "
-    )
-    last += f"--config-dir DIR; classes too: --include DIR. Exit codes: {codes}."
+    last = f"All settings: {program} --cfg job. A sweep: --multirun key=a,b. Yaml of your own: --config-dir DIR; "
+    last += f"classes too: --include DIR. Exit codes: {codes}."
     lines += ["", *textwrap.wrap(last, WIDTH, break_on_hyphens=False)]
     return "\n".join(lines)
 

@@ -27,6 +27,7 @@ GROUPS = {
     "backbone": "models that edit: diffedit run backbone=NAME, diffedit edit --backbone NAME",
     "benchmark": "pictures and what is asked of them: diffedit run benchmark=NAME",
     "benchmark/grammar": "prompts of generated pictures: benchmark/grammar=NAME",
+    "launcher": "who edits: diffedit run launcher=NAME",
     "metric": 'measures: diffedit score "metric=[NAME,NAME]"',
     "networks": "networks that measure, by family: diffedit score networks=NAME",
     "logger": "where scores go beside their runs: diffedit score logger=NAME",

@@ -21,6 +21,7 @@ from diffedit.io.images import get_path, open_file, open_image, resize_to, to_te
 from diffedit.io.prefetch import prefetch
 from diffedit.runs.archive import refuse_archived
 from diffedit.runs.blocks import PackedRecords
+from diffedit.runs.cut import get_block_path, read_cut
 from diffedit.runs.directory import find_changed_fields
 from diffedit.runs.migrate import migrate_config
 from diffedit.runs.records import find_changed_sources, find_damage, read_whole_record
@@ -70,8 +71,11 @@ class FinishedRun:
         self.resolution = resolution or self.edit_resolution
         requests = self.benchmark.requests(self.edit_resolution)
         self.requests = [with_resolution(request, self.resolution) for request in requests]
-        packed = PackedRecords(root)
-        self.records = {request.id: read_record(root, request.id, self.variants, packed) for request in self.requests}
+        packed, cut = PackedRecords(root), read_cut(root)
+        self.records = {
+            request.id: read_record(root, request.id, self.variants, packed, i // cut.size if cut else None)
+            for i, request in enumerate(self.requests)
+        }
 
     @cached_property
     def edit_resolution(self) -> int:
@@ -266,7 +270,7 @@ def check_config(config: Any) -> None:
 
 
 def read_record(
-    root: Path, request_id: str, variants: Sequence[Variant], packed: PackedRecords | None = None
+    root: Path, request_id: str, variants: Sequence[Variant], packed: PackedRecords, number: int | None = None
 ) -> dict[str, Any]:
     """What a run says of one request, in today's fields; whatever is wrong with it is its `error`.
 
@@ -274,19 +278,18 @@ def read_record(
         root: of the run.
         request_id: of the request.
         variants: that the run asks for.
-        packed: the records of its blocks; None looks into them anew.
+        packed: the records of its blocks.
+        number: the block that the request belongs to; None where that is not known.
     """
     path = root / "records" / f"{quote_file_name(request_id)}.json"
-    packed = packed or PackedRecords(root)
     if path.exists() and not path.is_file():
         return {"status": "missing", "error": f"{path} is not a regular file"}
-    try:
-        record = read_whole_record(path) or packed.find(request_id)
-    except RecursionError:
-        record = None
+    record = read_whole_record(path)
     if record is None:
-        damaged = f"{path} is damaged" if path.exists() else next(iter(packed.damaged.values()), "not run yet")
-        return {"status": "missing", "error": damaged}
+        place, record = packed.find_place(request_id), packed.find(request_id)
+        if record is None:
+            return {"status": "missing", "error": explain_missing(path, place, packed, number)}
+        path = place
     if lacking := find_lacking(record):
         return {"status": "missing", "error": f"{path} has no {lacking}"}
     for entry in [*record["edits"], *record.get("samples", ())]:
@@ -295,6 +298,23 @@ def read_record(
     if record["status"] == "done" and (gone := [str(variant) for variant in variants if str(variant) not in there]):
         return {"status": "missing", "error": f"{path} has no edit of {', '.join(gone)}"}
     return record
+
+
+def explain_missing(loose: Path, place: Path | None, packed: PackedRecords, number: int | None) -> str:
+    """Why there is no whole record of a request: the file that should have it, and what is wrong with it.
+
+    Args:
+        loose: where it lies if its block is not done.
+        place: of the block that has its rows; None where none has.
+        packed: the records of all blocks, as they were read.
+        number: the block that the request belongs to, if that is known.
+    """
+    if loose.exists():
+        return f"{loose} is damaged"
+    if place is not None:
+        return packed.damaged.get(place, f"{place} has no whole record of it")
+    own = next(iter(packed.damaged), None) if number is None else get_block_path(packed.root, number)
+    return packed.damaged.get(own, "not run yet")
 
 
 def find_lacking(record: Mapping[str, Any]) -> str:

@@ -16,7 +16,8 @@ from PIL import Image
 from diffedit.commands import COMMANDS, EXIT_CODES, main
 from diffedit.commands.complete import complete
 from diffedit.commands.launch import HINT, put_overrides_last
-from diffedit.runs.claim import claim
+from diffedit.runs.claim import Claim, claim
+from diffedit.runs.cut import get_claim_path
 
 SLOW = "{'diffusers', 'transformers', 'open_clip', 'torchvision'}"
 SMALL = ["backbone=analytic", "steps=4", "ratios=[0.5]", "benchmark=folder", "engine.progress=false"]
@@ -280,13 +281,21 @@ def test_another_process_at_a_run_is_waited_for(door, tmp_path):
     words = ["run", "benchmark.path=edits.csv", *SMALL]
     assert door(*words)[0] == 0
     (root,) = (path.parent for path in tmp_path.rglob("config.yaml"))
-    shutil.rmtree(root / "records")
+    shutil.rmtree(root / "shards")
     score = ["score", "metric=[cost]", "cache=cache"]
     with claim(root):
         code, told = door(*words)
         assert (code, f"process {os.getpid()} on " in told) == (3, True)
         code, told = door(*score)
         assert (code, "1 of 1 runs are still at work" in told) == (3, True), told
+    (root / "shards").mkdir()
+    at_shard = Claim(get_claim_path(root, 0))
+    assert at_shard.take()
+    code, told = door(*words)
+    assert (code, f"process {os.getpid()} on " in told) == (3, True), told
+    code, told = door(*score)
+    assert (code, "1 of 1 runs are still at work" in told) == (3, True), told
+    at_shard.release()
     assert door(*score)[0] == 1
     assert door(*words)[0] == 0
     assert door(*score)[0] == 0

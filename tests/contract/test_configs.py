@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from diffedit.commands.launchers import Here
 from diffedit.commands.plot import DRAWN
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.sampling.noise import RequestNoise
@@ -141,7 +142,7 @@ def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
     masks = {"editor/mask", "editor/mask/outliers", "editor/mask/threshold"}
     covered = {"backbone", "benchmark", "editor", "metric", "training", "rank", "reconstruct", "experiment", "table"}
-    covered |= {"networks", "logger", "figure", "benchmark/grammar"}
+    covered |= {"networks", "logger", "figure", "benchmark/grammar", "launcher"}
     assert groups == covered | masks
 
 
@@ -188,6 +189,15 @@ def test_weights_that_are_not_there_stop_before_any_work(monkeypatch, tmp_path):
 def test_every_logger_is_one(name):
     cfg = composed(f"logger={name}", name="score", backbone=False).logger
     assert isinstance(instantiate(cfg), Logger)
+
+
+@pytest.mark.parametrize("name", names("launcher"))
+def test_every_launcher_lists_its_settings_with_their_defaults(name):
+    cfg = composed(f"launcher={name}").launcher
+    built = instantiate(cfg, _convert_="all")
+    assert isinstance(built, Here) or callable(built.start)
+    assert set(cfg) - {"_target_"} == set(vars(built))
+    assert built == type(built)()
 
 
 def test_reference_statistics_compose():

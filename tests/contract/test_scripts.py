@@ -21,6 +21,7 @@ from diffedit.commands import COMMANDS
 from diffedit.commands.complete import COMPOSED
 from diffedit.commands.help import describe_command
 from diffedit.io.checks import RENAMED, refuse_renamed
+from diffedit.runs.cut import count_records, list_blocks
 
 ANALYTIC = ["backbone=analytic", "steps=10", "ratios=[0.5,0.8]"]
 
@@ -85,18 +86,20 @@ def test_run_stops_at_the_first_error_where_asked(folder, tmp_path):
 
 
 def test_a_killed_command_goes_on_and_ends_with_the_same_pictures(folder, tmp_path):
-    """SIGKILL of the command itself, while results are being written."""
+    """SIGKILL of the command itself, while results are being written, and some shards are done."""
     count, small = 100, ["backbone=analytic", "steps=6", "ratios=[0.5]", "editor.mask.num_noises=2"]
     with (tmp_path / "many.csv").open("w", newline="") as file:
         rows = [(f"{folder}/{'abc'[i % 3]}.png", "apple", "pear", f"r{i}") for i in range(count)]
         csv.writer(file).writerows([("image", "source", "target", "id"), *rows])
     args = [*small, "benchmark=folder", f"benchmark.path={tmp_path}/many.csv", "name=x"]
-    killed = [sys.executable, str(ROOT / "scripts/run.py"), *args, f"runs={tmp_path}/killed"]
+    killed = [sys.executable, str(ROOT / "scripts/run.py"), *args, f"runs={tmp_path}/killed", "shards.size=8"]
+    root = tmp_path / "killed/folder/analytic/diffedit/x"
     with subprocess.Popen(killed, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "2"}) as process:
-        while process.poll() is None and len(list((tmp_path / "killed").rglob("records/*.json"))) < 10:
+        while process.poll() is None and count_records(root) < 10:
             time.sleep(0.01)
         process.kill()
-    assert 10 <= len(list((tmp_path / "killed").rglob("records/*.json"))) < count
+    assert 10 <= count_records(root) < count
+    assert list_blocks(root)
     assert call("run.py", *args, f"runs={tmp_path}/killed").returncode == 0
     assert call("run.py", *args, f"runs={tmp_path}/whole").returncode == 0
     one, other = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import ROOT
+from helpers import ROOT, find_record, unpack_records
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.commands.demo import EDITORS, LEAST_STEPS, NEXT, RATIOS, ROW_COST, Plan, choose_threads, is_done, main
@@ -76,13 +76,14 @@ def test_a_second_call_computes_nothing(out, plan, monkeypatch, capsys):
 def test_what_is_missing_is_made_alone(out, plan, capsys):
     """One picture of one run is lost: its record and files come back, and no other is touched."""
     root = plan.find_root("sdedit")
+    unpack_records(root)
     (lost,) = root.glob("records/00001*.json")
     lost.unlink()
     (root / "manifest.parquet").unlink()
     before = read_times(out / "runs", "*.png")
     assert main(["--out", str(out), *SMALL]) == 0
     changed = {path for path, time in read_times(out / "runs", "*.png").items() if before[path] != time}
-    assert lost.is_file()
+    assert find_record(root, lost.stem)["status"] == "done"
     assert {path.stem for path in changed} == {lost.stem}
     assert {path.is_relative_to(root) for path in changed} == {True}
     assert "3/5 editing by sdedit" in capsys.readouterr().err

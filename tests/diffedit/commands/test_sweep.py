@@ -104,7 +104,7 @@ def test_each_error_is_told_with_its_job(door, tmp_path):
     """Another process is at one run, and the other is edited; the networks of none can be had."""
     door(*SWEEP)
     root = find_runs(tmp_path)["sdedit"]
-    shutil.rmtree(root / "records")
+    shutil.rmtree(root / "shards")
     (log,) = root.glob("run.log")
     before = log.read_text()
     with claim(root):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import edit_benchmark
+from helpers import edit_benchmark, find_record, unpack_records
 from PIL import Image
 
 import diffedit
@@ -62,6 +62,7 @@ def write_table(folder, rows):
 
 def forget(root, id):
     """As if the run had been killed before this request."""
+    unpack_records(root)
     (root / f"records/{id}.json").unlink()
     (root / "manifest.parquet").unlink()
 
@@ -87,7 +88,7 @@ def test_the_table_is_the_manifest_with_the_texts(finished):
 def test_pictures_are_those_on_disk(finished):
     run = load_run(str(finished))
     second = run.ids[1]
-    record = json.loads((finished / f"records/{second}.json").read_text())
+    record = find_record(finished, second)
     for ratio, edit in zip((0.5, 1), record["edits"], strict=True):
         assert run.image(second, ratio).tobytes() == Image.open(finished / edit["file"]).tobytes()
     assert run.image(second, 0.5).tobytes() != run.image(second, 1.0).tobytes()
@@ -160,6 +161,7 @@ def test_a_notebook_shows_the_table(root):
     html = load_run(root)._repr_html_()
     assert "4 done" in html
     assert html.count("<tr") == 9  # a head, and two edits of each of four
+    unpack_records(root)
     (root / "records/00000-fruits.json").unlink()
     assert load_run(root)._repr_html_().count("<tr") < 9
 
@@ -214,6 +216,7 @@ def test_of_an_unfinished_run_there_is_what_is_done(root):
 
 def test_a_damaged_record_is_as_good_as_none(root):
     id = load_run(root).ids[1]
+    unpack_records(root)
     (root / f"records/{id}.json").write_bytes(b'{"id": ')
     run = load_run(root)
     assert len(run) == 3
@@ -221,9 +224,37 @@ def test_a_damaged_record_is_as_good_as_none(root):
         run.image(id, 0.5)
 
 
+def test_a_damaged_shard_is_named_and_its_records_are_as_good_as_none(root, caplog):
+    (shard,) = root.glob("shards/*.parquet")
+    (root / "records").mkdir(exist_ok=True)
+    first, second, *_ = load_run(root).ids
+    (root / f"records/{second}.json").write_text(json.dumps(find_record(root, second)))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    run = load_run(root)
+    assert f"{shard}: no whole records of a block" in caplog.text
+    assert run.ids == [second]
+    assert run.image(second, 0.5)
+    with pytest.raises(IncompleteRunError, match=rf"{first} is not done yet; start the run again"):
+        run.image(first, 0.5)
+
+
+def test_a_record_beside_a_shard_counts_before_the_one_in_it(root):
+    """As a request leaves it that was edited again after the end of its shard."""
+    ids = load_run(root).ids
+    (root / "records").mkdir(exist_ok=True)
+    record = find_record(root, ids[1]) | {"seconds": 1234.5}
+    (root / f"records/{ids[1]}.json").write_text(json.dumps(record))
+    run = load_run(root)
+    assert run.ids == ids
+    assert list(run.table.id[run.table.seconds == 1234.5]) == [ids[1]] * 2
+    assert [FinishedRun(root).records[id]["seconds"] == 1234.5 for id in ids] == [False, True, False, False]
+    (root / f"records/{ids[1]}.json").write_bytes(b"{")
+    assert load_run(root).ids == ids
+
+
 def test_nothing_done_yet(root):
     ids = load_run(root).ids
-    for folder in ("records", "images"):
+    for folder in ("records", "shards", "images"):
         shutil.rmtree(root / folder)
     (root / "manifest.parquet").unlink()
     run = load_run(root)
@@ -257,6 +288,7 @@ def test_requests_that_a_table_no_longer_has_are_left_out(tmp_path, tiny):
     edit_benchmark(root, write_table(folder, "ab"), Copy(), tiny, [0.5], 4)
     edit_benchmark(root, write_table(folder, "bc"), Copy(), tiny, [0.5], 4)
     assert load_run(root).ids == ["b", "c"] == sorted({request.id for request in FinishedRun(root).requests})
+    unpack_records(root)
     shutil.copy(root / "records/c.json", root / "records/d.json")
     text = (root / "records/d.json").read_text()
     (root / "records/d.json").write_text(re.sub('"id": "c"', '"id": "d"', text).replace("/c.png", "/d.png"))

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from helpers import edit_few_scenes
+from helpers import edit_few_scenes, unpack_records
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -38,6 +40,7 @@ from eval.stilllife.network import StillLifeExtractor
 from eval.stilllife.train.features import FeaturesPart
 
 EDIT, MASK, MAP, RECORD = "images/0.5/{}.png", "masks/{}.png", "maps/{}.npy", "records/{}.json"
+SHARD = "shards/000000.parquet"
 FIRST = "00000-fruits"
 
 
@@ -84,7 +87,18 @@ def make_fifo(root, file):
     os.mkfifo(path)
 
 
+def damage_record(damage, *args):
+    """The same done to a record that lies beside the shards, as those of a shard do that is not done."""
+
+    def damage_it(root):
+        unpack_records(root)
+        damage(root, RECORD, *args)
+
+    return damage_it
+
+
 def edit_record(root, change):
+    unpack_records(root)
     record = json.loads((root / RECORD.format(FIRST)).read_text())
     change(record)
     rewrite(root, RECORD, json.dumps(record))
@@ -93,6 +107,29 @@ def edit_record(root, change):
 def rename_edit(record):
     """As if it were of another strength."""
     record["edits"][0]["variant"] = "ratio=0.25"
+
+
+def flip_in_shard(root, _):
+    """Another byte among the values of its records."""
+    path = root / SHARD
+    group, data = pq.read_metadata(path).row_group(0), bytearray(path.read_bytes())
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    data[columns["record"].dictionary_page_offset + 100] ^= 1
+    path.write_bytes(data)
+
+
+def edit_shard(root, change):
+    """Change the records of a shard by place; it is a whole file then."""
+    table = pq.read_table(root / SHARD)
+    texts = change(table["record"].to_pylist())
+    place = table.column_names.index("record")
+    pq.write_table(table.set_column(place, "record", pa.array(texts, pa.string())), root / SHARD)
+
+
+def pop_source(text):
+    record = json.loads(text)
+    del record["source"]
+    return json.dumps(record)
 
 
 def change_config(root, **values):
@@ -111,12 +148,21 @@ DAMAGE = {
     "a mask cut": (lambda root: cut(root, MASK), "changed after the run wrote it"),
     "a mask a FIFO": (lambda root: make_fifo(root, MASK), "masks/00000-fruits.png"),
     "a mask gone": (lambda root: (root / MASK.format(FIRST)).unlink(), "masks/00000-fruits.png"),
-    "a record cut": (lambda root: cut(root, RECORD), "1 of 2 requests have no edits"),
-    "a record null": (lambda root: rewrite(root, RECORD, "null"), "1 of 2 requests have no edits"),
-    "a record deep": (lambda root: rewrite(root, RECORD, "[" * 100_000), "records/00000-fruits.json"),
-    "a record a FIFO": (lambda root: make_fifo(root, RECORD), "records/00000-fruits.json"),
+    "a record cut": (damage_record(cut), "1 of 2 requests have no edits"),
+    "a record null": (damage_record(rewrite, "null"), "1 of 2 requests have no edits"),
+    "a record deep": (damage_record(rewrite, "[" * 100_000), "records/00000-fruits.json"),
+    "a record a FIFO": (damage_record(make_fifo), "records/00000-fruits.json"),
     "a record without an edit": (lambda root: edit_record(root, rename_edit), "records/00000-fruits.json"),
     "a record without source": (lambda root: edit_record(root, lambda r: r.pop("source")), "00000-fruits.json"),
+    "a shard cut": (lambda root: cut(root, SHARD), SHARD),
+    "a shard empty": (lambda root: rewrite(root, SHARD, ""), SHARD),
+    "a shard changed": (lambda root: flip_in_shard(root, SHARD), SHARD),
+    "a shard a FIFO": (lambda root: make_fifo(root, SHARD), SHARD),
+    "a shard of another table": (lambda root: pd.DataFrame({"id": [FIRST]}).to_parquet(root / SHARD), SHARD),
+    "a shard gone": (lambda root: (root / SHARD).unlink(), "00001-vessel: not run yet"),
+    "a null in a shard": (lambda root: edit_shard(root, lambda texts: ["null", texts[1]]), SHARD),
+    "a shard without a record": (lambda root: edit_shard(root, lambda texts: [None, texts[1]]), SHARD),
+    "a shard without source": (lambda root: edit_shard(root, lambda texts: [pop_source(texts[0]), texts[1]]), SHARD),
     "a config of a number": (lambda root: rewrite(root, "config.yaml", "3"), "config.yaml: damaged"),
     "a config of a list": (lambda root: rewrite(root, "config.yaml", "- 1"), "config.yaml: damaged"),
     "a config of bytes": (lambda root: (root / "config.yaml").write_bytes(b"\xff\0"), "config.yaml: damaged"),
@@ -152,6 +198,7 @@ def test_a_sheet_and_a_notebook_refuse_a_map_that_changed(run):
 
 def test_a_run_of_before_has_hashes_of_edits_alone(run, tmp_path):
     """It is scored; what it does not know of its masks it cannot compare."""
+    unpack_records(run)
     for path in (run / "records").iterdir():
         record = json.loads(path.read_text())
         path.write_text(json.dumps({key: value for key, value in record.items() if key not in ("files", "sources")}))
@@ -276,15 +323,33 @@ def test_a_plot_needs_no_note_of_the_inputs(copied, tmp_path):
 
 @pytest.fixture
 def of_files(tmp_path):
-    """A run of pictures that are files."""
+    """A run of pictures that are files, each in a shard of its own."""
     for i, colour in enumerate(("red", "blue")):
         Image.new("RGB", (16, 16), colour).save(tmp_path / f"{i}.png")
     (tmp_path / "table.csv").write_text("image,source,target,id\n0.png,an apple,a pear,r0\n1.png,an apple,a pear,r1\n")
     root = tmp_path / "runs/folder/analytic/diffedit/default"
-    settings = RunSettings(ratios=(0.5,), steps=4, progress=False)
+    settings = RunSettings(ratios=(0.5,), steps=4, progress=False, shard_size=1)
     benchmark = FolderBenchmark(path=str(tmp_path / "table.csv"))
     run_benchmark(benchmark, EditPipeline(DiffEdit()), AnalyticBackbone(), root, settings)
     return root
+
+
+def test_each_request_names_its_own_shard(of_files, tmp_path, caplog):
+    one, other = (of_files / f"shards/00000{k}.parquet" for k in (0, 1))
+    text = other.read_bytes()
+    for path in (one, other):
+        cut(path.parent, path.name)
+    assert score_runs([of_files], {"cost": Cost()}, Settings(tmp_path / "cache")) == []
+    assert f"2 of 2 requests have no edits; start it again:\n  r0: {one}: no whole records" in caplog.text
+    assert f"\n  r1: {other}: no whole records" in caplog.text
+    caplog.clear()
+    one.unlink()
+    assert score_runs([of_files], {"cost": Cost()}, Settings(tmp_path / "cache")) == []
+    assert f"\n  r0: not run yet\n  r1: {other}: no whole records" in caplog.text
+    caplog.clear()
+    other.write_bytes(text)
+    assert score_runs([of_files], {"cost": Cost()}, Settings(tmp_path / "cache")) == []
+    assert "1 of 2 requests have no edits; start it again:\n  r0: not run yet\n" in caplog.text
 
 
 def test_an_input_that_was_replaced_is_not_measured(of_files, tmp_path, caplog, capsys):
@@ -313,9 +378,17 @@ NOTEBOOK = {
     "manifest cut": (lambda root: cut(root, "manifest.parquet"), [FIRST, "00001-vessel"]),
     "manifest empty": (lambda root: rewrite(root, "manifest.parquet", ""), [FIRST, "00001-vessel"]),
     "manifest a FIFO": (lambda root: make_fifo(root, "manifest.parquet"), [FIRST, "00001-vessel"]),
-    "a record a FIFO": (lambda root: make_fifo(root, RECORD), ["00001-vessel"]),
-    "a record deep": (lambda root: rewrite(root, RECORD, "[" * 100_000), ["00001-vessel"]),
+    "a record a FIFO": (damage_record(make_fifo), ["00001-vessel"]),
+    "a record deep": (damage_record(rewrite, "[" * 100_000), ["00001-vessel"]),
     "a record without source": (lambda root: edit_record(root, lambda record: record.pop("source")), ["00001-vessel"]),
+    "a shard cut": (lambda root: cut(root, SHARD), []),
+    "a shard changed": (lambda root: flip_in_shard(root, SHARD), []),
+    "a shard a FIFO": (lambda root: make_fifo(root, SHARD), []),
+    "a null in a shard": (lambda root: edit_shard(root, lambda texts: ["null", texts[1]]), ["00001-vessel"]),
+    "a shard without source": (
+        lambda root: edit_shard(root, lambda texts: [pop_source(texts[0]), texts[1]]),
+        ["00001-vessel"],
+    ),
 }
 
 
@@ -326,7 +399,7 @@ def test_a_notebook_shows_what_is_whole_and_names_what_is_not(run, caplog, name)
     opened = diffedit.load_run(run)
     assert opened.ids == ids
     assert opened.table.id.tolist() == ids
-    assert "manifest.parquet" in caplog.text or "00000-fruits.json" in caplog.text
+    assert any(file in caplog.text for file in ("manifest.parquet", "00000-fruits.json", SHARD))
     assert run.is_dir()
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pandas as pd
+from helpers import unpack_records
 from omegaconf import OmegaConf
 
 from baselines.bounds import Copy
@@ -26,6 +27,7 @@ def make_old(root):
     config["rank"] = {"_target_": "diffedit.stages.First"}
     config["engine"] = {"window": None, "texts": 512}
     OmegaConf.save(config, root / "config.yaml")
+    unpack_records(root)
     for path in (root / "records").glob("*.json"):
         record = json.loads(path.read_text())
         record["notes"] = record.pop("metadata")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import edit_benchmark
+from helpers import edit_benchmark, unpack_records
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -73,12 +73,13 @@ def settings(cache, resamples=100, **more):
 
 @pytest.fixture
 def runs(edited, tmp_path):
-    """A copy of them, scored."""
+    """A copy of them, scored; then their records are put as they lie before the end of a shard, to be changed."""
     source, metrics, cache = edited
     shutil.copytree(source, tmp_path / "runs")
     roots = find_runs(str(tmp_path / "runs/*/*/*/*"))
     for root in roots:
         assert score(root, metrics, settings(cache)) == list(metrics)
+        unpack_records(root)
     return roots, metrics, cache
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gaussian import GaussianBackbone, LinearBackbone
-from helpers import GivenNoise, composed, edit_benchmark, make_request, render, watch
+from helpers import GivenNoise, composed, edit_benchmark, find_record, make_request, render, watch
 from scipy.linalg import hadamard
 from scipy.stats import ortho_group
 
@@ -182,7 +182,8 @@ def test_a_result_is_what_the_records_say(run):
     result = json.loads(json.dumps(summarise(measured)))
     assert (result["pictures"], result["steps"]) == (3, STEPS)
     assert measured.ratios.tolist() == [0.2, 0.4, 0.6, 0.8, 1.0]
-    facts = [json.loads(json.loads(path.read_text())["metadata"][KEY]) for path in run.glob("records/*.json")]
+    ids = [request.id for request in StillLifeScenes(size=3).requests(16)]
+    facts = [json.loads(find_record(run, id)["metadata"][KEY]) for id in ids]
     constants, panel = result["constants"], result["panels"]["1"]
     assert constants["K2"]["1"]["value"] == pytest.approx(np.mean([max(fact["gap"]) for fact in facts]))
     assert constants["K2"]["7.5"]["value"] == pytest.approx(7.5 * constants["K2"]["1"]["value"])
