@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import random
 import stat
 import threading
 import time
@@ -190,11 +191,11 @@ def claim(
             raise BusyError(
                 f"{root}: {name_holder(holder)} is at it: wait for it (wait=true), or take another name=..."
             )
-        if not told:
+        if not told and not holder.get("is_short"):
             log.info("%s: waiting for %s", root, name_holder(holder))
             told = True
         stop.check()
-        time.sleep(min(1.0, BEAT))
+        time.sleep(random.uniform(0.05, 0.3) if holder.get("is_short") else min(1.0, BEAT))
     try:
         yield held
     finally:

@@ -145,7 +145,7 @@ class RunDirectory:
 
     # ------------------------------------------------------------------------------------------------------- resume
 
-    def cut(self, ids: Iterable[str], size: int, is_alone: Callable[[], None]) -> Cut:
+    def cut(self, ids: Sequence[str], size: int, is_alone: Callable[[], None]) -> Cut:
         """Cut the run into blocks, as it was before; what its files have of other blocks becomes records beside them.
 
         Args:
@@ -156,9 +156,9 @@ class RunDirectory:
         Raises:
             ConfigChangedError: what is done is no longer asked for by a config that asks for more.
         """
-        names, before = list(ids), read_cut(self.root)
-        cut = Cut.of(names, before.size if before else size)
-        self.blocks = {name: i // cut.size for i, name in enumerate(names)}
+        before = read_cut(self.root)
+        cut = Cut.of(ids, before.size if before else size)
+        self.blocks = {name: i // cut.size for i, name in enumerate(ids)}
         self.listed = True
         if self.extended:
             is_alone()

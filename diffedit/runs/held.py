@@ -245,7 +245,11 @@ class HeldRun:
         if not claim.take():
             self.busy.add(number)
             return
-        left = set(self.look(number, requests))
+        try:
+            left = set(self.look(number, requests))
+        except BaseException:
+            claim.release()
+            raise
         self.looks.pop(number)
         note = describe_self() | {"block": number, "since": time.time()}
         block = HeldBlock(number, [request.id for request in requests], left, claim, note)
@@ -353,11 +357,12 @@ def hold_run(run: PreparedRun) -> Iterator[HeldRun]:
     """Open a run, from here to its manifest, which is made however the block ends, if nobody else is at the run."""
     identity = hash_config(complete_config(run.config, *run.marks))
     refuse = partial(refuse_other_claim, run.root, identity)
+    ids = [request.id for request in iterate_requests(run.benchmark, run.backbone.resolution)]
     with stop.defer():
         with claim(run.root, run.settings.wait, {"config": identity, "is_short": True}, refuse):
             if not run.is_begun:  # by now it may be, by another; if not, sizes are measured while no other is at it
                 run = run.settle()
-            live = open_run(run)
+            live = open_run(run, ids)
         try:
             yield live
         except BaseException as error:
@@ -367,8 +372,8 @@ def hold_run(run: PreparedRun) -> Iterator[HeldRun]:
         close_run(live)
 
 
-def open_run(run: PreparedRun) -> HeldRun:
-    """The run with its directory, cut into blocks."""
+def open_run(run: PreparedRun, ids: Sequence[str]) -> HeldRun:
+    """The run with its directory, cut into blocks of its requests, whose ids these are."""
     directory = run.open_directory()
 
     def refuse_company() -> None:
@@ -378,7 +383,6 @@ def open_run(run: PreparedRun) -> HeldRun:
                 "requests or ratios: wait for its end"
             )
 
-    ids = (request.id for request in iterate_requests(run.benchmark, run.backbone.resolution))
     return HeldRun(run, directory, directory.cut(ids, run.settings.shard_size, refuse_company))
 
 
