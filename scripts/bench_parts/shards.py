@@ -245,12 +245,16 @@ def make_tables(results: Mapping[str, Any]) -> list[Table]:
 
 
 def draw(results: Mapping[str, Any], figure: Figure) -> None:
-    """Each repeat."""
-    axes = figure.subplots()
-    for name in ("throughput", "overhead") if "two" in results else ():
-        axes.plot(results[name]["raw"], "o-", label=name)
-        axes.axhline(results[name]["wanted"], color="0.7", lw=0.8)
-    axes.set_xlabel("repeat")
-    axes.set_ylabel("ratio")
-    if "two" in results:
+    """Each repeat, and the memory of the large runs."""
+    names = ["sharing"] * ("two" in results) + ["large"] * ("large" in results)
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for name, axes in zip(names, panels, strict=True):
+        if name == "large":
+            axes.plot([one["requests"] for one in results["large"]], [one["peak_mb"] for one in results["large"]], "o-")
+            axes.set(xlabel="requests", ylabel="peak, MB", ylim=(0, None), xscale="log")
+            continue
+        for part in ("throughput", "overhead"):
+            axes.plot(results[part]["raw"], "o-", label=part)
+            axes.axhline(results[part]["wanted"], color="0.7", lw=0.8)
+        axes.set(xlabel="repeat", ylabel="ratio")
         axes.legend(frameon=False)

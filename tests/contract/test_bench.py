@@ -23,6 +23,7 @@ from diffedit.sampling.noise import RequestNoise
 SCRIPTS = str(ROOT / "scripts")
 NUMERICS = ["float32", "float32, another seed", "bfloat16", "float32,compiled"]
 PAGES = [ROOT / "docs/performance.md", ROOT / "docs/commands.md", ROOT / "docs/results.md"]
+PAGES += [ROOT / "docs/clusters.md"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -211,6 +212,21 @@ def test_numerics(bench, compiler):
     assert first["speed"] == {"median": 1, "low": 1, "high": 1}
     assert reseeded["speed"] is None
     assert half["speed"]["median"] > 0
+
+
+def test_large_runs_in_shards(bench):
+    result = bench("shards", "--only-large", "--requests", 2, 4)
+    assert [one["requests"] for one in result["large"]] == [2, 4]
+    assert all(one[key] > 0 for one in result["large"] for key in ("cpu_ms", "peak_mb", "merge_s", "status_s"))
+
+
+@pytest.mark.slow
+def test_shards(bench):
+    """Processes of their own: half a minute of imports."""
+    result = bench("shards")
+    for name in ("throughput", "overhead"):
+        assert 0 < result[name]["low"] <= result[name]["median"] <= result[name]["high"]
+    assert len(result["two"]) == len(result["one"]) == 1
 
 
 def test_a_way_that_is_not_known_is_refused(tmp_path, capsys):
