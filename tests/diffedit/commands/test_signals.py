@@ -61,7 +61,7 @@ def test_it_stops_soon_and_goes_on(words, tmp_path, whole, number):
     assert f"stopped by {number.name}: what was edited is saved, and the same command goes on" in told
     assert not list(tmp_path.rglob("*.claim")) + list(tmp_path.rglob(".claim")) + list(tmp_path.rglob("*.tmp"))
     (root,) = tmp_path.glob("*/*/*/*")
-    assert 5 <= count_records(root) < COUNT
+    assert 0 < count_records(root) < COUNT
     done = call("run.py", *words, f"runs={tmp_path}")
     assert done.returncode == 0, said(done)
     assert read(tmp_path) == whole
