@@ -146,6 +146,8 @@ def read_summary(path: Path) -> dict[str, Any]:
     from pyarrow import ArrowException
 
     try:
+        if not path.is_file():  # a FIFO would be waited for
+            raise OSError("not a regular file")
         summary = json.loads((pq.read_metadata(path).metadata or {})[SUMMARY])
         if not isinstance(summary, Mapping):
             raise TypeError("no names and values")

@@ -121,6 +121,16 @@ def test_the_foot_of_a_shard_says_what_is_in_it(analytic, tmp_path):
     assert summary["bytes"] == sum(path.stat().st_size for path in files if path.stem in ids)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.touch()])
+def test_what_is_no_file_of_a_shard_has_no_foot(tmp_path, make):
+    path = get_block_path(tmp_path, 0)
+    path.parent.mkdir()
+    make(path)
+    with pytest.raises(OSError, match="000000.parquet: no whole records of a block"):
+        read_summary(path)
+    assert count_records(tmp_path) == 0
+
+
 # ------------------------------------------------------------------------------------------------------------ who is at
 
 
