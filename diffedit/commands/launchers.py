@@ -20,8 +20,8 @@ from annotated_types import Ge
 
 from diffedit.io.checks import settings
 
-GRACE = 20.0  # seconds in which a process that is asked to stop has ended
-LOOK = 1.0  # seconds between two looks at what is done
+GRACE = 30.0  # seconds in which a process that is asked to stop has ended
+LOOK = 2.0  # seconds between two looks at what is done
 POLL = 10.0  # seconds between two questions to Slurm
 LAST_LINES = 15  # of the log of a process that failed
 

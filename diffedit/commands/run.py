@@ -112,6 +112,8 @@ class Sweep:
             if cfg.refine is not None:
                 asked = keep_ratios(asked)
             launcher = instantiate(cfg.launcher, _convert_="all")
+            if not isinstance(launcher, Here) and cfg.refine is not None:
+                raise ValueError("refine: with launcher=here alone, once the other ratios are done")
             if not isinstance(launcher, Here) and not cfg.plan:
                 return Elsewhere(launcher, asked, Path(cfg.runs))
             if cfg.together and may_wait():

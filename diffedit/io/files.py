@@ -218,14 +218,19 @@ class Writer:
         self.under_way.append(self.pool.submit(fn, *args))
 
     def wait(self) -> None:
-        """Wait for all; raises what one of them raised."""
+        """Wait for all; then raises what the first of them raised that failed."""
+        errors = []
         while self.under_way:
-            self.under_way.popleft().result()
+            errors.append(self.under_way.popleft().exception())
+        for error in filter(None, errors):
+            raise error
 
     def close(self) -> None:
         """Wait for all, and take no more."""
-        self.wait()
-        self.pool.shutdown()
+        try:
+            self.wait()
+        finally:
+            self.pool.shutdown()
 
 
 LONGEST = 140  # characters of a name: file systems take 255 bytes, and a temporary name is longer

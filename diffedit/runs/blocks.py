@@ -120,8 +120,9 @@ class PackedRecords:
     def forget(self, number: int) -> None:
         """Look again at a block, which somebody has written meanwhile."""
         path = get_block_path(self.root, number)
-        self.texts.pop(path, None)
-        self.damaged.pop(path, None)
+        with self.lock:
+            self.texts.pop(path, None)
+            self.damaged.pop(path, None)
 
     def find(self, request: str, number: int | None = None) -> dict[str, Any] | None:
         """The record of a request, in today's fields; None where there is none that is whole.

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from diffedit.io.files import read_json, write
+from diffedit.runs.claim import is_live
 
 log = logging.getLogger("run")
 
@@ -133,6 +135,15 @@ def get_block_path(root: Path, number: int) -> Path:
 def get_claim_path(root: Path, number: int) -> Path:
     """Where the claim of a block lies."""
     return root / FOLDER / f"{number:06d}.claim"
+
+
+def make_presence_path(root: Path) -> Path:
+    """Where a process says that it has opened a run: a name of its own. Those of processes that are gone go."""
+    for path in (root / FOLDER).glob("*.open.claim"):
+        if not is_live(path):
+            with suppress(OSError):
+                path.unlink()
+    return root / FOLDER / f"{uuid.uuid4().hex}.open.claim"
 
 
 def list_blocks(root: Path) -> list[Path]:

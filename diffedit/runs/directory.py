@@ -393,7 +393,10 @@ class RunDirectory:
 
     def unpack(self, path: Path) -> None:
         """Put the records of a block's file beside it, where they are not there already, and remove it."""
-        for name, text in self.packed.read(path).items():
+        texts = self.packed.read(path)
+        if path in self.packed.damaged:  # whoever edits its requests again writes it anew
+            return
+        for name, text in texts.items():
             record = self.path("records", name, "json")
             if parse_record(text, path, name) is not None and read_whole_record(record) is None:
                 overwrite(record, json.dumps(json.loads(text), indent=1).encode())

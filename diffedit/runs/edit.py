@@ -108,7 +108,8 @@ def draw_requests(runs: Sequence[HeldRun], depth: int) -> Iterator[tuple[HeldRun
     groups: dict[tuple[int, int], list[HeldRun]] = {}
     for run in runs:
         groups.setdefault((id(run.prepared.benchmark), run.cut.size), []).append(run)
-    ahead = max(depth // len(runs), 1)
+    # A shard is claimed as its first picture is opened: not many ahead of what is edited.
+    ahead = max(min(depth // len(runs), 2 * runs[0].prepared.settings.threads), 1)
     streams = [(group, open_ahead(group, ahead)) for group in groups.values()]
     while streams:
         for stream in tuple(streams):

@@ -1,6 +1,7 @@
 """One run, from its checks to its manifest: prepared, held by this process, closed."""
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,13 +30,14 @@ from diffedit.runs.claim import (
     name_holder,
     read_holder,
 )
-from diffedit.runs.cut import Cut, get_block_path, get_claim_path
+from diffedit.runs.cut import Cut, get_block_path, get_claim_path, list_blocks, make_presence_path, read_summary
 from diffedit.runs.describe import describe_run, read_fingerprint
 from diffedit.runs.directory import (
     RunDirectory,
     complete_config,
     hash_config,
     read_run_config,
+    read_time,
     refuse_other_claim,
     refuse_other_config,
 )
@@ -158,6 +160,8 @@ class HeldRun:
         prepared: what it is.
         directory: where it is saved.
         cut: its blocks.
+        presence: says that a process has opened the run, so that nobody asks for other requests beside it.
+        written: when the files of blocks were written that were there when the run was opened, by number.
         wanted: the numbers of those that are to be taken.
         looks: what was found of blocks before they were taken, by number: a stamp of their records, and what is not
             done.
@@ -172,6 +176,8 @@ class HeldRun:
     prepared: PreparedRun
     directory: RunDirectory
     cut: Cut
+    presence: Claim
+    written: Mapping[int, int]
     wanted: set[int] = field(default_factory=set)
     looks: dict[int, tuple[int, set[str]]] = field(default_factory=dict)
     todo: set[str] = field(default_factory=set)
@@ -203,6 +209,7 @@ class HeldRun:
         """Some blocks with their requests, in the benchmark's order."""
         requests = self.prepared.benchmark.requests(self.prepared.backbone.resolution)
         for number in range(max(numbers, default=-1) + 1):
+            stop.check()
             part = list(islice(requests, self.cut.size))
             if number in numbers:
                 yield number, part
@@ -217,7 +224,6 @@ class HeldRun:
             if left or not self.directory.is_packed(number, requests):
                 self.wanted.add(number)
         self.directory.warn_of_kept()
-        self.directory.extend()
         if pending < total:
             log.info("%s%d of %d requests are done already", where, total - pending, total)
         return pending
@@ -233,8 +239,22 @@ class HeldRun:
     def list_left(self) -> set[int]:
         """The blocks outside of this process's share that nobody has edited to their end."""
         own = self.prepared.settings.share
-        numbers = [number for number in range(self.cut.blocks) if not own.has(number)]
-        return {number for number in numbers if not get_block_path(self.directory.root, number).exists()}
+        numbers = {number for number in range(self.cut.blocks) if not own.has(number)}
+        at = {block.number for block in self.held.values()}
+        return {number for number in numbers - at - self.busy if not self.is_done(number)}
+
+    def is_done(self, number: int) -> bool:
+        """Whether a block's file says that all of it is done; one that was written since this start is not judged."""
+        path = get_block_path(self.directory.root, number)
+        if not path.exists():
+            return False
+        if self.written.get(number) != read_time(path):
+            return True  # by another process just now: what failed there is not tried by each of the others as well
+        try:
+            summary = read_summary(path)
+            return not summary["failed"] and summary["edits"] == summary["done"] * len(self.directory.variants)
+        except (OSError, KeyError, TypeError):
+            return False
 
     def take_block(self, number: int, requests: Sequence[EditRequest]) -> None:
         """Claim a block, and look what is to be edited of it; where another process is at it, it is busy."""
@@ -256,6 +276,8 @@ class HeldRun:
         if left:
             self.todo |= left
             self.held |= dict.fromkeys(left, block)
+        elif self.directory.is_packed(number, requests):  # another did it meanwhile
+            claim.release()
         else:
             self.end_block(block)
 
@@ -296,9 +318,12 @@ class HeldRun:
             block.claim.release()
 
     def give_back(self) -> None:
-        """Release the claims of all blocks that were not edited to their end."""
-        for block in {id(block): block for block in self.held.values()}.values():
+        """Release the claims of all blocks that were not edited to their end, and that of the process."""
+        with self.directory.lock:
+            blocks = {id(block): block for block in self.held.values()}
+        for block in blocks.values():
             block.claim.release()
+        self.presence.release()
 
     def wait_for_others(self) -> None:
         """Want again the blocks that others were at and have left.
@@ -325,7 +350,7 @@ class HeldRun:
                 log.info("%s: waiting for %s", root, name_holder(holder))
                 is_told = True
             stop.check()
-            time.sleep(min(1.0, BEAT))
+            time.sleep(min(random.uniform(1.0, 3.0), BEAT))
 
 
 def prepare_run(asked: AskedRun, backbone: Backbone, weights: Mapping[str, str] | None = None) -> PreparedRun:
@@ -366,7 +391,7 @@ def hold_run(run: PreparedRun) -> Iterator[HeldRun]:
         try:
             yield live
         except BaseException as error:
-            with suppress(OSError):  # what stopped the run is told, and not what that stops as well: a full disk
+            with suppress(Exception):  # what stopped the run is told, and not what that stops as well: a full disk
                 close_run(live, isinstance(error, StopRequested))
             raise
         close_run(live)
@@ -383,7 +408,15 @@ def open_run(run: PreparedRun, ids: Sequence[str]) -> HeldRun:
                 "requests or ratios: wait for its end"
             )
 
-    return HeldRun(run, directory, directory.cut(ids, run.settings.shard_size, refuse_company))
+    cut = directory.cut(ids, run.settings.shard_size, refuse_company)
+    directory.extend()
+    presence = Claim(
+        make_presence_path(run.root), {"config": hash_config(directory.config)}, run.settings.claim_timeout
+    )
+    if not presence.take():
+        raise BusyError(f"{presence.path}: another process has this name")
+    written = {int(path.stem): read_time(path) for path in list_blocks(run.root)}
+    return HeldRun(run, directory, cut, presence, written)
 
 
 def identify_run(config: Mapping[str, Any], pipeline: EditPipeline, weights: Mapping[str, str]) -> dict[str, Any]:
@@ -411,7 +444,7 @@ def close_run(run: HeldRun, is_stopped: bool = False) -> None:
             run.directory.writer.close()
         finally:
             run.give_back()
-        if is_stopped or (isinstance(run.error, BusyError) and any(list_at_work(run.directory.root))):
+        if is_stopped or (isinstance(run.error, BusyError) and any(list_at_work(run.directory.root))):  # who goes on
             return
         run.table = run.directory.close()
         if run.table is not None:  # a new one
@@ -433,6 +466,8 @@ def check_all_done(run: HeldRun) -> None:
             f"{done} of {total} requests are done: the records of the others are gone, though they were edited; was "
             "something removed? The same command makes them again"
         )
+    if lacking := done * len(run.directory.variants) - (table.status == "done").sum():
+        raise RunFailedError(f"{lacking} edits of {total} requests are not there. The same command makes them")
     if damage:
         faults = [fault for faults in damage.values() for fault in faults]
         named = "; ".join(faults[:5] + [f"and {len(faults) - 5} more"] * (len(faults) > 5))

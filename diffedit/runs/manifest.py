@@ -71,31 +71,38 @@ def to_arrow(table: pd.DataFrame) -> pa.Table:
     return arrow
 
 
-def merge_manifest(blocks: Collection[Path], loose: pd.DataFrame, asked: Collection[str]) -> pd.DataFrame:
+def merge_manifest(blocks: Sequence[Path], loose: pd.DataFrame, asked: Collection[str]) -> pd.DataFrame:
     """The manifest of packed blocks and of records that are not packed yet, sorted by id: one query over all files.
 
     Args:
         blocks: files of `diffedit.runs.blocks`.
         loose: the manifest of the records beside them; of an id that is in both, these count.
         asked: ids of the requests that are asked for now; what the blocks hold of others is left out.
+
+    Raises:
+        OSError: a file is no whole one; the message names it.
     """
     import duckdb
 
     files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in blocks)
-    packed = f"read_parquet([{files}], union_by_name=true)"
+    # A folder of a run may be called steps=20, which is no column.
+    packed = f"read_parquet([{files}], union_by_name=true, hive_partitioning=false)"
     if not blocks:
         return loose.sort_values("id", kind="stable", ignore_index=True)
-    with duckdb.connect(config={"threads": 1}) as database:
-        database.register("loose", to_arrow(loose))
-        database.register("asked", pa.table({"id": pa.array(asked, pa.string())}))
-        table = database.sql(
-            f"""
-            SELECT * EXCLUDE (place, record) FROM (
-                SELECT * FROM {packed} SEMI JOIN asked USING (id) WHERE id NOT IN (SELECT id FROM loose)
-                UNION ALL BY NAME
-                SELECT *, row_number() OVER () AS place, NULL AS record FROM loose
-            ) ORDER BY id, place
-            """
-        ).to_arrow_table()
+    try:
+        with duckdb.connect(config={"threads": 1}) as database:
+            database.register("loose", to_arrow(loose))
+            database.register("asked", pa.table({"id": pa.array(asked, pa.string())}))
+            table = database.sql(
+                f"""
+                SELECT * EXCLUDE (place, record) FROM (
+                    SELECT * FROM {packed} SEMI JOIN asked USING (id) WHERE id NOT IN (SELECT id FROM loose)
+                    UNION ALL BY NAME
+                    SELECT *, row_number() OVER () AS place, NULL AS record FROM loose
+                ) ORDER BY id, place
+                """
+            ).to_arrow_table()
+    except duckdb.Error as error:
+        raise OSError(f"{blocks[0].parent}: the manifest could not be made of its shards: {error}") from error
     more = sorted(set(table.column_names) - set(TYPES))
     return set_types(table.select([*TYPES, *more]).to_pandas())

@@ -1,16 +1,21 @@
 """A signal asks a command to stop: the network call in hand ends, writes are finished, claims are given back.
 
-A second signal ends the process at once; nothing is half written either way, since files appear by rename.
+Another signal, two seconds later or more, ends the process at once. Nothing is half written either way, since files
+appear by rename.
 """
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+
+
+PATIENCE = 2.0  # seconds after a signal in which another one asks for nothing more
 
 
 class StopRequested(BaseException):
@@ -34,18 +39,22 @@ class Stop:
 
     Attributes:
         number: of the signal that came; None for none.
+        since: when it came, by a clock that is never set.
         deferred: blocks under way in which a signal is only noted.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.since = 0.0
         self.deferred = 0
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The handler: stop here, or at the next check where something is edited; at once where it comes again."""
         if self.number is not None:
-            os._exit(128 + number)
-        self.number = number
+            if time.monotonic() - self.since > PATIENCE:
+                os._exit(128 + number)
+            return  # of the same wish: a group of processes and its parent were told
+        self.number, self.since = number, time.monotonic()
         if not self.deferred:
             raise StopRequested(number)
 
@@ -70,11 +79,17 @@ stop = Stop()
 
 @contextmanager
 def obey_signals(numbers: tuple[int, ...] = SIGNALS) -> Iterator[None]:
-    """Let signals stop what this block does. Those that are ignored stay so; only the main thread can take them."""
+    """Let signals stop what this block does; only the main thread can take them.
+
+    Those that are ignored stay so, and a SIGTERM that somebody else handles stays theirs: submitit, to which it says
+    that a job is cancelled or preempted, and who knows what to do then.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    left = {number for number in numbers if signal.getsignal(number) is signal.SIG_IGN}
+    left |= {signal.SIGTERM} if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL else set()
+    taken = [number for number in numbers if number not in left]
     before = {number: signal.signal(number, stop.note) for number in taken}
     try:
         yield

@@ -245,12 +245,13 @@ def read_records(root: Path) -> dict[str, dict[str, Any]]:
     the manifest and are not in it.
     """
     records: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for path, record in chain(iterate_packed(root), iterate_loose(root)):  # of an id in both, what lies loose counts
+    # Of an id in both, what lies loose counts; that is read first, as it may be packed meanwhile.
+    for path, record in chain(iterate_loose(root), iterate_packed(root)):
         lacking = "whole content" if record is None else find_lacking(record)
         if lacking:
             log.warning("%s: left out, it has no %s; start the run again", path, lacking)
         else:
-            records[record["id"]] = path, record
+            records.setdefault(record["id"], (path, record))
     manifest = root / "manifest.parquet"
     listed, written = set(records), 0
     if manifest.exists():

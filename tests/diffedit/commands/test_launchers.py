@@ -40,7 +40,8 @@ def whole(small, tmp_path_factory):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_processes_on_this_machine(small, tmp_path, whole, count):
+def test_processes_on_this_machine(small, tmp_path, whole, count, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)  # the demo has one bar of its own
     words = ["launcher=local", f"launcher.processes={count}", "shards.size=2", "engine.cpu_threads=1"]
     done = call_process("run.py", *small, *words, f"runs={tmp_path}")
     assert done.returncode == 0, said(done)

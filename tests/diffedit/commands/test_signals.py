@@ -80,12 +80,15 @@ def test_it_stops_also_while_it_begins(words, tmp_path):
 
 
 def test_a_second_signal_ends_at_once():
+    """But for one that comes with the first: to a group of processes, and from its parent."""
     code = (
         "import os, signal\n"
         "from diffedit.runs.stop import obey_signals, stop\n"
         "with obey_signals(), stop.defer():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    os.kill(os.getpid(), signal.SIGUSR1)\n"
         "    print(stop.number, flush=True)\n"
+        "    stop.since -= 3\n"
         "    os.kill(os.getpid(), signal.SIGUSR1)\n"
         "    print('not reached', flush=True)\n"
     )

@@ -16,7 +16,7 @@ from helpers import Pictures, edit_small_run, read_run, unpack_records
 from diffedit.diffedit import DiffEdit
 from diffedit.mask import ContrastMask
 from diffedit.runs.blocks import read_block
-from diffedit.runs.claim import NAME, BusyError, Claim, describe_self
+from diffedit.runs.claim import BusyError, Claim, describe_self
 from diffedit.runs.cut import Share, count_records, get_block_path, get_claim_path, list_blocks, read_cut, read_summary
 from diffedit.runs.directory import RunDirectory
 from diffedit.runs.loop import RunFailedError, RunSettings, run_benchmark
@@ -86,7 +86,7 @@ def test_a_share_begins_with_its_own(analytic, tmp_path, monkeypatch):
     taken, take = [], Claim.take
 
     def note(self):
-        if self.path.name != NAME:
+        if "block" in self.work:
             taken.append(self.work["block"])
         return take(self)
 
@@ -126,7 +126,7 @@ def test_what_is_no_file_of_a_shard_has_no_foot(tmp_path, make):
     path = get_block_path(tmp_path, 0)
     path.parent.mkdir()
     make(path)
-    with pytest.raises(OSError, match="000000.parquet: no whole records of a block"):
+    with pytest.raises(OSError, match=r"000000\.parquet: no whole records of a block"):
         read_summary(path)
     assert count_records(tmp_path) == 0
 
@@ -437,8 +437,6 @@ def test_two_processes_at_one_run(tmp_path, start, shares):
     makers = [read_summary(path)["process"] for path in list_blocks(tmp_path / "run")]
     assert set(makers) <= {worker.pid for worker in workers}
     assert len(makers) == 20
-    if shares[0] != shares[1]:
-        assert set(makers) == {worker.pid for worker in workers}
     table = pd.read_parquet(tmp_path / "run/manifest.parquet")
     assert not table.duplicated(["id", "variant"]).any()
 
