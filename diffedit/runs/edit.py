@@ -64,7 +64,7 @@ def edit_runs(runs: Sequence[HeldRun]) -> Iterator[HeldRun]:
             for run in runs:
                 if run not in ended:
                     with run.alone():
-                        run.wait_for_others()
+                        run.want_more(engine.max_live)
             yield from note_ended()
     finally:
         log_evaluations(engine)
@@ -136,7 +136,7 @@ def open_ahead(group: Sequence[HeldRun], depth: int) -> Iterator[EditRequest]:
 
 
 def take_blocks(group: Sequence[HeldRun]) -> Iterator[EditRequest]:
-    """The requests of the blocks that some of these runs, of one benchmark and cut, can take: the wanted ones first."""
+    """The requests of the blocks that some of these runs, of one benchmark and cut, want and can take."""
 
     def take(numbers: set[int]) -> Iterator[EditRequest]:
         for number, requests in group[0].draw_blocks(numbers):
@@ -146,9 +146,6 @@ def take_blocks(group: Sequence[HeldRun]) -> Iterator[EditRequest]:
                         run.take_block(number, requests)
             yield from (request for request in requests if any(wants(run, request) for run in group))
 
-    yield from take({number for run in group for number in run.wanted})
-    for run in group:
-        run.wanted = run.list_left() - run.busy
     yield from take({number for run in group for number in run.wanted})
     for run in group:
         run.wanted, run.is_drawn = set(), True

@@ -167,6 +167,7 @@ class HeldRun:
             done.
         todo: of requests in blocks that were taken, those whose outcome has not come yet, by id.
         held: the blocks that were taken, by the ids of what is to be edited of them.
+        taken: the numbers of blocks that this process has or had.
         busy: the numbers of blocks that others are at.
         is_drawn: whether all that is wanted was taken, or is busy.
         error: what ended it.
@@ -182,6 +183,7 @@ class HeldRun:
     looks: dict[int, tuple[int, set[str]]] = field(default_factory=dict)
     todo: set[str] = field(default_factory=set)
     held: dict[str, HeldBlock] = field(default_factory=dict)
+    taken: set[int] = field(default_factory=set)
     busy: set[int] = field(default_factory=set)
     is_drawn: bool = False
     error: Exception | None = None
@@ -192,7 +194,8 @@ class HeldRun:
         if self.error is None and self.is_drawn and not self.todo:
             with self.alone():
                 self.directory.writer.wait()  # only then it is known that no claim was lost
-        return self.error is not None or (self.is_drawn and not self.todo and not self.busy)
+        is_idle = self.is_drawn and not self.todo and not self.busy
+        return self.error is not None or (is_idle and not self.list_left())
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -240,8 +243,7 @@ class HeldRun:
         """The blocks outside of this process's share that nobody has edited to their end."""
         own = self.prepared.settings.share
         numbers = {number for number in range(self.cut.blocks) if not own.has(number)}
-        at = {block.number for block in self.held.values()}
-        return {number for number in numbers - at - self.busy if not self.is_done(number)}
+        return {number for number in numbers - self.taken - self.busy if not self.is_done(number)}
 
     def is_done(self, number: int) -> bool:
         """Whether a block's file says that all of it is done; one that was written since this start is not judged."""
@@ -265,6 +267,7 @@ class HeldRun:
         if not claim.take():
             self.busy.add(number)
             return
+        self.taken.add(number)
         try:
             left = set(self.look(number, requests))
         except BaseException:
@@ -324,6 +327,20 @@ class HeldRun:
         for block in blocks.values():
             block.claim.release()
         self.presence.release()
+
+    def want_more(self, requests: int) -> None:
+        """Want what is left outside of this process's share, no more than so many requests; or wait for others.
+
+        Only now that its own share is done: who claims ahead of its work leaves nothing to those whose share it is.
+        Each begins at another place of what is left, so that few go for the same.
+        """
+        left, share = sorted(self.list_left()), self.prepared.settings.share
+        if not left:
+            self.wait_for_others()
+            return
+        first = share.k * len(left) // share.of
+        self.wanted = set([*left[first:], *left[:first]][: -(-requests // self.cut.size)])
+        self.is_drawn = False
 
     def wait_for_others(self) -> None:
         """Want again the blocks that others were at and have left.
