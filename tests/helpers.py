@@ -278,11 +278,11 @@ def write_pictures(folder, count):
 
 def read_run(root):
     """What a run is, by file: bytes, but for what holds times; of records, wherever they lie, all but seconds."""
-    from diffedit.runs.blocks import read_block
+    from diffedit.runs.shards import read_shard
 
     root, files = Path(root), {}
     records = [json.loads(path.read_text()) for path in root.glob("records/*.json")]
-    records += [json.loads(text) for path in root.glob("shards/*.parquet") for text in read_block(path).values()]
+    records += [json.loads(text) for path in root.glob("shards/*.parquet") for text in read_shard(path).values()]
     for record in records:
         name = f"record of {record['id']}"
         assert name not in files, f"{name}: twice"
@@ -302,12 +302,12 @@ def find_record(root, request):
 
 def unpack_records(root):
     """Put the records of a finished run into files of their own, as they lie before its shards end."""
-    from diffedit.runs.blocks import read_block
-    from diffedit.runs.cut import list_blocks
+    from diffedit.runs.cut import list_shards
+    from diffedit.runs.shards import read_shard
 
     (root / "records").mkdir(exist_ok=True)
-    for path in list_blocks(root):
-        for name, text in read_block(path).items():
+    for path in list_shards(root):
+        for name, text in read_shard(path).items():
             (root / "records" / f"{quote_file_name(name)}.json").write_text(json.dumps(json.loads(text), indent=1))
         path.unlink()
 

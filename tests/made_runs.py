@@ -7,8 +7,8 @@ import time
 
 import yaml
 
-from diffedit.runs.blocks import encode_block
-from diffedit.runs.cut import Cut, get_block_path, write_cut
+from diffedit.runs.cut import Cut, get_shard_path, write_cut
+from diffedit.runs.shards import encode_shard
 from diffedit.types import Variant
 
 RATIOS = [0.5, 1.0]
@@ -54,10 +54,10 @@ def write_run(root, requests=6, size=2, packed=3, loose=0, errors=None, **note):
     errors = {f"r{i}": error for i, error in (errors or {}).items()}
     for number in range(packed):
         records = [write_record(root, name, errors.get(name)) for name in names[number * size :][:size]]
-        who = {"host": "far", "node": "node1", "process": 7, "began": 1.0, "block": number}
+        who = {"host": "far", "node": "node1", "process": 7, "began": 1.0, "shard": number}
         when = {"since": 1000.0 + 60 * number, "ended": 1060.0 + 60 * number}
         variants = [Variant(ratio) for ratio in RATIOS]
-        get_block_path(root, number).write_bytes(encode_block(records, variants, 0, who | when | note))
+        get_shard_path(root, number).write_bytes(encode_shard(records, variants, 0, who | when | note))
     for name in names[packed * size :][:loose]:
         (root / f"records/{name}.json").write_text(json.dumps(write_record(root, name, errors.get(name))))
     return root

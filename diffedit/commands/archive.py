@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffedit.commands.launch import tell
 from diffedit.runs.archive import FOLDERS, Note, archive_run, extract_run, leave_out_tars, name_tar, read_note
 
 logging.getLogger("run").addHandler(logging.NullHandler())  # a record that is not whole is told here
@@ -20,13 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         pairs = pair_tars(options.runs, options.out)
     except (OSError, ValueError) as error:
-        return tell(error)
+        return tell(error, "diffedit archive")
     for root, tar in pairs:
         try:
             note = extract_run(root, tar) if options.extract else archive_run(root, tar, options.remove)
             print(describe(root, note, options.extract, options.remove))
         except Exception as error:
-            codes.append(tell(error))
+            codes.append(tell(error, "diffedit archive"))
     return max(codes)
 
 
@@ -64,13 +65,6 @@ def describe(root: Path, note: Note, is_extracted: bool, is_removed: bool) -> st
     rest = [f"{name}/" for name in FOLDERS if (root / name).exists()] if is_removed else []
     end = ", removed from the run" * is_removed + f"; {', '.join(rest)} hold temporary files still" * bool(rest)
     return f"{note.tar}: {files}, as the records of {root} say{end}"
-
-
-def tell(error: Exception) -> int:
-    """Say what went wrong; returns the exit code."""
-    from diffedit.commands import launch  # here: it knows the errors of Hydra
-
-    return launch.tell(error, "diffedit archive")
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
+from diffedit.commands.launch import tell
 from diffedit.runs.clean import clean_run
 from diffedit.runs.find import find_runs
 
@@ -17,14 +18,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         roots = find_runs(options.runs)
     except OSError as error:
-        return tell(error)
+        return tell(error, "diffedit clean")
     for root in roots:
         try:
             for left in clean_run(root, options.aside, options.pack, options.dry_run):
                 print(f"{name_deed(left.remove is not None, options.dry_run)} {left.path}: {left.what}")
                 count += left.remove is not None
         except Exception as error:
-            codes.append(tell(error))
+            codes.append(tell(error, "diffedit clean"))
     print(f"{len(roots)} runs, {count} {'things to clean' if options.dry_run else 'things cleaned'}")
     return max(codes)
 
@@ -32,13 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def name_deed(is_removed: bool, is_dry: bool) -> str:
     """What is done to a thing."""
     return "stays:" if not is_removed else "would clean" if is_dry else "cleaned"
-
-
-def tell(error: Exception) -> int:
-    """Say what went wrong; returns the exit code."""
-    from diffedit.commands import launch  # here: it knows the errors of Hydra
-
-    return launch.tell(error, "diffedit clean")
 
 
 def make_parser() -> argparse.ArgumentParser:

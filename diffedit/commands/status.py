@@ -10,6 +10,7 @@ from dataclasses import asdict
 from os.path import commonpath
 from typing import Any
 
+from diffedit.commands.launch import tell
 from diffedit.runs.find import find_runs
 from diffedit.runs.status import RunStatus, read_status
 from diffedit.runs.workers import Worker
@@ -32,8 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             runs = [read_status(root) for root in find_runs(options.runs)]
         except OSError as error:
-            from diffedit.commands.launch import tell  # here: it knows the errors of Hydra
-
             return tell(error, "diffedit status")
         if options.json:
             indent = 1 if options.watch is None else None

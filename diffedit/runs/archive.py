@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from diffedit.io.files import find_dead, hash_file, name_temporary, open_regular, read_json, write
 from diffedit.runs.claim import BusyError, Claim, claim, list_at_work, name_holder, read_holder
-from diffedit.runs.cut import list_blocks
+from diffedit.runs.cut import list_shards
 
 FOLDERS = ("images", "maps", "masks", "samples")
 NOTE = "archive.json"
@@ -181,12 +181,12 @@ def is_temporary(name: str) -> bool:
 
 def read_recorded(root: Path) -> dict[str, Stamp]:
     """What the records say of the files that they name; an ArchiveError where a record is not whole."""
-    from diffedit.runs.blocks import read_block
     from diffedit.runs.records import parse_record, read_whole_record
+    from diffedit.runs.shards import read_shard
 
     records = {}
-    for path in list_blocks(root):
-        for request, text in read_block(path).items():
+    for path in list_shards(root):
+        for request, text in read_shard(path).items():
             records[request] = path, parse_record(text, path, request)
     for path in sorted((root / "records").glob("*.json")):  # of a request that is in both, this one counts
         record = read_whole_record(path)

@@ -29,7 +29,7 @@ from diffedit.runs.stop import stop
 log = logging.getLogger("run")
 
 NAME = ".claim"
-BLOCKS = "shards/*.claim"  # of a run
+SHARDS = "shards/*.claim"  # of a run
 BEAT = 10.0  # seconds between two touches
 STALE = 60.0  # without a touch
 NEW = 0.5  # for which a claim may be there and say nothing yet: it is being written
@@ -203,13 +203,13 @@ def claim(
 
 
 def is_claimed(root: Path) -> bool:
-    """Whether a process is at work in a run, or at a block of it; the look changes nothing."""
+    """Whether a process is at work in a run, or at a shard of it; the look changes nothing."""
     return is_live(root / NAME) or any(list_at_work(root))
 
 
 def list_at_work(root: Path) -> Iterator[Path]:
-    """The claims of the blocks of a run that processes are at."""
-    return filter(is_live, root.glob(BLOCKS))
+    """The claims of the shards of a run that processes are at."""
+    return filter(is_live, root.glob(SHARDS))
 
 
 def is_live(path: Path) -> bool:
@@ -222,7 +222,7 @@ def is_live(path: Path) -> bool:
 
 
 def name_work(path: Path) -> str:
-    """What a claim is on, in words: a directory, or a block of a run."""
+    """What a claim is on, in words: a directory, or a shard of a run."""
     return str(path.parent if path.name == NAME else path.with_suffix(""))
 
 

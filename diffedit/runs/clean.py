@@ -16,8 +16,8 @@ from typing import Any
 from diffedit.io.files import HOST, find_dead, write
 from diffedit.runs.archive import hold, is_temporary, name_tar, name_unfinished
 from diffedit.runs.claim import (
-    BLOCKS,
     NAME,
+    SHARDS,
     STALE,
     BusyError,
     Claim,
@@ -28,7 +28,7 @@ from diffedit.runs.claim import (
     read_clock,
     read_holder,
 )
-from diffedit.runs.cut import list_blocks, read_summary
+from diffedit.runs.cut import list_shards, read_summary
 
 ASIDE = re.compile(r"\.[0-9a-f]{8}\.aside$")  # as `diffedit.runs.directory.overwrite` calls it
 PROBE = re.compile(r"^\.clock\.[0-9a-f]{32}$")  # of `diffedit.runs.claim.read_clock`
@@ -82,11 +82,11 @@ def refuse_live(root: Path) -> None:
 
 def find_claims(root: Path) -> Iterator[Left]:
     """Claims behind which nobody stands, and what was left by those who died while they took one over."""
-    for path in (root / NAME, *sorted(root.glob(BLOCKS))):
+    for path in (root / NAME, *sorted(root.glob(SHARDS))):
         holder = read_holder(path)
         if holder is not None and not is_live(path):
             yield Left(path, f"claim of {name_holder(holder)}, which is gone", partial(remove_claim, path))
-    for path in (*sorted(root.glob(f"{NAME}.*")), *sorted(root.glob(f"{BLOCKS}.*"))):
+    for path in (*sorted(root.glob(f"{NAME}.*")), *sorted(root.glob(f"{SHARDS}.*"))):
         if is_stale(path, read_holder(path) or {}):
             yield Left(path, "claim on a claim", partial(path.unlink, missing_ok=True))
     for path in (*sorted(root.glob(".clock.*")), *sorted(root.glob("shards/.clock.*"))):
@@ -131,13 +131,13 @@ def find_loose(root: Path) -> Iterator[Left]:
     They are what counts of their requests, so they go into the file first. Shards that have none wait for the next
     start of the run: which requests are theirs is known from the benchmark alone.
     """
-    from diffedit.runs.blocks import PackedRecords
     from diffedit.runs.records import read_whole_record
+    from diffedit.runs.shards import PackedRecords
 
     paths = sorted((root / "records").glob("*.json"))
     loose = {record["id"]: (path, record) for path in paths if (record := read_whole_record(path)) is not None}
     packed = PackedRecords(root)
-    for shard in list_blocks(root) if loose else ():
+    for shard in list_shards(root) if loose else ():
         own = {name: loose[name] for name in packed.read(shard) if name in loose}
         if own:
             write_shard = partial(pack_loose, root, shard, {name: record for name, (_, record) in own.items()})
@@ -148,16 +148,16 @@ def find_loose(root: Path) -> Iterator[Left]:
 
 def pack_loose(root: Path, shard: Path, loose: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the file of a shard anew, with these records in the place of those of the same requests."""
-    from diffedit.runs.blocks import encode_block, read_block, summarize
     from diffedit.runs.directory import read_run_config
     from diffedit.runs.records import parse_record
+    from diffedit.runs.shards import encode_shard, read_shard, summarize
     from diffedit.types import Variant
 
-    texts, config = read_block(shard), read_run_config(root / "config.yaml")
+    texts, config = read_shard(shard), read_run_config(root / "config.yaml")
     records = [loose[name] if name in loose else parse_record(text, shard, name) for name, text in texts.items()]
     if None in records:
         raise OSError(f"{shard}: a record in it is not whole: start the run again, which mends it")
     variants = [Variant(float(ratio), config["strength_name"]) for ratio in config["ratios"]]
     counts = summarize(records)
     note = {key: value for key, value in read_summary(shard).items() if key not in counts}
-    write(shard, encode_block(records, variants, config.get("seed"), note))
+    write(shard, encode_shard(records, variants, config.get("seed"), note))

@@ -1,10 +1,10 @@
-"""How a run is cut into blocks of requests, and what the files of blocks say of themselves; without torch and pandas.
+"""How a run is cut into shards of requests, and what the files of shards say of themselves; without torch and pandas.
 
-    shards/cut.json          how many requests are in a block, how many there are, and the hash of their ids in order
-    shards/<number>.parquet  the records of a block, by rename: it is there whole, or not
-    shards/<number>.claim    the process that is at a block
+    shards/cut.json          how many requests are in a shard, how many there are, and the hash of their ids in order
+    shards/<number>.parquet  the records of a shard, by rename: it is there whole, or not
+    shards/<number>.claim    the process that is at a shard
 
-A block is a fixed range of the benchmark's order, so that any number of processes cut a run alike.
+A shard is a fixed range of the benchmark's order, so that any number of processes cut a run alike.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,14 @@ from diffedit.runs.claim import is_live
 log = logging.getLogger("run")
 
 FOLDER = "shards"
-SIZE = 64  # requests in a block of a run that does not say
+SIZE = 64  # requests in a shard of a run that does not say
+KNOWN = 2**16  # shards that are remembered between two looks
 SUMMARY = b"diffedit"  # the key of a file's own metadata
 SHARE = re.compile(r"(\d+)/(\d+)")
+
+
+Stamp = tuple[int, int]
+"""Of a file: when it was written, in nanoseconds, and its bytes."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Cut:
     """How a run is cut.
 
     Attributes:
-        size: requests in a block.
+        size: requests in a shard.
         requests: in all.
         ids: the hash of their ids, in order.
     """
@@ -54,14 +60,14 @@ class Cut:
         return cls(size, count, digest.hexdigest())
 
     @property
-    def blocks(self) -> int:
+    def shards(self) -> int:
         """How many there are."""
         return -(-self.requests // self.size)
 
 
 @dataclass(frozen=True)
 class Share:
-    """The blocks that a process takes first, `k/N`: those whose number is k modulo N; then what nobody has taken."""
+    """The shards that a process takes first, `k/N`: those whose number is k modulo N; then what nobody has taken."""
 
     k: int = 0
     of: int = 1
@@ -102,7 +108,7 @@ class Share:
         return cls(k % of, of) if of > 1 else cls()
 
     def has(self, number: int) -> bool:
-        """Whether a block is among them."""
+        """Whether a shard is among them."""
         return number % self.of == self.k
 
 
@@ -127,13 +133,13 @@ def write_cut(root: Path, cut: Cut) -> None:
     write(root / FOLDER / "cut.json", json.dumps(asdict(cut), indent=1).encode())
 
 
-def get_block_path(root: Path, number: int) -> Path:
-    """Where the file of a block lies."""
+def get_shard_path(root: Path, number: int) -> Path:
+    """Where the file of a shard lies."""
     return root / FOLDER / f"{number:06d}.parquet"
 
 
 def get_claim_path(root: Path, number: int) -> Path:
-    """Where the claim of a block lies."""
+    """Where the claim of a shard lies."""
     return root / FOLDER / f"{number:06d}.claim"
 
 
@@ -146,13 +152,13 @@ def make_presence_path(root: Path) -> Path:
     return root / FOLDER / f"{uuid.uuid4().hex}.open.claim"
 
 
-def list_blocks(root: Path) -> list[Path]:
-    """The files of the blocks that were edited to their end, by number."""
+def list_shards(root: Path) -> list[Path]:
+    """The files of the shards that were edited to their end, by number."""
     return sorted(path for path in (root / FOLDER).glob("*.parquet") if path.stem.isdecimal())
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """What the file of a block says of it in its foot; an OSError that names it where it cannot be read."""
+    """What the file of a shard says of it in its foot; an OSError that names it where it cannot be read."""
     import pyarrow.parquet as pq
     from pyarrow import ArrowException
 
@@ -163,14 +169,26 @@ def read_summary(path: Path) -> dict[str, Any]:
         if not isinstance(summary, Mapping):
             raise TypeError("no names and values")
     except (OSError, KeyError, ValueError, TypeError, ArrowException) as error:
-        raise OSError(f"{path}: no whole records of a block ({error})") from error
+        raise OSError(f"{path}: no whole records of a shard ({error})") from error
     return dict(summary)
 
 
 def count_records(root: Path) -> int:
-    """How many requests of a run have been tried, as far as the files of blocks are whole."""
+    """How many requests of a run have been tried, as far as the files of shards are whole."""
     count = sum(1 for _ in (root / "records").glob("*.json"))
-    for path in list_blocks(root):
+    for path in list_shards(root):
         with suppress(OSError):
-            count += read_summary(path).get("requests", 0)
+            count += read_summary_once(path, stamp(path)).get("requests", 0)
     return count
+
+
+def stamp(path: Path) -> Stamp:
+    """Tells whether a file has been written since."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(KNOWN)
+def read_summary_once(path: Path, stamp: Stamp) -> Mapping[str, Any]:
+    """The summary of a shard, as long as its file stays as it is: whoever looks every second reads it once."""
+    return read_summary(path)

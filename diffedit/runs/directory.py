@@ -7,7 +7,7 @@
     samples/<k>/...        images and masks of every sample, where there are several; those above are the best
     maps/<id>.npy          the raw contrast map, float32, on the latent grid
     records/<id>.json      one a request, written last, with the size and hash of every file and of what it was made of
-    shards/<k>.parquet     the records of a block of requests that were all edited, in the place of those files
+    shards/<k>.parquet     the records of a shard of requests that were all edited, in the place of those files
     manifest.parquet       one row per request and variant, made from the records
 
 Every file appears by write-then-rename. The records are the truth; the manifest is a view of them, made again at every
@@ -38,9 +38,8 @@ from diffedit.io.files import Writer, quote_file_name, read_json, sweep, write, 
 from diffedit.io.hashing import hash_text
 from diffedit.io.images import encode_png
 from diffedit.io.tables import encode_table
-from diffedit.runs.blocks import PackedRecords, encode_block
 from diffedit.runs.claim import list_at_work, name_holder
-from diffedit.runs.cut import FOLDER, Cut, get_block_path, list_blocks, read_cut, write_cut
+from diffedit.runs.cut import FOLDER, Cut, get_shard_path, list_shards, read_cut, write_cut
 from diffedit.runs.environment import describe_environment
 from diffedit.runs.manifest import build_manifest, merge_manifest
 from diffedit.runs.migrate import FORMAT, migrate_config
@@ -55,6 +54,7 @@ from diffedit.runs.records import (
     stamp_sources,
 )
 from diffedit.runs.schema import check_metadata, list_files
+from diffedit.runs.shards import PackedRecords, encode_shard
 from diffedit.types import Edit, EditRequest, EditResult, Variant
 
 log = logging.getLogger(__name__)
@@ -112,9 +112,9 @@ class RunDirectory:
         self.check_config()
         self.writer = Writer()
         self.packed, self.lock = PackedRecords(root), threading.Lock()
-        self.blocks: dict[str, int] = {}  # of requests that are asked for, by id
+        self.shards: dict[str, int] = {}  # of requests that are asked for, by id
         self.listed = False  # whether these are all
-        self.done_here: set[int] = set()  # blocks that this process edited
+        self.done_here: set[int] = set()  # shards that this process edited
         self.kept: dict[str, dict[str, Any]] = {}  # records of requests that are done but for some strengths
         self.stamps: dict[str, dict[str, dict[str, Any]]] = {}  # of the files of requests that are under way
         self.damage: dict[str, list[str]] = {}  # what is not whole at the end, by request that is done
@@ -146,29 +146,29 @@ class RunDirectory:
     # ------------------------------------------------------------------------------------------------------- resume
 
     def cut(self, ids: Sequence[str], size: int, is_alone: Callable[[], None]) -> Cut:
-        """Cut the run into blocks, as it was before; what its files have of other blocks becomes records beside them.
+        """Cut the run into shards, as it was before; what its files have of other shards becomes records beside them.
 
         Args:
             ids: of all requests, in order.
-            size: requests in a block of a run that is not cut yet.
-            is_alone: raises where another process is at a block of the run.
+            size: requests in a shard of a run that is not cut yet.
+            is_alone: raises where another process is at a shard of the run.
 
         Raises:
             ConfigChangedError: what is done is no longer asked for by a config that asks for more.
         """
         before = read_cut(self.root)
         cut = Cut.of(ids, before.size if before else size)
-        self.blocks = {name: i // cut.size for i, name in enumerate(ids)}
+        self.shards = {name: i // cut.size for i, name in enumerate(ids)}
         self.listed = True
         if self.extended:
             is_alone()
             self.check_extension()
         if before != cut:
-            blocks = list_blocks(self.root)
-            if before or blocks or os.path.lexists(self.root / FOLDER / "cut.json"):
+            shards = list_shards(self.root)
+            if before or shards or os.path.lexists(self.root / FOLDER / "cut.json"):
                 is_alone()
-            for path in blocks:
-                if any(self.blocks.get(name) != int(path.stem) for name in self.packed.read_ids(path)):
+            for path in shards:
+                if any(self.shards.get(name) != int(path.stem) for name in self.packed.read_ids(path)):
                     self.unpack(path)
             write_cut(self.root, cut)
         self.packed.is_cut = True
@@ -181,7 +181,7 @@ class RunDirectory:
             ConfigChangedError: a request is done under the same id with other texts or another picture or mask.
         """
         for request in requests:
-            self.blocks.setdefault(request.id, 0)
+            self.shards.setdefault(request.id, 0)
             if not self.is_done(request):
                 self.stamps[request.id] = stamp_sources(request)
                 yield request
@@ -190,16 +190,16 @@ class RunDirectory:
             if self.extended:
                 self.check_extension()
 
-    def stamp_block(self, number: int, requests: Iterable[EditRequest]) -> int:
-        """Tells whether somebody wrote a record of a block since."""
-        paths = [get_block_path(self.root, number)]
+    def stamp_shard(self, number: int, requests: Iterable[EditRequest]) -> int:
+        """Tells whether somebody wrote a record of a shard since."""
+        paths = [get_shard_path(self.root, number)]
         paths += [self.path("records", request.id, "json") for request in requests]
         return hash(tuple(map(read_time, paths)))
 
     def is_packed(self, number: int, requests: Iterable[EditRequest]) -> bool:
-        """Whether a block has its file, and no record of it lies beside that, where a kill left it."""
+        """Whether a shard has its file, and no record of it lies beside that, where a kill left it."""
         loose = (self.path("records", request.id, "json") for request in requests)
-        return get_block_path(self.root, number).exists() and not any(map(os.path.lexists, loose))
+        return get_shard_path(self.root, number).exists() and not any(map(os.path.lexists, loose))
 
     def warn_of_kept(self) -> None:
         """Say so where an extension that was stopped goes on, or somebody took an edit out of a record."""
@@ -213,7 +213,7 @@ class RunDirectory:
         paths = sorted((self.root / "records").glob("*.json"))
         records = [record for path in paths if (record := read_whole_record(path)) is not None]
         done = {record["id"] for record in records} | self.packed.list_ids()
-        if lost := sorted(done - set(self.blocks)):
+        if lost := sorted(done - set(self.shards)):
             raise ConfigChangedError(
                 f"{self.root}: {'; '.join(self.extended)} leaves out {len(lost)} requests that are done, as {lost[0]}: "
                 "a run can be extended, not changed; give this one a directory of its own (name=...)"
@@ -254,21 +254,17 @@ class RunDirectory:
         return False
 
     def record(self, request: str) -> dict[str, Any] | None:
-        """What is known of a request, or None: beside the blocks, where it was edited last, or in its block."""
+        """What is known of a request, or None: beside the shards, where it was edited last, or in its shard."""
         record = read_whole_record(self.path("records", request, "json"))
         if record is not None and record["id"] == request:
             return record
-        return self.packed.find(request, self.blocks.get(request))
+        return self.packed.find(request, self.shards.get(request))
 
     # --------------------------------------------------------------------------------------------------------- save
 
     def path(self, kind: str, request: str, ending: str) -> Path:
         """Where the file of this kind for this request lies."""
         return self.root / kind / f"{quote_file_name(request)}.{ending}"
-
-    def save(self, request: EditRequest, outcome: Outcome) -> None:
-        """Write an outcome in the background: its files first, its record last. `close` waits for all."""
-        self.writer.submit(self.write_outcome, request, outcome)
 
     def write_outcome(self, request: EditRequest, outcome: Outcome, check: Callable[[], None] = lambda: None) -> None:
         """Write one outcome now. A failure takes nothing from what an earlier start left of the request.
@@ -373,18 +369,18 @@ class RunDirectory:
     # --------------------------------------------------------------------------------------------------------- pack
 
     def pack(self, number: int, ids: Sequence[str], note: Mapping[str, Any]) -> bool:
-        """Put the records of a block into one file; False where one of them is gone: all stay where they are.
+        """Put the records of a shard into one file; False where one of them is gone: all stay where they are.
 
         Args:
-            number: of the block.
+            number: of the shard.
             ids: of its requests, in order.
-            note: what is said of the block beside its counts.
+            note: what is said of the shard beside its counts.
         """
         records = [record for name in ids if (record := self.record(name)) is not None]
         if len(records) < len(ids):
             return False
-        path = get_block_path(self.root, number)
-        overwrite(path, encode_block(records, self.variants, self.config.get("seed"), note))
+        path = get_shard_path(self.root, number)
+        overwrite(path, encode_shard(records, self.variants, self.config.get("seed"), note))
         self.packed.forget(number)
         self.done_here.add(number)
         for name in ids:
@@ -392,7 +388,7 @@ class RunDirectory:
         return True
 
     def unpack(self, path: Path) -> None:
-        """Put the records of a block's file beside it, where they are not there already, and remove it."""
+        """Put the records of a shard's file beside it, where they are not there already, and remove it."""
         texts = self.packed.read(path)
         if path in self.packed.damaged:  # whoever edits its requests again writes it anew
             return
@@ -415,7 +411,7 @@ class RunDirectory:
             return None
         loose = self.read_loose_records()
         table = build_manifest(loose, self.variants, self.config.get("seed"))
-        table = merge_manifest(list_blocks(self.root), table, self.blocks)
+        table = merge_manifest(list_shards(self.root), table, self.shards)
         overwrite(self.root / "manifest.parquet", encode_table(table))
         self.damage = self.find_losses(loose)
         return table
@@ -423,20 +419,20 @@ class RunDirectory:
     def find_losses(self, loose: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
         """What is not whole of the requests that are done, by id; by size at the closest, so that no file is read.
 
-        Of the blocks, of those that this process edited: others were looked at by who did.
+        Of the shards, of those that this process edited: others were looked at by who did.
         """
         verify: Verify = "none" if self.verify == "none" else "size"
-        here = (name for name, number in self.blocks.items() if number in self.done_here)
-        packed = (self.packed.find(name, self.blocks[name]) for name in here)
+        here = (name for name, number in self.shards.items() if number in self.done_here)
+        packed = (self.packed.find(name, self.shards[name]) for name in here)
         done = (record for record in chain(loose, packed) if record is not None and record["status"] == "done")
         return {record["id"]: faults for record in done if (faults := find_damage(self.root, record, verify))}
 
     def read_loose_records(self) -> list[dict[str, Any]]:
-        """What is known beside the blocks of the requests that are asked for; what is not stays where it lies."""
+        """What is known beside the shards of the requests that are asked for; what is not stays where it lies."""
         there = {path.name for path in (self.root / "records").glob("*.json")}
-        paths = (self.path("records", name, "json") for name in sorted(self.blocks) if there)
+        paths = (self.path("records", name, "json") for name in sorted(self.shards) if there)
         found = ((path, read_whole_record(path)) for path in paths if path.name in there)
-        return [record for _, record in found if record is not None and record["id"] in self.blocks]
+        return [record for _, record in found if record is not None and record["id"] in self.shards]
 
 
 def read_time(path: Path) -> int | None:

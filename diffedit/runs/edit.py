@@ -132,18 +132,18 @@ def open_ahead(group: Sequence[HeldRun], depth: int) -> Iterator[EditRequest]:
     """The requests of a benchmark that some of these runs want, their pictures opened."""
     inputs = {name for run in group for name in run.prepared.pipeline.editor.inputs}
     threads = group[0].prepared.settings.threads
-    return prefetch_requests(take_blocks(group), inputs, threads, depth, len(group))
+    return prefetch_requests(take_shards(group), inputs, threads, depth, len(group))
 
 
-def take_blocks(group: Sequence[HeldRun]) -> Iterator[EditRequest]:
-    """The requests of the blocks that some of these runs, of one benchmark and cut, want and can take."""
+def take_shards(group: Sequence[HeldRun]) -> Iterator[EditRequest]:
+    """The requests of the shards that some of these runs, of one benchmark and cut, want and can take."""
 
     def take(numbers: set[int]) -> Iterator[EditRequest]:
-        for number, requests in group[0].draw_blocks(numbers):
+        for number, requests in group[0].draw_shards(numbers):
             for run in group:
                 if run.error is None and number in run.wanted:
                     with run.alone():
-                        run.take_block(number, requests)
+                        run.take_shard(number, requests)
             yield from (request for request in requests if any(wants(run, request) for run in group))
 
     yield from take({number for run in group for number in run.wanted})

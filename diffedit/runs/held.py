@@ -30,7 +30,7 @@ from diffedit.runs.claim import (
     name_holder,
     read_holder,
 )
-from diffedit.runs.cut import Cut, get_block_path, get_claim_path, list_blocks, make_presence_path, read_summary
+from diffedit.runs.cut import Cut, get_claim_path, get_shard_path, list_shards, make_presence_path, read_summary
 from diffedit.runs.describe import describe_run, read_fingerprint
 from diffedit.runs.directory import (
     RunDirectory,
@@ -134,11 +134,11 @@ class PreparedRun(AskedRun):
 
 
 @dataclass(eq=False)
-class HeldBlock:
-    """A block that this process is at.
+class HeldShard:
+    """A shard that this process is at.
 
     Attributes:
-        number: of the block.
+        number: of the shard.
         ids: of all its requests, in order.
         left: those that are to be edited, and not saved yet.
         claim: keeps others out.
@@ -154,21 +154,21 @@ class HeldBlock:
 
 @dataclass(eq=False)
 class HeldRun:
-    """A run that this process is at, alone or beside others: whoever claims a block edits it.
+    """A run that this process is at, alone or beside others: whoever claims a shard edits it.
 
     Attributes:
         prepared: what it is.
         directory: where it is saved.
-        cut: its blocks.
+        cut: its shards.
         presence: says that a process has opened the run, so that nobody asks for other requests beside it.
-        written: when the files of blocks were written that were there when the run was opened, by number.
+        written: when the files of shards were written that were there when the run was opened, by number.
         wanted: the numbers of those that are to be taken.
-        looks: what was found of blocks before they were taken, by number: a stamp of their records, and what is not
+        looks: what was found of shards before they were taken, by number: a stamp of their records, and what is not
             done.
-        todo: of requests in blocks that were taken, those whose outcome has not come yet, by id.
-        held: the blocks that were taken, by the ids of what is to be edited of them.
-        taken: the numbers of blocks that this process has or had.
-        busy: the numbers of blocks that others are at.
+        todo: of requests in shards that were taken, those whose outcome has not come yet, by id.
+        held: the shards that were taken, by the ids of what is to be edited of them.
+        taken: the numbers of shards that this process has or had.
+        busy: the numbers of shards that others are at.
         is_drawn: whether all that is wanted was taken, or is busy.
         error: what ended it.
         table: its manifest, once it is closed.
@@ -182,7 +182,7 @@ class HeldRun:
     wanted: set[int] = field(default_factory=set)
     looks: dict[int, tuple[int, set[str]]] = field(default_factory=dict)
     todo: set[str] = field(default_factory=set)
-    held: dict[str, HeldBlock] = field(default_factory=dict)
+    held: dict[str, HeldShard] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
     busy: set[int] = field(default_factory=set)
     is_drawn: bool = False
@@ -206,10 +206,10 @@ class HeldRun:
         except Exception as error:
             self.error = error
 
-    # ------------------------------------------------------------------------------------------------------- blocks
+    # ------------------------------------------------------------------------------------------------------- shards
 
-    def draw_blocks(self, numbers: set[int]) -> Iterator[tuple[int, list[EditRequest]]]:
-        """Some blocks with their requests, in the benchmark's order."""
+    def draw_shards(self, numbers: set[int]) -> Iterator[tuple[int, list[EditRequest]]]:
+        """Some shards with their requests, in the benchmark's order."""
         requests = self.prepared.benchmark.requests(self.prepared.backbone.resolution)
         for number in range(max(numbers, default=-1) + 1):
             stop.check()
@@ -218,10 +218,10 @@ class HeldRun:
                 yield number, part
 
     def list_pending(self, where: str = "") -> int:
-        """Look what is not done yet of this process's share of the blocks; returns how many requests."""
-        own = {number for number in range(self.cut.blocks) if self.prepared.settings.share.has(number)}
+        """Look what is not done yet of this process's share of the shards; returns how many requests."""
+        own = {number for number in range(self.cut.shards) if self.prepared.settings.share.has(number)}
         total = pending = 0
-        for number, requests in self.draw_blocks(own):
+        for number, requests in self.draw_shards(own):
             left = self.look(number, requests)
             total, pending = total + len(requests), pending + len(left)
             if left or not self.directory.is_packed(number, requests):
@@ -232,22 +232,22 @@ class HeldRun:
         return pending
 
     def look(self, number: int, requests: Sequence[EditRequest]) -> set[str]:
-        """What is not done of a block, by id; a second look is taken where somebody wrote a record since the first."""
-        stamp = self.directory.stamp_block(number, requests)
+        """What is not done of a shard, by id; a second look is taken where somebody wrote a record since the first."""
+        stamp = self.directory.stamp_shard(number, requests)
         if number not in self.looks or self.looks[number][0] != stamp:
             self.directory.packed.forget(number)
             self.looks[number] = stamp, {request.id for request in self.directory.find_pending(requests)}
         return self.looks[number][1]
 
     def list_left(self) -> set[int]:
-        """The blocks outside of this process's share that nobody has edited to their end."""
+        """The shards outside of this process's share that nobody has edited to their end."""
         own = self.prepared.settings.share
-        numbers = {number for number in range(self.cut.blocks) if not own.has(number)}
+        numbers = {number for number in range(self.cut.shards) if not own.has(number)}
         return {number for number in numbers - self.taken - self.busy if not self.is_done(number)}
 
     def is_done(self, number: int) -> bool:
-        """Whether a block's file says that all of it is done; one that was written since this start is not judged."""
-        path = get_block_path(self.directory.root, number)
+        """Whether a shard's file says that all of it is done; one that was written since this start is not judged."""
+        path = get_shard_path(self.directory.root, number)
         if not path.exists():
             return False
         if self.written.get(number) != read_time(path):
@@ -258,10 +258,10 @@ class HeldRun:
         except (OSError, KeyError, TypeError):
             return False
 
-    def take_block(self, number: int, requests: Sequence[EditRequest]) -> None:
-        """Claim a block, and look what is to be edited of it; where another process is at it, it is busy."""
+    def take_shard(self, number: int, requests: Sequence[EditRequest]) -> None:
+        """Claim a shard, and look what is to be edited of it; where another process is at it, it is busy."""
         root = self.directory.root
-        work = {"config": hash_config(self.directory.config), "block": number, "of": self.cut.blocks}
+        work = {"config": hash_config(self.directory.config), "shard": number, "of": self.cut.shards}
         claim = Claim(get_claim_path(root, number), work, self.prepared.settings.claim_timeout)
         claim.path.parent.mkdir(exist_ok=True)
         if not claim.take():
@@ -274,15 +274,15 @@ class HeldRun:
             claim.release()
             raise
         self.looks.pop(number)
-        note = describe_self() | {"block": number, "since": time.time()}
-        block = HeldBlock(number, [request.id for request in requests], left, claim, note)
+        note = describe_self() | {"shard": number, "since": time.time()}
+        shard = HeldShard(number, [request.id for request in requests], left, claim, note)
         if left:
             self.todo |= left
-            self.held |= dict.fromkeys(left, block)
+            self.held |= dict.fromkeys(left, shard)
         elif self.directory.is_packed(number, requests):  # another did it meanwhile
             claim.release()
         else:
-            self.end_block(block)
+            self.end_shard(shard)
 
     def make_program(self, request: EditRequest, make: Make) -> Program[EditResult]:
         """What edits a request at the strengths that it lacks."""
@@ -297,35 +297,35 @@ class HeldRun:
             if self.prepared.settings.on_error == "stop":
                 raise RunFailedError(f"request {request.id}: {outcome.error} (on_error=stop)") from outcome.error
 
-    def save(self, block: HeldBlock, request: EditRequest, outcome: Outcome) -> None:
-        """Write what came of a request, as long as its block is ours; after the last of a block, end it."""
-        with suppress(LostClaimError):  # whoever has the block now writes it
-            block.claim.check()
-            self.directory.write_outcome(request, outcome, block.claim.check)
+    def save(self, shard: HeldShard, request: EditRequest, outcome: Outcome) -> None:
+        """Write what came of a request, as long as its shard is ours; after the last of a shard, end it."""
+        with suppress(LostClaimError):  # whoever has the shard now writes it
+            shard.claim.check()
+            self.directory.write_outcome(request, outcome, shard.claim.check)
         with self.directory.lock:
             del self.held[request.id]
-            block.left.discard(request.id)
-            is_last = not block.left
+            shard.left.discard(request.id)
+            is_last = not shard.left
         if is_last:
-            self.end_block(block)
+            self.end_shard(shard)
 
-    def end_block(self, block: HeldBlock) -> None:
-        """Put the records of a block into its file, and give it back."""
+    def end_shard(self, shard: HeldShard) -> None:
+        """Put the records of a shard into its file, and give it back."""
         try:
-            block.claim.check()
-            self.directory.pack(block.number, block.ids, {**block.note, "ended": time.time()})
+            shard.claim.check()
+            self.directory.pack(shard.number, shard.ids, {**shard.note, "ended": time.time()})
         except LostClaimError as error:
             log.warning("%s", error)
-            self.busy.add(block.number)
+            self.busy.add(shard.number)
         finally:
-            block.claim.release()
+            shard.claim.release()
 
     def give_back(self) -> None:
-        """Release the claims of all blocks that were not edited to their end, and that of the process."""
+        """Release the claims of all shards that were not edited to their end, and that of the process."""
         with self.directory.lock:
-            blocks = {id(block): block for block in self.held.values()}
-        for block in blocks.values():
-            block.claim.release()
+            shards = {id(shard): shard for shard in self.held.values()}
+        for shard in shards.values():
+            shard.claim.release()
         self.presence.release()
 
     def want_more(self, requests: int) -> None:
@@ -343,7 +343,7 @@ class HeldRun:
         self.is_drawn = False
 
     def wait_for_others(self) -> None:
-        """Want again the blocks that others were at and have left.
+        """Want again the shards that others were at and have left.
 
         Raises:
             BusyError: there is none yet, and the run is not to wait for them.
@@ -357,11 +357,11 @@ class HeldRun:
                 return
             holder = read_holder(get_claim_path(root, min(self.busy))) or {}
             if not self.prepared.settings.wait:
-                blocks = (
-                    f"{len(self.busy)} of {self.cut.blocks} shards are not done, and " if self.cut.blocks > 1 else ""
+                shards = (
+                    f"{len(self.busy)} of {self.cut.shards} shards are not done, and " if self.cut.shards > 1 else ""
                 )
                 raise BusyError(
-                    f"{root}: {blocks}{name_holder(holder)} is at it: wait for it (wait=true), or take another name=..."
+                    f"{root}: {shards}{name_holder(holder)} is at it: wait for it (wait=true), or take another name=..."
                 )
             if not is_told:
                 log.info("%s: waiting for %s", root, name_holder(holder))
@@ -415,7 +415,7 @@ def hold_run(run: PreparedRun) -> Iterator[HeldRun]:
 
 
 def open_run(run: PreparedRun, ids: Sequence[str]) -> HeldRun:
-    """The run with its directory, cut into blocks of its requests, whose ids these are."""
+    """The run with its directory, cut into shards of its requests, whose ids these are."""
     directory = run.open_directory()
 
     def refuse_company() -> None:
@@ -432,7 +432,7 @@ def open_run(run: PreparedRun, ids: Sequence[str]) -> HeldRun:
     )
     if not presence.take():
         raise BusyError(f"{presence.path}: another process has this name")
-    written = {int(path.stem): read_time(path) for path in list_blocks(run.root)}
+    written = {int(path.stem): read_time(path) for path in list_shards(run.root)}
     return HeldRun(run, directory, cut, presence, written)
 
 

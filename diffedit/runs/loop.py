@@ -44,9 +44,9 @@ class RunSettings:
         cache: folder of what runs share: encodings, inversions, contrast maps, embedded texts, edits; None for none.
         cache_gigabytes: that it may hold; what was used least recently is removed.
         cache_edits: whether edits are taken over that an earlier run made of the same inputs.
-        shard_size: requests in a block of a run, which one process edits; a run that is begun keeps its own.
-        share: the blocks that this process takes first; then what nobody has taken.
-        claim_timeout: seconds without a sign of life after which others take over the block of a process.
+        shard_size: requests in a shard of a run, which one process edits; a run that is begun keeps its own.
+        share: the shards that this process takes first; then what nobody has taken.
+        claim_timeout: seconds without a sign of life after which others take over the shard of a process.
     """
 
     ratios: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)

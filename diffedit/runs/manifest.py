@@ -24,7 +24,7 @@ TYPES = {  # of the columns that each manifest has
     "sha256": pa.string(),
     "error": pa.string(),
 }
-PACKED = ("place", "record")  # columns of a packed block that are none of a manifest
+PACKED = ("place", "record")  # columns of a packed shard that are none of a manifest
 
 
 def build_manifest(records: Sequence[Mapping[str, Any]], variants: Sequence[Variant], seed: int | None) -> pd.DataFrame:
@@ -71,23 +71,23 @@ def to_arrow(table: pd.DataFrame) -> pa.Table:
     return arrow
 
 
-def merge_manifest(blocks: Sequence[Path], loose: pd.DataFrame, asked: Collection[str]) -> pd.DataFrame:
-    """The manifest of packed blocks and of records that are not packed yet, sorted by id: one query over all files.
+def merge_manifest(shards: Sequence[Path], loose: pd.DataFrame, asked: Collection[str]) -> pd.DataFrame:
+    """The manifest of packed shards and of records that are not packed yet, sorted by id: one query over all files.
 
     Args:
-        blocks: files of `diffedit.runs.blocks`.
+        shards: files of `diffedit.runs.shards`.
         loose: the manifest of the records beside them; of an id that is in both, these count.
-        asked: ids of the requests that are asked for now; what the blocks hold of others is left out.
+        asked: ids of the requests that are asked for now; what the shards hold of others is left out.
 
     Raises:
         OSError: a file is no whole one; the message names it.
     """
     import duckdb
 
-    files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in blocks)
+    files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in shards)
     # A folder of a run may be called steps=20, which is no column.
     packed = f"read_parquet([{files}], union_by_name=true, hive_partitioning=false)"
-    if not blocks:
+    if not shards:
         return loose.sort_values("id", kind="stable", ignore_index=True)
     try:
         with duckdb.connect(config={"threads": 1}) as database:
@@ -103,6 +103,6 @@ def merge_manifest(blocks: Sequence[Path], loose: pd.DataFrame, asked: Collectio
                 """
             ).to_arrow_table()
     except duckdb.Error as error:
-        raise OSError(f"{blocks[0].parent}: the manifest could not be made of its shards: {error}") from error
+        raise OSError(f"{shards[0].parent}: the manifest could not be made of its shards: {error}") from error
     more = sorted(set(table.column_names) - set(TYPES))
     return set_types(table.select([*TYPES, *more]).to_pandas())

@@ -2,7 +2,7 @@
 
 `FORMAT` counts what a run directory looks like. Format 1 had no number; its ratios were bare numbers. In format 2 the
 class of Stable Diffusion itself was called with a path. In format 3 an inversion had no settings but its timestep. In
-format 4 each request had a file of its own for its record for good, and there were no blocks.
+format 4 each request had a file of its own for its record for good, and there were no shards.
 """
 
 from collections.abc import Callable, Mapping

@@ -14,16 +14,12 @@ from urllib.parse import unquote
 
 from diffedit.io.files import read_json, read_regular
 from diffedit.runs.archive import read_note
-from diffedit.runs.cut import list_blocks, read_cut, read_summary
+from diffedit.runs.cut import KNOWN, Stamp, list_shards, read_cut, read_summary_once, stamp
 from diffedit.runs.workers import Worker, find_crew, measure_rates, sum_rates
 
 LOOSE = 4096  # records beside the shards that are opened; of more, the names are counted
 LARGEST_CONFIG = 2**20  # bytes
 THREADS = 8  # that wait for a slow disk
-KNOWN = 2**16  # shards that are remembered between two looks
-
-Stamp = tuple[int, int]
-"""Time of change in nanoseconds, and size in bytes."""
 
 
 @dataclass
@@ -126,7 +122,7 @@ def read_status(root: Path) -> RunStatus:
     ratios = count_ratios(root, status)
     cut = read_cut(root)
     if cut is not None:
-        status.shards, status.requests = cut.blocks, cut.requests
+        status.shards, status.requests = cut.shards, cut.requests
     elif (root / "shards" / "cut.json").exists():
         status.damage.append("shards/cut.json: damaged: the next start writes it anew")
     loose = read_loose(root, status)
@@ -225,7 +221,7 @@ def read_shards(root: Path, status: RunStatus) -> list[Shard]:
         except OSError as error:
             return error
 
-    paths = list_blocks(root)
+    paths = list_shards(root)
     if not paths:
         return []
     with ThreadPoolExecutor(min(THREADS, len(paths))) as pool:
@@ -287,18 +283,6 @@ def as_number(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-def stamp(path: Path) -> Stamp:
-    """Tells one content of a file from another; an OSError where it is gone."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
-
-
-@lru_cache(KNOWN)
-def read_summary_once(path: Path, stamp: Stamp) -> Mapping[str, Any]:
-    """The summary of a shard, as long as its file stays as it is."""
-    return read_summary(path)
-
-
 @lru_cache(KNOWN)
 def read_ids(path: Path, stamp: Stamp) -> frozenset[str]:
     """Of the requests in a shard; an OSError as of `read_columns`."""
@@ -323,4 +307,4 @@ def read_columns(path: Path, *names: str) -> dict[str, list[Any]]:
     try:
         return pq.ParquetFile(path).read(columns=[*names]).select([*names]).to_pydict()
     except (OSError, KeyError, ValueError, ArrowException) as error:
-        raise OSError(f"{path.parent.name}/{path.name}: no whole records of a block ({error})") from error
+        raise OSError(f"{path.parent.name}/{path.name}: no whole records of a shard ({error})") from error

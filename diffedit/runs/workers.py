@@ -13,8 +13,8 @@ from typing import Any
 
 from diffedit.io.files import HOST
 from diffedit.runs.claim import (
-    BLOCKS,
     NAME,
+    SHARDS,
     NoClaimError,
     is_alive,
     is_live,
@@ -72,7 +72,7 @@ def find_crew(root: Path, rates: Mapping[Hashable, float]) -> Crew:
         rates: requests an hour of each process that has finished a shard.
     """
     crew, workers = Crew(), {}
-    paths = [path for path in (root / NAME, *sorted(root.glob(BLOCKS))) if os.path.lexists(path)]
+    paths = [path for path in (root / NAME, *sorted(root.glob(SHARDS))) if os.path.lexists(path)]
     has_clock = bool(paths) and can_read_clock(root)
     for path in paths:
         place = path.relative_to(root).as_posix()

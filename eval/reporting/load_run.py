@@ -14,10 +14,10 @@ import pandas as pd
 from PIL import Image
 
 from diffedit.io.images import open_image, to_pil
-from diffedit.runs.blocks import PackedRecords
-from diffedit.runs.cut import list_blocks
+from diffedit.runs.cut import list_shards
 from diffedit.runs.manifest import build_manifest
 from diffedit.runs.records import parse_record, read_whole_record
+from diffedit.runs.shards import PackedRecords
 from diffedit.types import EditRequest, Variant
 from eval.reporting.collect import collect
 from eval.reporting.contact_sheet import draw_sheet, drop_empty_columns, make_run_row, spread
@@ -268,15 +268,15 @@ def read_records(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def iterate_packed(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """The records in the files of blocks, each with its file; None for one that is not whole."""
+    """The records in the files of shards, each with its file; None for one that is not whole."""
     packed = PackedRecords(root)
-    for path in list_blocks(root):
+    for path in list_shards(root):
         for request, text in packed.read(path).items():
             yield path, parse_record(text, path, request)
 
 
 def iterate_loose(root: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-    """The records beside the blocks, each with its file; None for one that is not whole."""
+    """The records beside the shards, each with its file; None for one that is not whole."""
     for path in (root / "records").glob("*.json"):
         try:
             yield path, read_whole_record(path) if path.is_file() else None

@@ -20,11 +20,11 @@ from diffedit.io.files import hash_file, quote_file_name, read_regular
 from diffedit.io.images import get_path, open_file, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
 from diffedit.runs.archive import refuse_archived
-from diffedit.runs.blocks import PackedRecords
-from diffedit.runs.cut import get_block_path, read_cut
+from diffedit.runs.cut import get_shard_path, read_cut
 from diffedit.runs.directory import find_changed_fields
 from diffedit.runs.migrate import migrate_config
 from diffedit.runs.records import find_changed_sources, find_damage, read_whole_record
+from diffedit.runs.shards import PackedRecords
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.features import chunk
@@ -278,8 +278,8 @@ def read_record(
         root: of the run.
         request_id: of the request.
         variants: that the run asks for.
-        packed: the records of its blocks.
-        number: the block that the request belongs to; None where that is not known.
+        packed: the records of its shards.
+        number: the shard that the request belongs to; None where that is not known.
     """
     path = root / "records" / f"{quote_file_name(request_id)}.json"
     if path.exists() and not path.is_file():
@@ -304,16 +304,16 @@ def explain_missing(loose: Path, place: Path | None, packed: PackedRecords, numb
     """Why there is no whole record of a request: the file that should have it, and what is wrong with it.
 
     Args:
-        loose: where it lies if its block is not done.
-        place: of the block that has its rows; None where none has.
-        packed: the records of all blocks, as they were read.
-        number: the block that the request belongs to, if that is known.
+        loose: where it lies if its shard is not done.
+        place: of the shard that has its rows; None where none has.
+        packed: the records of all shards, as they were read.
+        number: the shard that the request belongs to, if that is known.
     """
     if loose.exists():
         return f"{loose} is damaged"
     if place is not None:
         return packed.damaged.get(place, f"{place} has no whole record of it")
-    own = next(iter(packed.damaged), None) if number is None else get_block_path(packed.root, number)
+    own = next(iter(packed.damaged), None) if number is None else get_shard_path(packed.root, number)
     return packed.damaged.get(own, "not run yet")
 
 

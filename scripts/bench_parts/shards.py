@@ -33,7 +33,7 @@ from bench_parts.networks import KINDS, find_best, make_call, scan_rows, time_ro
 from bench_parts.ours import Ours, add_model_arguments, find_weights, load_scenes
 from bench_parts.report import Report, Table
 from diffedit.api.choose import make_editor
-from diffedit.runs.cut import Share, list_blocks
+from diffedit.runs.cut import Share, list_shards
 from diffedit.runs.loop import run_benchmark
 from diffedit.runs.manifest import build_manifest, merge_manifest
 from diffedit.stages.pipeline import EditPipeline
@@ -214,7 +214,7 @@ def run_large(count: int) -> dict[str, float]:
         found = {"requests": count, "cpu_ms": 1000 * (time.process_time() - began) / count, "peak_mb": read_peak()}
         asked = [f"{i:06d}" for i in range(count)]
         nothing = build_manifest([], (), 0)
-        found["merge_s"] = measure_seconds(lambda: merge_manifest(list_blocks(root), nothing, asked))
+        found["merge_s"] = measure_seconds(lambda: merge_manifest(list_shards(root), nothing, asked))
         command = [sys.executable, "-m", "diffedit", "status", str(root)]
         found["status_s"] = measure_seconds(lambda: subprocess.run(command, capture_output=True, check=True))
     return found

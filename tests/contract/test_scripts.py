@@ -21,7 +21,7 @@ from diffedit.commands import COMMANDS
 from diffedit.commands.complete import COMPOSED
 from diffedit.commands.help import describe_command
 from diffedit.io.checks import RENAMED, refuse_renamed
-from diffedit.runs.cut import count_records, list_blocks
+from diffedit.runs.cut import count_records, list_shards
 
 ANALYTIC = ["backbone=analytic", "steps=10", "ratios=[0.5,0.8]"]
 
@@ -95,10 +95,10 @@ def test_a_killed_command_goes_on_and_ends_with_the_same_pictures(folder, tmp_pa
     killed = [sys.executable, str(ROOT / "scripts/run.py"), *args, f"runs={tmp_path}/killed", "shards.size=8"]
     root = tmp_path / "killed/folder/analytic/diffedit/x"
     with subprocess.Popen(killed, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "2"}) as process:
-        while process.poll() is None and not list_blocks(root):
+        while process.poll() is None and not list_shards(root):
             time.sleep(0.01)
         process.kill()
-    assert list_blocks(root)
+    assert list_shards(root)
     assert count_records(root) < count
     assert call("run.py", *args, f"runs={tmp_path}/killed").returncode == 0
     assert call("run.py", *args, f"runs={tmp_path}/whole").returncode == 0

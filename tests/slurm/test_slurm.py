@@ -104,7 +104,7 @@ def count_claims(folder):
     return len(list(folder.glob("runs/*/*/*/*/shards/*.claim")))
 
 
-def count_blocks(folder):
+def count_shards(folder):
     return len(list(folder.glob("runs/*/*/*/*/shards/*.parquet")))
 
 
@@ -112,7 +112,7 @@ def test_a_disturbed_array_is_whole(tmp_path, whole):
     score = "launcher.score=['metric=[lpips]','resamples=10']"
     done = diffedit("run", *ASKED, *SLURM, "launcher.time=1", score, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: count_blocks(tmp_path) >= 1, 120, "a first shard")
+    wait_until(lambda: count_shards(tmp_path) >= 1, 120, "a first shard")
     kill_one(tmp_path)
     requeue_one(tmp_path)
     preempt(tmp_path)

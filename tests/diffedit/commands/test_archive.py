@@ -175,7 +175,7 @@ DAMAGE = {
     "images/0.5/r1.png has another content than was written: start the run again": spoil,
     "maps/r4.npy is not there: start the run again": lambda root: (root / "maps/r4.npy").unlink(),
     "records/r4.json: not whole": lambda root: (root / "records/r4.json").write_text("{"),
-    "no whole records of a block": lambda root: (root / "shards/000001.parquet").write_bytes(b"PAR1"),
+    "no whole records of a shard": lambda root: (root / "shards/000001.parquet").write_bytes(b"PAR1"),
     "maps/link.npy: not a regular file": link,
     "maps: a link": link_folder,
 }

@@ -12,7 +12,7 @@ from diffedit.commands.clean import main
 from diffedit.io.files import HOST, name_temporary
 from diffedit.runs.archive import name_tar, name_unfinished
 from diffedit.runs.claim import NAME, STALE, Claim, claim, describe_self
-from diffedit.runs.cut import get_block_path, get_claim_path, read_summary
+from diffedit.runs.cut import get_claim_path, get_shard_path, read_summary
 from diffedit.runs.status import read_status
 
 
@@ -92,19 +92,19 @@ def test_what_was_set_aside_goes_where_that_is_asked_for(tmp_path, capsys):
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
 def test_a_run_that_somebody_is_at_is_refused_and_others_are_cleaned(tmp_path, capsys, dead, flags):
-    whole, block, other = (write_run(tmp_path / name) for name in ("a", "b", "c"))
-    for root in (whole, block, other):
+    whole, shard, other = (write_run(tmp_path / name) for name in ("a", "b", "c"))
+    for root in (whole, shard, other):
         (root / f"maps/.r1.npy.1.{HOST}.{dead}.tmp").touch()
-    held = Claim(get_claim_path(block, 1))
+    held = Claim(get_claim_path(shard, 1))
     with claim(whole):
         assert held.take()
-        before = [read_files(whole), read_files(block)]
+        before = [read_files(whole), read_files(shard)]
         assert main([str(tmp_path), *flags]) == 3
-        assert [read_files(whole), read_files(block)] == before
+        assert [read_files(whole), read_files(shard)] == before
         held.release()
     said = capsys.readouterr()
     assert f"{whole}: process {os.getpid()} on " in said.err
-    assert f"{block}: process {os.getpid()} on " in said.err
+    assert f"{shard}: process {os.getpid()} on " in said.err
     assert "3 runs, 1 things" in said.out
     assert bool(list(other.glob("maps/.*"))) == bool(flags)
 
@@ -115,7 +115,7 @@ def test_records_beside_their_shard_are_packed_where_that_is_asked_for(tmp_path,
     for name in ("r0", "r1"):
         (root / f"records/{name}.json").write_text(json.dumps(write_record(root, name)))
     (root / "records/r2.json").write_text("{")
-    summary, before = read_summary(get_block_path(root, 0)), read_status(root)
+    summary, before = read_summary(get_shard_path(root, 0)), read_status(root)
     assert (before.done, before.failed) == (4, 1)
     files = read_files(root)
     assert main([str(root)]) == 0
@@ -126,7 +126,7 @@ def test_records_beside_their_shard_are_packed_where_that_is_asked_for(tmp_path,
     assert {path.name for path in root.glob("records/*")} == {"r2.json", "r4.json"}
     after = read_files(root)
     assert after["shards/000001.parquet"] == files["shards/000001.parquet"]
-    assert read_summary(get_block_path(root, 0)) == summary | {
+    assert read_summary(get_shard_path(root, 0)) == summary | {
         "done": 2,
         "failed": 0,
         "edits": 4,

@@ -14,7 +14,7 @@ from diffedit.commands.status import describe_size, describe_span, main
 from diffedit.runs import claim as claims
 from diffedit.runs import status as statuses
 from diffedit.runs import workers
-from diffedit.runs.cut import get_block_path, get_claim_path
+from diffedit.runs.cut import get_claim_path, get_shard_path
 from diffedit.runs.find import find_runs
 from diffedit.runs.status import read_status
 
@@ -171,13 +171,13 @@ def cut_short(path):
 
 
 DAMAGE = {
-    "a shard cut short": (lambda root: cut_short(get_block_path(root, 1)), "shards/000001.parquet: no whole records"),
+    "a shard cut short": (lambda root: cut_short(get_shard_path(root, 1)), "shards/000001.parquet: no whole records"),
     "an empty shard": (
-        lambda root: get_block_path(root, 1).write_bytes(b""),
+        lambda root: get_shard_path(root, 1).write_bytes(b""),
         "shards/000001.parquet: no whole records",
     ),
     "a folder for a shard": (
-        lambda root: (get_block_path(root, 1).unlink(), get_block_path(root, 1).mkdir()),
+        lambda root: (get_shard_path(root, 1).unlink(), get_shard_path(root, 1).mkdir()),
         "shards/000001.parquet: no whole records",
     ),
     "no config": (lambda root: (root / "config.yaml").unlink(), "config.yaml: gone"),
@@ -276,7 +276,7 @@ def test_a_watch_ends_when_all_is_done(tmp_path, capsys, monkeypatch):
     def sleep(seconds):
         looks.append(seconds)
         write_run(tmp_path / "other")
-        shutil.copy(get_block_path(tmp_path / "other", 2), get_block_path(root, 2))
+        shutil.copy(get_shard_path(tmp_path / "other", 2), get_shard_path(root, 2))
 
     monkeypatch.setattr(time, "sleep", sleep)
     assert main([str(root), "--watch", "7", "--json"]) == 0

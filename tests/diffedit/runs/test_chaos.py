@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from helpers import edit_and_tell, read_run, write_pictures
 
-from diffedit.runs.claim import BLOCKS, NAME, STALE
+from diffedit.runs.claim import NAME, SHARDS, STALE
 
 COUNT, ROUNDS = 60, 50
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -34,7 +34,7 @@ BUSY, REFUSED = 3, 2
 def damage(root, draw):
     """Cut, empty, remove or swap a random file of a run; its claim often, where a kill left it. Returns its name."""
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    claims = [path for path in (root / NAME, *sorted(root.glob(BLOCKS))) if path.is_file()]
+    claims = [path for path in (root / NAME, *sorted(root.glob(SHARDS))) if path.is_file()]
     files = [path for path in files if path not in claims]
     if not files and not claims:
         return None

@@ -79,7 +79,7 @@ def test_a_large_run_is_looked_at_in_seconds(analytic, large):
     began = time.process_time()
     assert list(run.find_pending(Pictures(REQUESTS).requests(16))) == []
     assert time.process_time() - began < 5
-    assert len(run.blocks) == REQUESTS
+    assert len(run.shards) == REQUESTS
 
 
 @pytest.fixture

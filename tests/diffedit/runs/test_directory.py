@@ -41,8 +41,8 @@ def outcome(name="a", error=None, side=8):
 def test_the_layout_and_what_lies_in_it(tmp_path, analytic):
     run = RunDirectory(tmp_path / "run", CONFIG, "1")
     list(run.find_pending([make_request(analytic, "a"), make_request(analytic, "b")]))
-    run.save(make_request(analytic, "a"), outcome())
-    run.save(make_request(analytic, "b", source=None), outcome("b", OSError("cut short")))
+    run.write_outcome(make_request(analytic, "a"), outcome())
+    run.write_outcome(make_request(analytic, "b", source=None), outcome("b", OSError("cut short")))
     table = run.close()
     files = {path.relative_to(run.root).as_posix() for path in run.root.rglob("*") if path.is_file()}
     assert files == {
@@ -78,8 +78,8 @@ def test_resume_skips_what_is_done_and_tries_again_what_failed_or_lost_a_file(tm
     run = RunDirectory(tmp_path, CONFIG)
     requests = [make_request(analytic, name) for name in "abcd"]
     for request in requests[:2]:
-        run.save(request, outcome(request.id))
-    run.save(requests[2], outcome("c", ValueError("no")))
+        run.write_outcome(request, outcome(request.id))
+    run.write_outcome(requests[2], outcome("c", ValueError("no")))
     run.close()
     again = RunDirectory(tmp_path, CONFIG)
     assert [request.id for request in again.find_pending(requests)] == ["c", "d"]
@@ -117,7 +117,7 @@ def test_another_environment_is_warned_about(tmp_path, caplog):
 
 def test_other_texts_under_a_done_id_are_refused(tmp_path, analytic):
     run = RunDirectory(tmp_path, CONFIG)
-    run.save(make_request(analytic, "a"), outcome())
+    run.write_outcome(make_request(analytic, "a"), outcome())
     run.close()
     with pytest.raises(ConfigChangedError, match=r"request a is done, and .*: target: pear -> plum"):
         list(run.find_pending([make_request(analytic, "a", target="plum")]))
@@ -131,7 +131,7 @@ def test_the_manifest_holds_the_requests_of_this_benchmark_only(tmp_path, analyt
     requests = [make_request(analytic, name) for name in "ab"]
     list(run.find_pending(requests))
     for request in requests:
-        run.save(request, outcome(request.id, ValueError("no") if request.id == "a" else None))
+        run.write_outcome(request, outcome(request.id, ValueError("no") if request.id == "a" else None))
     assert list(run.close().id.unique()) == ["a", "b"]
     again = RunDirectory(tmp_path, CONFIG)
     list(again.find_pending(requests[1:]))
@@ -144,7 +144,7 @@ def test_a_start_that_fails_early_leaves_the_manifest(tmp_path, analytic):
     run, requests = RunDirectory(tmp_path, CONFIG), [make_request(analytic, name) for name in "ab"]
     list(run.find_pending(requests))
     for request in requests:
-        run.save(request, outcome(request.id))
+        run.write_outcome(request, outcome(request.id))
     run.close()
     before = (tmp_path / "manifest.parquet").read_bytes()
     assert RunDirectory(tmp_path, CONFIG).close() is None

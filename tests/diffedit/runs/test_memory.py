@@ -28,7 +28,7 @@ engine = Engine(backbone, BatchSizes(predict=16, encode=4, decode=4, embed=8), e
 process, sizes = psutil.Process(), []
 for outcome in engine.run(programs()):
     assert outcome.error is None, outcome.error
-    run.save(live.pop(outcome.id), outcome)
+    run.write_outcome(live.pop(outcome.id), outcome)
     sizes.append(process.memory_info().rss)
 run.close()
 print(max(sizes[:200]), max(sizes[200:]), sizes[-1])

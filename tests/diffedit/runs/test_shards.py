@@ -15,11 +15,11 @@ from helpers import Pictures, edit_small_run, read_run, unpack_records
 
 from diffedit.diffedit import DiffEdit
 from diffedit.mask import ContrastMask
-from diffedit.runs.blocks import read_block
 from diffedit.runs.claim import BusyError, Claim, describe_self
-from diffedit.runs.cut import Share, count_records, get_block_path, get_claim_path, list_blocks, read_cut, read_summary
+from diffedit.runs.cut import Share, count_records, get_claim_path, get_shard_path, list_shards, read_cut, read_summary
 from diffedit.runs.directory import RunDirectory
 from diffedit.runs.loop import RunFailedError, RunSettings, run_benchmark
+from diffedit.runs.shards import read_shard
 from diffedit.stages.pipeline import EditPipeline
 from eval.reporting.load_run import load_run
 
@@ -66,9 +66,9 @@ def test_the_cut_changes_nothing(analytic, tmp_path, whole, size):
     assert read_run(root) == whole[0]
     same_rows(table, whole[1])
     same_rows(pd.read_parquet(root / "manifest.parquet"), pd.read_parquet(tmp_path / "whole/manifest.parquet"))
-    blocks = -(-COUNT // size)
-    assert [path.name for path in list_blocks(root)] == [f"{i:06d}.parquet" for i in range(blocks)]
-    assert len(os.listdir(root / "shards")) == blocks + 1  # and the cut: no claims
+    shards = -(-COUNT // size)
+    assert [path.name for path in list_shards(root)] == [f"{i:06d}.parquet" for i in range(shards)]
+    assert len(os.listdir(root / "shards")) == shards + 1  # and the cut: no claims
     assert not list((root / "records").iterdir())
     assert (read_cut(root).size, read_cut(root).requests, count_records(root)) == (size, COUNT, COUNT)
 
@@ -86,8 +86,8 @@ def test_a_share_begins_with_its_own(analytic, tmp_path, monkeypatch):
     taken, take = [], Claim.take
 
     def note(self):
-        if "block" in self.work:
-            taken.append(self.work["block"])
+        if "shard" in self.work:
+            taken.append(self.work["shard"])
         return take(self)
 
     monkeypatch.setattr(Claim, "take", note)
@@ -104,9 +104,9 @@ def test_a_run_that_is_begun_keeps_its_cut(analytic, tmp_path, whole, edited):
 
 def test_the_foot_of_a_shard_says_what_is_in_it(analytic, tmp_path):
     edit(analytic, tmp_path)
-    summary = read_summary(get_block_path(tmp_path, 1))
-    assert {key: summary[key] for key in ("block", "requests", "done", "failed", "edits", "error", "process")} == {
-        "block": 1,
+    summary = read_summary(get_shard_path(tmp_path, 1))
+    assert {key: summary[key] for key in ("shard", "requests", "done", "failed", "edits", "error", "process")} == {
+        "shard": 1,
         "requests": 3,
         "done": 3,
         "failed": 0,
@@ -116,17 +116,17 @@ def test_the_foot_of_a_shard_says_what_is_in_it(analytic, tmp_path):
     }
     assert summary["since"] <= summary["ended"]
     files = [path for folder in ("images", "masks", "maps") for path in (tmp_path / folder).rglob("*.*")]
-    ids = read_block(get_block_path(tmp_path, 1))
+    ids = read_shard(get_shard_path(tmp_path, 1))
     assert list(ids) == ["3", "4", "5"]
     assert summary["bytes"] == sum(path.stat().st_size for path in files if path.stem in ids)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.touch()])
 def test_what_is_no_file_of_a_shard_has_no_foot(tmp_path, make):
-    path = get_block_path(tmp_path, 0)
+    path = get_shard_path(tmp_path, 0)
     path.parent.mkdir()
     make(path)
-    with pytest.raises(OSError, match=r"000000\.parquet: no whole records of a block"):
+    with pytest.raises(OSError, match=r"000000\.parquet: no whole records of a shard"):
         read_summary(path)
     assert count_records(tmp_path) == 0
 
@@ -134,26 +134,26 @@ def test_what_is_no_file_of_a_shard_has_no_foot(tmp_path, make):
 # ------------------------------------------------------------------------------------------------------------ who is at
 
 
-def lose_block(analytic, root, number):
+def lose_shard(analytic, root, number):
     """A run with a shard that is not done."""
     edit(analytic, root)
-    get_block_path(root, number).unlink()
+    get_shard_path(root, number).unlink()
     (root / "manifest.parquet").unlink()
 
 
-def hold_block(root, number):
-    claim = Claim(get_claim_path(root, number), {"block": number})
+def hold_shard(root, number):
+    claim = Claim(get_claim_path(root, number), {"shard": number})
     claim.path.parent.mkdir(parents=True, exist_ok=True)
     assert claim.take()
     return claim
 
 
 def test_what_another_is_at_is_left_to_it(analytic, tmp_path, whole):
-    lose_block(analytic, tmp_path / "run", 1)
-    other = hold_block(tmp_path / "run", 1)
+    lose_shard(analytic, tmp_path / "run", 1)
+    other = hold_shard(tmp_path / "run", 1)
     with pytest.raises(BusyError, match=rf"1 of 3 shards are not done, and process {os.getpid()} on .* is at it"):
         edit(analytic, tmp_path / "run")
-    assert [path.stem for path in list_blocks(tmp_path / "run")] == ["000000", "000002"]
+    assert [path.stem for path in list_shards(tmp_path / "run")] == ["000000", "000002"]
     assert not (tmp_path / "run/manifest.parquet").exists()  # the last one makes it
     other.release()
     same_rows(edit(analytic, tmp_path / "run"), whole[1])
@@ -161,8 +161,8 @@ def test_what_another_is_at_is_left_to_it(analytic, tmp_path, whole):
 
 
 def test_who_waits_takes_over_what_is_left(analytic, tmp_path, whole, monkeypatch):
-    lose_block(analytic, tmp_path / "run", 1)
-    other = hold_block(tmp_path / "run", 1)
+    lose_shard(analytic, tmp_path / "run", 1)
+    other = hold_shard(tmp_path / "run", 1)
     monkeypatch.setattr("diffedit.runs.held.time.sleep", lambda seconds: other.release())
     same_rows(edit(analytic, tmp_path / "run", wait=True), whole[1])
     assert read_run(tmp_path / "run") == whole[0]
@@ -195,8 +195,8 @@ def test_who_loses_a_claim_writes_no_more_of_its_shard(analytic, tmp_path, whole
     with pytest.raises(BusyError, match="1 of 3 shards are not done"):
         edit(analytic, root)
     assert "2" not in seen
-    assert not get_block_path(root, 0).exists()
-    assert len(list_blocks(root)) == 2
+    assert not get_shard_path(root, 0).exists()
+    assert len(list_shards(root)) == 2
     monkeypatch.undo()
     get_claim_path(root, 0).unlink()
     same_rows(edit(analytic, root), whole[1])
@@ -218,8 +218,8 @@ def test_failed_requests_are_tried_again(analytic, tmp_path, whole, monkeypatch)
     with pytest.raises(RunFailedError, match="1 of 7 requests failed"):
         edit(analytic, tmp_path / "run")
     monkeypatch.undo()
-    assert len(list_blocks(tmp_path / "run")) == 3
-    assert read_summary(get_block_path(tmp_path / "run", 1))["error"].startswith("4: ")
+    assert len(list_shards(tmp_path / "run")) == 3
+    assert read_summary(get_shard_path(tmp_path / "run", 1))["error"].startswith("4: ")
     same_rows(edit(analytic, tmp_path / "run"), whole[1])
     assert read_run(tmp_path / "run") == whole[0]
 
@@ -228,7 +228,7 @@ def test_failed_requests_are_tried_again(analytic, tmp_path, whole, monkeypatch)
 def test_a_damaged_shard_is_edited_again(analytic, tmp_path, whole, caplog, how):
     root = tmp_path / "run"
     edit(analytic, root)
-    path = get_block_path(root, 1)
+    path = get_shard_path(root, 1)
     content = path.read_bytes()
     match how:
         case "cut":
@@ -245,7 +245,7 @@ def test_a_damaged_shard_is_edited_again(analytic, tmp_path, whole, caplog, how)
             path.unlink()
             path.mkdir()
     load_run(root)
-    assert "000001.parquet: no whole records of a block" in caplog.text
+    assert "000001.parquet: no whole records of a shard" in caplog.text
     same_rows(edit(analytic, root), whole[1])
     if how == "a folder":
         (aside,) = (root / "shards").glob("*.aside")
@@ -290,7 +290,7 @@ def test_a_table_with_other_rows_keeps_what_is_done(analytic, tmp_path, edited):
 
 def test_other_requests_are_not_asked_for_beside_another_process(analytic, tmp_path):
     edit(analytic, tmp_path, list_requests("12345"))
-    other = hold_block(tmp_path, 0)
+    other = hold_shard(tmp_path, 0)
     with pytest.raises(BusyError, match="this start asks for other requests"):
         edit(analytic, tmp_path, list_requests("012345"))
     other.release()
@@ -305,7 +305,7 @@ def test_a_run_of_before_goes_on(analytic, tmp_path, whole, edited):
     edited.clear()
     same_rows(edit(analytic, root), whole[1])
     assert not edited
-    assert len(list_blocks(root)) == 3
+    assert len(list_shards(root)) == 3
     assert {name: content for name, content in read_run(root).items() if name != "config.yaml"} == {
         name: content for name, content in whole[0].items() if name != "config.yaml"
     }
@@ -314,8 +314,8 @@ def test_a_run_of_before_goes_on(analytic, tmp_path, whole, edited):
 def make_old(root):
     directory = RunDirectory(root, {"ratios": [0.5]}) if not (root / "config.yaml").exists() else None
     assert directory is None
-    for path in list_blocks(root):
-        for name, text in read_block(path).items():
+    for path in list_shards(root):
+        for name, text in read_shard(path).items():
             (root / "records" / f"{name}.json").write_text(text)
     shutil.rmtree(root / "shards")
     config = root / "config.yaml"
@@ -333,14 +333,14 @@ def test_a_run_of_a_later_release_is_refused(analytic, tmp_path):
 def test_what_a_kill_left_beside_a_shard_goes_into_it(analytic, tmp_path, whole, edited):
     root = tmp_path / "run"
     edit(analytic, root)
-    packed = get_block_path(root, 0).read_bytes()
+    packed = get_shard_path(root, 0).read_bytes()
     unpack_records(root)
-    get_block_path(root, 0).write_bytes(packed)  # the rename came, and the end before the removal
+    get_shard_path(root, 0).write_bytes(packed)  # the rename came, and the end before the removal
     edited.clear()
     same_rows(edit(analytic, root), whole[1])
     assert not edited
     assert read_run(root) == whole[0]
-    assert len(list_blocks(root)) == 3
+    assert len(list_shards(root)) == 3
 
 
 def test_a_damaged_cut_is_written_anew(analytic, tmp_path, whole, caplog):
@@ -434,7 +434,7 @@ def test_two_processes_at_one_run(tmp_path, start, shares):
         assert worker.exitcode == 0
     edit_small_run(str(tmp_path / "whole"), 40, **OPTIONS)
     assert read_run(tmp_path / "run") == read_run(tmp_path / "whole")
-    makers = [read_summary(path)["process"] for path in list_blocks(tmp_path / "run")]
+    makers = [read_summary(path)["process"] for path in list_shards(tmp_path / "run")]
     assert set(makers) <= {worker.pid for worker in workers}
     assert len(makers) == 20
     table = pd.read_parquet(tmp_path / "run/manifest.parquet")

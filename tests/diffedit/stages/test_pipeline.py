@@ -221,7 +221,7 @@ def test_all_samples_are_in_the_record_and_the_best_is_marked(tiny, tmp_path):
     request, ratios = make_masked_request(tiny), list(RATIOS)
     directory = RunDirectory(tmp_path, {"ratios": ratios, "seed": 0})
     assert [pending.id for pending in directory.find_pending([request])] == ["a"]
-    directory.save(request, Outcome("a", result, None, Counter({3: 1, 6: 1}), 1.0))
+    directory.write_outcome(request, Outcome("a", result, None, Counter({3: 1, 6: 1}), 1.0))
     table = directory.close()
     record = json.loads((tmp_path / "records/a.json").read_text())
     assert len(record["samples"]) == 6

@@ -350,7 +350,7 @@ def test_pictures_of_a_model_are_drawn_edited_and_seen_by_a_score(tiny_folder, t
         for request in requests.values()
     ]
     for outcome in Engine(tiny, BatchSizes(), progress=False).run(programs):
-        run.save(requests[outcome.id], outcome)
+        run.write_outcome(requests[outcome.id], outcome)
     run.close()
     monkeypatch.setattr(TextToImage, "__call__", lambda *_: pytest.fail("a score never draws"))
     finished = FinishedRun(tmp_path / "run")

@@ -103,7 +103,7 @@ def edit(benchmark, backbone, root):
     requests = {request.id: request for request in run.find_pending(benchmark.requests(backbone.resolution))}
     programs = ((name, Copy()(request, [1.0], schedule, RequestNoise(0, name))) for name, request in requests.items())
     for outcome in engine.run(programs, len(requests), 1):
-        run.save(requests[outcome.id], outcome)
+        run.write_outcome(requests[outcome.id], outcome)
     return run.close()
 
 

@@ -231,7 +231,7 @@ def test_a_damaged_shard_is_named_and_its_records_are_as_good_as_none(root, capl
     (root / f"records/{second}.json").write_text(json.dumps(find_record(root, second)))
     shard.write_bytes(shard.read_bytes()[:-9])
     run = load_run(root)
-    assert f"{shard}: no whole records of a block" in caplog.text
+    assert f"{shard}: no whole records of a shard" in caplog.text
     assert run.ids == [second]
     assert run.image(second, 0.5)
     with pytest.raises(IncompleteRunError, match=rf"{first} is not done yet; start the run again"):

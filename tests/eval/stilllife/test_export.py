@@ -187,7 +187,7 @@ def edit(root, backbone, overrides, editor="diffedit", steps=4):
     programs = [(name, method(request, RATIOS, schedule, RequestNoise(0, name))) for name, request in requests.items()]
     for outcome in Engine(backbone, BatchSizes(4, 2, 4, 4), progress=False).run(programs):
         assert outcome.error is None, outcome.error
-        run.save(requests[outcome.id], outcome)
+        run.write_outcome(requests[outcome.id], outcome)
     run.close()
     return root
 

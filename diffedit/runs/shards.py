@@ -1,4 +1,4 @@
-"""The file of a block of requests that were edited to their end: the rows of the manifest, and the records.
+"""The file of a shard of requests that were edited to their end: the rows of the manifest, and the records.
 
 The first row of each request has its record as JSON text; so a run of many requests has few files of records, and its
 manifest is one query over them.
@@ -15,26 +15,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diffedit.io.files import read_regular
-from diffedit.runs.cut import SUMMARY, get_block_path, list_blocks
+from diffedit.runs.cut import SUMMARY, get_shard_path, list_shards
 from diffedit.runs.manifest import build_manifest, to_arrow
 from diffedit.runs.records import parse_record
 from diffedit.types import Variant
 
 log = logging.getLogger("run")
 
-LARGEST = 2**30  # bytes of a file of a block
+LARGEST = 2**30  # bytes of a file of a shard
 
 
-def encode_block(
+def encode_shard(
     records: Sequence[Mapping[str, Any]], variants: Sequence[Variant], seed: int | None, note: Mapping[str, Any]
 ) -> bytes:
-    """The file of a block.
+    """The file of a shard.
 
     Args:
         records: of its requests, in order.
         variants: that the run asks for.
         seed: of the run.
-        note: what is said of the block beside its counts: who edited it, and when.
+        note: what is said of the shard beside its counts: who edited it, and when.
     """
     table = build_manifest(records, variants, seed)
     is_first = ~table.id.duplicated()
@@ -49,7 +49,7 @@ def encode_block(
 
 
 def summarize(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a table of all blocks says of one."""
+    """What a table of all shards says of one."""
     done = [record for record in records if record["status"] == "done"]
     sizes = (file["size"] for record in records for file in (record.get("files") or {}).values())  # not of before
     errors = [f"{record['id']}: {record['error']}" for record in records if record["error"]]
@@ -64,11 +64,11 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def read_block(path: Path) -> dict[str, str]:
-    """The records of a block as JSON texts, by id.
+def read_shard(path: Path) -> dict[str, str]:
+    """The records of a shard as JSON texts, by id.
 
     Raises:
-        OSError: it is no whole file of a block; the message names it.
+        OSError: it is no whole file of a shard; the message names it.
     """
     try:
         data = pa.BufferReader(read_regular(path, LARGEST))
@@ -79,18 +79,18 @@ def read_block(path: Path) -> dict[str, str]:
         raise
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         text = str(error).removeprefix(f"{path}: ")
-        raise OSError(f"{path}: no whole records of a block ({text})") from error
+        raise OSError(f"{path}: no whole records of a shard ({text})") from error
 
 
 class PackedRecords:
-    """The records in the files of a run's blocks; a file that is damaged is as if it were not there, with a warning.
+    """The records in the files of a run's shards; a file that is damaged is as if it were not there, with a warning.
 
     Args:
         root: of the run.
-        kept: blocks whose texts stay in memory.
+        kept: shards whose texts stay in memory.
 
     Attributes:
-        is_cut: whether each request is in its own block, if it is in any; else all blocks are looked through for it.
+        is_cut: whether each request is in its own shard, if it is in any; else all shards are looked through for it.
         damaged: files that are not whole, and what is wrong with each.
     """
 
@@ -106,7 +106,7 @@ class PackedRecords:
         with self.lock:
             if path not in self.texts:
                 try:
-                    texts = read_block(path)
+                    texts = read_shard(path)
                 except FileNotFoundError:
                     return {}
                 except OSError as error:
@@ -118,8 +118,8 @@ class PackedRecords:
             return self.texts[path]
 
     def forget(self, number: int) -> None:
-        """Look again at a block, which somebody has written meanwhile."""
-        path = get_block_path(self.root, number)
+        """Look again at a shard, which somebody has written meanwhile."""
+        path = get_shard_path(self.root, number)
         with self.lock:
             self.texts.pop(path, None)
             self.damaged.pop(path, None)
@@ -129,9 +129,9 @@ class PackedRecords:
 
         Args:
             request: its id.
-            number: the block that it belongs to; None where that is not known.
+            number: the shard that it belongs to; None where that is not known.
         """
-        path = None if number is None else get_block_path(self.root, number)
+        path = None if number is None else get_shard_path(self.root, number)
         if path is None or request not in self.read(path):
             path = None if self.is_cut else self.find_place(request)
         text = None if path is None else self.read(path).get(request)
@@ -140,12 +140,12 @@ class PackedRecords:
     def find_place(self, request: str) -> Path | None:
         """The file that has a request, of those that were there at the first look."""
         if self.places is None:
-            self.places = {name: path for path in list_blocks(self.root) for name in self.read_ids(path)}
+            self.places = {name: path for path in list_shards(self.root) for name in self.read_ids(path)}
         return self.places.get(request)
 
     def list_ids(self) -> set[str]:
-        """Of all requests in any block."""
-        return {name for path in list_blocks(self.root) for name in self.read_ids(path)}
+        """Of all requests in any shard."""
+        return {name for path in list_shards(self.root) for name in self.read_ids(path)}
 
     def read_ids(self, path: Path) -> list[str]:
         """Of one file; none where it is not whole."""
