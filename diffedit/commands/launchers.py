@@ -290,7 +290,7 @@ class Print(Slurm):
             "qos": self.qos,
             "signal": f"USR1@{self.signal}",
             "open-mode": "append",
-            "output": f"{self.folder}/%A_%a.log",
+            "output": f"{self.name}-%A_%a.log",  # where sbatch is called: Slurm makes no folder, and says nothing
         }
         lines = ["#!/bin/bash"]
         lines += [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]

@@ -173,7 +173,6 @@ def test_the_printed_script_does_the_same(tmp_path, whole):
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.glob("runs/*/*/*/*/config.yaml"))  # nothing was edited
     (tmp_path / "array.sh").write_text(done.stdout)
-    (tmp_path / "runs/.slurm").mkdir(parents=True, exist_ok=True)
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run(["sbatch", "array.sh"], cwd=tmp_path, env=environ, check=True)
     wait_until(lambda: not list_queue(), 600, "the end of all jobs")
