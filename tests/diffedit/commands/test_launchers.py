@@ -98,14 +98,8 @@ def test_the_script_is_printed(small, tmp_path):
     assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
     lines = done.stdout.splitlines()
     assert lines[0] == "#!/bin/bash"
-    for option in (
-        "--array=0-2%2",
-        "--partition=gpu",
-        "--signal=USR1@120",
-        "--requeue",
-        "--time=240",
-        "--output=diffedit-%A_%a.log",
-    ):
+    options = ["--array=0-2%2", "--partition=gpu", "--signal=USR1@120", "--requeue", "--time=240"]
+    for option in [*options, "--output=diffedit-%A_%a.log"]:
         assert f"#SBATCH {option}" in lines
     assert "--gres" not in done.stdout
     assert lines.index("module load cuda") < next(i for i, line in enumerate(lines) if line.startswith("srun"))
