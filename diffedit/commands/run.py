@@ -64,12 +64,12 @@ class Elsewhere:
 
 def hand_over(jobs: Sequence[Elsewhere], words: Sequence[str]) -> None:
     """Start what edits these runs, of one command; a ValueError where they ask for several launchers."""
-    from diffedit.commands.launchers import Work
+    from diffedit.commands.launchers import RunWork
 
     if len({repr(job.launcher) for job in jobs}) > 1:
         raise ValueError("launcher: one for all runs of a command is wanted")
     requests = sum(len(job.run.benchmark) for job in jobs)
-    jobs[0].launcher.start(Work(words, [job.run.root for job in jobs], requests, jobs[0].folder))
+    jobs[0].launcher.start(RunWork(words, [job.run.root for job in jobs], requests, jobs[0].folder))
 
 
 class Sweep:

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,16 @@ class FinishedRun:
                 f"{self.root}: gone, truncated or changed after the run wrote it; start the run again:\n  {lines}"
             )
 
+    def pick(self, requests: Sequence[EditRequest]) -> "FinishedRun":
+        """The same, of some of its requests alone."""
+        _ = self.latent_grid  # of all: a part may have no map
+        part = copy(self)
+        for name in ("other_hash", "written"):  # what was kept of all
+            part.__dict__.pop(name, None)
+        part.requests = list(requests)
+        part.records = {request.id: self.records[request.id] for request in requests}
+        return part
+
     def edit(self, request_id: str, variant: Variant) -> Mapping[str, Any]:
         """What the record says of one edit."""
         return next(edit for edit in self.records[request_id]["edits"] if edit["variant"] == str(variant))
@@ -170,7 +181,7 @@ class FinishedRun:
     @cached_property
     def latent_grid(self) -> tuple[int, int] | None:
         """Of the contrast maps; None where the method makes none."""
-        files = (record["map"] for record in self.records.values() if record["map"])
+        files = (record["map"] for record in self.records.values() if record.get("map"))
         return next((read_map(self.root / file).shape for file in files), None)
 
     def load_edit(self, edit: Mapping[str, Any]) -> Float[Tensor, "3 H W"]:
