@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import cached_property, partial
@@ -37,6 +37,39 @@ MEASURED = ("source", "mask", "map", "seconds", "error")  # of a record, beside 
 
 class IncompleteRunError(ValueError):
     """The run misses edits that its benchmark asks for: a score of the others would compare different sets."""
+
+
+class CompactRecords(Mapping[str, dict[str, Any]]):
+    """Records by id, as JSON until one is asked for: as objects, many of them take ten times the memory.
+
+    Args:
+        records: (id, record) of each.
+    """
+
+    def __init__(self, records: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        self.texts = {name: json.dumps(record).encode() for name, record in records}
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return json.loads(self.texts[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+class RecordsInOrder(Sequence[dict[str, Any]]):
+    """The records of some requests; each is looked up when it is asked for."""
+
+    def __init__(self, records: Mapping[str, dict[str, Any]], requests: Sequence[EditRequest]) -> None:
+        self.records, self.requests = records, requests
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.records[self.requests[i].id]
+
+    def __len__(self) -> int:
+        return len(self.requests)
 
 
 class FinishedRun:
@@ -73,10 +106,10 @@ class FinishedRun:
         requests = self.benchmark.requests(self.edit_resolution)
         self.requests = [with_resolution(request, self.resolution) for request in requests]
         packed, cut = PackedRecords(root), read_cut(root)
-        self.records = {
-            request.id: read_record(root, request.id, self.variants, packed, i // cut.size if cut else None)
+        self.records: Mapping[str, dict[str, Any]] = CompactRecords(
+            (request.id, read_record(root, request.id, self.variants, packed, i // cut.size if cut else None))
             for i, request in enumerate(self.requests)
-        }
+        )
 
     @cached_property
     def edit_resolution(self) -> int:
@@ -117,7 +150,7 @@ class FinishedRun:
         for name in ("other_hash", "written"):  # what was kept of all
             part.__dict__.pop(name, None)
         part.requests = list(requests)
-        part.records = {request.id: self.records[request.id] for request in requests}
+        part.records = CompactRecords((request.id, self.records[request.id]) for request in requests)
         return part
 
     def edit(self, request_id: str, variant: Variant) -> Mapping[str, Any]:

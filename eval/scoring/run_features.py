@@ -18,7 +18,7 @@ from diffedit.types import UNEDITED, Variant
 from eval.scoring.batch import Batch, Role
 from eval.scoring.features import Encoder, FeatureStore, Item, hash_pixels, make_text_item, to_uint8
 from eval.scoring.files import get_inputs_path, read_json
-from eval.scoring.finished_run import FinishedRun, stamp_files
+from eval.scoring.finished_run import FinishedRun, RecordsInOrder, stamp_files
 from eval.scoring.reference import References
 
 log = logging.getLogger("score")
@@ -48,7 +48,7 @@ class RunFeatures:
         """All requests, without pictures: a batch for each variant, and the unedited inputs."""
         run = self.run
         shared = Batch(run.requests, None, None, None, run.benchmark.domain, references=references)
-        records = [run.records[request.id] for request in run.requests]
+        records = RecordsInOrder(run.records, run.requests)
         batches = {
             variant: replace(shared, records=records, variant=variant, kept=partial(self.read, variant))
             for variant in run.variants

@@ -44,6 +44,7 @@ TINY = {"weights": "tiny", "pictures": 4, "size": 1, "steps": 4, "repeats": 1, "
 TINY |= {"requests": [2, 4]}
 TARGET, MOST = 0.95, 1.03
 WORKERS = 2
+WARM_UP = 64  # requests before large runs
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -77,26 +78,29 @@ def measure_sharing(args: Namespace) -> tuple[list[dict[str, float]], list[dict[
     """Seconds of (two workers, bare processes), and of (one shard, small shards), repeat by repeat."""
     with find_weights(args.weights) as path, tempfile.TemporaryDirectory() as name:
         folder, resolution = Path(name), Ours.load(path, args.set).backbone.resolution
-        table = write_benchmark(load_scenes(args.pictures, resolution), folder / "pictures")
-        workers = [Worker(k, path, table, args) for k in range(WORKERS)]
+        scenes = load_scenes(args.pictures, resolution)
+        table = write_benchmark(scenes, folder / "pictures")
+        few = write_benchmark(scenes[: WORKERS * args.size], folder / "few pictures")  # for a first round, not counted
+        workers = [Worker(k, path, args) for k in range(WORKERS)]
         try:
             best = workers[0].ask("scan")
-            two = [measure_two(workers, folder / f"two {k}", best) for k in tqdm(range(args.repeats + 1), "two")][1:]
+            tables = [few, *[table] * args.repeats]
+            two = [measure_two(workers, one, folder / f"two {k}", best) for k, one in enumerate(tqdm(tables, "two"))]
         finally:
             for worker in workers:
                 worker.close()
         sizes = {"one shard": args.pictures, "small shards": args.size}
-        with_sizes = [measure_sizes(path, table, folder, args, sizes, k) for k in tqdm(range(args.repeats + 1), "one")]
-    return two, with_sizes[1:]
+        one = [measure_sizes(path, one, folder, args, sizes, k) for k, one in enumerate(tqdm(tables, "one"))]
+    return two[1:], one[1:]
 
 
 class Worker:
     """A process with the model, and what it is told to do with it."""
 
-    def __init__(self, k: int, weights: str, table: Path, args: Namespace) -> None:
+    def __init__(self, k: int, weights: str, args: Namespace) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, k, weights, str(table), args), daemon=True)
+        self.process = context.Process(target=work, args=(theirs, k, weights, args), daemon=True)
         self.process.start()
 
     def send(self, *words: Any) -> None:
@@ -121,7 +125,7 @@ class Worker:
         self.process.join(30)
 
 
-def work(pipe: Connection, k: int, weights: str, table: str, args: Namespace) -> None:
+def work(pipe: Connection, k: int, weights: str, args: Namespace) -> None:
     """The life of a worker."""
     torch.set_num_threads(1)
     ours = Ours.load(weights, [*args.set, "engine.cpu_threads=1"])
@@ -136,7 +140,7 @@ def work(pipe: Connection, k: int, weights: str, table: str, args: Namespace) ->
             elif what == "bare":
                 pipe.send(time_bare(ours, words[0], args.bare_seconds))
             else:
-                edit = partial(edit_run, ours, Path(table), Path(words[0]), args, args.size, Share(k, WORKERS))
+                edit = partial(edit_run, ours, *map(Path, words), args, args.size, Share(k, WORKERS))
                 pipe.send(measure_seconds(edit))
         except Exception as error:
             pipe.send(error)
@@ -157,7 +161,7 @@ def edit_run(ours: Ours, table: Path, root: Path, args: Namespace, size: int, sh
     run_benchmark(FolderBenchmark(str(table)), EditPipeline(make_editor("diffedit")), ours.backbone, root, settings)
 
 
-def measure_two(workers: Sequence[Worker], root: Path, best: Mapping[str, int]) -> dict[str, float]:
+def measure_two(workers: Sequence[Worker], table: Path, root: Path, best: Mapping[str, int]) -> dict[str, float]:
     """Seconds of a run by all workers, and of as many bare ones for the same rows."""
 
     def tell_all(*words: Any) -> list[Any]:
@@ -166,7 +170,7 @@ def measure_two(workers: Sequence[Worker], root: Path, best: Mapping[str, int]) 
         return [worker.receive() for worker in workers]
 
     before = tell_all("bare", best)
-    wall = max(tell_all("run", str(root)))
+    wall = max(tell_all("run", str(table), str(root)))
     after = tell_all("bare", best)
     rows = count_rows(root)
     shutil.rmtree(root)
@@ -209,6 +213,7 @@ def describe(two: Sequence[Mapping[str, float]], one: Sequence[Mapping[str, floa
 def run_large(count: int) -> dict[str, float]:
     """In a process of its own: a whole run of so many tiny requests, its manifest merged again, a look at it."""
     with tempfile.TemporaryDirectory() as folder:
+        edit_tiny(WARM_UP, Path(folder) / "first")  # what is loaded once is of no request
         began, root = time.process_time(), Path(folder) / "run"
         edit_tiny(count, root)
         found = {"requests": count, "cpu_ms": 1000 * (time.process_time() - began) / count, "peak_mb": read_peak()}

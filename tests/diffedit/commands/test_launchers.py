@@ -181,7 +181,7 @@ def test_the_words_of_a_scoring_task():
     assert "--partition=gpu" in last
     assert "module load cuda; " in last
     assert "shard=" not in last
-    with pytest.raises(ValueError, match="launcher.score: of diffedit run"):
+    with pytest.raises(ValueError, match=r"launcher\.score: of diffedit run"):
         work.make_last_words(["resamples=10"])
 
 
