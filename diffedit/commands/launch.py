@@ -29,6 +29,7 @@ def launch(
     argv: Sequence[str],
     config: str | None = None,
     finish: Callable[[Sequence[tuple[Any, Callable[[Exception], None]]]], None] | None = None,
+    program: str | None = None,
 ) -> int:
     """Compose conf/<name>.yaml with the overrides of a command line, and run the task with it; several in a sweep.
 
@@ -38,11 +39,13 @@ def launch(
         argv: what stands behind the command's name.
         config: name of the yaml, of a script that is no command of `diffedit`.
         finish: is given at the end what tasks returned, but for None, each with what tells an error of that job.
+        program: as it was typed, where that is not `diffedit NAME`.
 
     Returns:
         the exit code: the largest of a sweep's.
     """
-    program = f"diffedit {name.replace('_', '-')}" if config is None else f"python scripts/{name}.py"
+    typed = f"diffedit {name.replace('_', '-')}" if config is None else f"python scripts/{name}.py"
+    program = program or typed
     if {"-h", "--help"} & set(argv):
         print(describe_command(program, config or name))
         return 0
