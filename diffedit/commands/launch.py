@@ -20,6 +20,14 @@ FAILED, REFUSED = 1, 2
 # Flags of Hydra that take a word.
 VALUED = {*("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")}
 OPTIONALLY_VALUED = {"--info", "-i"}
+# What to do about a place that cannot be written to; Python's own words say which.
+OTHER_PLACE = "or write elsewhere (of a run: runs=DIR); what was saved before is whole"
+REMEDIES = {
+    errno.EROFS: f"mount it for writing, {OTHER_PLACE}",
+    errno.EACCES: f"where it was to be written, ask for the right to, {OTHER_PLACE}",
+    errno.ENOSPC: f"make room, {OTHER_PLACE}",
+    errno.EDQUOT: f"make room within your quota, {OTHER_PLACE}",
+}
 NO_SUCH_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append")
 
 
@@ -185,6 +193,11 @@ def describe(error: Exception) -> str:
     if isinstance(error, ConfigCompositionException) and (found := NO_SUCH_KEY.match(str(error))):
         return f"{found[1]}: there is no such setting; --cfg job lists all (to add one: +{found[1]}=...)"
     text = str(error).strip()
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        named = (
+            f"{error.filename}: {error.strerror}" if error.filename else text.removeprefix(f"[Errno {error.errno}] ")
+        )
+        return f"{named}: {REMEDIES[error.errno]}"
     if isinstance(error, OmegaConfBaseException):
         words = text.partition("\n    full_key:")[0]
         is_named = not error.full_key or isinstance(error, InterpolationKeyError) or error.full_key in words
