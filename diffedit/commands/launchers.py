@@ -20,6 +20,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 from annotated_types import Ge
 
 from diffedit.io.checks import settings
+from diffedit.runs.cut import ONE, Tasks, count_records
 
 GRACE = 30.0  # seconds in which a process that is asked to stop has ended
 LOOK = 2.0  # seconds between two looks at what is done
@@ -100,8 +101,6 @@ class RunWork:
 
     def count_done(self) -> int:
         """Those that have an outcome."""
-        from diffedit.runs.cut import count_records
-
         return sum(map(count_records, self.runs))
 
 
@@ -157,10 +156,17 @@ class Launcher(Protocol):
     def start(self, work: Work) -> None:
         """Return when it was handed in, or has ended."""
 
+    def count_tasks(self) -> Tasks:
+        """How many processes it starts, for a plan."""
+
 
 @settings
 class Here:
     """This process does it."""
+
+    def count_tasks(self) -> Tasks:
+        """One."""
+        return ONE
 
 
 # --------------------------------------------------------------------------------------------------------- one machine
@@ -176,10 +182,14 @@ class Local:
 
     processes: Annotated[int, Ge(1)] | None = None
 
+    def count_tasks(self) -> Tasks:
+        """As many as are asked for, or one a GPU."""
+        return Tasks(self.processes or max(len(list_devices()), 1))
+
     def start(self, work: Work) -> None:
         """Start them, wait for them, and show how far they are; a WorkersFailedError where one did not end well."""
         devices = list_devices()
-        count = self.processes or max(len(devices), 1)
+        count = self.count_tasks().count
         logs = make_folder(work.folder / ".local")
         print(f"{count} processes; their logs: {logs}", file=sys.stderr)
         with start_all(count, work, devices, logs) as workers:
@@ -294,6 +304,10 @@ class Slurm:
     name: str = "diffedit"
     score: tuple[str, ...] | None = None
     wait: bool = False
+
+    def count_tasks(self) -> Tasks:
+        """Those of the array, elsewhere."""
+        return Tasks(self.tasks, self.array_parallelism, is_here=False)
 
     def start(self, work: Work) -> None:
         """Hand in the array, and the job after it; with `wait`, a WorkersFailedError where one did not end well.

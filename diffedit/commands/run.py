@@ -21,16 +21,21 @@ if TYPE_CHECKING:
     from diffedit.runs.loop import RunSettings
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+def main(argv: Sequence[str], program: str = "diffedit run") -> int:
+    """The command; returns its exit code.
+
+    Args:
+        argv: what stands behind the command's name.
+        program: as it was typed.
+    """
     register_resolvers()
     try:
         words = sweep_seeds(argv)
     except ValueError as error:
-        return tell(error, "diffedit run")
+        return tell(error, program)
     sweep = Sweep(words)
     with obey_signals():
-        return launch("run", sweep.run, words, finish=sweep.finish)
+        return launch("run", sweep.run, words, finish=sweep.finish, program=program)
 
 
 def sweep_seeds(argv: Sequence[str]) -> list[str]:
@@ -121,7 +126,7 @@ class Sweep:
             backbone = instantiate(cfg.backbone, _convert_="all")
             what = asked.benchmark, asked.pipeline, backbone, root, asked.settings, asked.config
             if cfg.plan:
-                print_plan(plan_benchmark(*what))
+                print_plan(plan_benchmark(*what, launcher.count_tasks()))
                 return None
             run_benchmark(*what)
             if cfg.refine is not None:

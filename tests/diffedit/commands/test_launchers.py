@@ -10,6 +10,8 @@ from helpers import call, call_process, read_run, said, write_pictures
 
 from diffedit.commands.launchers import (
     CommandTask,
+    Here,
+    Local,
     Print,
     RunWork,
     ScoreWork,
@@ -18,6 +20,7 @@ from diffedit.commands.launchers import (
     list_devices,
     make_environment,
 )
+from diffedit.runs.cut import ONE, Tasks
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +77,29 @@ def test_a_command_that_is_wrong_starts_nobody(small, tmp_path):
     assert not list(tmp_path.rglob("config.yaml"))
 
 
-def test_a_plan_is_made_here(small, tmp_path):
-    done = call("run.py", *small, "launcher=slurm", "plan=true", f"runs={tmp_path}")
+@pytest.mark.parametrize("launcher", ["slurm", "print"])
+def test_a_plan_is_made_here_and_nothing_is_handed_in(small, tmp_path, launcher, monkeypatch):
+    for kind in (Slurm, Print):
+        monkeypatch.setattr(kind, "start", pytest.fail)
+    words = [f"launcher={launcher}", "launcher.tasks=2", "launcher.array_parallelism=1", "shards.size=2"]
+    done = call("run.py", *small, *words, "plan=true", f"runs={tmp_path}")
     assert done.returncode == 0, said(done)
-    assert "6 requests to edit" in said(done)
+    told = " ".join(done.stdout.split())
+    assert "6 requests to edit" in told
+    assert "shards: 3 of 2 requests, 0 of them done" in told
+    assert "2 tasks: 2 shards (4 requests) each at most, about" in told
+    assert "in all, 1 at once" in told
+    assert not list(tmp_path.iterdir())
+    many = call("run.py", "--multirun", *small, "editor=copy,sdedit", *words, "plan=true", f"runs={tmp_path}")
+    assert many.returncode == 0, said(many)
+    assert "12 requests to edit" in many.stdout
+    assert "2 tasks: 3 shards" in many.stdout
+
+
+def test_tasks_of_a_plan(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    assert (Local().count_tasks(), Local(processes=3).count_tasks(), Here().count_tasks()) == (Tasks(2), Tasks(3), ONE)
+    assert Slurm(tasks=8, array_parallelism=2).count_tasks() == Tasks(8, 2, is_here=False)
 
 
 # --------------------------------------------------------------------------------------------------------------- Slurm

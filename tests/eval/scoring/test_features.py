@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 
 class Fake:
-    """Two numbers of each picture, each picture for itself; counts what it was asked."""
+    """Two numbers of each picture, each picture for itself."""
 
     name, resize, range, domain = "fake", "none", (0.0, 255.0), "anything"
 
