@@ -483,7 +483,7 @@ def stamp_config(root: Path) -> Stamp | None:
     """Tells whether somebody has written the config of a run since; None where there is none."""
     try:
         return stamp(root / "config.yaml")
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -4,7 +4,7 @@ Two worker processes, of one thread each, edit one run at once; before and after
 so that what they take from each other is in both. Throughput: the time that two bare processes would take for the rows
 that the edits ask, over the time of the run. Overhead: one process, the same run in small shards and in one. With
 --requests, runs of so many tiny requests: peak memory, processor time a request, and seconds to merge the manifest and
-to show how far the run is.
+to show how far the run is. With --scored, runs of so many at seven ratios are scored: peak memory.
 """
 
 import shutil
@@ -14,36 +14,46 @@ import tempfile
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from bench_parts.files import write_benchmark
-from bench_parts.growth import edit_tiny, make_pool, read_peak
+from bench_parts.growth import Noise, edit_tiny, make_pool, read_peak
 from bench_parts.measure import Spread, measure_seconds
 from bench_parts.networks import KINDS, find_best, make_call, scan_rows, time_row
 from bench_parts.ours import Ours, add_model_arguments, find_weights, load_scenes
 from bench_parts.report import Report, Table
 from diffedit.api.choose import make_editor
+from diffedit.io.trust import trust
 from diffedit.runs.cut import Share, list_shards
 from diffedit.runs.loop import run_benchmark
 from diffedit.runs.manifest import build_manifest, merge_manifest
 from diffedit.stages.pipeline import EditPipeline
 from eval.benchmarks.folder import FolderBenchmark
+from eval.metrics.cost import Cost
+from eval.metrics.lpips import Lpips
+from eval.scoring.batch import Batch
+from eval.scoring.metric import Metric
+from eval.scoring.score import Settings, score
 
 EXAMPLE = "python scripts/bench.py shards --pictures 48 --size 4"
 TINY = {"weights": "tiny", "pictures": 4, "size": 1, "steps": 4, "repeats": 1, "rows": [1, 4], "bare_seconds": 0.02}
-TINY |= {"requests": [2, 4]}
+TINY |= {"requests": [2, 4], "scored": [2, 4]}
 TARGET, MOST = 0.95, 1.03
 WORKERS = 2
+SCORED = 7  # ratios of runs that are scored
 WARM_UP = 64  # requests before large runs
 
 
@@ -57,7 +67,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16, 32], help="tried for the bare networks")
     parser.add_argument("--bare-seconds", type=float, default=3.0, help="of the bare UNet, before and after each run")
     parser.add_argument("--requests", type=int, nargs="+", default=[], help="of large runs: 1000 20000")
-    parser.add_argument("--only-large", action="store_true", help="nothing but --requests")
+    parser.add_argument("--scored", type=int, nargs="+", default=[], help="requests of runs to score: 1430 14300")
+    parser.add_argument("--only-large", action="store_true", help="nothing but --requests and --scored")
 
 
 def measure(args: Namespace, report: Report) -> None:
@@ -71,6 +82,9 @@ def measure(args: Namespace, report: Report) -> None:
     if args.requests:
         with make_pool() as pool:
             results["large"] = [pool.submit(run_large, count).result() for count in tqdm(args.requests, "large")]
+    if args.scored:
+        with make_pool() as pool, tempfile.TemporaryDirectory() as folder:
+            results["scored"] = [score_large(count, Path(folder) / str(count), pool) for count in args.scored]
     report.save(results, make_tables(results), partial(draw, results))
 
 
@@ -225,6 +239,64 @@ def run_large(count: int) -> dict[str, float]:
     return found
 
 
+class Shades:
+    """A network without weights: means of 4 x 4 pixels are its layer, and its features."""
+
+    name, hash, resize, range, domain = "shades", "shades", "none", (0.0, 1.0), "anything"
+    heads, smallest = None, 4
+
+    def layers(self, images: Tensor) -> list[Tensor]:
+        """One."""
+        return [F.avg_pool2d(images, 4)]
+
+    def prepare(self, picture: Tensor) -> Tensor:
+        """In [0, 1]."""
+        return picture.float() / 255
+
+    def features(self, prepared: Tensor) -> Tensor:
+        """As a row."""
+        return F.avg_pool2d(prepared, 4).flatten(1)
+
+
+class Change(Metric):
+    """How far the features of an edit are from those of the input."""
+
+    version: ClassVar = "change-1"
+    higher_is_better: ClassVar = {"change": False}
+    input_kind: ClassVar = "features"
+
+    def __init__(self, network: Shades) -> None:
+        self.networks = (network,)
+
+    def per_image(self, batch: Batch) -> dict[str, Tensor]:
+        """A number an image."""
+        before, after = (batch.features(self.networks[0], role) for role in ("inputs", "edits"))
+        return {"change": (after - before).square().mean(1)}
+
+
+def score_large(count: int, root: Path, pool: Executor) -> dict[str, float]:
+    """A run of so many requests at seven ratios, edited in one process and scored in another."""
+    pool.submit(edit_tiny, count, root, SCORED, [(i + 1) / SCORED for i in range(SCORED)]).result()
+    return {"edits": SCORED * count} | pool.submit(score_tiny, root).result()
+
+
+def score_tiny(root: Path) -> dict[str, float]:
+    """Score a run by metrics of either kind."""
+    trust(Noise)
+    metrics = {"lpips": Lpips(Shades()), "cost": Cost(), "change": Change(Shades())}
+    before = read_peak()
+    seconds = measure_seconds(partial(score, root, metrics, Settings(root.parent / f"cache of {root.name}")))
+    return {"seconds": seconds, "before_mb": before, "peak_mb": read_peak()}
+
+
+def make_scored_table(scored: Sequence[Mapping[str, float]]) -> Table:
+    """A row a run."""
+    rows = [
+        (f"{one['edits']:,}", *(f"{one[key]:.0f}" for key in ("seconds", "before_mb", "peak_mb"))) for one in scored
+    ]
+    return Table("Scored runs", ("edits", "seconds", "MB before", "peak, MB"), rows)
+
+
 def make_large_table(large: Sequence[Mapping[str, float]]) -> Table:
     """A row a run."""
     rows = [
@@ -237,6 +309,7 @@ def make_large_table(large: Sequence[Mapping[str, float]]) -> Table:
 def make_tables(results: Mapping[str, Any]) -> list[Table]:
     """Both ratios, and the large runs."""
     large = [make_large_table(results["large"])] if "large" in results else []
+    large += [make_scored_table(results["scored"])] if "scored" in results else []
     if "two" not in results:
         return large
     rows = [
@@ -251,12 +324,13 @@ def make_tables(results: Mapping[str, Any]) -> list[Table]:
 
 def draw(results: Mapping[str, Any], figure: Figure) -> None:
     """Each repeat, and the memory of the large runs."""
-    names = ["sharing"] * ("two" in results) + ["large"] * ("large" in results)
+    names = [name for name, key in (("sharing", "two"), ("large", "large"), ("scored", "scored")) if key in results]
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for name, axes in zip(names, panels, strict=True):
-        if name == "large":
-            axes.plot([one["requests"] for one in results["large"]], [one["peak_mb"] for one in results["large"]], "o-")
-            axes.set(xlabel="requests", ylabel="peak, MB", ylim=(0, None), xscale="log")
+        if name != "sharing":
+            unit = {"large": "requests", "scored": "edits"}[name]
+            axes.plot([one[unit] for one in results[name]], [one["peak_mb"] for one in results[name]], "o-")
+            axes.set(xlabel=unit, ylabel="peak, MB", ylim=(0, None), xscale="log")
             continue
         for part in ("throughput", "overhead"):
             axes.plot(results[part]["raw"], "o-", label=part)
