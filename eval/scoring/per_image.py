@@ -12,6 +12,7 @@ import torch
 from numpy import ndarray
 from tqdm.auto import tqdm
 
+from diffedit.io.cache import forget_batches
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Estimate
@@ -66,6 +67,7 @@ def measure(
                         check_values(column, run.root, batch, key)
                         parts[name][variant][key].append(column.numpy())
             bar.update(len(batch.requests))
+            forget_batches()
     values = {
         name: {
             variant: {key: np.concatenate(columns) for key, columns in by_key.items()}

@@ -10,6 +10,7 @@ from helpers import edit_benchmark, lose_record, unpack_records
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.diffedit import DiffEdit
+from diffedit.io.cache import CACHES
 from diffedit.runs.cut import Share
 from diffedit.testing import TinyPipeline
 from eval.metrics.accuracy import EditAccuracy
@@ -212,6 +213,13 @@ def test_features_do_not_depend_on_what_is_asked_beside(edited):
     prepared = torch.stack([extractor.prepare((torch.rand(3, 64, 64) * 255).to(torch.uint8)) for _ in range(8)])
     alone = torch.cat([extractor.features(torch.cat([row[None], prepared[1:]]))[:1] for row in prepared])
     assert torch.equal(alone, extractor.features(prepared))
+
+
+def test_no_picture_is_kept_once_its_batch_is_measured(run, tmp_path):
+    root, metrics = run
+    score(root, metrics, settings(tmp_path))
+    assert CACHES
+    assert not any(cache.entries for cache in CACHES)
 
 
 def test_numbers_of_parts_are_whole_batches():
