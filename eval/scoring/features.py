@@ -213,7 +213,7 @@ def extract_features(
     with ThreadPoolExecutor(threads, "decoder") as pool:
         for pairs in chunk(prefetch(items, prepare, AHEAD * batch, pool), batch):
             part, buffer = stack_into(buffer, pairs, batch)
-            yield part, extractor.features(buffer)[: len(part)]
+            yield part, extractor.features(buffer[:batch])[: len(part)]
 
 
 def stack_into(
