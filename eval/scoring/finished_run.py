@@ -21,7 +21,7 @@ from diffedit.io.files import hash_file, quote_file_name, read_regular
 from diffedit.io.images import get_path, open_file, open_image, resize_to, to_tensor, with_resolution
 from diffedit.io.prefetch import prefetch
 from diffedit.runs.archive import refuse_archived
-from diffedit.runs.cut import get_shard_path, read_cut
+from diffedit.runs.cut import get_shard_path, list_shards, read_cut
 from diffedit.runs.directory import find_changed_fields
 from diffedit.runs.migrate import migrate_config
 from diffedit.runs.records import find_changed_sources, find_damage, read_whole_record
@@ -129,7 +129,8 @@ class FinishedRun:
         if failed:
             lines = "\n  ".join(failed[:10] + [f"and {len(failed) - 10} more"] * (len(failed) > 10))
             raise IncompleteRunError(
-                f"{self.root}: {len(failed)} of {len(self.records)} requests have no edits; start it again:\n  {lines}"
+                f"{self.root}: {len(failed)} of {len(self.records)} requests have no edits{self.describe_shards()}; "
+                f"start it again:\n  {lines}"
             )
         for request in self.requests:
             if changes := find_changes(self.records[request.id], request):
@@ -142,6 +143,11 @@ class FinishedRun:
             raise IncompleteRunError(
                 f"{self.root}: gone, truncated or changed after the run wrote it; start the run again:\n  {lines}"
             )
+
+    def describe_shards(self) -> str:
+        """How many files of shards there are; "" for a run that is not cut."""
+        cut = read_cut(self.root)
+        return "" if cut is None else f" ({len(list_shards(self.root))} of {cut.shards} shards are there)"
 
     def pick(self, requests: Sequence[EditRequest]) -> "FinishedRun":
         """The same, of some of its requests alone."""

@@ -340,7 +340,10 @@ def test_each_request_names_its_own_shard(of_files, tmp_path, caplog):
     for path in (one, other):
         cut(path.parent, path.name)
     assert score_runs([of_files], {"cost": Cost()}, Settings(tmp_path / "cache")) == []
-    assert f"2 of 2 requests have no edits; start it again:\n  r0: {one}: no whole records" in caplog.text
+    assert (
+        f"2 of 2 requests have no edits (2 of 2 shards are there); start it again:\n  r0: {one}: no whole"
+        in caplog.text
+    )
     assert f"\n  r1: {other}: no whole records" in caplog.text
     caplog.clear()
     one.unlink()
@@ -349,7 +352,7 @@ def test_each_request_names_its_own_shard(of_files, tmp_path, caplog):
     caplog.clear()
     other.write_bytes(text)
     assert score_runs([of_files], {"cost": Cost()}, Settings(tmp_path / "cache")) == []
-    assert "1 of 2 requests have no edits; start it again:\n  r0: not run yet\n" in caplog.text
+    assert "1 of 2 requests have no edits (1 of 2 shards are there); start it again:\n  r0: not run" in caplog.text
 
 
 def test_an_input_that_was_replaced_is_not_measured(of_files, tmp_path, caplog, capsys):
