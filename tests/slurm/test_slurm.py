@@ -25,7 +25,7 @@ pytestmark = [
 
 EDITORS = ("diffedit", "sdedit", "encode_decode")
 ASKED = [
-    *("--multirun", f"editor={','.join(EDITORS)}", "benchmark.size=16", "shards.size=2", "steps=20"),
+    *("--multirun", f"editor={','.join(EDITORS)}", "benchmark.size=24", "shards.size=3", "steps=20"),
     *("ratios=[0.5,1.0]", "engine.cpu_threads=1", "engine.batch.predict=4", "claims.timeout=20"),
 ]
 SLURM = [
@@ -117,10 +117,10 @@ def count_shards(folder):
 
 def test_a_disturbed_array_is_whole(tmp_path, whole):
     score = "launcher.score=['metric=[lpips]','resamples=10']"
-    short = "launcher.time=2", "launcher.signal=75"  # each is asked to stop after 45 seconds, however fast it is
+    short = "launcher.time=2", "launcher.signal=45"  # each is asked to stop after some 60 seconds: Slurm looks every 30
     done = diffedit("run", *ASKED, *SLURM, *short, score, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: count_shards(tmp_path) >= 1, 120, "a first shard")
+    wait_until(lambda: count_shards(tmp_path) >= 1, 300, "a first shard")
     kill_one(tmp_path)
     requeue_one(tmp_path)
     preempt(tmp_path)
