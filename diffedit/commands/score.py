@@ -96,12 +96,14 @@ def measure_elsewhere(cfg: DictConfig, words: Sequence[str]) -> bool:
     from hydra.utils import instantiate
 
     from diffedit.commands.launchers import Here, Local, ScoreWork, WorkersFailedError
-    from eval.scoring.parts import count_parts
-    from eval.scoring.score import find_runs
 
     launcher = instantiate(cfg.launcher, _convert_="all")
     if isinstance(launcher, Here):
         return False
+
+    from eval.scoring.parts import count_parts
+    from eval.scoring.score import find_runs
+
     if cfg.shard is not None:
         raise ValueError(f"shard = {cfg.shard}: with launcher=here alone; the launcher gives each process its own")
     roots = find_runs(cfg.runs)
