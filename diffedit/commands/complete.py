@@ -20,7 +20,7 @@ BASH = r"""_diffedit() {
 complete -o nospace -o default -F _diffedit diffedit"""
 SHELLS = {"bash": BASH}
 
-COMPOSED = ("run", "score", "plot", "doctor", "check-benchmark", "reference-stats")  # by Hydra
+COMPOSED = ("run", "score", "plot", "report", "doctor", "check-benchmark", "reference-stats")  # by Hydra
 FLAGS = ("--help", "--multirun", "--cfg", "--info", "--config-dir", "--include")  # of these
 GROUPS = {"--editor": "editor", "--backbone": "backbone"}  # whose choices an option of `diffedit edit` takes
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
