@@ -42,7 +42,8 @@ def report(cfg: DictConfig) -> None:
     published = read_published(resolve_path(cfg.published)) if cfg.published else None
     patterns = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
     roots = leave_out_tars(dict.fromkeys(root for pattern in patterns for root in find_runs(pattern)))
-    path, problems = write_report(Path(cfg.out), roots, settings, published)
+    refuse_foreign(Path(cfg.out))
+    path, problems, _ = write_report(Path(cfg.out), roots, settings, published)
     log.info("%s", path)
     if cfg.open:
         show(path)
@@ -50,6 +51,12 @@ def report(cfg: DictConfig) -> None:
         raise ReportFailedError(
             f"{len(problems)} things could not be shown; the page lists them, the first: {problems[0]}"
         )
+
+
+def refuse_foreign(out: Path) -> None:
+    """Refuse a folder whose index.html is none of ours: a ValueError."""
+    if (out / "index.html").exists() and not (out / "page" / "files.txt").exists():
+        raise ValueError(f"out = {out}: diffedit report did not write the index.html there; choose another folder")
 
 
 def show(path: Path) -> None:

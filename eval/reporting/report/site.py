@@ -13,13 +13,12 @@ pictures/<set>/<run>/    the runs' own pictures, where they are copied; else the
 
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pandas as pd
@@ -27,6 +26,7 @@ from tqdm.auto import tqdm
 
 from diffedit.io.files import write
 from eval.reporting.collect import collect, find_readable
+from eval.reporting.findings import Figure
 from eval.reporting.report.foot import describe_run, find_differences
 from eval.reporting.report.requests import describe_requests
 from eval.reporting.report.scripts import PAGE, SCRIPTS, STYLE, encode_script, encode_sprite, render_page
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 MEGABYTE = 1e6
 CHUNK = 50  # requests whose outlines are one file
-DRAWN = re.compile(r"\d{6,}-[0-9a-f]{12}(-input|-true)?\.webp")
+LIST = Path("page", "files.txt")  # of what a page consists of: nothing else is removed by the next one
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,31 @@ class Written:
         if self.settings.single_file and self.size > self.settings.limit * MEGABYTE:
             raise ValueError(
                 f"single_file = true: the page would have about {self.size / MEGABYTE / share:.3g} MB, more than "
-                f"limit = {self.settings.limit:g}: show less by runs= or count=, or smaller by thumbs=; or allow it by limit="
+                f"limit = {self.settings.limit:g}: show less by runs= or count=, or smaller by thumbs=, or raise limit="
             )
 
-    def remove_old(self) -> None:
-        """What an earlier page left here, and this one does not have."""
-        kinds = (("data", ".js"), ("tiles", ".webp"), ("inputs", ".webp"), ("pictures", ".png"))
-        for folder, ending in kinds:
-            for path in sorted((self.out / folder).rglob(f"*{ending}"), reverse=True):
-                is_ours = ending != ".webp" or DRAWN.fullmatch(path.name)
-                if is_ours and path.relative_to(self.out) not in self.names:
-                    path.unlink()
+    def finish(self) -> None:
+        """Remove what an earlier page left here and this one does not have, by the list that it left; leave our own."""
+        listed = self.out / LIST
+        before = listed.read_text().splitlines() if listed.is_file() else []
+        for name in {*map(Path, before)} - self.names:
+            if not name.is_absolute() and ".." not in name.parts:
+                (self.out / name).unlink(missing_ok=True)
+        write(listed, "".join(f"{name.as_posix()}\n" for name in sorted(self.names)).encode())
+
+
+class Report(NamedTuple):
+    """A page that was written.
+
+    Attributes:
+        path: of the file to open.
+        problems: what could not be shown.
+        findings: what the scores say.
+    """
+
+    path: Path
+    problems: list[str]
+    findings: list[Figure]
 
 
 def write_report(
@@ -121,8 +135,8 @@ def write_report(
     settings: PageSettings,
     published: pd.DataFrame | None = None,
     commands: Sequence[tuple[str, str]] = (),
-) -> tuple[Path, list[str]]:
-    """Write a page on runs; returns the file to open, and what could not be shown.
+) -> Report:
+    """Write a page on runs.
 
     Args:
         out: folder to write to; of a single file, its name without `.html`.
@@ -140,6 +154,7 @@ def write_report(
     beside = out.parent if settings.single_file else out
     written = Written(out, settings)
     parts = [describe_set(shown, settings, published, written, beside, problems) for shown in sets]
+    findings = [Figure(**found) for part in parts for found in part["findings"]]
     title = ", ".join(dict.fromkeys(shown.names[0] for shown in sets))
     index = {"title": title, "sets": parts, "problems": problems, "commands": list(commands)}
     index["single"] = settings.single_file
@@ -151,12 +166,12 @@ def write_report(
         written.size = len(page.encode())
         written.check()
         write(path, page.encode())
-        return path, problems
+        return Report(path, problems, findings)
     for name in (*SCRIPTS, STYLE):
         written.put(Path("page", name), (PAGE / name).read_bytes())
     written.put(Path("index.html"), page.encode())
-    written.remove_old()
-    return out / "index.html", problems
+    written.finish()
+    return Report(out / "index.html", problems, findings)
 
 
 def describe_set(

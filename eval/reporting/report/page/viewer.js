@@ -159,7 +159,10 @@ Report.viewer = (() => {
     const place = gallery.order.indexOf(i);
     const where = place < 0 ? gallery.requests.ids[i] : `${gallery.requests.ids[i]} (${place + 1} of ${gallery.order.length})`;
     find("viewer-words").replaceChildren(gallery.drawWords(i), make("span", { class: "id" }, where));
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      dialog.showModal();
+      dialog.focus(); // and not its first button, which would take the space bar
+    }
   }
 
   function close() {
