@@ -54,7 +54,7 @@ def summarise(
         "real": list_real(scores),
         "published": [] if points is None else list(list_published(points)),
         "axes": axes,
-        "table": tabulate(scores, published),
+        "table": tabulate(scores, published, (x, *y)),
         "findings": [figure._asdict() for figure in find_figures(scores, method)],
         "problem": "",
     }
@@ -133,11 +133,18 @@ def list_published(points: pd.DataFrame) -> Iterator[dict[str, Any]]:
         yield told | {"strength": find_number(row["ratio"]), "values": values}
 
 
-def tabulate(scores: pd.DataFrame, published: pd.DataFrame | None) -> dict[str, Any]:
-    """The table of all methods and strengths: heads, rows of cells, notes, and the same in LaTeX."""
+def tabulate(scores: pd.DataFrame, published: pd.DataFrame | None, first: Sequence[str]) -> dict[str, Any]:
+    """The table of all methods and strengths: heads, rows of cells, notes, and the same in LaTeX.
+
+    Args:
+        scores: of one set.
+        published: whose rows stand below.
+        first: metrics whose columns come first.
+    """
     frame, blind = drop_blind(pivot_with_published(scores, published), scores)
     frame, vague = drop_unresolved(frame, scores)
-    metrics = [name for name in frame if name not in ("method", "variant")]
+    scored = [name for name in frame if name not in ("method", "variant")]
+    metrics = [name for name in dict.fromkeys((*first, *scored)) if name in scored]
     better = {name: fact["higher"] for name, fact in describe_metrics(scores).items()}
     errors, known = compute_half_widths(scores), find_intervals(scores)
     rows = []

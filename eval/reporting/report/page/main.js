@@ -204,13 +204,25 @@
     table.drawFoot();
   }
 
+  /** The curve, once a frame at most: a slider that is dragged asks for it more often. */
+  let waiting = 0;
+  function drawChartSoon() {
+    if (!waiting) {
+      waiting = requestAnimationFrame(() => {
+        waiting = 0;
+        chart.draw();
+      });
+    }
+  }
+
   view.watch((changed) => {
     const has = (...names) => names.some((name) => changed.has(name));
     if (has("set")) return drawSet();
     if (has("r")) drawSlider();
     if (has("hide", "pub")) chart.drawLegend();
-    if (has("r", "x", "y", "lx", "ly", "hide", "pub", "method")) chart.draw();
-    drawControls();
+    if (has("r", "x", "y", "lx", "ly", "hide", "pub", "method")) drawChartSoon();
+    const quick = ["r", "row", "open", "run", "method", "mode", "against", "map"]; // no control of the page shows these
+    if ([...changed].some((name) => !quick.includes(name))) drawControls();
     return undefined;
   });
 

@@ -9,19 +9,19 @@ Report.table = (() => {
     find("table-section").hidden = !table;
     if (!table) return;
     const head = make("tr", {}, make("th", { scope: "col" }, "method"), make("th", { scope: "col" }, view.current.strength_name),
-      ...table.heads.map(({ name, arrow }) => make("th", { scope: "col" }, `${name} ${arrow}`)), make("th", {}));
+      ...table.heads.map(({ name, arrow }) => make("th", { scope: "col" }, `${name} ${arrow}`)));
     let before = "";
     const rows = table.rows.map((row) => {
       const name = row.label === before ? "" : row.label;
       before = row.label;
       const cells = row.cells.map((text, i) => make("td", { title: row.tips[i] || null }, text));
-      const command = commandOf(row.method);
-      const button = command ? make("button", { type: "button", class: "quiet", title: command, onclick: () => copy(command, "the command of this row") }, "copy command") : "";
+      const command = name ? commandOf(row.method) : "";
+      const button = command ? make("button", { type: "button", class: "quiet", title: command, onclick: () => copy(command, "the command of this row") }, "copy command") : null;
       const strength = view.current.strengths.indexOf(Number(row.strength));
       const choose = row.strength !== "" && strength >= 0
         ? make("button", { type: "button", class: "quiet", title: "show these edits", onclick: () => view.set({ r: strength }) }, row.strength)
         : row.strength;
-      return make("tr", { class: name ? "first" : null }, make("th", { scope: "row", "aria-label": row.label }, name), make("td", {}, choose), ...cells, make("td", {}, button));
+      return make("tr", { class: name ? "first" : null }, make("th", { scope: "row", "aria-label": row.label }, name, button), make("td", {}, choose), ...cells);
     });
     find("table").replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
     find("table-notes").replaceChildren(...table.notes.map((note) => make("li", {}, note)));
