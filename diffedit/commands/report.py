@@ -41,9 +41,11 @@ def report(cfg: DictConfig) -> None:
     settings = PageSettings(y=y, **{key: cfg[key] for key in SETTINGS})
     published = read_published(resolve_path(cfg.published)) if cfg.published else None
     patterns = [cfg.runs] if isinstance(cfg.runs, str) else list(cfg.runs)
-    roots = leave_out_tars(dict.fromkeys(root for pattern in patterns for root in find_runs(pattern)))
+    groups = [leave_out_tars(find_runs(pattern)) for pattern in patterns]
+    roots = list(dict.fromkeys(root for group in groups for root in group))
+    sides = name_sides(groups) if cfg.paired else None
     refuse_foreign(Path(cfg.out))
-    path, problems, _ = write_report(Path(cfg.out), roots, settings, published)
+    path, problems, _ = write_report(Path(cfg.out), roots, settings, published, sides=sides)
     log.info("%s", path)
     if cfg.open:
         show(path)
@@ -51,6 +53,15 @@ def report(cfg: DictConfig) -> None:
         raise ReportFailedError(
             f"{len(problems)} things could not be shown; the page lists them, the first: {problems[0]}"
         )
+
+
+def name_sides(groups: Sequence[Sequence[Path]]) -> dict[str, str]:
+    """Of each run the report that it is of, A or B; a ValueError where there are not two, or a run is of both."""
+    if len(groups) != 2:
+        raise ValueError(f"paired = true: runs = {len(groups)} globs; two are compared: runs=[A,B]")
+    if both := {*groups[0]} & {*groups[1]}:
+        raise ValueError(f"paired = true: {min(both)} is in both globs of runs=[A,B]")
+    return {str(root): side for side, group in zip("AB", groups, strict=True) for root in group}
 
 
 def refuse_foreign(out: Path) -> None:

@@ -375,6 +375,21 @@ def test_a_single_file_holds_its_thumbnails(world, open_page, tmp_path):
     assert "blob:" in read_style(page, "#gallery .tile.input", "backgroundImage")
 
 
+def test_two_reports_show_their_differences_first(open_page, tmp_path):
+    ids, folders, roots = make_benchmark(tmp_path / "b", 12), {"A": 1, "B": 8}, {}
+    for side, seed in folders.items():
+        roots[make_run(tmp_path / f"{side}/folder/tiny/sdedit/a", tmp_path / "b", ids, RATIOS, seed)] = side
+    sides = {str(root): side for root, side in roots.items()}
+    page = open_page(write_report(tmp_path / "report", list(roots), SETTINGS, sides=sides).path)
+    assert page.locator("#pairs tbody tr").count() == 6
+    assert page.input_value("#order") == "apart"
+    page.click("#pairs tbody tr:has-text('0.8'):has-text('accuracy') button")
+    assert page.inner_text("#ratio-value") == "0.8"
+    assert page.input_value("#metric") == "accuracy"
+    page.click("#gallery .tile.edit[data-run='1'] >> nth=0")
+    assert "sdedit (report=a)" in page.inner_text("#viewer-scores").lower()
+
+
 def test_a_large_page_opens_in_time(open_page, tmp_path, record_property):
     """1,000 requests, 7 ratios, 6 methods: 42,000 edits. First view in 2 s, a step of the slider in a blink."""
     count, ratios = 1000, [0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from eval.scoring.files import PLACE, name_place
 from eval.scoring.finished_run import FinishedRun
 
 log = logging.getLogger(__name__)
+
+Mark = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,16 @@ class RunSet:
         return "r" if names == {"ratio"} else names.pop() if len(names) == 1 else "strength"
 
 
-def find_sets(roots: Sequence[Path], count: int | None) -> tuple[list[RunSet], list[str]]:
+def find_sets(
+    roots: Sequence[Path], count: int | None, mark: Mark = lambda frame: frame, is_paired: bool = False
+) -> tuple[list[RunSet], list[str]]:
     """(the sets of these runs, why some run is in none).
 
     Args:
         roots: run directories.
         count: requests to show of each set, evenly spread over all; None for all.
+        mark: what puts into the names of runs (a table with run and name) that which tells them apart.
+        is_paired: whether runs by other backbones stand in the same set.
     """
     runs, problems = [], []
     for root in roots:
@@ -77,20 +83,21 @@ def find_sets(roots: Sequence[Path], count: int | None) -> tuple[list[RunSet], l
             problems.append(reason if str(root) in reason else f"{root}: {reason}")
             log.error("left out: %s", problems[-1])
             log.debug("", exc_info=True)
-    return list(group(runs, count)), problems
+    return list(group(runs, count, mark, is_paired)), problems
 
 
-def group(runs: Sequence[FinishedRun], count: int | None) -> Iterator[RunSet]:
+def group(runs: Sequence[FinishedRun], count: int | None, mark: Mark, is_paired: bool) -> Iterator[RunSet]:
     """The runs by benchmark, backbone and requests."""
+    backbones = " and ".join(dict.fromkeys(name_place(run.root)["backbone"] for run in runs))
     groups: dict[tuple[str, str, str], list[FinishedRun]] = {}
     for run in runs:
         place = name_place(run.root)
-        key = (place["benchmark"], place["backbone"], hash_requests(run.requests))
+        key = (place["benchmark"], backbones if is_paired else place["backbone"], hash_requests(run.requests))
         groups.setdefault(key, []).append(run)
     for i, ((benchmark, backbone, _), members) in enumerate(groups.items()):
         requests = members[0].requests
         places = choose_places(len(requests), count)
-        methods = list(name_runs(members))
+        methods = list(name_runs(members, mark))
         order = sorted(range(len(members)), key=lambda k: (bool(members[k].config["is_bound"]), methods[k]))
         yield RunSet(
             f"set{i}",
@@ -109,10 +116,10 @@ def hash_requests(requests: Sequence[EditRequest]) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def name_runs(runs: Sequence[FinishedRun]) -> pd.Series:
+def name_runs(runs: Sequence[FinishedRun], mark: Mark) -> pd.Series:
     """What each run is called: its editor, and what tells it from others of that editor."""
     frame = pd.DataFrame([name_place(run.root) | {"run": str(run.root)} for run in runs], columns=[*PLACE, "run"])
-    return name_methods(frame)
+    return name_methods(mark(frame))
 
 
 def choose_places(total: int, count: int | None) -> list[int]:

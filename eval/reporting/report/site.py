@@ -14,9 +14,10 @@ pictures/<set>/<run>/    the runs' own pictures, where they are copied; else the
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from diffedit.io.files import write
 from eval.reporting.collect import collect, find_readable
 from eval.reporting.findings import Figure
 from eval.reporting.report.foot import describe_run, find_differences
+from eval.reporting.report.pairs import compare_pairs, find_pairs, mark_sides
 from eval.reporting.report.requests import describe_requests
 from eval.reporting.report.scripts import PAGE, SCRIPTS, STYLE, encode_script, encode_sprite, render_page
 from eval.reporting.report.sets import RunSet, find_sets
@@ -135,6 +137,7 @@ def write_report(
     settings: PageSettings,
     published: pd.DataFrame | None = None,
     commands: Sequence[tuple[str, str]] = (),
+    sides: Mapping[str, str] | None = None,
 ) -> Report:
     """Write a page on runs.
 
@@ -144,16 +147,18 @@ def write_report(
         settings: what it shows.
         published: as `eval.reporting.tables.read_published` returns them.
         commands: what to try next: (what for, the command).
+        sides: of each run directory, the report (A or B) that it is of, where two are compared; else None.
 
     Raises:
         ValueError: no run can be shown, or a single file would be too large.
     """
-    sets, problems = find_sets(roots, settings.count)
+    mark = partial(mark_sides, sides=sides or {})
+    sets, problems = find_sets(roots, settings.count, mark, sides is not None)
     if not sets:
         raise ValueError("no run can be shown:\n  " + "\n  ".join(problems))
     beside = out.parent if settings.single_file else out
     written = Written(out, settings)
-    parts = [describe_set(shown, settings, published, written, beside, problems) for shown in sets]
+    parts = [describe_set(shown, settings, published, written, beside, problems, sides or {}) for shown in sets]
     findings = [Figure(**found) for part in parts for found in part["findings"]]
     title = ", ".join(dict.fromkeys(shown.names[0] for shown in sets))
     index = {"title": title, "sets": parts, "problems": problems, "commands": list(commands)}
@@ -181,12 +186,16 @@ def describe_set(
     written: Written,
     beside: Path,
     problems: list[str],
+    sides: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write what belongs to a set; returns what the first view shows of it."""
     readable = find_readable([run.root for run in shown.runs])
     scores = collect(readable)
-    if not scores.empty:
+    if not scores.empty and not sides:
         scores = merge_seeds(scores, settings.resamples, settings.seed)
+    pairs = find_pairs(shown, sides) if sides else []
+    compared, faults = compare_pairs(shown, pairs, settings.resamples, settings.seed)
+    problems += faults
     measured, faults = measure_set(shown)
     problems += [fault for fault in dict.fromkeys(faults) if fault not in problems]
     written.add_script(f"{shown.key}/requests", describe_requests(shown))
@@ -213,10 +222,12 @@ def describe_set(
         "sprites": [request.name for request in drawn],
         "runs": list_runs(shown, list(place_runs(shown, settings, written, beside))),
         "differences": find_differences(shown),
+        "pairs": pairs,
+        "compared": compared,
         "masked": [has_any(shown, run, "mask") for run in shown.runs],
         "mapped": [has_any(shown, run, "map") for run in shown.runs],
         "measured": [{"name": name, "higher": values.higher_is_better} for name, values in measured.items()],
-        **summarise(scores, published, settings.method, settings.x, settings.y),
+        **summarise(mark_sides(scores, sides), published, settings.method, settings.x, settings.y),
     }
 
 

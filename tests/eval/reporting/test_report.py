@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -188,6 +189,56 @@ def test_seeds_are_one_curve_and_columns_of_their_own(world):
     (method,) = (method for method in shown["methods"] if not method["is_bound"])
     assert (method["name"], method["runs"]) == ("sdedit", list(map(str, roots)))
     assert [run["method"] for run in shown["runs"]] == ["sdedit (seed=0)", "sdedit (seed=1)"]
+
+
+@pytest.fixture
+def two_reports(world):
+    """The same two methods, made twice: one to the byte, one with other pictures and scores; by another model."""
+    roots = {}
+    for side, model, seeds in (("A", "tiny", (1, 2)), ("B", "small", (1, 7))):
+        for editor, seed in zip(("diffedit", "sdedit"), seeds, strict=True):
+            root = world.folder / side / f"folder/{model}/{editor}/a"
+            roots[make_run(root, world.folder / "b", list(world.ids), RATIOS, seed)] = side
+    return {str(root): side for root, side in roots.items()}
+
+
+def test_two_reports_are_compared_run_by_run(world, two_reports):
+    write_report(world.folder / "report", list(map(Path, two_reports)), SETTINGS, sides=two_reports)
+    (shown,) = world.read()["sets"]
+    names = [run["method"] for run in shown["runs"]]
+    assert names == [f"{editor} (report={side})" for editor in ("diffedit", "sdedit") for side in "AB"]
+    assert shown["names"] == ["folder", "tiny and small"]
+    assert shown["pairs"] == [[0, 1], [2, 3]]
+    assert {method["name"] for method in shown["methods"]} >= set(names)
+    rows = {(row["first"], row["strength"], row["metric"]): row for row in shown["compared"]}
+    assert len(rows) == 2 * 3 * 2
+    same, other = rows[0, 0.5, "lpips"], rows[2, 0.5, "lpips"]
+    assert (same["difference"], same["low"], same["high"], same["p"], same["identical"]) == (0, 0, 0, 1, 6)
+    places = ("A/folder/tiny/sdedit/a", "B/folder/small/sdedit/a")
+    tables = [pd.read_parquet(world.folder / place / "scores/lpips.parquet") for place in places]
+    means = [table[table.variant == "ratio=0.5"].lpips.mean() for table in tables]
+    assert [other["a"], other["b"]] == pytest.approx(means)
+    assert other["difference"] == pytest.approx(means[1] - means[0])
+    assert other["low"] < other["difference"] < other["high"]
+    assert other["identical"] == 0
+    order = [(row["p"] > 0.05, row["p"]) for row in shown["compared"]]
+    assert order == sorted(order)
+
+
+def test_scores_made_in_other_ways_are_not_compared(world, two_reports):
+    path = world.folder / "B/folder/small/sdedit/a/scores/lpips.json"
+    path.write_text(path.read_text().replace("lpips-1", "lpips-2"))
+    told = write_report(world.folder / "report", list(map(Path, two_reports)), SETTINGS, sides=two_reports).problems
+    assert any("lpips was measured in another way than in" in problem for problem in told)
+    (shown,) = world.read()["sets"]
+    assert {row["metric"] for row in shown["compared"] if row["first"] == 2} == {"accuracy"}
+
+
+def test_a_run_without_its_like_is_shown_alone(world, two_reports):
+    roots = [root for root in two_reports if not root.endswith("B/folder/small/sdedit/a")]
+    write_report(world.folder / "report", list(map(Path, roots)), SETTINGS, sides=two_reports)
+    (shown,) = world.read()["sets"]
+    assert (len(shown["runs"]), shown["pairs"]) == (3, [[0, 1]])
 
 
 # --------------------------------------------------------------------------------------------------- texts of others
@@ -518,6 +569,16 @@ def test_the_command_tells_what_it_could_not_show(world, call):
     assert (world.folder / "site/index.html").read_text() == "mine"
     code, told = call("single_file=true", "limit=0.01", "out=page")
     assert (code, "more than limit = 0.01" in told) == (2, True)
+
+
+def test_the_command_compares_two_reports(world, call, two_reports):
+    code, told = call("runs=[A/*/*/*/*,B/*/*/*/*]", "paired=true")
+    assert code == 0, told
+    assert len(world.read()["sets"][0]["compared"]) == 12
+    code, told = call("runs=A/*/*/*/*", "paired=true")
+    assert (code, "two are compared: runs=[A,B]" in told) == (2, True)
+    code, told = call("runs=[A/*/*/*/*,A/*/*/sdedit/*]", "paired=true")
+    assert (code, "is in both globs" in told) == (2, True)
 
 
 def test_the_line_that_copies_a_page(tmp_path):

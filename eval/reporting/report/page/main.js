@@ -200,6 +200,7 @@
     drawControls();
     chart.drawLegend();
     chart.draw();
+    table.drawPairs();
     table.draw();
     table.drawFoot();
   }

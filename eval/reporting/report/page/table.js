@@ -35,6 +35,32 @@ Report.table = (() => {
     return run ? run.command : "";
   }
 
+  /** Two reports: what differs between runs that belong together, what is certain first. */
+  function drawPairs() {
+    const { compared, pairs, runs, strength_name: strength, shown } = view.current;
+    find("pairs-section").hidden = !pairs.length;
+    if (!pairs.length) return;
+    const certain = compared.filter((row) => row.p <= 0.05).length;
+    find("pairs-note").textContent = compared.length
+      ? `${certain} of ${compared.length} are certain (p ≤ 0.05 after Holm's correction); paired intervals of 95 %`
+      : "no score that both have: diffedit score makes them";
+    const heads = ["method", strength, "score", "A", "B", "B − A", "interval", "p", "n", "edits of equal bytes"];
+    const rows = compared.map((row) => {
+      const r = view.current.strengths.indexOf(row.strength);
+      const show = () => {
+        view.set({ r, at: r, metric: row.metric, first: row.second, second: row.first, order: "apart", against: String(row.first), run: row.second, method: row.second });
+        find("gallery-section").scrollIntoView();
+      };
+      const { format } = Report;
+      const name = make("button", { type: "button", class: "quiet", title: "show these pictures, those that differ most first", onclick: show }, runs[row.second].label);
+      const interval = row.low === null ? "–" : `[${format(row.low)}, ${format(row.high)}]`;
+      const texts = [String(row.strength), row.metric, format(row.a), format(row.b), format(row.difference), interval, row.p < 0.001 ? "< 0.001" : row.p.toFixed(3), String(row.n), `${row.identical} of ${shown}`];
+      return make("tr", { class: row.p <= 0.05 ? "certain" : null }, make("th", { scope: "row" }, name), ...texts.map((text) => make("td", {}, text)));
+    });
+    const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)));
+    find("pairs").replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
+  }
+
   function drawFoot() {
     const set = view.current;
     const parts = set.runs.map(drawRun);
@@ -70,5 +96,5 @@ Report.table = (() => {
 
   find("copy-latex").addEventListener("click", () => copy(view.current.table.latex, "the table in LaTeX"));
 
-  return { draw, drawFoot };
+  return { draw, drawPairs, drawFoot };
 })();

@@ -86,6 +86,10 @@ Report.view = {
     this.fallback = { ...this.defaults, r: middle, at: middle, x: axes.x, y: axes.y, first: Math.max(of, 0) };
     this.fallback.method = this.fallback.first;
     this.fallback.run = this.fallback.first;
+    if (set.pairs.length && axes.x) { // two reports: what differs most comes first
+      const [first, second] = set.pairs[0];
+      Object.assign(this.fallback, { metric: axes.x, first: second, second: first, order: "apart", run: second, method: second, against: String(first) });
+    }
     const kept = ["set", "m", "d", "size"];
     this.state = { ...this.fallback, ...Object.fromEntries(kept.map((name) => [name, this.state[name]])) };
   },
