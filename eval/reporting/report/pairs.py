@@ -19,6 +19,8 @@ SIGNIFICANT = 0.05
 
 def mark_sides(frame: pd.DataFrame, sides: Mapping[str, str]) -> pd.DataFrame:
     """Runs or scores with the report that each run is of in its name, so that tables and curves tell them apart."""
+    if frame.empty or not sides:
+        return frame
     marks = frame.run.map(lambda run: f",report={sides[run]}" if run in sides else "")
     return frame.assign(name=frame.name + marks)
 
