@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from eval.reporting.compare import compare_at_equal, correct_together, describe_difference, explain_gaps
-from eval.reporting.tables import MISSING
+from eval.reporting.tables import MISSING, name_methods
 
 NAMES = {
     "diffedit": "DiffEdit",
@@ -88,6 +88,9 @@ def find_figures(scores: pd.DataFrame, method: str) -> list[Figure]:
     The p values are corrected over all comparisons that are told of. Which these are depends on the values that both
     methods reach, and on no p.
     """
+    methods = scores[~scores.is_bound & (scores.run != "")]
+    if methods.empty or method not in set(name_methods(methods)):
+        return []
     scored = set(scores.metric)
     asked = [question for question in QUESTIONS if {question.metric, question.match} <= scored]
     comparisons = [choose_rows(question, scores, method) for question in asked]

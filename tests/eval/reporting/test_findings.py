@@ -82,3 +82,9 @@ def test_masks_are_told_of_where_there_are_some(set_lpips):
     figure = find_figures(scores(mask), "diffedit")[-1]
     assert figure.value == "0.63 [0.60, 0.66]"
     assert "share 63% of their union with the true ones, n = 64" in figure.sentence
+
+
+def test_of_bounds_alone_and_of_a_method_that_is_not_there_nothing_is_said(set_lpips):
+    set_lpips(0.5, 1.0)
+    assert find_figures(scores(), "nobody") == []
+    assert find_figures(scores()[lambda table: table.is_bound], "diffedit") == []
