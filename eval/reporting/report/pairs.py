@@ -1,5 +1,6 @@
 """Two reports of the same runs, at other commits, by other weights or on other machines: how they differ."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eval.reporting.findings import name_editor
 from eval.reporting.report.sets import RunSet
 from eval.scoring import holm
 from eval.scoring.bootstrap import Bootstrap, estimate_mean
@@ -46,8 +48,8 @@ def compare_pairs(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """(rows of what differs, what is certain and large first; what is not compared, in words).
 
-    A row: first and second (places of the runs), strength, metric, a, b, difference (b - a) with low and high of its
-    paired interval, p after Holm's correction over all rows, n, and identical (edits with the same bytes).
+    A row: label, first and second (places of the runs), strength, metric, a, b, difference (b - a) with low and high of
+    its paired interval, p after Holm's correction over all rows, n, and identical (edits with the same bytes).
     """
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -82,8 +84,20 @@ def compare_pair(
             values = [table.loc[ids, strength].to_numpy(float) for table in tables]
             if not all(np.isfinite(column).all() for column in values):
                 continue
-            told = {"first": pair[0], "second": pair[1], "strength": float(strength), "metric": metric, "n": len(ids)}
+            told = {
+                "label": name_pair(shown.methods[pair[1]]),
+                "first": pair[0],
+                "second": pair[1],
+                "strength": float(strength),
+                "metric": metric,
+                "n": len(ids),
+            }
             yield told | describe_difference(*values, bootstrap) | {"identical": count_identical(shown, pair, strength)}
+
+
+def name_pair(method: str) -> str:
+    """What both runs of a pair are called: the name of one, without its report."""
+    return name_editor(re.sub(r" \(report=B\)$|,report=B(?=\)$)", "", method))
 
 
 def read_makers(root: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,8 @@ from eval.reporting.tables import (
 )
 
 LIGHTER = {"#0072B2": "#56A8E0", "#D55E00": "#F08C4A", "#009E73": "#3CC79A", "#000000": "#FFFFFF"}  # on dark paper
-MARKS = ("circle", "square", "triangle", "diamond", "down", "cross", "hexagon", "star")
+MARKS = ("circle", "triangle", "down", "hexagon", "diamond", "square", "cross", "star")
+OF_BOUNDS = {"copy": "square", "round_trip": "diamond", "oracle": "star"}  # as in the plots
 FIRST_Y = ("accuracy", "clip_score", "csfid", "fid")  # what a page begins with, as far as it is scored
 
 
@@ -85,7 +87,8 @@ def list_methods(scores: pd.DataFrame, points: pd.DataFrame | None) -> Iterator[
     scores = scores.assign(method=name_methods(scores))
     frame = pivot_scores(scores)
     colours = assign_colours(frame, points)
-    for i, method in enumerate(dict.fromkeys(frame.method)):
+    marks = cycle(MARKS)
+    for method in dict.fromkeys(frame.method):
         part = scores[scores.method == method]
         if part.editor.iloc[0] == "real":
             continue
@@ -97,7 +100,7 @@ def list_methods(scores: pd.DataFrame, points: pd.DataFrame | None) -> Iterator[
             "is_bound": is_bound,
             "colour": "#777777" if is_bound else colour,
             "dark": "#A0A0A0" if is_bound else LIGHTER.get(colour, colour),
-            "mark": MARKS[i % len(MARKS)],
+            "mark": OF_BOUNDS.get(part.editor.iloc[0], "cross") if is_bound else next(marks),
             "runs": sorted({run for runs in part.get("runs", part.run.map(lambda run: (run,))) for run in runs if run}),
             "points": [
                 {"strength": find_number(strength), "values": pack(values)}

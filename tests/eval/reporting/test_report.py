@@ -220,7 +220,7 @@ def test_two_reports_are_compared_run_by_run(world, two_reports):
     assert [other["a"], other["b"]] == pytest.approx(means)
     assert other["difference"] == pytest.approx(means[1] - means[0])
     assert other["low"] < other["difference"] < other["high"]
-    assert other["identical"] == 0
+    assert (other["identical"], other["label"]) == (0, "SDEdit")
     order = [(row["p"] > 0.05, row["p"]) for row in shown["compared"]]
     assert order == sorted(order)
 

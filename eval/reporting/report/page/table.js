@@ -37,7 +37,7 @@ Report.table = (() => {
 
   /** Two reports: what differs between runs that belong together, what is certain first. */
   function drawPairs() {
-    const { compared, pairs, runs, strength_name: strength, shown } = view.current;
+    const { compared, pairs, strength_name: strength, shown } = view.current;
     find("pairs-section").hidden = !pairs.length;
     if (!pairs.length) return;
     const certain = compared.filter((row) => row.p <= 0.05).length;
@@ -52,7 +52,7 @@ Report.table = (() => {
         find("gallery-section").scrollIntoView();
       };
       const { format } = Report;
-      const name = make("button", { type: "button", class: "quiet", title: "show these pictures, those that differ most first", onclick: show }, runs[row.second].label);
+      const name = make("button", { type: "button", class: "quiet", title: "show these pictures, those that differ most first", onclick: show }, row.label);
       const interval = row.low === null ? "–" : `[${format(row.low)}, ${format(row.high)}]`;
       const texts = [String(row.strength), row.metric, format(row.a), format(row.b), format(row.difference), interval, row.p < 0.001 ? "< 0.001" : row.p.toFixed(3), String(row.n), `${row.identical} of ${shown}`];
       return make("tr", { class: row.p <= 0.05 ? "certain" : null }, make("th", { scope: "row" }, name), ...texts.map((text) => make("td", {}, text)));
