@@ -33,7 +33,7 @@ from eval.reporting.report.pairs import compare_pairs, find_pairs, mark_sides
 from eval.reporting.report.requests import describe_requests
 from eval.reporting.report.scripts import PAGE, SCRIPTS, STYLE, encode_script, encode_sprite, render_page
 from eval.reporting.report.sets import RunSet, find_sets
-from eval.reporting.report.summary import summarise
+from eval.reporting.report.summary import FIRST_Y, summarise
 from eval.reporting.report.tiles import BEFORE, Drawn, count_tiles, draw_request, find_side
 from eval.reporting.report.values import measure_set
 from eval.reporting.seeds import merge_seeds
@@ -70,6 +70,9 @@ class PageSettings:
             raise ValueError(f"count = {self.count}: at least one request; null for all")
         if self.copy and self.single_file:
             raise ValueError("copy = true: of a folder; single_file=true has thumbnails alone, and refers to the rest")
+
+
+DEFAULTS = {PageSettings.x, *FIRST_Y}  # metrics that a benchmark need not have
 
 
 class Written:
@@ -159,6 +162,7 @@ def write_report(
     beside = out.parent if settings.single_file else out
     written = Written(out, settings)
     parts = [describe_set(shown, settings, published, written, beside, problems, sides or {}) for shown in sets]
+    problems += find_unknown(parts, settings)
     findings = [Figure(**found) for part in parts for found in part["findings"]]
     title = ", ".join(dict.fromkeys(shown.names[0] for shown in sets))
     index = {"title": title, "sets": parts, "problems": problems, "commands": list(commands)}
@@ -177,6 +181,17 @@ def write_report(
     written.put(Path("index.html"), page.encode())
     written.finish()
     return Report(out / "index.html", problems, findings)
+
+
+def find_unknown(parts: Sequence[Mapping[str, Any]], settings: PageSettings) -> list[str]:
+    """Metrics and a method that were asked for by name and are in no set, in words; those of the defaults may lack."""
+    scored = {metric for part in parts for metric in part["metrics"]}
+    methods = {method["name"] for part in parts for method in part["methods"] if not method["is_bound"]}
+    asked = {f"x = {settings.x}": settings.x, **{f"y = {name}": name for name in settings.y}}
+    unknown = {what: scored for what, name in asked.items() if name not in scored | DEFAULTS}
+    if settings.method not in methods | {PageSettings.method}:
+        unknown[f"method = {settings.method}"] = methods
+    return [f"{what}: not scored; there are {', '.join(sorted(names)) or 'none'}" for what, names in unknown.items()]
 
 
 def describe_set(

@@ -20,6 +20,7 @@ from PIL import Image
 from diffedit.commands import main
 from diffedit.commands.report import name_copy, show
 from diffedit.io.compose import compose
+from diffedit.runs.cut import get_shard_path
 from eval.reporting.report.foot import find_command, flatten, write_value
 from eval.reporting.report.latex import LatexTable
 from eval.reporting.report.outlines import trace
@@ -296,6 +297,28 @@ def test_one_ratio_and_one_metric(world):
     (shown,) = world.read()["sets"]
     assert shown["axes"] == {"x": "accuracy", "y": "accuracy"}
     assert shown["tiles"]["columns"] == 3
+
+
+def test_what_was_asked_for_and_is_not_there_is_said(world):
+    world.run("diffedit")
+    settings = PageSettings(x="lpipss", y=("accuracy", "fid", "both"), method="sdedt", threads=1, resamples=100)
+    assert world.write(settings=settings).problems == [
+        "x = lpipss: not scored; there are accuracy, lpips",
+        "y = both: not scored; there are accuracy, lpips",
+        "method = sdedt: not scored; there are diffedit",
+    ]
+    (shown,) = world.read()["sets"]
+    assert shown["axes"] == {"x": "accuracy", "y": "lpips"}
+
+
+def test_requests_that_are_not_done_are_told_of(world):
+    root = world.run("diffedit")
+    (get_shard_path(root, 0)).unlink()
+    world.run("sdedit", seed=1)
+    world.write()
+    errors, none = world.read("set0/requests")["errors"]
+    assert (len(errors), none) == (6, {})
+    assert "not run yet" in errors["0"]
 
 
 def test_what_is_no_number_is_none(world):

@@ -2,6 +2,10 @@
 "use strict";
 
 Report.index = Report.received.get("index");
+if (!Report.index) {
+  document.querySelector("main").replaceChildren("data/index.js is not there: this page was moved without its folders.");
+  throw new Error("data/index.js is not there");
+}
 
 /** An element; texts are texts, whatever is in them. */
 Report.make = (tag, attributes = {}, ...children) => {

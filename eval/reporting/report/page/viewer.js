@@ -13,7 +13,7 @@ Report.viewer = (() => {
   let drawn = ""; // what the stage shows, to leave it as it is where nothing changed
 
   const set = () => view.current;
-  const find_place = () => (gallery.requests ? gallery.requests.ids.indexOf(view.state.open) : -1);
+  const findPlace = () => (gallery.requests ? gallery.requests.ids.indexOf(view.state.open) : -1);
 
   /** The picture that is compared with: the input, the true edit or another method. */
   function readAgainst(i) {
@@ -54,7 +54,7 @@ Report.viewer = (() => {
       full.addEventListener("load", () => full.classList.add("there"));
       full.addEventListener("error", () => {
         full.remove();
-        find("viewer-file").dataset.gone = "1";
+        Report.tell(`${file} is not there: its thumbnail is shown`);
       });
       full.src = file;
       layer.append(full);
@@ -147,7 +147,7 @@ Report.viewer = (() => {
   }
 
   function update() {
-    const i = find_place();
+    const i = findPlace();
     if (i < 0) {
       clearInterval(timer);
       drawn = "";
