@@ -26,7 +26,7 @@ def open_page(browser):
     """Opens a file, without a network; fails where the page writes to the console or asks for what is no file."""
     said, contexts = [], []
 
-    def open_page(path, view="", wait="#gallery li figure", **settings):
+    def open_page(path, view="", wait="#gallery li figure", script="", **settings):
         context = browser.new_context(**{"viewport": {"width": 1300, "height": 1400}, "offline": True} | settings)
         contexts.append(context)
         page = context.new_page()
@@ -37,6 +37,7 @@ def open_page(browser):
         page.on(
             "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or said.append(request.url)
         )
+        page.add_init_script(script)
         page.goto(f"{path.as_uri()}{view}")
         if wait:
             page.wait_for_selector(wait, state="attached")

@@ -46,7 +46,9 @@ def measure_set(shown: RunSet) -> tuple[dict[str, Measured], list[str]]:
     problems: list[str] = []
 
     def get(name: str, higher_is_better: bool | None) -> Float[ndarray, "rows n"]:
-        return found.setdefault(name, Measured(higher_is_better, np.full(shape, np.nan))).values
+        if name not in found:
+            found[name] = Measured(higher_is_better, np.full(shape, np.nan))
+        return found[name].values
 
     for k, run in enumerate(shown.runs):
         for name, better, strength, part in read_measured(run, problems):
