@@ -11,27 +11,27 @@ inputs/<set>/            inputs and true edits at full size, which no run has
 pictures/<set>/<run>/    the runs' own pictures, where they are copied; else the page refers to where they lie
 """
 
-import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from diffedit.io.files import write
+from diffedit.io.prefetch import prefetch
 from eval.reporting.collect import collect, find_readable
 from eval.reporting.findings import Figure
+from eval.reporting.report.files import PageSettings, Written
 from eval.reporting.report.foot import describe_run, find_differences
 from eval.reporting.report.pairs import compare_pairs, find_pairs, mark_sides
 from eval.reporting.report.requests import describe_requests
-from eval.reporting.report.scripts import PAGE, SCRIPTS, STYLE, encode_script, encode_sprite, render_page
+from eval.reporting.report.scripts import PAGE, SCRIPTS, STYLE, encode_sprite, render_page
 from eval.reporting.report.sets import RunSet, find_sets
 from eval.reporting.report.summary import FIRST_Y, summarise
 from eval.reporting.report.tiles import BEFORE, Drawn, count_tiles, draw_request, find_side
@@ -39,85 +39,8 @@ from eval.reporting.report.values import measure_set
 from eval.reporting.seeds import merge_seeds
 from eval.scoring.finished_run import FinishedRun
 
-log = logging.getLogger(__name__)
-
-MEGABYTE = 1e6
 CHUNK = 50  # requests whose outlines are one file
-LIST = Path("page", "files.txt")  # of what a page consists of: nothing else is removed by the next one
-
-
-@dataclass(frozen=True)
-class PageSettings:
-    """What a page shows, and how it is written; see conf/report.yaml."""
-
-    x: str = "lpips"
-    y: Sequence[str] = ()
-    method: str = "diffedit"
-    thumbs: int = 96
-    count: int | None = None
-    copy: bool = False
-    single_file: bool = False
-    limit: float = 20
-    threads: int = 2
-    resamples: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("thumbs", 16), ("threads", 1), ("limit", 0.001)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)}: at least {least}")
-        if self.count is not None and self.count < 1:
-            raise ValueError(f"count = {self.count}: at least one request; null for all")
-        if self.copy and self.single_file:
-            raise ValueError("copy = true: of a folder; single_file=true has thumbnails alone, and refers to the rest")
-
-
 DEFAULTS = {PageSettings.x, *FIRST_Y}  # metrics that a benchmark need not have
-
-
-class Written:
-    """The files of a page, by what they are called beside it; scripts and thumbnails of a single file are kept."""
-
-    def __init__(self, out: Path, settings: PageSettings) -> None:
-        self.out, self.settings = out, settings
-        self.scripts: list[str] = []
-        self.names: set[Path] = set()
-        self.size = 0
-
-    def add_script(self, name: str, data: Any) -> None:
-        """Data that the page asks for by this name."""
-        text = encode_script(name, data)
-        if self.settings.single_file:
-            self.scripts.append(text)
-            self.size += len(text)
-        else:
-            self.put(
-                Path("data", *(quote(part, safe=" ") for part in name.split("/"))).with_suffix(".js"), text.encode()
-            )
-
-    def put(self, name: Path, data: bytes) -> None:
-        """A file."""
-        path = self.out / name
-        self.names.add(name)
-        if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
-            write(path, data)
-
-    def check(self, share: float = 1.0) -> None:
-        """Refuse a single file that would be too large, as far as it is known when a share of it is there."""
-        if self.settings.single_file and self.size > self.settings.limit * MEGABYTE:
-            raise ValueError(
-                f"single_file = true: the page would have about {self.size / MEGABYTE / share:.3g} MB, more than "
-                f"limit = {self.settings.limit:g}: show less by runs= or count=, or smaller by thumbs=, or raise limit="
-            )
-
-    def finish(self) -> None:
-        """Remove what an earlier page left here and this one does not have, by the list that it left; leave our own."""
-        listed = self.out / LIST
-        before = listed.read_text().splitlines() if listed.is_file() else []
-        for name in {*map(Path, before)} - self.names:
-            if not name.is_absolute() and ".." not in name.parts:
-                (self.out / name).unlink(missing_ok=True)
-        write(listed, "".join(f"{name.as_posix()}\n" for name in sorted(self.names)).encode())
 
 
 class Report(NamedTuple):
@@ -132,6 +55,21 @@ class Report(NamedTuple):
     path: Path
     problems: list[str]
     findings: list[Figure]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is needed to write any part of a page, and what could not be shown of it so far."""
+
+    settings: PageSettings
+    written: Written
+    problems: list[str]
+    published: pd.DataFrame | None
+    sides: Mapping[str, str]
+
+    def note(self, faults: Iterable[str]) -> None:
+        """What could not be shown, each once."""
+        self.problems.extend(fault for fault in dict.fromkeys(faults) if fault not in self.problems)
 
 
 def write_report(
@@ -159,28 +97,33 @@ def write_report(
     sets, problems = find_sets(roots, settings.count, mark, sides is not None)
     if not sets:
         raise ValueError("no run can be shown:\n  " + "\n  ".join(problems))
-    beside = out.parent if settings.single_file else out
     written = Written(out, settings)
-    parts = [describe_set(shown, settings, published, written, beside, problems, sides or {}) for shown in sets]
-    problems += find_unknown(parts, settings)
+    job = Job(settings, written, problems, published, sides or {})
+    parts = [describe_set(shown, job) for shown in sets]
+    job.note(find_unknown(parts, settings))
     findings = [Figure(**found) for part in parts for found in part["findings"]]
     title = ", ".join(dict.fromkeys(shown.names[0] for shown in sets))
     index = {"title": title, "sets": parts, "problems": problems, "commands": list(commands)}
-    index["single"] = settings.single_file
-    written.add_script("index", index)
+    written.add_script("index", index | {"single": settings.single_file})
     written.check()
-    page = render_page(title, written.scripts if settings.single_file else None)
-    if settings.single_file:
-        path = out.with_name(f"{out.name}.html")
-        written.size = len(page.encode())
+    return Report(write_page(title, written), problems, findings)
+
+
+def write_page(title: str, written: Written) -> Path:
+    """Write the page itself, its data being there; returns the file to open."""
+    out, is_single = written.out, written.settings.single_file
+    page = render_page(title, written.scripts if is_single else None).encode()
+    if is_single:
+        written.size = len(page)
         written.check()
-        write(path, page.encode())
-        return Report(path, problems, findings)
+        path = out.with_name(f"{out.name}.html")
+        write(path, page)
+        return path
     for name in (*SCRIPTS, STYLE):
         written.put(Path("page", name), (PAGE / name).read_bytes())
-    written.put(Path("index.html"), page.encode())
+    written.put(Path("index.html"), page)
     written.finish()
-    return Report(out / "index.html", problems, findings)
+    return out / "index.html"
 
 
 def find_unknown(parts: Sequence[Mapping[str, Any]], settings: PageSettings) -> list[str]:
@@ -194,36 +137,16 @@ def find_unknown(parts: Sequence[Mapping[str, Any]], settings: PageSettings) -> 
     return [f"{what}: not scored; there are {', '.join(sorted(names)) or 'none'}" for what, names in unknown.items()]
 
 
-def describe_set(
-    shown: RunSet,
-    settings: PageSettings,
-    published: pd.DataFrame | None,
-    written: Written,
-    beside: Path,
-    problems: list[str],
-    sides: Mapping[str, str],
-) -> dict[str, Any]:
+def describe_set(shown: RunSet, job: Job) -> dict[str, Any]:
     """Write what belongs to a set; returns what the first view shows of it."""
-    readable = find_readable([run.root for run in shown.runs])
-    scores = collect(readable)
-    if not scores.empty and not sides:
-        scores = merge_seeds(scores, settings.resamples, settings.seed)
-    pairs = find_pairs(shown, sides) if sides else []
+    settings = job.settings
+    scores = read_scores(shown, job)
+    pairs = find_pairs(shown, job.sides) if job.sides else []
     compared, faults = compare_pairs(shown, pairs, settings.resamples, settings.seed)
-    problems += faults
-    measured, faults = measure_set(shown)
-    problems += [fault for fault in dict.fromkeys(faults) if fault not in problems]
-    written.add_script(f"{shown.key}/requests", describe_requests(shown))
-    for i, values in enumerate(measured.values()):
-        written.add_script(f"{shown.key}/values/{i}", values.encode())
-    written.check()
-    side = find_side(shown, settings.thumbs)
-    drawn = [request._replace(files={}) for request in draw_all(shown, side, written)]
-    problems += dict.fromkeys(fault for request in drawn for fault in request.faults)
-    for i, start in enumerate(range(0, len(drawn), CHUNK)):
-        lines = [[list(outline or ()) for outline in request.outlines] for request in drawn[start:][:CHUNK]]
-        written.add_script(f"{shown.key}/outlines/{i}", lines)
-    columns, rows = count_tiles(shown)
+    job.note(faults)
+    job.written.add_script(f"{shown.key}/requests", describe_requests(shown))
+    measured = write_measured(shown, job)
+    tiles = write_pictures(shown, job)
     return {
         "key": shown.key,
         "title": shown.title,
@@ -232,18 +155,48 @@ def describe_set(
         "shown": len(shown.requests),
         "strengths": shown.strengths,
         "strength_name": shown.strength_name,
-        "tiles": {"side": side, "columns": columns, "rows": rows, "before": BEFORE, "chunk": CHUNK},
         "resolution": max(run.edit_resolution for run in shown.runs),
-        "sprites": [request.name for request in drawn],
-        "runs": list_runs(shown, list(place_runs(shown, settings, written, beside))),
+        "runs": list_runs(shown, list(place_runs(shown, job))),
         "differences": find_differences(shown),
         "pairs": pairs,
         "compared": compared,
         "masked": [has_any(shown, run, "mask") for run in shown.runs],
         "mapped": [has_any(shown, run, "map") for run in shown.runs],
-        "measured": [{"name": name, "higher": values.higher_is_better} for name, values in measured.items()],
-        **summarise(mark_sides(scores, sides), published, settings.method, settings.x, settings.y),
+        "measured": measured,
+        **tiles,
+        **summarise(scores, job.published, settings.method, settings.x, settings.y),
     }
+
+
+def read_scores(shown: RunSet, job: Job) -> pd.DataFrame:
+    """The scores of a set; of two reports those of each, else seeds as one method."""
+    scores = collect(find_readable([run.root for run in shown.runs]))
+    if scores.empty or job.sides:
+        return mark_sides(scores, job.sides)
+    return merge_seeds(scores, job.settings.resamples, job.settings.seed)
+
+
+def write_measured(shown: RunSet, job: Job) -> list[dict[str, Any]]:
+    """Write what was measured on each picture, a file a metric; returns their names, in the order of the files."""
+    measured, faults = measure_set(shown)
+    job.note(faults)
+    for i, values in enumerate(measured.values()):
+        job.written.add_script(f"{shown.key}/values/{i}", values.encode())
+    job.written.check()
+    return [{"name": name, "higher": values.higher_is_better} for name, values in measured.items()]
+
+
+def write_pictures(shown: RunSet, job: Job) -> dict[str, Any]:
+    """Write thumbnails and outlines; returns where the page finds each."""
+    side = find_side(shown, job.settings.thumbs)
+    drawn = [request._replace(files={}) for request in draw_all(shown, side, job.written)]
+    job.note(fault for request in drawn for fault in request.faults)
+    for i, start in enumerate(range(0, len(drawn), CHUNK)):
+        lines = [[list(outline or ()) for outline in request.outlines] for request in drawn[start:][:CHUNK]]
+        job.written.add_script(f"{shown.key}/outlines/{i}", lines)
+    columns, rows = count_tiles(shown)
+    tiles = {"side": side, "columns": columns, "rows": rows, "before": BEFORE, "chunk": CHUNK}
+    return {"tiles": tiles, "sprites": [request.name for request in drawn]}
 
 
 def has_any(shown: RunSet, run: FinishedRun, name: str) -> bool:
@@ -256,7 +209,8 @@ def draw_all(shown: RunSet, side: int, written: Written) -> Iterator[Drawn]:
     single = written.settings.single_file
     places, out = range(len(shown.requests)), None if single else written.out
     with ThreadPoolExecutor(written.settings.threads, "tiles") as pool:
-        drawn = pool.map(lambda place: draw_request(shown, place, side, out), places)
+        ahead = 4 * written.settings.threads
+        drawn = prefetch(places, lambda place: draw_request(shown, place, side, out), ahead, pool)
         bar = tqdm(drawn, shown.title, len(places), unit="request", leave=False, disable=None)
         for place, request in enumerate(bar):
             if single:
@@ -282,8 +236,10 @@ def list_runs(shown: RunSet, bases: Sequence[str]) -> list[dict[str, Any]]:
     return runs
 
 
-def place_runs(shown: RunSet, settings: PageSettings, written: Written, beside: Path) -> Iterator[str]:
+def place_runs(shown: RunSet, job: Job) -> Iterator[str]:
     """Where the pictures of each run lie, from the page on; copied, where that is asked for."""
+    settings, written = job.settings, job.written
+    beside = written.out.parent if settings.single_file else written.out
     for k, run in enumerate(shown.runs):
         if not settings.copy:
             yield Path(os.path.relpath(run.root.resolve(), beside.resolve())).as_posix()
