@@ -200,6 +200,17 @@ def edit_small_run(root, count, batch=4, table=None, verify="size", **settings):
     run_benchmark(benchmark, pipeline, AnalyticBackbone(), Path(root), settings)
 
 
+def edit_on_host(host, errors, root, count, **settings):
+    """The same in a process that takes itself for one of another machine; what it raises is put into a queue."""
+    from diffedit.runs import claim
+
+    claim.HOST = host
+    try:
+        edit_small_run(root, count, **settings)
+    except Exception as error:
+        errors.put((type(error).__name__, str(error), getattr(error, "errno", None)))
+
+
 def make_scores(*rows):
     """A table of scores, as `collect` returns it, of (editor, variant, metric, value) and other columns of the row."""
     shared = {"benchmark": "b", "backbone": "m", "name": "n", "set": "s", "version": "1", "n": 4, "made_by": "x"}

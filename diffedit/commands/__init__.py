@@ -12,6 +12,7 @@ from diffedit.runs.stop import StopRequested
 COMMANDS = {
     "edit": "edit one picture: a file, or a rendered still life",
     "run": "edit every request of a benchmark; go on where a killed run stopped",
+    "plan": "what a run would cost: evaluations, shards, time, disk; nothing is edited",
     "score": "score finished runs, or two folders of pictures; print tables",
     "plot": "edit strength over fidelity; compare methods at equal accuracy",
     "report": "a page on runs: curves, tables, and a gallery of every edit",

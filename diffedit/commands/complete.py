@@ -20,7 +20,8 @@ BASH = r"""_diffedit() {
 complete -o nospace -o default -F _diffedit diffedit"""
 SHELLS = {"bash": BASH}
 
-COMPOSED = ("run", "score", "plot", "report", "doctor", "check-benchmark", "reference-stats")  # by Hydra
+COMPOSED = ("run", "plan", "score", "plot", "report", "doctor", "check-benchmark", "reference-stats")  # by Hydra
+CONFIGS = {"plan": "run"}  # of those that have not one of their own
 FLAGS = ("--help", "--multirun", "--cfg", "--info", "--config-dir", "--include")  # of these
 GROUPS = {"--editor": "editor", "--backbone": "backbone"}  # whose choices an option of `diffedit edit` takes
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -45,7 +46,11 @@ def find_candidates(words: Sequence[str], current: str, commands: Iterable[str])
         return [*commands, "--help", "--version", "--completion"]
     name = words[0].replace("_", "-")
     if name in COMPOSED:
-        return FLAGS if current.startswith("-") else ask_hydra(name.replace("-", "_"), words[1:], current)
+        return (
+            FLAGS
+            if current.startswith("-")
+            else ask_hydra(CONFIGS.get(name, name.replace("-", "_")), words[1:], current)
+        )
     if group := GROUPS.get(words[-1]):
         return list_choices(group)
     if current.startswith("-"):

@@ -20,6 +20,14 @@ FAILED, REFUSED = 1, 2
 # Flags of Hydra that take a word.
 VALUED = {*("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")}
 OPTIONALLY_VALUED = {"--info", "-i"}
+# What to do about a place that cannot be written to; Python's own words say which.
+OTHER_PLACE = "or write elsewhere (of a run: runs=DIR); what was saved before is whole"
+REMEDIES = {
+    errno.EROFS: f"mount it for writing, {OTHER_PLACE}",
+    errno.EACCES: f"where it was to be written, ask for the right to, {OTHER_PLACE}",
+    errno.ENOSPC: f"make room, {OTHER_PLACE}",
+    errno.EDQUOT: f"make room within your quota, {OTHER_PLACE}",
+}
 NO_SUCH_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append")
 
 
@@ -29,6 +37,7 @@ def launch(
     argv: Sequence[str],
     config: str | None = None,
     finish: Callable[[Sequence[tuple[Any, Callable[[Exception], None]]]], None] | None = None,
+    program: str | None = None,
 ) -> int:
     """Compose conf/<name>.yaml with the overrides of a command line, and run the task with it; several in a sweep.
 
@@ -38,11 +47,13 @@ def launch(
         argv: what stands behind the command's name.
         config: name of the yaml, of a script that is no command of `diffedit`.
         finish: is given at the end what tasks returned, but for None, each with what tells an error of that job.
+        program: as it was typed, where that is not `diffedit NAME`.
 
     Returns:
         the exit code: the largest of a sweep's.
     """
-    program = f"diffedit {name.replace('_', '-')}" if config is None else f"python scripts/{name}.py"
+    typed = f"diffedit {name.replace('_', '-')}" if config is None else f"python scripts/{name}.py"
+    program = program or typed
     if {"-h", "--help"} & set(argv):
         print(describe_command(program, config or name))
         return 0
@@ -182,6 +193,11 @@ def describe(error: Exception) -> str:
     if isinstance(error, ConfigCompositionException) and (found := NO_SUCH_KEY.match(str(error))):
         return f"{found[1]}: there is no such setting; --cfg job lists all (to add one: +{found[1]}=...)"
     text = str(error).strip()
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        named = (
+            f"{error.filename}: {error.strerror}" if error.filename else text.removeprefix(f"[Errno {error.errno}] ")
+        )
+        return f"{named}: {REMEDIES[error.errno]}"
     if isinstance(error, OmegaConfBaseException):
         words = text.partition("\n    full_key:")[0]
         is_named = not error.full_key or isinstance(error, InterpolationKeyError) or error.full_key in words

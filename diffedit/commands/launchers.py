@@ -1,7 +1,8 @@
-"""Who edits what `diffedit run` was asked for: this process, several on this machine, or a Slurm job array.
+"""Who does what `diffedit run` or `diffedit score` was asked for: this process, several here, or a Slurm job array.
 
-Each starts `diffedit run` with the same words and a shard=k/N of its own. What a process edits is decided by claims on
-disk, so N may change from one start to the next, and a process that dies leaves its work to the others.
+Each starts the same command with the same words and its own shard=k/N. What a process edits is decided by claims on
+disk, so N may change from one start to the next, and a process that dies leaves its work to the others; what a process
+measures is kept, and whoever computes the scores measures what is not there.
 """
 
 import os
@@ -14,11 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from annotated_types import Ge
 
 from diffedit.io.checks import settings
+from diffedit.runs.cut import ONE, Tasks, count_records
 
 GRACE = 30.0  # seconds in which a process that is asked to stop has ended
 LOOK = 2.0  # seconds between two looks at what is done
@@ -32,9 +34,39 @@ class WorkersFailedError(RuntimeError):
     exit_code = 1
 
 
+OWN_WORDS = ("launcher=", "launcher.", "shard=", "wait=", "engine.progress=")  # not for those that are started
+
+
+@runtime_checkable
+class Work(Protocol):
+    """What is to be done.
+
+    Attributes:
+        folder: where logs lie.
+        unit: what is counted.
+        hint: a command that shows how far it is, with a word on it; "" for none.
+    """
+
+    folder: Path
+    unit: str
+    hint: str
+
+    def make_words(self, k: int, of: int) -> list[str]:
+        """Of the command of one of several processes."""
+
+    def make_last_words(self, score: Sequence[str] | None) -> list[str] | None:
+        """Of a command after all of them; None for none. `score` is `launcher.score`."""
+
+    def count_all(self) -> int:
+        """How much there is to do."""
+
+    def count_done(self) -> int:
+        """How much of it is done by now."""
+
+
 @dataclass(frozen=True)
-class Work:
-    """What is to be edited.
+class RunWork:
+    """Runs that are to be edited.
 
     Attributes:
         words: of the command line, behind `diffedit run`.
@@ -47,22 +79,69 @@ class Work:
     runs: Sequence[Path]
     requests: int
     folder: Path
+    unit: str = "request"
+
+    @property
+    def hint(self) -> str:
+        """Of the runs."""
+        return f"diffedit status {shlex.quote(str(self.folder))}   shows how far they are"
 
     def make_words(self, k: int, of: int) -> list[str]:
-        """Of the command of one of several processes; the last ones wait for what others are still at."""
-        left_out = ("launcher=", "launcher.", "shard=", "wait=", "engine.progress=")
-        kept = [word for word in self.words if not word.startswith(left_out)]
+        """As asked for; the last ones wait for what others are still at."""
+        kept = [word for word in self.words if not word.startswith(OWN_WORDS)]
         return ["run", *kept, "launcher=here", "wait=true", "engine.progress=false", f"shard={k}/{of}"]
 
-    def make_score_words(self, words: Sequence[str]) -> list[str]:
-        """Of the command that scores the runs, and what else lies in their folder."""
-        return [f"runs={quote_value(self.folder / '*/*/*/*')}", *words]
+    def make_last_words(self, score: Sequence[str] | None) -> list[str] | None:
+        """What scores the runs, and what else lies in their folder."""
+        return None if score is None else ["score", f"runs={quote_value(self.folder / '*/*/*/*')}", *score]
 
-    def count_tried(self) -> int:
-        """How many requests have an outcome by now."""
-        from diffedit.runs.cut import count_records
+    def count_all(self) -> int:
+        """The requests."""
+        return self.requests
 
+    def count_done(self) -> int:
+        """Those that have an outcome."""
         return sum(map(count_records, self.runs))
+
+
+@dataclass(frozen=True)
+class ScoreWork:
+    """Runs that are to be measured, before they are scored.
+
+    Attributes:
+        words: of the command line, behind `diffedit score`.
+        runs: the run directories.
+        folder: where logs lie.
+        parts: of all runs.
+    """
+
+    words: Sequence[str]
+    runs: Sequence[Path]
+    folder: Path
+    parts: int
+    unit: str = "part"
+    hint: str = ""
+
+    def make_words(self, k: int, of: int) -> list[str]:
+        """As asked for."""
+        kept = [word for word in self.words if not word.startswith(OWN_WORDS)]
+        return ["score", *kept, "launcher=here", f"shard={k}/{of}"]
+
+    def make_last_words(self, score: Sequence[str] | None) -> list[str] | None:
+        """What computes the scores of all that was measured, and measures what was not."""
+        if score is not None:
+            raise ValueError("launcher.score: of diffedit run; diffedit score has its settings beside it")
+        return ["score", *(word for word in self.words if not word.startswith(OWN_WORDS)), "launcher=here"]
+
+    def count_all(self) -> int:
+        """The parts."""
+        return self.parts
+
+    def count_done(self) -> int:
+        """Those that were measured."""
+        from eval.scoring.parts import count_measured
+
+        return sum(map(count_measured, self.runs))
 
 
 def quote_value(path: Path) -> str:
@@ -72,15 +151,22 @@ def quote_value(path: Path) -> str:
 
 
 class Launcher(Protocol):
-    """Starts what edits some runs."""
+    """Starts who does some work."""
 
     def start(self, work: Work) -> None:
         """Return when it was handed in, or has ended."""
 
+    def count_tasks(self) -> Tasks:
+        """How many processes it starts, for a plan."""
+
 
 @settings
 class Here:
-    """This process edits."""
+    """This process does it."""
+
+    def count_tasks(self) -> Tasks:
+        """One."""
+        return ONE
 
 
 # --------------------------------------------------------------------------------------------------------- one machine
@@ -96,10 +182,14 @@ class Local:
 
     processes: Annotated[int, Ge(1)] | None = None
 
+    def count_tasks(self) -> Tasks:
+        """As many as are asked for, or one a GPU."""
+        return Tasks(self.processes or max(len(list_devices()), 1))
+
     def start(self, work: Work) -> None:
         """Start them, wait for them, and show how far they are; a WorkersFailedError where one did not end well."""
         devices = list_devices()
-        count = self.processes or max(len(devices), 1)
+        count = self.count_tasks().count
         logs = make_folder(work.folder / ".local")
         print(f"{count} processes; their logs: {logs}", file=sys.stderr)
         with start_all(count, work, devices, logs) as workers:
@@ -107,7 +197,7 @@ class Local:
         failed = {k: worker.returncode for k, worker in enumerate(workers) if worker.returncode}
         if failed:
             told = [f"process {k} ended with {code}:\n{read_tail(logs / f'{k}.log')}" for k, code in failed.items()]
-            raise WorkersFailedError("\n".join([*told, "what was edited is saved; the same command goes on"]))
+            raise WorkersFailedError("\n".join([*told, "what is done is saved; the same command goes on"]))
 
 
 def list_devices(environ: Any = os.environ) -> list[str]:
@@ -121,7 +211,7 @@ def list_devices(environ: Any = os.environ) -> list[str]:
 
 @contextmanager
 def start_all(count: int, work: Work, devices: Sequence[str], logs: Path) -> Iterator[list[subprocess.Popen]]:
-    """Processes that share the runs; those that still go on at the end of the block are stopped."""
+    """Processes that share the work; those that still go on at the end of the block are stopped."""
     workers = []
     try:
         for k in range(count):
@@ -148,17 +238,15 @@ def make_environment(k: int, count: int, devices: Sequence[str]) -> dict[str, st
 
 
 def watch(workers: Sequence[subprocess.Popen], work: Work) -> None:
-    """Wait for processes; shows how many requests have an outcome."""
+    """Wait for processes; shows how much is done."""
     from tqdm.auto import tqdm
 
-    begun = work.count_tried()
-    with tqdm(
-        total=work.requests, initial=begun, unit="request", mininterval=0.1 if sys.stderr.isatty() else 10
-    ) as bar:
+    begun, interval = work.count_done(), 0.1 if sys.stderr.isatty() else 10
+    with tqdm(total=work.count_all(), initial=begun, unit=work.unit, mininterval=interval) as bar:
         while any(worker.poll() is None for worker in workers):
             time.sleep(LOOK)
-            bar.update(max(work.count_tried() - bar.n, 0))
-        bar.update(max(work.count_tried() - bar.n, 0))
+            bar.update(max(work.count_done() - bar.n, 0))
+        bar.update(max(work.count_done() - bar.n, 0))
 
 
 def stop_all(workers: Sequence[subprocess.Popen]) -> None:
@@ -197,7 +285,7 @@ def read_tail(path: Path) -> str:
 
 @settings
 class Slurm:
-    """A job array whose tasks share the runs; conf/launcher/slurm.yaml says what each setting is."""
+    """A job array whose tasks share the work; conf/launcher/slurm.yaml says what each setting is."""
 
     tasks: Annotated[int, Ge(1)] = 8
     array_parallelism: Annotated[int, Ge(1)] | None = None
@@ -212,10 +300,14 @@ class Slurm:
     signal: Annotated[int, Ge(1)] = 120
     requeues: Annotated[int, Ge(0)] = 20
     setup: tuple[str, ...] = ()
-    folder: str = "runs/.slurm"
+    folder: str | None = None
     name: str = "diffedit"
     score: tuple[str, ...] | None = None
     wait: bool = False
+
+    def count_tasks(self) -> Tasks:
+        """Those of the array, elsewhere."""
+        return Tasks(self.tasks, self.array_parallelism, is_here=False)
 
     def start(self, work: Work) -> None:
         """Hand in the array, and the job after it; with `wait`, a WorkersFailedError where one did not end well.
@@ -225,26 +317,29 @@ class Slurm:
             ValueError: there is no Slurm on this machine.
         """
         words = [tuple(work.make_words(k, self.tasks)) for k in range(self.tasks)]
-        jobs = self.make_executor(self.tasks).map_array(CommandTask(), words)
+        last = work.make_last_words(self.score)
+        folder = Path(self.folder or work.folder / ".slurm")
+        jobs = self.make_executor(folder, self.tasks).map_array(CommandTask(), words)
         array = jobs[0].job_id.partition("_")[0]
-        print(f"job {array}: {self.tasks} tasks; their logs: {self.folder}")
-        if self.score is not None:
-            after = self.make_executor(1, dependency=f"afterany:{array}", kill_on_invalid_dep="no")
-            jobs.append(after.submit(CommandTask(), ("score", *work.make_score_words(self.score))))
+        print(f"job {array}: {self.tasks} tasks; their logs: {folder}")
+        if last is not None:
+            after = self.make_executor(folder, 1, dependency=f"afterany:{array}", kill_on_invalid_dep="no")
+            jobs.append(after.submit(CommandTask(), tuple(last)))
             print(f"job {jobs[-1].job_id}: scores, after all tasks")
-        print(f"diffedit status {shlex.quote(str(work.folder))}   shows how far they are")
+        if work.hint:
+            print(work.hint)
         if self.wait:
             wait_for_jobs(jobs, work)
 
-    def make_executor(self, tasks: int, **more: str) -> Any:
-        """Submitit's, with these settings."""
+    def make_executor(self, folder: Path, tasks: int, **more: str) -> Any:
+        """Submitit's, with these settings; its logs lie in the folder."""
         try:
             import submitit
         except ImportError as error:
             raise ImportError('launcher=slurm: needs submitit: pip install "diffedit[slurm]"') from error
         if submitit.SlurmExecutor.affinity() < 0:
             raise ValueError("launcher=slurm: no srun here: start it where jobs are handed in, or take launcher=print")
-        executor = submitit.AutoExecutor(self.folder, cluster="slurm", slurm_max_num_timeout=self.requeues)
+        executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=self.requeues)
         given = {
             "slurm_partition": self.partition,
             "slurm_gres": self.gres,
@@ -275,11 +370,27 @@ class Print(Slurm):
         print(self.make_script(work))
 
     def make_script(self, work: Work) -> str:
-        """For sbatch; a task that was asked to stop is requeued."""
+        """For sbatch; a task that was asked to stop is requeued. What is to follow stands in a comment."""
         limit = f"%{self.array_parallelism}" if self.array_parallelism else ""
         options = {
             "job-name": self.name,
             "array": f"0-{self.tasks - 1}{limit}",
+            **self.make_options(),
+            "signal": f"USR1@{self.signal}",
+            "open-mode": "append",
+            "output": f"{self.name}-%A_%a.log",  # where sbatch is called: Slurm makes no folder, and says nothing
+        }
+        lines = ["#!/bin/bash", *(f"#SBATCH --{key}={value}" for key, value in options.items())]
+        lines += ["#SBATCH --requeue", *self.make_comment(work), *self.setup]
+        words = [word for word in work.make_words(0, 1) if not word.startswith("shard=")]
+        task = '"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"'
+        lines += [f'srun {make_command(words)} "shard=$SLURM_ARRAY_TASK_ID/{self.tasks}"', "code=$?"]
+        lines += [f"if [ $code = 3 ]; then scontrol requeue {task}; fi", "exit $code"]
+        return "\n".join(lines)
+
+    def make_options(self) -> dict[str, Any]:
+        """Of any of its jobs."""
+        options = {
             "time": self.time,
             "cpus-per-task": self.cpus,
             "gres": self.gres,
@@ -288,19 +399,22 @@ class Print(Slurm):
             "account": self.account,
             "constraint": self.constraint,
             "qos": self.qos,
-            "signal": f"USR1@{self.signal}",
-            "open-mode": "append",
-            "output": f"{self.name}-%A_%a.log",  # where sbatch is called: Slurm makes no folder, and says nothing
         }
-        lines = ["#!/bin/bash"]
-        lines += [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
-        lines += ["#SBATCH --requeue", *self.setup]
-        words = [word for word in work.make_words(0, 1) if not word.startswith("shard=")]
-        command = shlex.join([sys.executable, "-m", "diffedit", *words])
-        task = '"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"'
-        lines += [f'srun {command} "shard=$SLURM_ARRAY_TASK_ID/{self.tasks}"', "code=$?"]
-        lines += [f"if [ $code = 3 ]; then scontrol requeue {task}; fi", "exit $code"]
-        return "\n".join(lines)
+        return {key: value for key, value in options.items() if value is not None}
+
+    def make_comment(self, work: Work) -> list[str]:
+        """How the job after the array is handed in."""
+        last = work.make_last_words(self.score)
+        if last is None:
+            return []
+        options = shlex.join(f"--{key}={value}" for key, value in self.make_options().items())
+        command = shlex.quote("; ".join([*self.setup, make_command(last)]))
+        return ["# and then, with its number:", f"# sbatch --dependency=afterany:NUMBER {options} --wrap {command}"]
+
+
+def make_command(words: Sequence[str]) -> str:
+    """Of a shell."""
+    return shlex.join([sys.executable, "-m", "diffedit", *words])
 
 
 class CommandTask:
@@ -331,13 +445,13 @@ class CommandTask:
 
 
 def wait_for_jobs(jobs: Sequence[Any], work: Work) -> None:
-    """Until all jobs have ended, by what Slurm's queue says; shows how many requests have an outcome."""
+    """Until all jobs have ended, by what Slurm's queue says; shows how much is done."""
     from tqdm.auto import tqdm
 
-    with tqdm(total=work.requests, initial=work.count_tried(), unit="request", mininterval=10) as bar:
+    with tqdm(total=work.count_all(), initial=work.count_done(), unit=work.unit, mininterval=10) as bar:
         while is_queued({job.job_id.partition("_")[0] for job in jobs}):
             time.sleep(POLL)
-            bar.update(max(work.count_tried() - bar.n, 0))
+            bar.update(max(work.count_done() - bar.n, 0))
     failed = [job.job_id for job in jobs if not job.paths.result_pickle.exists() or job.exception() is not None]
     if failed:
         raise WorkersFailedError(f"{', '.join(failed)} did not end well; their logs: {jobs[0].paths.folder}")

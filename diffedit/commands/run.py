@@ -21,16 +21,21 @@ if TYPE_CHECKING:
     from diffedit.runs.loop import RunSettings
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+def main(argv: Sequence[str], program: str = "diffedit run") -> int:
+    """The command; returns its exit code.
+
+    Args:
+        argv: what stands behind the command's name.
+        program: as it was typed.
+    """
     register_resolvers()
     try:
         words = sweep_seeds(argv)
     except ValueError as error:
-        return tell(error, "diffedit run")
+        return tell(error, program)
     sweep = Sweep(words)
     with obey_signals():
-        return launch("run", sweep.run, words, finish=sweep.finish)
+        return launch("run", sweep.run, words, finish=sweep.finish, program=program)
 
 
 def sweep_seeds(argv: Sequence[str]) -> list[str]:
@@ -64,12 +69,12 @@ class Elsewhere:
 
 def hand_over(jobs: Sequence[Elsewhere], words: Sequence[str]) -> None:
     """Start what edits these runs, of one command; a ValueError where they ask for several launchers."""
-    from diffedit.commands.launchers import Work
+    from diffedit.commands.launchers import RunWork
 
     if len({repr(job.launcher) for job in jobs}) > 1:
         raise ValueError("launcher: one for all runs of a command is wanted")
     requests = sum(len(job.run.benchmark) for job in jobs)
-    jobs[0].launcher.start(Work(words, [job.run.root for job in jobs], requests, jobs[0].folder))
+    jobs[0].launcher.start(RunWork(words, [job.run.root for job in jobs], requests, jobs[0].folder))
 
 
 class Sweep:
@@ -121,7 +126,7 @@ class Sweep:
             backbone = instantiate(cfg.backbone, _convert_="all")
             what = asked.benchmark, asked.pipeline, backbone, root, asked.settings, asked.config
             if cfg.plan:
-                print_plan(plan_benchmark(*what))
+                print_plan(plan_benchmark(*what, launcher.count_tasks()))
                 return None
             run_benchmark(*what)
             if cfg.refine is not None:

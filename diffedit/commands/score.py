@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from diffedit.commands.launch import launch
+from diffedit.runs.stop import obey_signals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,13 +29,21 @@ class ScoreFailedError(RuntimeError):
 
 def main(argv: Sequence[str]) -> int:
     """The command; returns its exit code."""
-    return launch("score", score, argv)
+    with obey_signals():
+        return launch("score", partial(score, words=argv), argv)
 
 
-def score(cfg: DictConfig) -> None:
-    """Score, collect, print, log."""
+def score(cfg: DictConfig, words: Sequence[str] = ()) -> None:
+    """Score, collect, print, log; or have it done elsewhere, or a share of it measured.
+
+    Args:
+        cfg: the config.
+        words: of the command line, for those that are started to help.
+    """
     if cfg.folder is not None or cfg.against is not None:
         score_folders(cfg)
+        return
+    if measure_elsewhere(cfg, words):
         return
 
     from hydra.utils import instantiate
@@ -56,6 +66,9 @@ def score(cfg: DictConfig) -> None:
     published = read_published(resolve_path(cfg.published)) if cfg.published else None
     reference = resolve_path(cfg.reference) if cfg.reference else None
     settings = Settings(Path(cfg.cache), reference, cfg.resamples, cfg.batch, cfg.threads, cfg.seed, cfg.resolution)
+    if cfg.shard is not None:
+        measure_shard(roots, metrics, settings, cfg.shard)
+        return
     scored = score_runs(roots, metrics, settings)
     of_runs = collect(scored, list(metrics))
     scores = merge_seeds(of_runs, cfg.resamples, cfg.seed)
@@ -76,6 +89,39 @@ def score(cfg: DictConfig) -> None:
         raise BusyError(f"{len(left)} of {len(roots)} runs are still at work; score again when they are done")
     if left or refused:
         raise ScoreFailedError(f"{len(left)} of {len(roots)} runs were not scored, {refused} tables refused; see above")
+
+
+def measure_elsewhere(cfg: DictConfig, words: Sequence[str]) -> bool:
+    """Start a launcher's processes, which measure; returns whether the scores are computed elsewhere, too."""
+    from hydra.utils import instantiate
+
+    from diffedit.commands.launchers import Here, Local, ScoreWork, WorkersFailedError
+    from eval.scoring.parts import count_parts
+    from eval.scoring.score import find_runs
+
+    launcher = instantiate(cfg.launcher, _convert_="all")
+    if isinstance(launcher, Here):
+        return False
+    if cfg.shard is not None:
+        raise ValueError(f"shard = {cfg.shard}: with launcher=here alone; the launcher gives each process its own")
+    roots = find_runs(cfg.runs)
+    try:
+        launcher.start(ScoreWork(words, roots, Path(cfg.cache), sum(count_parts(root, cfg.batch) for root in roots)))
+    except WorkersFailedError as error:
+        if not isinstance(launcher, Local):
+            raise
+        log.warning("%s\nwhat is not measured is measured here", error)
+    return not isinstance(launcher, Local)
+
+
+def measure_shard(roots: Sequence[Path], metrics: "dict[str, Metric]", settings: "Settings", shard: str) -> None:
+    """Measure a share of runs, and compute no score; a ScoreFailedError where one could not be looked at."""
+    from diffedit.runs.cut import Share
+    from eval.scoring.share import measure_runs
+
+    left = len(roots) - len(measure_runs(roots, metrics, settings, Share.read(shard)))
+    if left:
+        raise ScoreFailedError(f"{left} of {len(roots)} runs were not measured; see above")
 
 
 def build_metrics_of(cfg: DictConfig, networks: str) -> "dict[str, Metric]":
@@ -114,6 +160,8 @@ def score_folders(cfg: DictConfig) -> None:
     for key in ("folder", "against"):
         if cfg[key] is not None and not Path(cfg[key]).expanduser().is_dir():
             raise FileNotFoundError(f"{key} = {cfg[key]}: no such folder")
+    if cfg.shard is not None or not cfg.launcher._target_.endswith(".Here"):
+        raise ValueError("shard, launcher: of runs; a plain folder (folder=) is scored in this process")
     if given := [key for key in OF_RUNS if cfg[key] is not None] + ["logger"] * (not is_silent(cfg)):
         raise ValueError(f"{', '.join(given)}: of runs; a plain folder (folder=) is compared with against=")
 

@@ -11,6 +11,7 @@ from os.path import commonpath
 from typing import Any
 
 from diffedit.commands.launch import tell
+from diffedit.io.files import describe_size
 from diffedit.runs.find import find_runs
 from diffedit.runs.status import RunStatus, read_status
 from diffedit.runs.workers import Worker
@@ -18,7 +19,6 @@ from diffedit.runs.workers import Worker
 WIDTH = 100  # of a file or a pipe
 EVERY = 10.0  # seconds between two looks
 LINES = 8  # that are shown of one kind
-UNITS = ("B", "kB", "MB", "GB", "TB")
 logging.getLogger("run").addHandler(logging.NullHandler())  # what is damaged is told in the table
 STYLES = {"damaged": "red", "failed": "red", "done": "green"}
 
@@ -152,14 +152,6 @@ def describe_worker(worker: Worker) -> str:
 def count_of(part: int, total: int | None) -> str:
     """So many of so many."""
     return f"{part:,}/{'?' if total is None else f'{total:,}'}"
-
-
-def describe_size(size: float) -> str:
-    """Bytes in the unit that has one to three digits before the point."""
-    unit = 0
-    while size >= 999.5 and unit < len(UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size:.3g} {UNITS[unit]}"
 
 
 def describe_span(seconds: float) -> str:

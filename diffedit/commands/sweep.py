@@ -115,7 +115,8 @@ def edit_group(jobs: Sequence[tuple[Job, Tell]]) -> None:
         tells[run](error)
 
     if cfg.plan:
-        for plan in plan_together(list(tells), backbone, tell):
+        tasks = instantiate(cfg.launcher, _convert_="all").count_tasks()
+        for plan in plan_together(list(tells), backbone, tell, tasks):
             print_plan(plan)
     else:
         edit_together(list(tells), backbone, tell)

@@ -3,10 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from torch import Tensor
 
 T = TypeVar("T")
+
+CACHES: "WeakSet[BatchCache]" = WeakSet()
 
 
 class BatchCache:
@@ -20,6 +23,7 @@ class BatchCache:
     def __init__(self, max_bytes: float = 2e9) -> None:
         self.max_bytes = max_bytes
         self.entries: OrderedDict[tuple[Hashable, int], tuple[Any, Any]] = OrderedDict()
+        CACHES.add(self)
 
     def get(self, name: Hashable, batch: Any, compute: Callable[[], T]) -> T:
         """What `compute` gave for this batch under this name; computed now where it is not kept."""
@@ -32,6 +36,12 @@ class BatchCache:
         while self.entries and count_bytes(list(self.entries.values())) > self.max_bytes:
             self.entries.popitem(last=False)
         return result
+
+
+def forget_batches() -> None:
+    """Empty all caches: whoever is done with a batch says so, for nobody will ask about it again."""
+    for cache in CACHES:
+        cache.entries.clear()
 
 
 def count_bytes(value: Any) -> int:

@@ -175,6 +175,17 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def describe_size(size: float) -> str:
+    """Bytes in the unit that has one to three digits before the point."""
+    unit = 0
+    while size >= 999.5 and unit < len(UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.3g} {UNITS[unit]}"
+
+
 # ------------------------------------------------------------------------------------------------------------ writing
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffedit.io.files import read_json, write
 from diffedit.runs.claim import is_live
@@ -110,6 +110,23 @@ class Share:
     def has(self, number: int) -> bool:
         """Whether a shard is among them."""
         return number % self.of == self.k
+
+
+class Tasks(NamedTuple):
+    """Who is to edit.
+
+    Attributes:
+        count: how many processes.
+        at_once: of these; None for all.
+        is_here: whether on this device.
+    """
+
+    count: int = 1
+    at_once: int | None = None
+    is_here: bool = True
+
+
+ONE = Tasks()  # this process
 
 
 def read_cut(root: Path) -> Cut | None:

@@ -23,6 +23,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from diffedit.io.hashing import hash_text
 from diffedit.io.images import encode_png
 from diffedit.io.tables import encode_table
 from diffedit.runs.claim import list_at_work, name_holder
-from diffedit.runs.cut import FOLDER, Cut, get_shard_path, list_shards, read_cut, write_cut
+from diffedit.runs.cut import FOLDER, Cut, Stamp, get_shard_path, list_shards, read_cut, stamp, write_cut
 from diffedit.runs.environment import describe_environment
 from diffedit.runs.manifest import build_manifest, merge_manifest
 from diffedit.runs.migrate import FORMAT, migrate_config
@@ -72,6 +73,12 @@ KEPT = ("edits", "mask", "map", "metadata", "files", "sources", "samples")  # of
 
 class ConfigChangedError(ValueError):
     """The directory holds a run with other settings."""
+
+
+class RunGoneError(RuntimeError):
+    """Somebody removed the directory of a run that is under way."""
+
+    exit_code = 1
 
 
 class RunDirectory:
@@ -110,6 +117,7 @@ class RunDirectory:
         if not any(list_at_work(root)):  # each of many processes would go through all files
             sweep(self.root)
         self.check_config()
+        self.noted = stamp_config(root)
         self.writer = Writer()
         self.packed, self.lock = PackedRecords(root), threading.Lock()
         self.shards: dict[str, int] = {}  # of requests that are asked for, by id
@@ -142,6 +150,40 @@ class RunDirectory:
             return
         if lines:
             log.warning("%s was begun with another environment, bits may differ: %s", self.root, "; ".join(lines))
+
+    @contextmanager
+    def there(self, made: Path) -> Iterator[None]:
+        """Write only into the directory as it was opened: nothing counts as done where somebody removed it.
+
+        Args:
+            made: what the block writes; removed where the directory went in that moment, and came back by it.
+
+        Raises:
+            RunGoneError: it was removed, before the block or while that wrote.
+            ConfigChangedError: a run of other settings lies in its place.
+        """
+        self.check_there()
+        try:
+            yield
+        except OSError:
+            self.check_there()
+            raise
+        if stamp_config(self.root) is None:
+            made.unlink(missing_ok=True)
+            self.check_there()
+
+    def check_there(self) -> None:
+        """Look whether the directory is still that of this run; errors are those of `there`."""
+        now = stamp_config(self.root)
+        if now == self.noted:
+            return
+        if now is None:
+            raise RunGoneError(
+                f"{self.root}: its config.yaml is gone: somebody removed the run while it was edited. Nothing more is "
+                "written; the same command begins it anew, once whoever removes it has ended"
+            )
+        refuse_other_config(self.root, self.config, self.size_keys)
+        self.noted = now
 
     # ------------------------------------------------------------------------------------------------------- resume
 
@@ -225,6 +267,7 @@ class RunDirectory:
             return
         log.info("%s is extended: %s", self.root, "; ".join(self.extended))
         overwrite(self.root / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
+        self.noted = stamp_config(self.root)
 
     def choose_missing(self, request: str) -> list[float]:
         """The strengths at which a pending request is to be edited: all, or those that its record lacks."""
@@ -409,6 +452,7 @@ class RunDirectory:
         self.writer.close()
         if not self.listed:
             return None
+        self.check_there()
         loose = self.read_loose_records()
         table = build_manifest(loose, self.variants, self.config.get("seed"))
         table = merge_manifest(list_shards(self.root), table, self.shards)
@@ -433,6 +477,14 @@ class RunDirectory:
         paths = (self.path("records", name, "json") for name in sorted(self.shards) if there)
         found = ((path, read_whole_record(path)) for path in paths if path.name in there)
         return [record for _, record in found if record is not None and record["id"] in self.shards]
+
+
+def stamp_config(root: Path) -> Stamp | None:
+    """Tells whether somebody has written the config of a run since; None where there is none."""
+    try:
+        return stamp(root / "config.yaml")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def read_time(path: Path) -> int | None:

@@ -13,14 +13,18 @@ PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "diffedit")
 
 def describe_environment() -> dict[str, Any]:
     """What the run was made with."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
         "git": read_git_revision(),
         "python": platform.python_version(),
         "packages": {name: read_package_version(name) for name in PACKAGES},
-        "device": device,
+        "device": name_own_device(),
         "threads": torch.get_num_threads(),
     }
+
+
+def name_own_device() -> str:
+    """What this process computes on: its GPU, else its processor."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
 
 
 def read_package_version(name: str) -> str | None:

@@ -263,8 +263,10 @@ class HeldRun:
         root = self.directory.root
         work = {"config": hash_config(self.directory.config), "shard": number, "of": self.cut.shards}
         claim = Claim(get_claim_path(root, number), work, self.prepared.settings.claim_timeout)
-        claim.path.parent.mkdir(exist_ok=True)
-        if not claim.take():
+        with self.directory.there(claim.path):
+            claim.path.parent.mkdir(exist_ok=True)
+            is_ours = claim.take()
+        if not is_ours:
             self.busy.add(number)
             return
         self.taken.add(number)
@@ -299,9 +301,10 @@ class HeldRun:
 
     def save(self, shard: HeldShard, request: EditRequest, outcome: Outcome) -> None:
         """Write what came of a request, as long as its shard is ours; after the last of a shard, end it."""
-        with suppress(LostClaimError):  # whoever has the shard now writes it
+        record = self.directory.path("records", request.id, "json")
+        with suppress(LostClaimError), self.directory.there(record):  # whoever has the shard now writes it
             shard.claim.check()
-            self.directory.write_outcome(request, outcome, shard.claim.check)
+            self.directory.write_outcome(request, outcome, partial(self.check, shard))
         with self.directory.lock:
             del self.held[request.id]
             shard.left.discard(request.id)
@@ -309,11 +312,17 @@ class HeldRun:
         if is_last:
             self.end_shard(shard)
 
+    def check(self, shard: HeldShard) -> None:
+        """Look whether the run is still there, and a shard of it still ours: what raises where not is said of both."""
+        self.directory.check_there()
+        shard.claim.check()
+
     def end_shard(self, shard: HeldShard) -> None:
         """Put the records of a shard into its file, and give it back."""
         try:
-            shard.claim.check()
-            self.directory.pack(shard.number, shard.ids, {**shard.note, "ended": time.time()})
+            with self.directory.there(get_shard_path(self.directory.root, shard.number)):
+                shard.claim.check()
+                self.directory.pack(shard.number, shard.ids, {**shard.note, "ended": time.time()})
         except LostClaimError as error:
             log.warning("%s", error)
             self.busy.add(shard.number)

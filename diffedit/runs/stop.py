@@ -29,7 +29,7 @@ class StopRequested(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(
-            f"stopped by {signal.Signals(number).name}: what was edited is saved, and the same command goes on"
+            f"stopped by {signal.Signals(number).name}: what is done is saved, and the same command goes on"
         )
         self.number = number
 

@@ -201,7 +201,10 @@ def read_shard_features(path: Path) -> Float[ndarray, "n d"]:
 def extract_features(
     extractor: Encoder, items: Iterable[Loadable], batch: int, threads: int
 ) -> Iterator[tuple[list[Any], Float[Tensor, "b d"]]]:
-    """(items, their features), batch by batch; the next batches are decoded while the network works."""
+    """(items, their features), batch by batch; the next batches are decoded while the network works.
+
+    Every call has `batch` rows, so that a picture's last bits do not depend on how many others are asked about.
+    """
 
     def prepare(item: Loadable) -> tuple[Loadable, Tensor]:
         return item, extractor.prepare(item.load())
@@ -210,7 +213,7 @@ def extract_features(
     with ThreadPoolExecutor(threads, "decoder") as pool:
         for pairs in chunk(prefetch(items, prepare, AHEAD * batch, pool), batch):
             part, buffer = stack_into(buffer, pairs, batch)
-            yield part, extractor.features(buffer[: len(part)])
+            yield part, extractor.features(buffer[:batch])[: len(part)]
 
 
 def stack_into(
@@ -221,7 +224,7 @@ def stack_into(
     rows = [row for _, row in pairs]
     pairs.clear()
     if buffer is None or buffer.shape[1:] != rows[0].shape:
-        buffer = rows[0].new_empty((batch, *rows[0].shape))
+        buffer = rows[0].new_zeros((batch, *rows[0].shape))
     torch.stack(rows, out=buffer[: len(rows)])
     return items, buffer
 

@@ -6,6 +6,7 @@ scores/<metric>.json           scores, intervals, n, what they were made with; o
 scores/<metric>.parquet        a row per request and variant: what was measured, and each image's pseudo-values
 scores/<metric>_classes.parquet  a row per variant and class, where the metric is class by class
 scores/inputs.json             no metric's: the content of the inputs, so that they are read once
+scores/parts/                  what was measured on parts of the run, until the scores are written (eval.scoring.parts)
 metrics.json, scores.parquet   all scores of the run, one a row
 """
 
@@ -49,9 +50,14 @@ def get_scores_path(root: Path, name: str) -> Path:
     return root / "scores" / f"{name}.json"
 
 
-def get_inputs_path(root: Path) -> Path:
-    """Where it is noted what the inputs are."""
-    return root / "scores" / "inputs.json"
+def get_inputs_path(root: Path, number: int | None = None) -> Path:
+    """Where it is noted what the inputs of a run are, or, until its scores are written, those of a part."""
+    return root / "scores" / "inputs.json" if number is None else get_parts_path(root) / "inputs" / f"{number:06d}.json"
+
+
+def get_parts_path(root: Path) -> Path:
+    """Where lies what was measured on parts of a run, until its scores are written."""
+    return root / "scores" / "parts"
 
 
 def read_json(path: Path) -> Any:

@@ -3,8 +3,9 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,39 @@ MEASURED = ("source", "mask", "map", "seconds", "error")  # of a record, beside 
 
 class IncompleteRunError(ValueError):
     """The run misses edits that its benchmark asks for: a score of the others would compare different sets."""
+
+
+class CompactRecords(Mapping[str, dict[str, Any]]):
+    """Records by id, as JSON until one is asked for: as objects, many of them take ten times the memory.
+
+    Args:
+        records: (id, record) of each.
+    """
+
+    def __init__(self, records: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        self.texts = {name: json.dumps(record).encode() for name, record in records}
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return json.loads(self.texts[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+class RecordsInOrder(Sequence[dict[str, Any]]):
+    """The records of some requests; each is looked up when it is asked for."""
+
+    def __init__(self, records: Mapping[str, dict[str, Any]], requests: Sequence[EditRequest]) -> None:
+        self.records, self.requests = records, requests
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return self.records[self.requests[i].id]
+
+    def __len__(self) -> int:
+        return len(self.requests)
 
 
 class FinishedRun:
@@ -72,10 +106,10 @@ class FinishedRun:
         requests = self.benchmark.requests(self.edit_resolution)
         self.requests = [with_resolution(request, self.resolution) for request in requests]
         packed, cut = PackedRecords(root), read_cut(root)
-        self.records = {
-            request.id: read_record(root, request.id, self.variants, packed, i // cut.size if cut else None)
+        self.records: Mapping[str, dict[str, Any]] = CompactRecords(
+            (request.id, read_record(root, request.id, self.variants, packed, i // cut.size if cut else None))
             for i, request in enumerate(self.requests)
-        }
+        )
 
     @cached_property
     def edit_resolution(self) -> int:
@@ -108,6 +142,16 @@ class FinishedRun:
             raise IncompleteRunError(
                 f"{self.root}: gone, truncated or changed after the run wrote it; start the run again:\n  {lines}"
             )
+
+    def pick(self, requests: Sequence[EditRequest]) -> "FinishedRun":
+        """The same, of some of its requests alone."""
+        _ = self.latent_grid  # of all: a part may have no map
+        part = copy(self)
+        for name in ("other_hash", "written"):  # what was kept of all
+            part.__dict__.pop(name, None)
+        part.requests = list(requests)
+        part.records = CompactRecords((request.id, self.records[request.id]) for request in requests)
+        return part
 
     def edit(self, request_id: str, variant: Variant) -> Mapping[str, Any]:
         """What the record says of one edit."""
@@ -170,7 +214,7 @@ class FinishedRun:
     @cached_property
     def latent_grid(self) -> tuple[int, int] | None:
         """Of the contrast maps; None where the method makes none."""
-        files = (record["map"] for record in self.records.values() if record["map"])
+        files = (record["map"] for record in self.records.values() if record.get("map"))
         return next((read_map(self.root / file).shape for file in files), None)
 
     def load_edit(self, edit: Mapping[str, Any]) -> Float[Tensor, "3 H W"]:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +12,7 @@ import torch
 from numpy import ndarray
 from tqdm.auto import tqdm
 
+from diffedit.io.cache import forget_batches
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
 from eval.scoring.bootstrap import Estimate
@@ -38,14 +40,21 @@ class Measurable(Protocol):
 
 @torch.no_grad()
 def measure(
-    run: Measurable, metrics: Mapping[str, Metric], size: int
+    run: Measurable, metrics: Mapping[str, Metric], size: int, bar: tqdm | None = None
 ) -> tuple[dict[str, str | None], dict[str, dict[Variant, Values]]]:
-    """(why a metric is not defined here, values by metric, variant and name), in one pass over the pictures."""
+    """(why a metric is not defined here, values by metric, variant and name), in one pass over the pictures.
+
+    Args:
+        run: what is measured.
+        metrics: by name.
+        size: requests in a batch.
+        bar: of somebody who measures several in turn; None shows an own one.
+    """
     reasons: dict[str, str | None] = dict.fromkeys(metrics)
     parts: dict[str, Any] = {name: defaultdict(lambda: defaultdict(list)) for name in metrics}
     if not metrics:
         return {}, {}
-    with tqdm(total=len(run.requests), desc=str(run.root), unit="picture", leave=False) as bar:
+    with nullcontext(bar) if bar is not None else show_progress(run) as bar:
         for batches in run.batches(size, unedited=True):
             for variant, batch in batches.items():
                 for name, metric in metrics.items():
@@ -58,6 +67,7 @@ def measure(
                         check_values(column, run.root, batch, key)
                         parts[name][variant][key].append(column.numpy())
             bar.update(len(batch.requests))
+            forget_batches()
     values = {
         name: {
             variant: {key: np.concatenate(columns) for key, columns in by_key.items()}
@@ -66,6 +76,11 @@ def measure(
         for name, by_variant in parts.items()
     }
     return reasons, {name: {} if reasons[name] else by_variant for name, by_variant in values.items()}
+
+
+def show_progress(run: Measurable) -> tqdm:
+    """A bar over the requests."""
+    return tqdm(total=len(run.requests), desc=str(run.root), unit="picture", leave=False)
 
 
 @torch.no_grad()
@@ -112,8 +127,12 @@ def drop_features(values: Mapping[str, ndarray]) -> Values:
 
 def read_values(root: Path, name: str, scores: Mapping[str, Any]) -> dict[Variant, Values]:
     """What a metric measured on each image, by variant and name, from the table beside its scores."""
+    return split_values(read_table(get_values_path(root, name), scores))
+
+
+def split_values(table: pd.DataFrame) -> dict[Variant, Values]:
+    """What was measured on each image, by variant and name, of a table of all variants."""
     values = {}
-    table = read_table(get_values_path(root, name), scores)
     for variant, part in table.groupby("variant", sort=False):
         columns = part[list_measured(part)].dropna(axis=1, how="all")
         values[Variant.parse(variant)] = {

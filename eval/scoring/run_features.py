@@ -18,7 +18,7 @@ from diffedit.types import UNEDITED, Variant
 from eval.scoring.batch import Batch, Role
 from eval.scoring.features import Encoder, FeatureStore, Item, hash_pixels, make_text_item, to_uint8
 from eval.scoring.files import get_inputs_path, read_json
-from eval.scoring.finished_run import FinishedRun, stamp_files
+from eval.scoring.finished_run import FinishedRun, RecordsInOrder, stamp_files
 from eval.scoring.reference import References
 
 log = logging.getLogger("score")
@@ -30,17 +30,25 @@ class RunFeatures:
     Args:
         run: the run.
         store: keeps features.
+        number: of the part of a run that this is; None for a whole one.
+        known: stamp and hash of inputs by id, as they were noted before; None reads them.
     """
 
-    def __init__(self, run: FinishedRun, store: FeatureStore) -> None:
-        self.run, self.store = run, store
+    def __init__(
+        self,
+        run: FinishedRun,
+        store: FeatureStore,
+        number: int | None = None,
+        known: Mapping[str, list[Any]] | None = None,
+    ) -> None:
+        self.run, self.store, self.number, self.known = run, store, number, known
         self.filled: set[tuple[str, Role]] = set()
 
     def batches(self, references: References | None) -> dict[Variant, Batch]:
         """All requests, without pictures: a batch for each variant, and the unedited inputs."""
         run = self.run
         shared = Batch(run.requests, None, None, None, run.benchmark.domain, references=references)
-        records = [run.records[request.id] for request in run.requests]
+        records = RecordsInOrder(run.records, run.requests)
         batches = {
             variant: replace(shared, records=records, variant=variant, kept=partial(self.read, variant))
             for variant in run.variants
@@ -88,17 +96,32 @@ class RunFeatures:
     def input_hashes(self) -> dict[str, str]:
         """The hash of each input's pixels by id: computed once, and kept while its file stays the same."""
         run = self.run
-        path = get_inputs_path(run.root)
-        source = [run.config["benchmark"], run.resolution]
-        entries = read_noted_inputs(path, source)
         stamps = {request.id: stamp_files(request) for request in run.requests}
+        path = get_inputs_path(run.root, self.number)
+        noted = read_noted_inputs(path, name_inputs(run))
+        known = read_all_noted_inputs(run) if self.known is None else {**self.known, **noted}
+        entries = {name: entry for name, entry in known.items() if name in stamps}
         changed = [request for request in run.requests if entries.get(request.id, [0, 0])[0] != stamps[request.id]]
         with ThreadPoolExecutor(2, "decoder") as pool:
             hashes = pool.map(lambda request: hash_pixels(to_uint8(request.image())), changed)
             entries |= {request.id: [stamps[request.id], hash] for request, hash in zip(changed, hashes, strict=True)}
-        if changed:
-            write(path, json.dumps({"asked": source, "inputs": entries}).encode())
+        entries = {name: entries[name] for name in stamps}
+        if entries != noted:
+            write(path, json.dumps({"asked": name_inputs(run), "inputs": entries}).encode())
         return {name: hash for name, (_, hash) in entries.items()}
+
+
+def name_inputs(run: FinishedRun) -> list[Any]:
+    """What decides the content of inputs, beside their files."""
+    return [run.config["benchmark"], run.resolution]
+
+
+def read_all_noted_inputs(run: FinishedRun) -> dict[str, list[Any]]:
+    """Stamp and hash of each input by id, as they were noted of the whole run, and of its parts."""
+    entries = {}
+    for path in [get_inputs_path(run.root), *sorted(get_inputs_path(run.root, 0).parent.glob("*.json"))]:
+        entries |= read_noted_inputs(path, name_inputs(run))
+    return entries
 
 
 def read_noted_inputs(path: Path, source: list[Any]) -> dict[str, list[Any]]:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ from eval.scoring.files import (
 )
 from eval.scoring.finished_run import FinishedRun, stamp_files
 from eval.scoring.metric import Metric, MetricContext
-from eval.scoring.per_image import Values, drop_features, make_table, measure, measure_features, read_values
+from eval.scoring.parts import Parts, count_measured, remove_parts
+from eval.scoring.per_image import Values, drop_features, make_table, measure_features, read_values
 from eval.scoring.reference import Reference, References
 from eval.scoring.run_features import RunFeatures
 
@@ -144,7 +145,10 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
     of_pictures = {
         name: metric for name, metric in to_score.items() if name in to_measure and metric.input_kind == "pictures"
     }
-    picture_reasons, values = measure(run, of_pictures, settings.batch)
+    parts = Parts(run, settings.batch, partial(hash_inputs, settings=settings))
+    if count := count_measured(root):
+        log.info("%s: %d of %d parts were measured ahead", root, count, len(parts))
+    picture_reasons, values = parts.measure(of_pictures)
     reasons |= picture_reasons
     bootstrap = Bootstrap.of_labels([request.label for request in run.requests], settings.resamples, settings.seed)
     for name, metric in to_score.items():
@@ -157,6 +161,7 @@ def score(root: Path, metrics: Mapping[str, Metric], settings: Settings) -> list
             reasons[name] = past[name]["undefined"]
         header = {"format": FORMAT, "key": keys[name], "draws": draws, "undefined": reasons[name]}
         write_scores(run, name, metric, measured, context, bootstrap, header)
+    remove_parts(root, list(of_pictures))
     return list(to_score)
 
 
@@ -168,16 +173,7 @@ def prepare(
     Raises:
         FileNotFoundError: statistics are named by `reference`, and a metric that is defined has none among them.
     """
-    references = References(
-        run.benchmark,
-        name_benchmark(run),
-        run.resolution,
-        tuple(request.label for request in run.requests),
-        settings.cache,
-        settings.reference,
-        settings.batch,
-        settings.threads,
-    )
+    references = make_references(run, settings)
     batches = RunFeatures(run, settings.store).batches(references)
     reasons: dict[str, str | None] = {}
     for name, metric in metrics.items():
@@ -188,6 +184,20 @@ def prepare(
                 references.find_file(network)
             warn_of_inputs(run, metric.reference(MetricContext(run.requests, references)))
     return MetricContext(run.requests, references), batches, reasons
+
+
+def make_references(run: FinishedRun, settings: Settings) -> References:
+    """What gives the statistics of real pictures for a run."""
+    return References(
+        run.benchmark,
+        name_benchmark(run),
+        run.resolution,
+        tuple(request.label for request in run.requests),
+        settings.cache,
+        settings.reference,
+        settings.batch,
+        settings.threads,
+    )
 
 
 def warn_of_inputs(run: FinishedRun, reference: Reference) -> None:

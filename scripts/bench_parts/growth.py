@@ -158,10 +158,10 @@ def draw_noise(i: int, resolution: int) -> torch.Tensor:
     return keep(torch.rand(3, resolution, resolution, generator=make_generator(0, str(i), "picture")))()
 
 
-def edit_tiny(count: int, root: Path) -> None:
-    """A whole run of so many requests, of two steps on the exact model."""
+def edit_tiny(count: int, root: Path, steps: int = 2, ratios: Sequence[float] = (1.0,)) -> None:
+    """A whole run of so many requests, of few steps on the exact model."""
     pipeline = EditPipeline(DiffEdit(mask=ContrastMask(num_noises=1)))
-    settings = RunSettings(ratios=(1.0,), steps=2, batch=BatchSizes(16, 4, 4, 8), progress=False)
+    settings = RunSettings(ratios=tuple(ratios), steps=steps, batch=BatchSizes(16, 4, 4, 8), progress=False)
     run_benchmark(Noise(count), pipeline, AnalyticBackbone(), root, settings)
 
 

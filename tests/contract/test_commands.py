@@ -127,6 +127,8 @@ def test_the_module_and_the_scripts_are_the_command(tmp_path):
         ("run backbone._target_=no.Such", "Error loading 'no.Such'"),
         ("run editor.mask.noises=4", "editor.mask.noises is called editor.mask.num_noises now"),
         ("run --include nowhere", "--include nowhere: no such folder"),
+        ("plan editor=diffedt", "editor=diffedt: there is no such choice; did you mean diffedit or"),
+        ("plan seeds=[0,0]", "seeds=[0,0]: different whole numbers are wanted"),
         ("score", "runs = runs/*/*/*/*: no run directory there; make one by diffedit run"),
         ("score metric=nope", "metric=nope: there is no such choice"),
         ("plot", "runs = runs/*/*/*/*: no run directory there"),
@@ -245,6 +247,29 @@ def test_what_the_user_cannot_mend_is_a_crash(line, code, words, door, tmp_path)
     assert got == code, told
     assert words in told
     assert ("Traceback" in told) == (words == "Traceback")
+
+
+# --------------------------------------------------------------------------------------------------------------- plan
+
+
+def test_a_plan_is_a_run_with_plan_true(door, tmp_path):
+    """Same words, same figures, no run; at the end of what is done, nothing is left."""
+    words = [*SMALL, "benchmark.path=edits.csv"]
+    code, told = door("plan", *words)
+    assert code == 0, told
+    assert "1 requests to edit" in told
+    assert all(f"\n{line}: " in told for line in ("pictures", "shards", "time", "disk"))
+    assert not list(tmp_path.glob("runs/*"))
+    again = door("run", *words, "plan=true")
+    count = told.index("pictures")
+    assert (again[0], again[1][:count]) == (0, told[:count])
+    assert door("plan", *words, "plan=false")[0] == 0
+    assert not list(tmp_path.glob("runs/*"))
+    assert door("run", *words)[0] == 0
+    assert "0 requests to edit" in door("plan", *words)[1]
+    code, told = door("plan", "--multirun", *words, "seed=1,2")
+    assert (code, told.count("requests to edit")) == (0, 1)
+    assert "2 requests to edit" in told
 
 
 # --------------------------------------------------------------------------------------------------------- exit codes
@@ -413,6 +438,7 @@ def test_overrides_may_stand_anywhere():
         ("diffedit run editor=sdedit editor.e", ["editor.eta="]),
         ("diffedit run --multirun editor=copy engine.batch.e", ["engine.batch.embed=", "engine.batch.encode="]),
         ("diffedit run --mul", ["--multirun "]),
+        ("diffedit plan editor=sd", ["editor=sdedit ", "editor=sdedit_given "]),
         ("diffedit edit a.png --editor sd", ["sdedit ", "sdedit_given "]),
         ("diffedit edit a.png --ta", ["--target "]),
         ("diffedit edit a.png backbone=sd1", ["backbone=sd15 "]),

@@ -17,8 +17,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from diffedit.commands import COMMANDS
-from diffedit.commands.complete import COMPOSED
+from diffedit.commands import COMMANDS, plan
+from diffedit.commands.complete import COMPOSED, CONFIGS
 from diffedit.commands.help import describe_command
 from diffedit.io.checks import RENAMED, refuse_renamed
 from diffedit.runs.cut import count_records, list_shards
@@ -201,13 +201,14 @@ def test_edit_writes_every_picture(folder, tmp_path):
 
 def documented_commands():
     """(config, words) of every `diffedit ...` line of the helps and of the comments in conf/."""
-    texts = [describe_command(f"diffedit {name}", name.replace("-", "_")) for name in COMPOSED]
+    texts = [describe_command(f"diffedit {name}", name.replace("-", "_")) for name in {*COMPOSED} - {*CONFIGS}]
+    texts.append(plan.HELP)
     texts += [path.read_text() for path in sorted((ROOT / "conf").rglob("*.yaml"))]
     for text in texts:
         for line in text.replace("\\\n", " ").splitlines():
             found = re.match(r"[ #]*(?:Then: |and |The plot: |The table: )?diffedit ([a-z-]+) (.*)", line)
             if found and found[1] in COMPOSED:
-                yield found[1].replace("-", "_"), shlex.split(found[2], comments=True)
+                yield CONFIGS.get(found[1], found[1].replace("-", "_")), shlex.split(found[2], comments=True)
 
 
 def test_documented_commands_parse():

@@ -6,6 +6,7 @@ time, one is preempted, and the node's daemon dies. What comes out is the run of
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,12 +45,18 @@ def slurm(*words):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The runs by one process, as `read_run` and the manifest have them."""
-    folder = tmp_path_factory.mktemp("whole")
+def edited(tmp_path_factory):
+    """The runs by one process."""
+    folder = tmp_path_factory.mktemp("edited")
     done = diffedit("run", *ASKED, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return read_all(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(edited):
+    """The same, as `read_run` and the manifest have them."""
+    return read_all(edited)
 
 
 def read_all(folder):
@@ -185,3 +192,19 @@ def test_hydras_own_launcher_still_hands_in_sweeps(tmp_path, whole):
     done = diffedit("run", *ASKED, *words, cwd=tmp_path, timeout=600)
     assert done.returncode == 0, done.stderr
     check_equal(tmp_path, whole)
+
+
+def test_an_array_measures_and_one_job_scores(edited, tmp_path):
+    shutil.copytree(edited / "runs", tmp_path / "runs")
+    asked = ["metric=[lpips,accuracy]", "resamples=10", "cpu_threads=1"]
+    words = ["launcher.tasks=2", "launcher.wait=true"]
+    done = diffedit("score", *asked, *SLURM, *words, cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stderr
+    logs = {path.name: path.read_text() for path in tmp_path.glob("runs/.cache/.slurm/*_log.out")}
+    assert sum(text.count("1 of 1 parts are measured") for text in logs.values()) == len(EDITORS)
+    (last,) = [text for text in logs.values() if "lpips" in text]
+    assert last.count("1 of 1 parts were measured ahead") == len(EDITORS)
+    alone = diffedit("score", *asked, cwd=edited)
+    assert alone.returncode == 0, alone.stderr
+    for path in edited.glob("runs/*/*/*/*/scores/*.parquet"):
+        assert (tmp_path / path.relative_to(edited)).read_bytes() == path.read_bytes()

@@ -10,13 +10,17 @@ from helpers import call, call_process, read_run, said, write_pictures
 
 from diffedit.commands.launchers import (
     CommandTask,
+    Here,
+    Local,
     Print,
+    RunWork,
+    ScoreWork,
     Slurm,
-    Work,
     WorkersFailedError,
     list_devices,
     make_environment,
 )
+from diffedit.runs.cut import ONE, Tasks
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +77,29 @@ def test_a_command_that_is_wrong_starts_nobody(small, tmp_path):
     assert not list(tmp_path.rglob("config.yaml"))
 
 
-def test_a_plan_is_made_here(small, tmp_path):
-    done = call("run.py", *small, "launcher=slurm", "plan=true", f"runs={tmp_path}")
+@pytest.mark.parametrize("launcher", ["slurm", "print"])
+def test_a_plan_is_made_here_and_nothing_is_handed_in(small, tmp_path, launcher, monkeypatch):
+    for kind in (Slurm, Print):
+        monkeypatch.setattr(kind, "start", pytest.fail)
+    words = [f"launcher={launcher}", "launcher.tasks=2", "launcher.array_parallelism=1", "shards.size=2"]
+    done = call("run.py", *small, *words, "plan=true", f"runs={tmp_path}")
     assert done.returncode == 0, said(done)
-    assert "6 requests to edit" in said(done)
+    told = " ".join(done.stdout.split())
+    assert "6 requests to edit" in told
+    assert "shards: 3 of 2 requests, 0 of them done" in told
+    assert "2 tasks: 2 shards (4 requests) each at most, about" in told
+    assert "in all, 1 at once" in told
+    assert not list(tmp_path.iterdir())
+    many = call("run.py", "--multirun", *small, "editor=copy,sdedit", *words, "plan=true", f"runs={tmp_path}")
+    assert many.returncode == 0, said(many)
+    assert "12 requests to edit" in many.stdout
+    assert "2 tasks: 3 shards" in many.stdout
+
+
+def test_tasks_of_a_plan(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    assert (Local().count_tasks(), Local(processes=3).count_tasks(), Here().count_tasks()) == (Tasks(2), Tasks(3), ONE)
+    assert Slurm(tasks=8, array_parallelism=2).count_tasks() == Tasks(8, 2, is_here=False)
 
 
 # --------------------------------------------------------------------------------------------------------------- Slurm
@@ -114,7 +137,7 @@ def test_the_script_is_printed(small, tmp_path):
 
 
 def test_the_words_of_a_task():
-    work = Work(["a=b", "launcher=slurm", "launcher.tasks=4", "shard=0/2", "wait=false"], [], 0, Path("runs"))
+    work = RunWork(["a=b", "launcher=slurm", "launcher.tasks=4", "shard=0/2", "wait=false"], [], 0, Path("runs"))
     assert work.make_words(3, 4) == [
         *("run", "a=b", "launcher=here", "wait=true", "engine.progress=false", "shard=3/4"),
     ]
@@ -126,7 +149,7 @@ def test_what_submitit_is_told(tmp_path, monkeypatch):
     submitit = pytest.importorskip("submitit")
     monkeypatch.setattr(submitit.SlurmExecutor, "affinity", staticmethod(lambda: 2))
     launcher = Slurm(partition="gpu", account="me", constraint="a100", qos="high", setup=("x",), folder=str(tmp_path))
-    told = launcher.make_executor(8, dependency="afterany:3")._executor.parameters
+    told = launcher.make_executor(tmp_path, 8, dependency="afterany:3")._executor.parameters
     assert (told["partition"], told["account"], told["constraint"], told["qos"]) == ("gpu", "me", "a100", "high")
     assert (told["array_parallelism"], told["time"], told["gres"], told["mem"]) == (8, 240, "gpu:1", "16G")
     assert told["signal_delay_s"] == 120
@@ -165,3 +188,50 @@ def test_each_process_has_its_own_device_or_cores(monkeypatch):
     assert {environ["OMP_WAIT_POLICY"] for environ in made} == {"PASSIVE"}
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert make_environment(0, 3, [])["OMP_NUM_THREADS"] == "5"
+
+
+# ------------------------------------------------------------------------------------------------------------- scoring
+
+
+def test_the_words_of_a_scoring_task():
+    words = ["runs=a/*", "launcher=slurm", "launcher.tasks=4", "metric=[lpips]"]
+    work = ScoreWork(words, [], Path("cache"), 0)
+    assert work.make_words(3, 4) == ["score", "runs=a/*", "metric=[lpips]", "launcher=here", "shard=3/4"]
+    assert work.make_last_words(None) == ["score", "runs=a/*", "metric=[lpips]", "launcher=here"]
+    script = Print(tasks=2, partition="gpu", setup=("module load cuda",)).make_script(work)
+    (last,) = [line for line in script.splitlines() if "afterany" in line]
+    assert "--partition=gpu" in last
+    assert "module load cuda; " in last
+    assert "shard=" not in last
+    with pytest.raises(ValueError, match=r"launcher\.score: of diffedit run"):
+        work.make_last_words(["resamples=10"])
+
+
+def test_processes_on_this_machine_measure_for_one_that_scores(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    words = write_pictures(tmp_path / "pictures", 70)
+    done = call("run.py", *words, "steps=2", "ratios=[0.5]", "engine.progress=false", f"runs={tmp_path / 'runs'}")
+    assert done.returncode == 0, said(done)
+    asked = [f"runs={tmp_path}/runs/*/*/*/*", f"cache={tmp_path}/cache", "resamples=10", "metric=[lpips,clip_score]"]
+    asked += ["networks=stilllife"]
+    done = call_process("score.py", *asked, "launcher=local", "launcher.processes=2")
+    assert done.returncode == 0, said(done)
+    assert "2/2" in done.stderr
+    assert "2 of 2 parts were measured ahead" in done.stdout
+    (root,) = tmp_path.glob("runs/*/*/*/*")
+    assert (root / "scores.parquet").is_file()
+    assert not (root / "scores/parts").exists()
+    assert len(list(tmp_path.glob("cache/.local/*/*.log"))) == 2
+    again = call_process("score.py", *asked, "launcher=print", "launcher.tasks=3")
+    assert again.returncode == 0
+    assert "--array=0-2" in again.stdout
+
+
+def test_a_share_is_of_runs_and_of_one_process(tmp_path):
+    (tmp_path / "edited").mkdir()
+    for words in (["shard=0/2"], ["launcher=local"]):
+        done = call("score.py", f"folder={tmp_path / 'edited'}", *words)
+        assert done.returncode == 2
+        assert "shard, launcher: of runs" in said(done)
+    done = call("score.py", f"runs={tmp_path}/*", "shard=0/2", "launcher=local")
+    assert "shard = 0/2: with launcher=here alone" in said(done)

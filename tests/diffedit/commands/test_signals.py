@@ -58,7 +58,7 @@ def test_it_stops_soon_and_goes_on(words, tmp_path, whole, number):
         told, _ = process.communicate(timeout=60)
     assert time.monotonic() - began < 20
     assert process.returncode == 3, told
-    assert f"stopped by {number.name}: what was edited is saved, and the same command goes on" in told
+    assert f"stopped by {number.name}: what is done is saved, and the same command goes on" in told
     assert not list(tmp_path.rglob("*.claim")) + list(tmp_path.rglob(".claim")) + list(tmp_path.rglob("*.tmp"))
     (root,) = tmp_path.glob("*/*/*/*")
     assert 0 < count_records(root) < COUNT
