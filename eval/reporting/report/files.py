@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffedit.io.files import write
+from diffedit.io.files import name_temporary, name_write, write
 from eval.reporting.report.scripts import encode_script
 
 MEGABYTE = 1e6
@@ -45,6 +45,7 @@ class Written:
         self.out, self.settings = out, settings
         self.scripts: list[str] = []
         self.names: set[Path] = set()
+        self.before = self.read_list()
         self.size = 0
 
     def add_script(self, name: str, data: Any) -> None:
@@ -55,6 +56,33 @@ class Written:
             self.size += len(text)
         else:
             self.put(Path("data", f"{name}.js"), text.encode())
+
+    def read_list(self) -> dict[Path, int]:
+        """What an earlier page left here: the size of each file."""
+        try:
+            lines = (self.out / LIST).read_text().splitlines()
+            sizes = {Path(name): int(size) for size, _, name in (line.partition(" ") for line in lines)}
+        except (OSError, ValueError):  # nothing is kept and nothing removed of what is not known
+            return {}
+        return {name: size for name, size in sizes.items() if not name.is_absolute() and ".." not in name.parts}
+
+    def has(self, name: Path) -> bool:
+        """Whether a file of an earlier page is still there, and whole."""
+        path = self.out / name
+        return name in self.before and path.is_file() and path.stat().st_size == self.before[name]
+
+    def put_quickly(self, name: Path, data: bytes) -> None:
+        """A picture, of which there are many: nobody waits for the disk, for a torn one is known by its size."""
+        path = self.out / name
+        self.names.add(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = name_temporary(path)
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise name_write(path, data, error) from error
 
     def put(self, name: Path, data: bytes) -> None:
         """A file."""
@@ -73,9 +101,8 @@ class Written:
 
     def finish(self) -> None:
         """Remove what an earlier page left here and this one does not have, by the list that it left; leave our own."""
-        listed = self.out / LIST
-        before = listed.read_text().splitlines() if listed.is_file() else []
-        for name in {*map(Path, before)} - self.names:
-            if not name.is_absolute() and ".." not in name.parts:
-                (self.out / name).unlink(missing_ok=True)
-        write(listed, "".join(f"{name.as_posix()}\n" for name in sorted(self.names)).encode())
+        for name in self.before.keys() - self.names:
+            (self.out / name).unlink(missing_ok=True)
+        sizes = {name: (self.out / name).stat().st_size for name in sorted(self.names)}
+        lines = (f"{size} {name.as_posix()}\n" for name, size in sizes.items())
+        write(self.out / LIST, "".join(lines).encode())

@@ -207,10 +207,10 @@ def has_any(shown: RunSet, run: FinishedRun, name: str) -> bool:
 def draw_all(shown: RunSet, side: int, written: Written) -> Iterator[Drawn]:
     """Draw what belongs to each request, in order, and write it."""
     single = written.settings.single_file
-    places, out = range(len(shown.requests)), None if single else written.out
+    places, has = range(len(shown.requests)), None if single else written.has
     with ThreadPoolExecutor(written.settings.threads, "tiles") as pool:
         ahead = 4 * written.settings.threads
-        drawn = prefetch(places, lambda place: draw_request(shown, place, side, out), ahead, pool)
+        drawn = prefetch(places, lambda place: draw_request(shown, place, side, has), ahead, pool)
         bar = tqdm(drawn, shown.title, len(places), unit="request", leave=False, disable=None)
         for place, request in enumerate(bar):
             if single:
@@ -221,7 +221,7 @@ def draw_all(shown: RunSet, side: int, written: Written) -> Iterator[Drawn]:
                 for path, data in request.files.items():
                     written.names.add(path)
                     if data is not None:
-                        write(written.out / path, data)
+                        written.put_quickly(path, data)
             yield request
 
 

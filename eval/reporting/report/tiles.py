@@ -7,7 +7,7 @@ over the input, and the edits by rising strength. So one step to the side is the
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,14 +59,14 @@ def count_tiles(shown: RunSet) -> tuple[int, int]:
     return BEFORE + len(shown.strengths), 1 + len(shown.runs)
 
 
-def draw_request(shown: RunSet, place: int, side: int, out: Path | None) -> Drawn:
+def draw_request(shown: RunSet, place: int, side: int, has: Callable[[Path], bool] | None) -> Drawn:
     """Draw all that belongs to a request.
 
     Args:
         shown: the runs.
         place: of the request among those that are shown.
         side: of a tile.
-        out: folder of the page, where some may lie already; None draws the sprite alone.
+        has: whether a file of the page is there already; None draws the sprite alone.
     """
     request, faults = shown.requests[place], []
     records = [run.records[request.id] for run in shown.runs]
@@ -76,11 +76,11 @@ def draw_request(shown: RunSet, place: int, side: int, out: Path | None) -> Draw
     found = [None if true_mask is None else true_mask[0].numpy() > 0.5, *masks]
     outlines = [None if mask is None else trace(mask) for mask in found]
     paths = [Path("tiles", shown.key, name)]
-    if out is not None:
+    if has is not None:
         loads = {"input": request.image, "true": request.true_edit}
         stem = name.removesuffix(".webp")
         paths += [Path("inputs", shown.key, f"{stem}-{kind}.webp") for kind, load in loads.items() if load is not None]
-        if all((out / path).is_file() for path in paths):
+        if all(map(has, paths)):
             return Drawn(name, dict.fromkeys(paths), faults, outlines)
     pictures = [to_picture(attempt(load, faults, request.id)) for load in (request.image, request.true_edit)]
     sprite = encode(draw_sprite(shown, records, pictures, masks, side, faults), QUALITY)
