@@ -410,6 +410,17 @@ def test_a_second_page_writes_what_is_new_and_removes_its_own(world):
     assert (out / "data/mine.js").exists()
 
 
+def test_a_torn_thumbnail_is_drawn_again(world):
+    world.run("diffedit", masks=True)
+    world.write()
+    torn, *_ = sorted((world.folder / "report/tiles/set0").iterdir())
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[:40])
+    world.write()
+    assert torn.read_bytes() == whole
+    assert not list((world.folder / "report").rglob("*.tmp"))
+
+
 def test_pictures_are_copied_where_that_is_asked_for(world):
     world.run("diffedit", masks=True)
     world.write(settings=PageSettings(copy=True, threads=1))
