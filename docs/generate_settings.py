@@ -22,7 +22,7 @@ training of Still Life's networks ([train.yaml](../conf/train.yaml)) is set in t
 """
 
 # Commands, and what is said of a group; other folders of conf/ are listed by name.
-COMMANDS = ("run", "edit", "score", "plot", "doctor", "check_benchmark", "reference_stats")
+COMMANDS = ("run", "edit", "score", "plot", "report", "doctor", "check_benchmark", "reference_stats")
 GROUPS = {
     "editor": "The method: `editor=` of `run` (`--editor` of `edit`).",
     "editor/mask": "Where the mask comes from: `editor/mask=`, for methods that have one.",

@@ -20,7 +20,7 @@ BASH = r"""_diffedit() {
 complete -o nospace -o default -F _diffedit diffedit"""
 SHELLS = {"bash": BASH}
 
-COMPOSED = ("run", "plan", "score", "plot", "doctor", "check-benchmark", "reference-stats")  # by Hydra
+COMPOSED = ("run", "plan", "score", "plot", "report", "doctor", "check-benchmark", "reference-stats")  # by Hydra
 CONFIGS = {"plan": "run"}  # of those that have not one of their own
 FLAGS = ("--help", "--multirun", "--cfg", "--info", "--config-dir", "--include")  # of these
 GROUPS = {"--editor": "editor", "--backbone": "backbone"}  # whose choices an option of `diffedit edit` takes
