@@ -134,7 +134,8 @@ def test_methods_at_equal_fidelity(scenes):
     assert rows["SDEdit", "0.16"][0].value == pytest.approx(0.46, abs=0.03)
     assert rows["SDEdit", "0.16"][0].low < 0.46 < rows["SDEdit", "0.16"][0].high
     assert find_bold(table) == {("DiffEdit", "0.11", "accuracy")} | {
-        (name, "0.16", "accuracy") for name in ("DiffEdit", "SDEdit")  # a tie: SDEdit's ratios lie far apart
+        (name, "0.16", "accuracy")
+        for name in ("DiffEdit", "SDEdit")  # a tie: SDEdit's ratios lie far apart
     }
     assert ("SDEdit", "0.11") not in rows
     assert any("not reached at LPIPS 0.11: SDEdit (0.123 to 0.308)" in text for _, text in table.notes)
