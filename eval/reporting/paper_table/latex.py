@@ -135,4 +135,5 @@ def join(cells: Sequence[str] | Iterator[str]) -> str:
 
 def escape(text: str) -> str:
     """A text as LaTeX prints it."""
-    return "".join(SPECIAL.get(character, character) for character in clean(text)).replace("--", "-{}-")
+    text = "".join(SPECIAL.get(character, character) for character in clean(text))
+    return re.sub("-(?=-)", "-{}", text)  # no dashes of hyphens

@@ -344,6 +344,8 @@ def test_whatever_a_name_holds_it_is_text(tmp_path):
     )
     latex = render(table, "latex")
     assert r"\textbackslash{}input\{" in latex
+    assert "-{}-{}-" in latex
+    assert "--" not in "".join(line for line in latex.splitlines() if line.startswith("DiffEdit"))
     assert all(line.startswith("%") or r"\input" not in line for line in latex.splitlines())
 
 
