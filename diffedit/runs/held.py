@@ -20,6 +20,7 @@ from diffedit.engine.threads import set_threads
 from diffedit.io.trust import trust_config
 from diffedit.runs.claim import (
     BEAT,
+    SHARDS,
     BusyError,
     Claim,
     LostClaimError,
@@ -337,6 +338,15 @@ class HeldRun:
             shard.claim.release()
         self.presence.release()
 
+    def drop_left_claims(self) -> None:
+        """Remove those of processes that died between the end of a shard and giving it back: nobody takes it again."""
+        root = self.directory.root
+        for path in root.glob(SHARDS):
+            if path.stem.isdecimal() and get_shard_path(root, int(path.stem)).exists() and not is_live(path):
+                claim = Claim(path, {"shard": int(path.stem)}, self.prepared.settings.claim_timeout)
+                if claim.take():
+                    claim.release()
+
     def want_more(self, requests: int) -> None:
         """Want what is left outside of this process's share, no more than so many requests; or wait for others.
 
@@ -473,6 +483,7 @@ def close_run(run: HeldRun, is_stopped: bool = False) -> None:
         if is_stopped or (isinstance(run.error, BusyError) and any(list_at_work(run.directory.root))):  # who goes on
             return
         run.table = run.directory.close()
+        run.drop_left_claims()
         if run.table is not None:  # a new one
             log_summary(run.table, len(run.prepared.benchmark), run.directory.root)
 

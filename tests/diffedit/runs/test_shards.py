@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from helpers import Pictures, edit_small_run, read_run, unpack_records
+from made_runs import write_claim
 
 from diffedit.diffedit import DiffEdit
 from diffedit.mask import ContrastMask
@@ -166,6 +167,15 @@ def test_who_waits_takes_over_what_is_left(analytic, tmp_path, whole, monkeypatc
     monkeypatch.setattr("diffedit.runs.held.time.sleep", lambda seconds: other.release())
     same_rows(edit(analytic, tmp_path / "run", wait=True), whole[1])
     assert read_run(tmp_path / "run") == whole[0]
+
+
+def test_a_claim_that_was_left_on_a_finished_shard_goes_with_the_next_start(analytic, tmp_path):
+    """Of a process that died between the end of the shard and giving it back; one that lives keeps its own."""
+    edit(analytic, tmp_path)
+    write_claim(get_claim_path(tmp_path, 0), age=1000)
+    write_claim(get_claim_path(tmp_path, 1), age=0)
+    edit(analytic, tmp_path)
+    assert [path.name for path in tmp_path.glob("shards/*.claim")] == ["000001.claim"]
 
 
 def test_a_claim_is_stale_after_what_its_holder_says(analytic, tmp_path):
