@@ -117,7 +117,8 @@ def count_shards(folder):
 
 def test_a_disturbed_array_is_whole(tmp_path, whole):
     score = "launcher.score=['metric=[lpips]','resamples=10']"
-    done = diffedit("run", *ASKED, *SLURM, "launcher.time=2", score, cwd=tmp_path)
+    short = "launcher.time=2", "launcher.signal=75"  # each is asked to stop after 45 seconds, however fast it is
+    done = diffedit("run", *ASKED, *SLURM, *short, score, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     wait_until(lambda: count_shards(tmp_path) >= 1, 120, "a first shard")
     kill_one(tmp_path)
