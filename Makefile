@@ -12,7 +12,7 @@ help:
 	@echo 'make setup      the environment, .venv, from requirements.lock'
 	@echo 'make demo       DiffEdit and SDEdit on small pictures, in minutes; then open demo/index.html'
 	@echo 'make test       all but the slow tests: minutes on two cores, no accelerator, no downloads'
-	@echo 'make test-full  everything, the slow tests and (where there is one) the GPU tests included'
+	@echo 'make test-full  everything: also what is slow, and what needs a GPU or a browser, where there is one'
 	@echo 'make test-slurm job arrays on a Slurm that it starts on this machine: as root, on Debian, some 15 minutes'
 	@echo 'make lint       ruff: rules and format'
 	@echo 'make lock       resolve requirements.in into requirements.lock'

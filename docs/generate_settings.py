@@ -22,7 +22,7 @@ training of Still Life's networks ([train.yaml](../conf/train.yaml)) is set in t
 """
 
 # Commands, and what is said of a group; other folders of conf/ are listed by name.
-COMMANDS = ("run", "edit", "score", "plot", "paper_table", "doctor", "check_benchmark", "reference_stats")
+COMMANDS = ("run", "edit", "score", "plot", "paper_table", "report", "doctor", "check_benchmark", "reference_stats")
 NAMES = {"paper_table": "table"}  # of commands whose yaml is called otherwise
 GROUPS = {
     "editor": "The method: `editor=` of `run` (`--editor` of `edit`).",

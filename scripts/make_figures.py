@@ -41,7 +41,9 @@ def draw_strip(plan: Plan) -> Image.Image:
     """A column a request: what changes, the input, DiffEdit's mask, and the edits of both at the largest ratio."""
     from diffedit.io.images import to_pil
     from eval.reporting.contact_sheet import draw_overlay
-    from eval.reporting.page import choose_requests, mark_changes, name_editor
+    from eval.reporting.findings import name_editor
+    from eval.reporting.report.requests import mark_changes
+    from eval.reporting.report.sets import choose_requests
     from eval.scoring.finished_run import FinishedRun, read_picture
 
     runs = {editor: FinishedRun(plan.find_root(editor)) for editor in EDITORS}

@@ -20,7 +20,8 @@ BASH = r"""_diffedit() {
 complete -o nospace -o default -F _diffedit diffedit"""
 SHELLS = {"bash": BASH}
 
-COMPOSED = ("run", "plan", "score", "plot", "table", "doctor", "check-benchmark", "reference-stats")  # by Hydra
+# By Hydra.
+COMPOSED = ("run", "plan", "score", "plot", "table", "report", "doctor", "check-benchmark", "reference-stats")
 CONFIGS = {"plan": "run", "table": "paper_table"}  # of those that have none of their own name
 FLAGS = ("--help", "--multirun", "--cfg", "--info", "--config-dir", "--include")  # of these
 GROUPS = {"--editor": "editor", "--backbone": "backbone"}  # whose choices an option of `diffedit edit` takes

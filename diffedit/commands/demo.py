@@ -24,7 +24,6 @@ METRICS = ("accuracy", "lpips", "counterfactual", "mask_iou")
 COLUMNS = ("accuracy", "kept", "both", "lpips", "cf_lpips", "mask_iou")
 RATIOS = (0.3, 0.5, 0.7, 0.9)
 LEAST_STEPS = 6  # a level for each ratio
-SHOWN = 8  # requests on the page
 
 # Seconds of an evaluation at each number of rows in a call, relative to the cheapest: the network alone, 64 x 64, two
 # threads. The last calls of a run are padded, about 0.75 of them a step: that costs small runs most.
@@ -291,15 +290,17 @@ def draw(plan: Plan) -> Callable[[], None]:
     """The page; returns what tells of it in the terminal."""
     from diffedit.io.files import write
     from eval.reporting.collect import collect
-    from eval.reporting.page import write_page
+    from eval.reporting.curves import draw_curves, save_figure
+    from eval.reporting.findings import name_editor
+    from eval.reporting.report.site import PageSettings, write_report
     from eval.reporting.tables import build_table, fold, make_console
-    from eval.scoring.finished_run import FinishedRun
 
-    runs = {editor: FinishedRun(plan.find_root(editor)) for editor in EDITORS}
-    scores = collect([run.root for run in runs.values()])
+    roots = list(map(plan.find_root, EDITORS))
+    scores = collect(roots)
     write(plan.out / "scores.csv", scores.to_csv(index=False).encode())
-    made = f"Runs: {', '.join(str(run.root.relative_to(plan.out)) for run in runs.values())}."
-    page, figures = write_page(plan.out, runs, scores, SHOWN, commands=NEXT, made=made)
+    named = scores.assign(editor=scores.editor.where(scores.is_bound, scores.editor.map(name_editor)))
+    save_figure(draw_curves(named, "lpips", "accuracy"), plan.out / "tradeoff")
+    page, _, figures = write_report(plan.out, roots, PageSettings(y=COLUMNS), commands=NEXT)
 
     def report() -> None:
         console = make_console()

@@ -436,7 +436,7 @@ def test_overrides_may_stand_anywhere():
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("diffedit r", ["reference-stats ", "run "]),
+        ("diffedit r", ["reference-stats ", "report ", "run "]),
         ("diffedit run ed", ["editor.", "editor="]),
         ("diffedit run editor=sd", ["editor=sdedit ", "editor=sdedit_given "]),
         ("diffedit run editor=sdedit editor.e", ["editor.eta="]),

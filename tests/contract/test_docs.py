@@ -273,7 +273,7 @@ def test_what_a_page_shows_runs(name, world, place):
                 world.run(place, line.replace("--include examples backbone=sdxl", "") if block.needs else line)
 
 
-HYDRA = ("run", "score", "plot", "table", "doctor", "check-benchmark", "reference-stats")
+HYDRA = ("run", "score", "plot", "table", "report", "doctor", "check-benchmark", "reference-stats")
 
 
 def list_needy(name):

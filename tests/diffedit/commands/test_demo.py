@@ -41,8 +41,10 @@ def read_times(folder, pattern="*"):
 
 
 def test_it_ends_with_runs_scores_and_a_page(out, plan):
-    page = (out / "index.html").read_text()
-    assert f"DiffEdit and SDEdit on {PICTURES} pictures" in page
+    assert (out / "index.html").is_file()
+    page = (out / "data/index.js").read_text()
+    assert f'"n":{PICTURES}' in page
+    assert all(command.split()[1] in page for _, command in NEXT)
     scores = pd.read_csv(out / "scores.csv")
     assert {"accuracy", "kept", "both", "lpips", "cf_lpips", "mask_iou"} <= set(scores.metric)
     for editor in EDITORS:
