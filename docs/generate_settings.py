@@ -22,7 +22,8 @@ training of Still Life's networks ([train.yaml](../conf/train.yaml)) is set in t
 """
 
 # Commands, and what is said of a group; other folders of conf/ are listed by name.
-COMMANDS = ("run", "edit", "score", "plot", "report", "doctor", "check_benchmark", "reference_stats")
+COMMANDS = ("run", "edit", "score", "plot", "paper_table", "report", "doctor", "check_benchmark", "reference_stats")
+NAMES = {"paper_table": "table"}  # of commands whose yaml is called otherwise
 GROUPS = {
     "editor": "The method: `editor=` of `run` (`--editor` of `edit`).",
     "editor/mask": "Where the mask comes from: `editor/mask=`, for methods that have one.",
@@ -154,7 +155,7 @@ def make_page() -> str:
     page = [HEAD]
     for command in COMMANDS:
         settings = read_settings((CONF / f"{command}.yaml").read_text().splitlines())
-        page += [f"## diffedit {command.replace('_', '-')}", *make_table(settings)]
+        page += [f"## diffedit {NAMES.get(command, command).replace('_', '-')}", *make_table(settings)]
     for group, text in GROUPS.items():
         page += [f"## {group}", "", text, ""]
         make = make_notes if group in NOTES else make_choice

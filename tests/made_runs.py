@@ -2,14 +2,19 @@
 
 import hashlib
 import json
+import math
 import os
 import time
 
+import pandas as pd
 import yaml
 
+from diffedit.io.tables import encode_table
 from diffedit.runs.cut import Cut, get_shard_path, write_cut
 from diffedit.runs.shards import encode_shard
-from diffedit.types import Variant
+from diffedit.types import UNEDITED, Variant
+from eval.scoring.bootstrap import SHARES, Bootstrap, estimate_mean
+from eval.scoring.files import FORMAT, get_scores_path, get_values_path, stamp_table
 
 RATIOS = [0.5, 1.0]
 
@@ -69,3 +74,42 @@ def write_claim(path, age=0.0, **fields):
     path.write_text(json.dumps(holder))
     then = time.time() - age
     os.utime(path, (then, then))
+
+
+def write_scored_run(root, scores, is_bound=False, requests="s1", seed=0, made_by="-0123456789abcdef-side64", n=None):
+    """A run directory whose scores say what they are given, without a picture.
+
+    Args:
+        root: .../benchmark/backbone/editor/name.
+        scores: of a metric: (whether more is better, what was measured on each image by strength); an array without a
+            strength is that of the unedited inputs.
+        is_bound: whether it is a floor or a ceiling.
+        requests: names their set.
+        seed: of the run.
+        made_by: behind the metric's name.
+        n: as the scores have it, where that is another number than of images.
+    """
+    (root / "scores").mkdir(parents=True)
+    strengths = [s for _, measured in scores.values() for s in measured if s is not None]
+    config = {"seed": seed, "is_bound": is_bound, "benchmark": {"_target_": "x"}, "benchmark_version": "1", "format": 5}
+    config |= {"ratios": sorted(set(strengths)), "strength_name": "ratio"}
+    (root / "config.yaml").write_text(yaml.safe_dump(config))
+    for metric, (is_higher, measured) in scores.items():
+        bootstrap = Bootstrap(len(next(iter(measured.values()))), resamples=200)
+        tables, rows = [], {"rows": [], "copy": []}
+        for strength, values in measured.items():
+            variant = UNEDITED if strength is None else Variant(strength)
+            interval = bootstrap.interval(estimate_mean(values), metric in SHARES)._asdict()
+            numbers = {key: None if math.isnan(number) else number for key, number in interval.items()}
+            row = {"variant": str(variant), "metric": metric, "n": n or len(values)}
+            rows["rows" if strength is not None else "copy"].append(row | numbers)
+            ids = {"id": [f"r{i}" for i in range(len(values))], "label": "", "variant": str(variant)}
+            tables.append(pd.DataFrame(ids | {metric: values}))
+        table = encode_table(pd.concat(tables))
+        get_values_path(root, metric).write_bytes(table)
+        content = {"format": FORMAT, "key": "k", "made_by": metric + made_by, "benchmark": requests, "version": "1"}
+        content |= {"draws": [], "real": [], "higher_is_better": {metric: is_higher}, "environment": {}}
+        content |= {"n": n or bootstrap.n, "undefined": None, "real_missing": None}
+        content |= {"files": {f"{metric}.parquet": stamp_table(table)}}
+        get_scores_path(root, metric).write_text(json.dumps(content | rows))
+    return root

@@ -15,6 +15,7 @@ COMMANDS = {
     "plan": "what a run would cost: evaluations, shards, time, disk; nothing is edited",
     "score": "score finished runs, or two folders of pictures; print tables",
     "plot": "edit strength over fidelity; compare methods at equal accuracy",
+    "table": "scores as a table for a paper: Markdown, LaTeX, HTML or CSV",
     "report": "a page on runs: curves, tables, and a gallery of every edit",
     "status": "how far runs are: done, failed and why, missing, who is at it, how long yet",
     "clean": "remove what dead processes left in runs",

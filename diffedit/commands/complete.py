@@ -20,8 +20,9 @@ BASH = r"""_diffedit() {
 complete -o nospace -o default -F _diffedit diffedit"""
 SHELLS = {"bash": BASH}
 
-COMPOSED = ("run", "plan", "score", "plot", "report", "doctor", "check-benchmark", "reference-stats")  # by Hydra
-CONFIGS = {"plan": "run"}  # of those that have not one of their own
+# By Hydra.
+COMPOSED = ("run", "plan", "score", "plot", "table", "report", "doctor", "check-benchmark", "reference-stats")
+CONFIGS = {"plan": "run", "table": "paper_table"}  # of those that have none of their own name
 FLAGS = ("--help", "--multirun", "--cfg", "--info", "--config-dir", "--include")  # of these
 GROUPS = {"--editor": "editor", "--backbone": "backbone"}  # whose choices an option of `diffedit edit` takes
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")

@@ -30,7 +30,8 @@ def describe_command(program: str, config: str) -> str:
     codes = ", ".join(f"{code} {text.partition(':')[0]}" for code, text in EXIT_CODES.items())
     lines = [*textwrap.wrap(texts["header"], WIDTH), "", "Examples:"]
     lines += [f"  {line}" for line in texts["footer"].strip().splitlines()]
-    lines += ["", "Choices (group=choice; `diffedit ls GROUP` says more):", *describe_choices(content["defaults"])]
+    if choices := list(describe_choices(content["defaults"])):
+        lines += ["", "Choices (group=choice; `diffedit ls GROUP` says more):", *choices]
     lines += ["", "Settings (key=value):", *describe_settings(path)]
     last = f"All settings: {program} --cfg job. A sweep: --multirun key=a,b. Yaml of your own: --config-dir DIR; "
     last += f"classes too: --include DIR. Exit codes: {codes}."

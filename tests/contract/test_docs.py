@@ -273,7 +273,7 @@ def test_what_a_page_shows_runs(name, world, place):
                 world.run(place, line.replace("--include examples backbone=sdxl", "") if block.needs else line)
 
 
-HYDRA = ("run", "score", "plot", "report", "doctor", "check-benchmark", "reference-stats")
+HYDRA = ("run", "score", "plot", "table", "report", "doctor", "check-benchmark", "reference-stats")
 
 
 def list_needy(name):
@@ -296,7 +296,7 @@ def test_what_needs_weights_or_data_is_composed(name, world):
         for choice in sweep(words):
             code, output = world.ask(world.folder, words=[*choice, "--cfg", "job"])
             assert code == 0, f"{line}\n{output}"
-            assert "_target_" in output or words[1] == "plot"
+            assert "_target_" in output or words[1] in ("plot", "table")
 
 
 def sweep(words):
