@@ -207,7 +207,8 @@ def test_the_words_of_a_scoring_task():
         work.make_last_words(["resamples=10"])
 
 
-def test_processes_on_this_machine_measure_for_one_that_scores(tmp_path):
+def test_processes_on_this_machine_measure_for_one_that_scores(tmp_path, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)  # the demo has one bar of its own
     (tmp_path / "pictures").mkdir()
     words = write_pictures(tmp_path / "pictures", 70)
     done = call("run.py", *words, "steps=2", "ratios=[0.5]", "engine.progress=false", f"runs={tmp_path / 'runs'}")
