@@ -50,7 +50,7 @@ from eval.scoring.score import Settings, score
 
 EXAMPLE = "python scripts/bench.py shards --pictures 48 --size 4"
 TINY = {"weights": "tiny", "pictures": 4, "size": 1, "steps": 4, "repeats": 1, "rows": [1, 4], "bare_seconds": 0.02}
-TINY |= {"requests": [2, 4], "scored": [2]}
+TINY |= {"requests": [2, 4]}
 TARGET, MOST = 0.95, 1.03
 WORKERS = 2
 SCORED = 7  # ratios of runs that are scored
@@ -227,7 +227,7 @@ def describe(two: Sequence[Mapping[str, float]], one: Sequence[Mapping[str, floa
 def run_large(count: int) -> dict[str, float]:
     """In a process of its own: a whole run of so many tiny requests, its manifest merged again, a look at it."""
     with tempfile.TemporaryDirectory() as folder:
-        edit_tiny(WARM_UP, Path(folder) / "first")  # what is loaded once is of no request
+        edit_tiny(min(WARM_UP, count), Path(folder) / "first")  # what is loaded once is of no request
         began, root = time.process_time(), Path(folder) / "run"
         edit_tiny(count, root)
         found = {"requests": count, "cpu_ms": 1000 * (time.process_time() - began) / count, "peak_mb": read_peak()}

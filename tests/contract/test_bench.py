@@ -223,7 +223,9 @@ def test_large_runs_in_shards(bench):
 @pytest.mark.slow
 def test_shards(bench):
     """Processes of their own: half a minute of imports."""
-    result = bench("shards")
+    result = bench("shards", "--scored", 2)
+    assert result["scored"][0]["edits"] == 14
+    assert result["scored"][0]["peak_mb"] > 0
     for name in ("throughput", "overhead"):
         assert 0 < result[name]["low"] <= result[name]["median"] <= result[name]["high"]
     assert len(result["two"]) == len(result["one"]) == 1
