@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
@@ -342,3 +344,16 @@ def edit_and_tell(root, table, errors):
     except Exception as error:
         Path(errors).write_text(f"{error}\n{traceback.format_exc()}")
         os._exit(getattr(error, "exit_code", 2))
+
+
+@contextmanager
+def mount_disk(folder, size):
+    """A disk of its own, in memory; without the right to mount one the test is skipped."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a disk of its own")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -10,14 +10,11 @@ one that comes after them finds all there.
 
 import logging
 import shutil
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +27,7 @@ from eval.scoring.features import chunk
 from eval.scoring.files import LARGEST, get_parts_path
 from eval.scoring.finished_run import FinishedRun, IncompleteRunError
 from eval.scoring.metric import Metric
-from eval.scoring.per_image import Values, measure, split_values
+from eval.scoring.per_image import Values, ValuesInParts, measure, split_values
 
 log = logging.getLogger("score")
 
@@ -66,10 +63,10 @@ class Parts:
 
     def measure(self, metrics: Mapping[str, Metric]) -> tuple[dict[str, str | None], dict[str, dict[Variant, Values]]]:
         """As `per_image.measure` of the whole run; what was measured before is read."""
-        reasons: dict[str, str | None] = dict.fromkeys(metrics)
-        columns: dict[str, Any] = {name: defaultdict(lambda: defaultdict(list)) for name in metrics}
         if not metrics:
             return {}, {}
+        reasons: dict[str, str | None] = dict.fromkeys(metrics)
+        parts = ValuesInParts()
         with self.show_progress() as bar:
             for number, requests in enumerate(cut_requests(self.run.requests, self.batch)):
                 left = {name: metric for name, metric in metrics.items() if reasons[name] is None}
@@ -78,15 +75,8 @@ class Parts:
                 for name, by_variant in values.items():
                     for variant, by_key in by_variant.items():
                         for key, column in by_key.items():
-                            columns[name][variant][key].append(column)
-        joined = {
-            name: {
-                variant: {key: np.concatenate(parts) for key, parts in by_key.items()}
-                for variant, by_key in by_variant.items()
-            }
-            for name, by_variant in columns.items()
-        }
-        return reasons, {name: {} if reasons[name] else by_variant for name, by_variant in joined.items()}
+                            parts.add(name, variant, key, column)
+        return reasons, parts.join(reasons)
 
     def measure_part(
         self, number: int, requests: Sequence[EditRequest], metrics: Mapping[str, Metric], bar: tqdm

@@ -50,10 +50,10 @@ def measure(
         size: requests in a batch.
         bar: of somebody who measures several in turn; None shows an own one.
     """
-    reasons: dict[str, str | None] = dict.fromkeys(metrics)
-    parts: dict[str, Any] = {name: defaultdict(lambda: defaultdict(list)) for name in metrics}
     if not metrics:
         return {}, {}
+    reasons: dict[str, str | None] = dict.fromkeys(metrics)
+    parts = ValuesInParts()
     with nullcontext(bar) if bar is not None else show_progress(run) as bar:
         for batches in run.batches(size, unedited=True):
             for variant, batch in batches.items():
@@ -65,17 +65,33 @@ def measure(
                         continue
                     for key, column in metric.per_image(batch).items():
                         check_values(column, run.root, batch, key)
-                        parts[name][variant][key].append(column.numpy())
+                        parts.add(name, variant, key, column.numpy())
             bar.update(len(batch.requests))
             forget_batches()
-    values = {
-        name: {
-            variant: {key: np.concatenate(columns) for key, columns in by_key.items()}
-            for variant, by_key in by_variant.items()
+    return reasons, parts.join(reasons)
+
+
+class ValuesInParts:
+    """What is measured on some images after the others, until it is of all."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+
+    def add(self, metric: str, variant: Variant, name: str, column: ndarray) -> None:
+        """The values of the next images."""
+        self.columns[metric][variant][name].append(column)
+
+    def join(self, reasons: Mapping[str, str | None]) -> dict[str, dict[Variant, Values]]:
+        """Of each metric by variant and name; of one that is not defined, for the reason that is given, none."""
+        return {
+            metric: {}
+            if reason
+            else {
+                variant: {name: np.concatenate(columns) for name, columns in by_name.items()}
+                for variant, by_name in self.columns[metric].items()
+            }
+            for metric, reason in reasons.items()
         }
-        for name, by_variant in parts.items()
-    }
-    return reasons, {name: {} if reasons[name] else by_variant for name, by_variant in values.items()}
 
 
 def show_progress(run: Measurable) -> tqdm:

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from helpers import call, edit_on_host, edit_small_run, read_run, said, write_pictures
+from helpers import call, edit_on_host, edit_small_run, mount_disk, read_run, said, write_pictures
 
 from diffedit.io.files import Writer
 from diffedit.runs import claim as claims
@@ -65,13 +65,8 @@ def remove(root):
 @pytest.fixture
 def disk(tmp_path):
     """A disk of its own, which can be mounted for reading alone: root may write to any folder without the right to."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a disk of its own")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mount_disk(tmp_path / "disk", "64m") as folder:
+        yield folder
 
 
 def remount(disk, how):

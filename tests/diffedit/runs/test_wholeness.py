@@ -9,14 +9,13 @@ import math
 import os
 import pkgutil
 import shutil
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import Pictures, find_record, read_run, unpack_records
+from helpers import Pictures, find_record, mount_disk, read_run, unpack_records
 from PIL import Image
 
 from baselines.bounds import Copy
@@ -370,13 +369,8 @@ def test_what_goes_while_the_run_goes_on_is_not_done(analytic, finished, tmp_pat
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a disk of its own")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mount_disk(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 def fill(folder):
