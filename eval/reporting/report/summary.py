@@ -9,8 +9,9 @@ import pandas as pd
 
 from eval.reporting.collect import NotComparableError, check_comparable
 from eval.reporting.curves import GREY, assign_colours
-from eval.reporting.findings import find_figures, name_editor
-from eval.reporting.report.latex import LatexTable
+from eval.reporting.findings import NAMES, find_figures, name_editor
+from eval.reporting.paper_table.build import TableSettings, build_paper_table
+from eval.reporting.paper_table.latex import render_latex
 from eval.reporting.seeds import describe_seeds
 from eval.reporting.tables import (
     compute_half_widths,
@@ -161,15 +162,21 @@ def tabulate(scores: pd.DataFrame, published: pd.DataFrame | None, first: Sequen
         rows.append(shown | {"cells": cells, "tips": tips, "numbers": numbers})
     notes = [f"{name}: {why}" for name, why in (blind | vague).items()]
     notes += filter(None, [describe_seeds(scores.assign(method=name_methods(scores)))])
-    table = LatexTable(
-        metrics,
-        [better.get(name) for name in metrics],
-        [(row["label"], row["strength"], row["cells"]) for row in rows],
-        f"n = {scores.n.max()}; ± is the larger half of the 95 % interval",
-    )
     arrows = {True: "↑", False: "↓", None: ""}
     heads = [{"name": name, "arrow": arrows[better.get(name)]} for name in metrics]
-    return {"heads": heads, "rows": rows, "notes": notes, "latex": table.render()}
+    return {"heads": heads, "rows": rows, "notes": notes, "latex": write_latex(scores, published, metrics)}
+
+
+def write_latex(scores: pd.DataFrame, published: pd.DataFrame | None, metrics: Sequence[str]) -> str:
+    """The table as `diffedit table` writes it in LaTeX; a comment where it has none."""
+    scored = tuple(name for name in metrics if name in set(scores.metric))
+    benchmark = scores.benchmark.iloc[0]
+    try:
+        settings = TableSettings(columns=scored, names=NAMES)
+        table = build_paper_table(scores, settings, None if published is None else {benchmark: published})
+    except ValueError as error:
+        return f"% {error}\n"
+    return render_latex(table)
 
 
 def find_intervals(scores: pd.DataFrame) -> Mapping[tuple[str, str, str], tuple[float, float, int]]:

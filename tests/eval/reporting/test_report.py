@@ -21,13 +21,17 @@ from diffedit.commands import main
 from diffedit.commands.report import name_copy, show
 from diffedit.io.compose import compose
 from diffedit.runs.cut import get_shard_path
+from eval.reporting.collect import collect
+from eval.reporting.findings import NAMES
+from eval.reporting.paper_table.build import TableSettings, build_paper_table
+from eval.reporting.paper_table.latex import render_latex
 from eval.reporting.report.foot import find_command, flatten, write_value
-from eval.reporting.report.latex import LatexTable
 from eval.reporting.report.outlines import trace
 from eval.reporting.report.requests import mark_changes
 from eval.reporting.report.scripts import encode_script
 from eval.reporting.report.sets import choose_requests
 from eval.reporting.report.site import PageSettings, write_report
+from eval.reporting.seeds import merge_seeds
 
 RATIOS = [0.3, 0.5, 0.8]
 HACK = '</script><script>window.hacked=1</script><img src=x onerror="x">\u2028'
@@ -507,13 +511,18 @@ def test_a_fine_mask_is_thinned():
     assert trace(mask).path == "M32 32H64M32 64H64M32 32V64M64 32V64"
 
 
-def test_the_table_in_latex():
-    rows = [("a & b", "0.5", ["0.25 ±0.46", "–"]), ("a & b", "0.8", ["1", "2"]), ("c_d", "", ["3", "4"])]
-    assert LatexTable(["lpips", "x_y"], [False, None], rows, "n = 3").render() == (
-        "% n = 3\n\\begin{tabular}{llrr}\n\\toprule\nmethod & r & lpips $\\downarrow$ & x\\_y \\\\\n\\midrule\n"
-        "a \\& b & 0.5 & 0.25 $\\pm$0.46 & -- \\\\\n & 0.8 & 1 & 2 \\\\\n\\addlinespace\nc\\_d &  & 3 & 4 \\\\\n"
-        "\\bottomrule\n\\end{tabular}\n"
-    )
+def test_its_table_in_latex_is_that_of_diffedit_table(world):
+    root = world.run("diffedit", masks=True)
+    world.run("sdedit", RATIOS[:2], seed=1)
+    world.write()
+    (shown,) = world.read()["sets"]
+    latex = shown["table"]["latex"]
+    roots = sorted(root.parents[1].glob("*/*"))
+    columns = tuple(head["name"] for head in shown["table"]["heads"])
+    table = build_paper_table(merge_seeds(collect(roots), 1000, 0), TableSettings(columns=columns, names=NAMES))
+    assert latex == render_latex(table)
+    assert r"\toprule" in latex
+    assert "DiffEdit & 0.3 & " in latex
 
 
 def test_a_run_is_made_again_by_its_command(tmp_path):
