@@ -254,7 +254,9 @@ def list_values(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def describe_difference(row: Any, method: str, match: str, phrase: tuple[str, str], unit: str = "") -> str:
+def describe_difference(
+    row: Any, method: str, match: str, phrase: tuple[str, str], unit: str = "", what: str = ""
+) -> str:
     """One row of `compare_at_equal` in a sentence that follows from its interval.
 
     Args:
@@ -263,6 +265,7 @@ def describe_difference(row: Any, method: str, match: str, phrase: tuple[str, st
         match: the matched metric in words, as "an accuracy".
         phrase: what it says that the metric is smaller, and that it is larger, with `{method}`, `{other}` and `{by}`.
         unit: of the difference, behind the number.
+        what: the compared metric in words, where none of the phrases names it; "": it is known.
     """
     start, pair = f"At {match} of {row.at:g} ", f"{method} and {row.other}"
     if pd.isna(row.difference):
@@ -271,7 +274,8 @@ def describe_difference(row: Any, method: str, match: str, phrase: tuple[str, st
         return f"{start}nothing can be said of {pair}: n = {row.n} is too few for an interval."
     if row.low <= 0 <= row.high:
         between = f"[{row.low:+.2f}, {row.high:+.2f}]{unit}"
-        return f"{start}no difference can be seen between {pair} at n = {row.n}: it lies in {between}."
+        of = f" in {what}" if what else ""
+        return f"{start}no difference{of} can be seen between {pair} at n = {row.n}: it lies in {between}."
     low, high = sorted((abs(row.low), abs(row.high)))
     digits = next((digits for digits in (2, 3) if low >= 10**-digits), 4)  # an end above 0 is not printed as 0
     by = f"{abs(row.difference):.{digits}f}{unit} [{low:.{digits}f}, {high:.{digits}f}], n = {row.n}"

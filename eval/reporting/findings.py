@@ -126,7 +126,7 @@ def answer(question: Question, rows: pd.DataFrame, method: str) -> Iterator[Figu
         yield Figure(
             f"{question.what} at {question.at} of {row.at:g}",
             f"{name} {row.first:.2f}, {row.other} {row.second:.2f}",
-            describe_difference(row, name, question.at, question.phrase, question.unit),
+            describe_difference(row, name, question.at, question.phrase, question.unit, question.what),
         )
 
 

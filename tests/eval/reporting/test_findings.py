@@ -52,7 +52,7 @@ def scores(*more):
     [
         (0.5, 1.0, 0.02, "DiffEdit leaves the picture closer to the input than SDEdit by 0."),
         (1.0, 0.5, 0.02, "DiffEdit leaves the picture farther from the input than SDEdit by 0."),
-        (0.7, 0.7, 0.4, "no difference can be seen between DiffEdit and SDEdit at n = 64"),
+        (0.7, 0.7, 0.4, "no difference in LPIPS to the input can be seen between DiffEdit and SDEdit at n = 64"),
     ],
 )
 def test_a_sentence_for_each_outcome(set_lpips, first, second, spread, sentence):
