@@ -146,7 +146,8 @@ class Plan:
         left = total - done
         count = max(min(self.tasks.count, left), 1)
         each = -(-left // count)
-        line = f"{self.tasks.count} tasks: {each:,} shards ({min(each * size, self.requests):,} requests) each at most"
+        shards = f"{each:,} shard" + "s" * (each != 1)
+        line = f"{self.tasks.count} tasks: {shards} ({min(each * size, self.requests):,} requests) each at most"
         if self.seconds is None or not left:
             return line
         seconds = self.seconds * each / left
