@@ -15,7 +15,8 @@ from typechecker import leave_out_what_has_no_shapes
 leave_out_what_has_no_shapes()
 install_import_hook(["diffedit", "baselines", "eval"], "typechecker.checked")
 
-torch.set_num_threads(2)  # a power of two: see diffedit.engine.engine on equality to the bit
+# Of two processes that share two cores, each has one thread: with two, each waits for the other's.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # powers of two: see engine.py
 
 REALSET = Path(__file__).parents[2] / "shared" / "realset"
 
