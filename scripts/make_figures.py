@@ -1,88 +1,149 @@
-"""The pictures of the README, from the demo's runs: a strip of edits, and the trade-off; `make figures`."""
+"""Every figure and table of docs/results.md, and the pictures of the README, on Still Life, from nothing to the file.
+
+What is edited and scored comes first, then what it costs; each section has a folder below OUT, in which the commands of
+docs/results/<section>/recipe.yaml are called as a reader would call them. What is there already is not made again, so
+that the same command goes on after it was stopped. Then the files of values go to docs/results/<section>, with the
+revision and the date, and the page's tables are made of these; docs/results.md says what they say.
+"""
 
 import argparse
+import json
+import os
+import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import chdir
+from datetime import date
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from figure_parts.page import write_page
+from figure_parts.readme import copy_picture, make_readme_pictures
+from figure_parts.recipe import MADE, PAGE, ROOT, Recipe, read_recipes
 
-from diffedit.commands.demo import EDITORS, Plan, choose_threads, make_demo
+from diffedit.commands.demo import choose_threads
+from diffedit.io.files import write
+from diffedit.runs.environment import read_git_revision
 
-SCALE = 3  # of the pictures, which are 64 x 64
-SIDE = 64 * SCALE
-GAP, LABEL, HEAD = 8, 128, 44  # pixels between pictures, of the names on the left, of the words above
-COUNT = 5  # requests, evenly spread
-INK, PAPER = "#1c1f24", "#ffffff"
-EXAMPLE = "example: python scripts/make_figures.py --demo demo --out docs/images"
+IMAGES = ROOT / "docs/images"
+README = "readme"
+DROPPED = ["run", "runs", "set", "made_by", "version"]  # of scores: paths and hashes, which the run itself has
+EXAMPLE = "example: python scripts/make_figures.py scenes --plan"
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE)
-    parser.add_argument("--demo", type=Path, default=Path("demo"), help="of `diffedit demo`; run where it is not there")
-    parser.add_argument("--pictures", type=int, default=128, help="of the demo (default 128)")
-    parser.add_argument("--steps", type=int, default=20, help="of the demo (default 20)")
-    parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder (default docs/images)")
+def main() -> int:
+    """Command line; returns its exit code."""
+    recipes = {recipe.name: recipe for recipe in read_recipes()}
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [*recipes, README]
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(names)}; all by default")
+    parser.add_argument("--plan", action="store_true", help="only say what it would cost")
+    parser.add_argument("--page", action="store_true", help="only make the page anew, of the values that are committed")
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="of runs and all else (default figures)")
+    parser.add_argument("--processes", type=int, help="that edit (default: as many as cores, one where there is a GPU)")
     args = parser.parse_args()
-    choose_threads()
-    plan = Plan(args.demo, args.pictures, args.steps)
-    make_demo(plan)
-    from diffedit.io.images import write_picture  # it imports torch, whose threads are chosen above
-
-    write_picture(args.out / "edits.png", draw_strip(plan), optimize=True)
-    with Image.open(args.demo / "tradeoff.png") as curve:
-        small = curve.convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
-        write_picture(args.out / "tradeoff.png", small, optimize=True)
-    print(*(f"{path}: {path.stat().st_size / 1000:.0f} kB" for path in sorted(args.out.glob("*.png"))), sep="\n")
-
-
-def draw_strip(plan: Plan) -> Image.Image:
-    """A column a request: what changes, the input, DiffEdit's mask, and the edits of both at the largest ratio."""
-    from diffedit.io.images import to_pil
-    from eval.reporting.contact_sheet import draw_overlay
-    from eval.reporting.findings import name_editor
-    from eval.reporting.report.requests import mark_changes
-    from eval.reporting.report.sets import choose_requests
-    from eval.scoring.finished_run import FinishedRun, read_picture
-
-    runs = {editor: FinishedRun(plan.find_root(editor)) for editor in EDITORS}
-    one = runs[EDITORS[0]]
-    columns = []
-    for i in choose_requests(len(one.requests), COUNT):
-        request = one.requests[i]
-        mask = read_picture(one.root / one.records[request.id]["mask"])[None] > 0.5
-        pictures = [to_pil(request.image()), draw_overlay(request.image(), mask)]
-        files = (run.root / run.edit(request.id, run.variants[-1])["file"] for run in runs.values())
-        pictures += [to_pil(read_picture(file)) for file in files]
-        words = mark_changes(request.source, request.target)
-        before, after = (" ".join(text for text, kind in words if kind == name) for name in ("del", "ins"))
-        what = request.ground_truth.attribute
-        columns.append(((f"{what}: {shorten(before)}", f"to {shorten(after)}"), pictures))
-    ratio = one.variants[-1].strength
-    rows = ["input", "mask", *(f"{name_editor(editor)}\nr = {ratio:g}" for editor in EDITORS)]
-    return lay_out(columns, rows)
+    if unknown := set(args.sections) - set(names):
+        parser.error(f"SECTION {min(unknown)}: there are {', '.join(names)}")
+    chosen = [recipes[name] for name in args.sections or recipes if name != README]
+    if args.page:
+        rewrite_page()
+        return 0
+    words = (
+        [] if args.processes == 1 else ["launcher=local", f"launcher.processes={args.processes or count_processes()}"]
+    )
+    plan(chosen, args.out, words)
+    if args.plan:
+        return 0
+    refuse_changes()
+    for recipe in chosen:
+        make_section(recipe, args.out / recipe.name, words)
+    if README in (args.sections or [README]):
+        choose_threads()
+        make_readme_pictures(args.out / README, IMAGES)
+    return 0
 
 
-def shorten(words: str) -> str:
-    """Words of a sentence as a heading: "a plate of" is a plate."""
-    return words.strip(",").removeprefix("a ").removesuffix(" of") or "none"
+def count_processes() -> int:
+    """One where there is a GPU, which one process fills; else as many as cores."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
 
 
-def lay_out(columns: Sequence[tuple[tuple[str, str], Sequence[Image.Image]]], rows: Sequence[str]) -> Image.Image:
-    """Columns of pictures under their words, names of the rows on the left."""
-    page = Image.new("RGB", (LABEL + len(columns) * (SIDE + GAP), HEAD + len(rows) * (SIDE + GAP)), PAPER)
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=18)
-    for r, name in enumerate(rows):
-        draw.text((LABEL - 14, HEAD + r * (SIDE + GAP) + SIDE // 2), name, INK, font, anchor="rm", align="right")
-    for c, (lines, pictures) in enumerate(columns):
-        x = LABEL + c * (SIDE + GAP)
-        for line, text in enumerate(lines):
-            draw.text((x + SIDE // 2, 10 + 20 * line), text, INK, font, anchor="mm")
-        for r, picture in enumerate(pictures):
-            picture = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.NEAREST)
-            page.paste(picture, (x, HEAD + r * (SIDE + GAP)))
-    return page
+def refuse_changes() -> None:
+    """Refuse to measure code that nobody can look at; pages and pictures may differ."""
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"]
+    changed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    if changed:
+        raise SystemExit(f"make_figures.py: what is measured is a revision; commit these first:\n{changed.rstrip()}")
+
+
+def plan(recipes: Sequence[Recipe], out: Path, words: Sequence[str]) -> None:
+    """Print what the runs of each section would cost."""
+    for recipe in recipes:
+        print(f"\n{recipe.name}: {recipe.title}", flush=True)
+        for command in recipe.words:
+            if command[:2] == ["diffedit", "run"]:
+                call(["diffedit", "plan", *command[2:], *words], out / recipe.name, f"{recipe.name}: planned")
+
+
+def make_section(recipe: Recipe, folder: Path, words: Sequence[str]) -> None:
+    """Call its commands in a folder, keep what they leave, and make the page anew."""
+    began = time.monotonic()
+    for command in recipe.words:
+        is_run = command[:2] == ["diffedit", "run"]
+        call([*command, *(words if is_run else [])], folder, recipe.name)
+    for name, source in recipe.keep.items():
+        keep(folder / source, recipe.folder / name)
+    for name, source in recipe.figures.items():
+        copy_picture(folder / source, IMAGES / name)
+    made = {"revisions": list_revisions(folder), "date": date.today().isoformat()}
+    write(recipe.folder / MADE, json.dumps(made, indent=1).encode())
+    rewrite_page()
+    print(f"\n{recipe.name}: made in {(time.monotonic() - began) / 60:.1f} minutes, without what was there")
+
+
+def call(command: Sequence[str], folder: Path, what: str) -> None:
+    """One command in a folder; a SystemExit that says what is to be done where it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"\n{what}$ {' '.join(command)}", flush=True)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    program = ["-m", "diffedit", *command[1:]] if command[0] == "diffedit" else [str(ROOT / command[1]), *command[2:]]
+    code = subprocess.run([sys.executable, *program], cwd=folder, env=environment).returncode
+    if code:
+        raise SystemExit(f"{what}: exit code {code}; the same command goes on from here once that is mended")
+
+
+def keep(source: Path, out: Path) -> None:
+    """Commit a file of values; of scores without paths and hashes."""
+    import pandas as pd
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix != ".csv":
+        shutil.copyfile(source, out)
+        return
+    values = pd.read_csv(source)
+    values = values.drop(columns=[name for name in DROPPED if name in values])
+    write(out, values.to_csv(index=False, float_format="%.6g").encode())
+
+
+def list_revisions(folder: Path) -> list[str]:
+    """That edited and those that scored, shortened; without runs, that of today."""
+    found = [json.loads(path.read_text()).get("git") for path in sorted(folder.glob("runs/*/*/*/*/environment.json"))]
+    with chdir(ROOT):
+        found.append(read_git_revision())
+    return list(dict.fromkeys(revision[:7] for revision in found if revision))
+
+
+def rewrite_page() -> None:
+    """docs/results.md, where what stands there is not what the committed values say."""
+    text = PAGE.read_text(encoding="utf-8")
+    if (new := write_page(text, read_recipes())) != text:
+        write(PAGE, new.encode())
+        print(f"{PAGE}: made anew")
 
 
 if __name__ == "__main__":

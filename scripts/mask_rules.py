@@ -2,7 +2,7 @@
 
 By default on maps of Still Life's validation split; `--synthetic` on synthetic maps of objects of known area, on grids
 of 16 x 16 and 64 x 64. Maps cost 20 evaluations a picture and are kept in OUT, so that another call costs none. Printed
-are tables in Markdown, `±` half a 95 % interval over the pictures.
+are tables in Markdown, `±` half a 95 % interval over the pictures; OUT/<split>.csv or OUT/synthetic.csv has all of it.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from diffedit.backbones.stable_diffusion import StableDiffusion
 from diffedit.engine.queries import run_alone
-from diffedit.io.files import resolve_path
+from diffedit.io.files import resolve_path, write
 from diffedit.mask import (
     ContrastMask,
     KeepOutliers,
@@ -41,6 +42,8 @@ from eval.stilllife.sizes import StillLifeSizes
 NOISES, STEPS = 10, 20
 SIZES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)  # edges of the ranges of stilllife_sizes
 DRAWS = 6
+DIFFERENCE = "default minus the default before"
+AGREEMENT = "agreement of the noises under the default's mask"
 EXAMPLE = "example: python scripts/mask_rules.py --count 96 --out mask_rules"
 Maps = Float[ndarray, "n h w"]  # one a noise
 Rule = Callable[[Maps], Bool[ndarray, "h w"]]
@@ -175,31 +178,55 @@ def find_best(maps: Maps, exact: Bool[ndarray, "H W"]) -> float:
     return max(compute_iou(mean >= value, exact) for value in np.unique(mean))
 
 
-def print_benchmark(name: str, split: str, count: int, out: Path) -> None:
-    """The table of one benchmark: over all, and by the ranges of `sizes` or by quarters of area."""
+def measure_benchmark(name: str, split: str, count: int, out: Path) -> pd.DataFrame:
+    """A row for each rule over all pictures (range `all`) and in each range of `sizes` or quarter of area."""
     differences, exact = read_benchmark(name, split, count, out)
     maps, areas = np.abs(differences).mean(2), exact.mean((1, 2))
     edges = np.array(SIZES) if name == "sizes" else np.quantile(areas, [0, 0.25, 0.5, 0.75, 1])
     part = np.clip(np.searchsorted(edges, areas, "right") - 1, 0, len(edges) - 2)
     spans = [f"{low:.0%} to {high:.0%}" for low, high in pairwise(edges)]
-    print(f"\n`stilllife_{name}`, {split} split, n = {len(maps)} ({', '.join(map(str, np.bincount(part)))})\n")
-    print(f"| rule | all | {' | '.join(spans)} |\n|{' --- |' * (len(spans) + 2)}")
     side = maps.shape[-1]
-    rows = {"what the grid allows": [compute_iou(reduce_exact(one, side), one) for one in exact]}
-    rows["the best value for each picture"] = [find_best(*pair) for pair in zip(maps, exact, strict=True)]
-    rows |= {label: list(measure(rule, maps, exact)) for label, rule in RULES.items()}
-    bootstrap = Bootstrap(len(maps))
-    for label, values in rows.items():
-        ious = np.array(values)
-        interval = bootstrap.interval(estimate_mean(ious))
-        means = " | ".join(f"{ious[part == k].mean():.3f}" for k in range(len(spans)))
-        print(f"| {label} | {interval.value:.3f} ± {(interval.high - interval.low) / 2:.3f} | {means} |")
-    first, second, *_ = (np.array(rows[label]) for label in RULES)
-    value, low, high = bootstrap.interval(estimate_mean(first - second))
-    print(f"\ndefault minus the default before: {value:+.3f} [{low:+.3f}, {high:+.3f}]")
+    ious = {"what the grid allows": [compute_iou(reduce_exact(one, side), one) for one in exact]}
+    ious["the best value for each picture"] = [find_best(*pair) for pair in zip(maps, exact, strict=True)]
+    ious |= {label: list(measure(rule, maps, exact)) for label, rule in RULES.items()}
+    first, second, *_ = RULES
+    ious[DIFFERENCE] = list(np.subtract(ious[first], ious[second]))
+    bootstrap, rows = Bootstrap(len(maps)), []
+    for label, values in ious.items():
+        value, low, high = bootstrap.interval(estimate_mean(np.array(values)))
+        rows.append((label, "all", value, low, high, len(maps)))
+        rows += [(label, span, *average(np.array(values)[part == k])) for k, span in enumerate(spans)]
     agreement = [measure_agreement(one) for one in differences]
-    least, low, middle = np.quantile(agreement, [0, 0.05, 0.5])
-    print(f"agreement of the noises under the default's mask: least {least:.2f}, 5 % {low:.2f}, median {middle:.2f}")
+    for span, value in zip(("least", "5 %", "median"), np.quantile(agreement, [0, 0.05, 0.5]), strict=True):
+        rows.append((AGREEMENT, span, value, np.nan, np.nan, len(maps)))
+    return pd.DataFrame(rows, columns=["rule", "range", "value", "low", "high", "n"]).assign(benchmark=name)
+
+
+def average(values: Float[ndarray, " n"]) -> tuple[float, float, float, int]:
+    """(mean, no interval, count)."""
+    return float(values.mean()), np.nan, np.nan, len(values)
+
+
+def print_benchmark(table: pd.DataFrame, split: str) -> None:
+    """The table of one benchmark: over all, and by ranges of area."""
+    ranges = table[table.rule == DIFFERENCE].set_index("range").n
+    spans = list(ranges.index[1:])
+    print(
+        f"\n`stilllife_{table.benchmark[0]}`, {split} split, n = {ranges['all']} ({', '.join(map(str, ranges[1:]))})\n"
+    )
+    print(f"| rule | all | {' | '.join(spans)} |\n|{' --- |' * (len(spans) + 2)}")
+    for label, rows in table.groupby("rule", sort=False):
+        rows = rows.set_index("range")
+        if label == AGREEMENT:
+            found = ", ".join(f"{span} {row.value:.2f}" for span, row in rows.iterrows())
+            print(f"{AGREEMENT}: {found}")
+            continue
+        value, low, high = rows.loc["all", ["value", "low", "high"]]
+        if label == DIFFERENCE:
+            print(f"\n{DIFFERENCE}: {value:+.3f} [{low:+.3f}, {high:+.3f}]")
+            continue
+        means = " | ".join(f"{rows.value[span]:.3f}" for span in spans)
+        print(f"| {label} | {value:.3f} ± {(high - low) / 2:.3f} | {means} |")
 
 
 def measure_agreement(differences: Float[ndarray, "n c h w"]) -> float:
@@ -214,14 +241,24 @@ def measure(rule: Rule, maps: Float[ndarray, "b n h w"], exact: Bool[ndarray, "b
     yield from (compute_iou(rule(one), mask) for one, mask in zip(maps, exact, strict=True))
 
 
-def print_synthetic(side: int, contrast: float) -> None:
+def measure_synthetic(side: int, contrast: float) -> pd.DataFrame:
+    """A row for each rule and area, on maps of one grid and contrast."""
+    draws = {area: [draw_synthetic(side, area, contrast, seed) for seed in range(DRAWS)] for area in AREAS}
+    rows = [
+        (side, contrast, label, area, float(np.mean([compute_iou(rule(maps), inside) for maps, inside in draws[area]])))
+        for label, rule in RULES.items()
+        for area in AREAS
+    ]
+    return pd.DataFrame(rows, columns=["side", "contrast", "rule", "area", "value"])
+
+
+def print_synthetic(table: pd.DataFrame) -> None:
     """The table of one grid and contrast."""
+    side, contrast = table.side[0], table.contrast[0]
     print(f"\n{side} × {side}, {contrast:g} times the background, {DRAWS} maps each\n")
     print(f"| rule | {' | '.join(f'{area:.0%}' for area in AREAS)} |\n|{' --- |' * (len(AREAS) + 1)}")
-    draws = {area: [draw_synthetic(side, area, contrast, seed) for seed in range(DRAWS)] for area in AREAS}
-    for label, rule in RULES.items():
-        means = (np.mean([compute_iou(rule(maps), inside) for maps, inside in draws[area]]) for area in AREAS)
-        print(f"| {label} | {' | '.join(f'{mean:.2f}' for mean in means)} |")
+    for label, rows in table.groupby("rule", sort=False):
+        print(f"| {label} | {' | '.join(f'{value:.2f}' for value in rows.value)} |")
 
 
 def main() -> None:
@@ -236,12 +273,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("mask_rules"), help="folder of the maps")
     options = parser.parse_args()
     if options.synthetic:
-        for side in (64, 16):
-            for contrast in (4, 2):
-                print_synthetic(side, contrast)
-        return
-    for name in options.benchmarks:
-        print_benchmark(name, options.split, options.count, options.out)
+        tables = [measure_synthetic(side, contrast) for side in (64, 16) for contrast in (4, 2)]
+        for table in tables:
+            print_synthetic(table)
+    else:
+        tables = [measure_benchmark(name, options.split, options.count, options.out) for name in options.benchmarks]
+        for table in tables:
+            print_benchmark(table, options.split)
+    path = options.out / f"{'synthetic' if options.synthetic else options.split}.csv"
+    write(path, pd.concat(tables).to_csv(index=False).encode())
+    print(f"\n{path}")
 
 
 if __name__ == "__main__":

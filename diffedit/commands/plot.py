@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,10 @@ def read_runs(cfg: DictConfig, roots: Sequence[Path]) -> "tuple[pd.DataFrame, in
 
 
 def print_comparisons(cfg: DictConfig, parts: "Sequence[tuple[Sequence[str], pd.DataFrame]]") -> None:
-    """Compare methods within each part, and print a table for each compared metric; p corrected over all of them."""
+    """Compare methods within each part, and print a table for each compared metric; p corrected over all of them.
+
+    All of it, with what a terminal has no room for, is written to comparisons.csv in `out`.
+    """
     from eval.reporting.compare import build_comparison_table, compare_at_equal, correct_together
     from eval.reporting.tables import make_console
 
@@ -100,16 +103,36 @@ def print_comparisons(cfg: DictConfig, parts: "Sequence[tuple[Sequence[str], pd.
         for metric in list_compared(cfg)
     }
     comparisons = {key: comparison for key, comparison in comparisons.items() if not comparison.empty}
+    corrected = dict(zip(comparisons, correct_together(list(comparisons.values())), strict=True))
+    write_comparisons(cfg, corrected)
     console = make_console()
-    for (title, metric), comparison in zip(comparisons, correct_together(list(comparisons.values())), strict=True):
+    for (title, metric), comparison in corrected.items():
         table = build_comparison_table(
             comparison, cfg.method, cfg.match, metric, console.width, title, resamples=cfg.resamples
         )
         console.print("", table)
 
 
+def write_comparisons(cfg: DictConfig, comparisons: "Mapping[tuple[str, str], pd.DataFrame]") -> None:
+    """A row for each comparison, the columns of `eval.reporting.compare.compare_at_equal` behind what it is of."""
+    import pandas as pd
+
+    from diffedit.io.files import write
+
+    if not comparisons:
+        return
+    tables = []
+    for (title, metric), comparison in comparisons.items():
+        what = {"of": title, "metric": metric, "match": cfg.match, "method": cfg.method}
+        tables.append(pd.DataFrame([what] * len(comparison), comparison.index).join(comparison))
+    path = Path(cfg.out) / "comparisons.csv"
+    write(path, pd.concat(tables).to_csv(index=False).encode())
+    log.info("%s", path)
+
+
 def show_by_area(scores: "pd.DataFrame", metric: str, names: Sequence[str], cfg: DictConfig) -> None:
     """A metric by the area that is to be edited, where it was scored: a table and a plot."""
+    from diffedit.io.files import write
     from eval.reporting.by_area import average_by_area, build_area_table, draw_by_area
     from eval.reporting.curves import save_figure
     from eval.reporting.tables import make_console
@@ -120,7 +143,10 @@ def show_by_area(scores: "pd.DataFrame", metric: str, names: Sequence[str], cfg:
         return
     console, title = make_console(), ", ".join(names)
     console.print("", build_area_table(ranges, metric, title, console.width))
-    for path in save_figure(draw_by_area(ranges, metric, title), Path(cfg.out) / "_".join([*names, metric, "by_area"])):
+    stem = Path(cfg.out) / "_".join([*names, metric, "by_area"])
+    table = stem.with_name(f"{stem.name}.csv")
+    write(table, ranges.to_csv(index=False).encode())
+    for path in (*save_figure(draw_by_area(ranges, metric, title), stem), table):
         log.info("%s", path)
 
 

@@ -28,7 +28,14 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # Many runs and sweeps, long also in a small world: composed, and run by the slow tests.
-SLOW = ("docs/proposition1.md", "docs/results.md", "docs/given_masks.md", "docs/paper_figures.md", "docs/still_life.md")
+SLOW = (
+    "docs/proposition1.md",
+    "docs/results.md",
+    "docs/coverage.md",
+    "docs/given_masks.md",
+    "docs/paper_figures.md",
+    "docs/still_life.md",
+)
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)>\s]+)>?\)")

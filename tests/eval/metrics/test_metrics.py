@@ -13,7 +13,7 @@ import torch
 import torchmetrics
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchmetrics.multimodal.clip_score import CLIPScore
 from torchvision.transforms.functional import to_pil_image
 
@@ -30,6 +30,7 @@ from eval.metrics.functional.frechet import Fid
 from eval.metrics.functional.pairwise import PerceptualDistance, psnr
 from eval.metrics.ground_truth import CounterfactualError, MaskIou
 from eval.metrics.lpips import Lpips
+from eval.metrics.psnr import Psnr
 from eval.metrics.set_distance import SetDistance
 from eval.scoring.batch import Batch
 from eval.scoring.features import to_uint8
@@ -499,6 +500,15 @@ def test_a_distance_to_a_set_needs_a_set(weights):
     metric = SetDistance(Fid(), StillLifeExtractor(weights, device="cpu"))
     asks = [EditRequest("a", lambda: None, "b")]
     assert metric.undefined_reason(Batch(asks, pictures(1), pictures(1), None)) == "no reference pictures"
+
+
+def test_psnr_is_that_of_torchmetrics_on_the_whole_picture():
+    one, other = pictures(3), pictures(3, seed=1)
+    asks = [EditRequest(name, lambda: None, "b") for name in "abc"]
+    found = Psnr().per_image(Batch(asks, one, other, None))["psnr"]
+    theirs = [peak_signal_noise_ratio(a, b, data_range=1.0) for a, b in zip(other, one, strict=True)]
+    torch.testing.assert_close(found, torch.stack(theirs))
+    assert (Psnr().per_image(Batch(asks, one, one, None))["psnr"] == 100).all()
 
 
 # ---------------------------------------------------------------------------------------------------------------- cost
