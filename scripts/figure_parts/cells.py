@@ -67,14 +67,12 @@ def merge_bounds(values: pd.DataFrame) -> pd.DataFrame:
 def name_values(column: Column, values: pd.Series) -> pd.Series:
     """What its values are called, as an ordered category; missing where a row is left out."""
     if column.find is not None:
-        values = (
-            values.astype(str).str.extract(f"({column.find})", flags=re.ASCII).iloc[:, 1 if "(" in column.find else 0]
-        )
+        values = values.astype(str).str.extract(column.find, flags=re.ASCII)[0].fillna("")
     if column.names is None:
-        known = [value for value in dict.fromkeys(values) if pd.notna(value)]
+        known = [value for value in dict.fromkeys(values) if pd.notna(value) and value != ""]
         labels = {value: column.form.format(value) for value in known}
     else:
-        labels = {key: label if label is not None else column.form.format(key) for key, label in column.names.items()}
+        labels = column.names
     return values.map(labels).astype(pd.CategoricalDtype(list(dict.fromkeys(labels.values())), ordered=True))
 
 

@@ -22,8 +22,8 @@ class Column:
 
     Attributes:
         column: its name.
-        find: a regular expression; a value stands for its group 1 there, and a row where it is not found is left out.
-        names: what values are called, in this order; other values are left out. None: all of them, in the file's order.
+        find: a regular expression; a value stands for its group 1, or, where it is not found, for nothing: "".
+        names: what values are called, in this order; other values are left out. None: all but nothing, in the file's order.
         form: of a value that `names` does not call something, as `r = {:g}`.
     """
 
