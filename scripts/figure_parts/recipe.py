@@ -23,7 +23,7 @@ class Column:
     Attributes:
         column: its name.
         find: a regular expression; a value stands for its group 1, or, where it is not found, for nothing: "".
-        names: what values are called, in this order; other values are left out. None: all but nothing, in the file's order.
+        names: what values are called, in this order; others are left out. None: all but "", as in the file.
         form: of a value that `names` does not call something, as `r = {:g}`.
     """
 
