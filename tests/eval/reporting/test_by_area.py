@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import edit_benchmark, render
@@ -15,7 +16,7 @@ from diffedit.mask import ContrastMask, MeanClamp, Quantile
 from diffedit.testing import TinyPipeline
 from diffedit.types import EditRequest
 from eval.metrics.ground_truth import MaskCeiling, MaskIou
-from eval.reporting.by_area import average_by_area, build_area_table, draw_by_area
+from eval.reporting.by_area import CEILING, COLUMNS, average_by_area, build_area_table, draw_by_area
 from eval.reporting.collect import collect
 from eval.scoring.batch import Batch
 from eval.scoring.score import Settings, score_runs
@@ -112,7 +113,11 @@ def test_the_command_prints_the_table_and_draws_the_plot(runs, tmp_path, capfd):
     said = "".join(capfd.readouterr())
     assert "mask_iou by the share of the picture" in said
     assert "…" not in said
-    assert {path.suffix for path in tmp_path.glob("*mask_iou_by_area*")} == {".png", ".svg"}
+    assert {path.suffix for path in tmp_path.glob("*mask_iou_by_area*")} == {".png", ".svg", ".csv"}
+    (table,) = tmp_path.glob("*mask_iou_by_area.csv")
+    written = pd.read_csv(table)
+    assert list(written) == COLUMNS
+    assert set(written.method) >= {CEILING}
 
 
 def test_what_was_not_scored_so_is_said_and_left_out(runs, tmp_path, capfd):

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import make_scores, render
+from omegaconf import OmegaConf
 
+from diffedit.commands.plot import write_comparisons
 from diffedit.types import UNEDITED, Variant
 from eval.reporting.compare import build_comparison_table, compare_at_equal, correct_together, describe_difference
 
@@ -152,3 +154,18 @@ def test_what_cannot_be_compared_is_said(scores, caplog):
         assert compare_at_equal(scores, "ilvr", "accuracy", [0.5], "lpips", 100).empty
     assert "nothing to compare: method=ilvr is none of diffedit, sdedit" in caplog.text
     assert "not compared: 'nothing measured lpips on each image'" in caplog.text
+
+
+def test_what_is_compared_is_written_with_what_it_is_of(tmp_path):
+    rows = {
+        ("a, b", metric): pd.DataFrame({"other": ["sdedit"], "at": [0.7], "p_holm": [p]})
+        for metric, p in (("lpips", 0.01), ("csfid", 0.5))
+    }
+    cfg = OmegaConf.create({"out": str(tmp_path), "match": "accuracy", "method": "diffedit"})
+    write_comparisons(cfg, rows)
+    written = pd.read_csv(tmp_path / "comparisons.csv")
+    assert list(written) == ["of", "metric", "match", "method", "other", "at", "p_holm"]
+    assert list(written.metric) == ["lpips", "csfid"]
+    assert list(written.p_holm) == [0.01, 0.5]
+    write_comparisons(OmegaConf.merge(cfg, {"out": str(tmp_path / "none")}), {})
+    assert not (tmp_path / "none").exists()
