@@ -37,10 +37,10 @@ demo: .venv/ok
 	$(PY) scripts/demo.py
 
 test: .venv/ok
-	$(PY) -m pytest -m 'not slow and not gpu'
+	$(PY) -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
 
 test-full: .venv/ok
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 test-slurm: .venv/ok
 	scripts/slurm_box.sh up $(SLURM_BOX)

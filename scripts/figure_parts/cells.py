@@ -10,6 +10,7 @@ import pandas as pd
 from figure_parts.recipe import Column, Recipe, Table
 
 NONE = "–"  # where there is no number
+UNKNOWN = re.compile(rf" ± {NONE}| \[{NONE}, {NONE}\]|, p {NONE}")  # an interval that nobody knows is left out
 
 
 class Number(float):
@@ -86,7 +87,7 @@ def fill(template: str, rows: pd.DataFrame) -> str:
             f"{template}: several rows have one metric: {rows.to_dict('records')[:2]}; take more of `rows`"
         )
     try:
-        return template.format(**metrics)
+        return UNKNOWN.sub("", template.format(**metrics))
     except KeyError:
         return ""
 
@@ -110,7 +111,9 @@ def render_table(recipe: Recipe, table: Table) -> str:
             label: {across[0]: fill(template, rows) for across, rows in group(part, ["across"])}
             for label, part in group(grid, heads)
         }
+    columns = [column for column in columns if any(found.get(column) for found in cells.values())]
     rows = [(*label, *(found.get(column, "") for column in columns)) for label, found in cells.items()]
+    rows = [row for row in rows if any(row[len(heads) :])]
     lines = [(*heads, *columns), *blank_repeats(rows, len(heads))]
     return write_markdown(list(zip(*lines, strict=True)) if table.transpose else lines)
 

@@ -37,12 +37,13 @@ def render_blocks(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def render_commands(recipe: Recipe) -> str:
     """The commands, and where and when what follows was made by them."""
-    note = [f"# needs {recipe.note}"] if recipe.note else []
-    block = "\n".join([*note, *(command.strip() for command in recipe.commands)])
+    needs = [f"# needs {recipe.note}"] if recipe.note else []
+    block = "\n".join([*needs, *(command.strip() for command in recipe.commands)])
     made = json.loads((recipe.folder / MADE).read_text(encoding="utf-8"))
     revisions = " and ".join(f"`{revision}`" for revision in made["revisions"])
     files = ", ".join(f"[{name}](results/{recipe.name}/{name})" for name in recipe.keep)
-    text = f"\n```sh\n{block}\n```\n\nRevision {revisions}, {made['date']}"
+    note = f" ({made['note']})" if "note" in made else ""
+    text = f"\n```sh\n{block}\n```\n\nRevision {revisions}, {made['date']}{note}"
     return f"{text}; all values: {files}.\n\n" if files else f"{text}.\n\n"
 
 
