@@ -12,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pandas as pd
 import pytest
 from made_report import make_benchmark, make_run
+from wandb_server import serve
 
 from diffedit.io.images import to_pil
 from eval.reporting.collect import collect
@@ -482,3 +483,49 @@ def test_the_real_wandb_takes_a_page(real):
     assert shown.read_bytes() == page.read_bytes()
     assert page.read_bytes() in [file.read_bytes() for file in (folder.parent / "data/artifacts/staging").iterdir()]
     assert b"page.html" in read_record(folder)
+
+
+SYNC = """
+import subprocess, sys
+from pathlib import Path
+from eval.reporting.collect import collect
+from eval.reporting.loggers import Wandb
+
+root = Path(sys.argv[1])
+table = collect([root])
+scores = table[table.run != ""]
+offline, online = (Wandb(mode=mode, samples=0, y=[], timeout=20) for mode in ("offline", "online"))
+offline.log(scores[scores.metric == "lpips"])
+offline.log(scores)
+try:
+    online.log(scores)
+except ValueError as error:
+    print(error)
+subprocess.run([sys.executable, "-m", "wandb", "sync", str(root / "wandb")], check=True, capture_output=True)
+print(online.log(scores))
+online.log(scores.assign(high=1.0))
+"""
+
+
+@pytest.mark.slow
+def test_the_real_wandb_sync_appends_what_was_logged_offline(runs, tmp_path):
+    """What `wandb_session.py` rests on; a release of wandb may change it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "XDG_", "NETRC"))}
+    with serve() as server:
+        kept |= {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), "no_proxy": "127.0.0.1"}
+        kept |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": 40 * "0", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", SYNC, str(runs[0])],
+            env=kept, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=200,
+        )  # fmt: skip
+    refused, nothing = done.stdout.splitlines()
+    assert "was logged offline and is not sent" in refused
+    assert nothing == "[]"
+    ((name, history),) = server.histories.items()
+    assert name == json.loads((runs[0] / "wandb/logged.json").read_text())["id"]
+    assert [(line["_step"], line["ratio"], "lpips" in line, "accuracy" in line) for line in history[:4]] == [
+        *((0, 0.3, True, False), (1, 1.0, True, False), (2, 0.3, False, True), (3, 1.0, False, True)),
+    ]
+    assert [(line["_step"], line["ratio"], line["lpips/high"], "lpips" in line) for line in history[4:]] == [
+        *((4, 0.3, 1.0, False), (5, 1.0, 1.0, False)),
+    ]
