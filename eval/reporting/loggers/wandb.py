@@ -1,7 +1,7 @@
 """Weights & Biases: a run there for each run directory, and for each report."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ from diffedit.io.checks import settings
 from diffedit.runs.directory import flatten, is_below
 from diffedit.runs.names import RUNTIME_KEYS
 from eval.reporting.loggers.logger import hash_plain, import_module, iterate_strengths, read_place
-from eval.reporting.loggers.wandb_session import Note, Session, open_session
+from eval.reporting.loggers.wandb_session import Content, Note, Point, Thing, open_session
 from eval.reporting.loggers.wandb_table import PictureTable
 from eval.reporting.report.files import hash_page, list_page
 from eval.scoring.files import PLACE, name_place
@@ -113,10 +113,13 @@ class Wandb:
             tags=[benchmark, backbone, editor, *experiment, *bound],
             config=run.config | {"place": dict(zip(PLACE, place, strict=True))},
         )
-        table = PictureTable(run, self.samples)
-        content = [list(iterate_strengths(scores)), int(scores.n.max()), table.stamp]
+        things = dict(self.draw_charts(scores))
+        if (table := PictureTable(run, self.samples)).requests:
+            things["edits"] = table.stamp, table.build
+        points = {Point(table.axis, strength): values for strength, values in iterate_strengths(scores)}
         identity = {key: value for key, value in flatten(run.config).items() if not is_below(key, NO_IDENTITY)}
-        return self.send(run.root, place, identity, content, about, partial(self.fill, scores=scores, table=table))
+        content = Content(points, things, {"n": int(scores.n.max())})
+        return self.send(run.root, place, identity, content, about)
 
     def log_page(self, path: Path, roots: Sequence[Path], settings: dict[str, Any]) -> list[Path]:
         """Log a page as an artifact; one that is a single file can be looked at on the server, too.
@@ -137,8 +140,12 @@ class Wandb:
             config={"runs": names, "report": settings},
         )
         root = path.parent if path.name == "index.html" else path.with_suffix("")
-        fill = partial(self.fill_page, path=path, mode=self.mode)
-        return self.send(root, ["report", *sorted(names)], "report", hash_page(path), about, fill)
+        stamp = hash_page(path)
+        shown = {} if path.name == "index.html" else {"report": (stamp, partial(show_page, path=path))}
+        # offline a page may be written again before it is sent: a copy is sent then
+        policy = "immutable" if self.mode == "online" else "mutable"
+        content = Content({}, shown, {}, {"page": (stamp, partial(make_artifact, path=path, policy=policy))})
+        return self.send(root, ["report", *sorted(names)], "report", content, about)
 
     def describe(self, tags: Sequence[str], config: Mapping[str, Any], **about: str) -> dict[str, Any]:
         """What `wandb.init` is told of a run: as set, else as given, cut to what the server takes."""
@@ -147,84 +154,59 @@ class Wandb:
         return texts | {"tags": list(own if self.tags is None else self.tags), "notes": self.notes, "config": config}
 
     def send(
-        self,
-        root: Path,
-        place: list[str],
-        identity: Any,
-        content: Any,
-        about: Mapping[str, Any],
-        fill: Callable[[Any, Session], None],
+        self, root: Path, place: list[str], identity: Any, content: Content, about: Mapping[str, Any]
     ) -> list[Path]:
-        """Fill a run of wandb, unless all of it was logged; returns its folder.
+        """Send to a run of wandb what it does not have; returns its folder, none where it has all.
 
         Args:
             root: below which the files of wandb lie.
             place: names what is logged.
             identity: what beside it makes it another run of wandb.
-            content: tells what is logged.
+            content: what is to be there.
             about: what `wandb.init` is told.
-            fill: is given the module and the session.
         """
-        note, where = Note.read(root, place), [self.project, self.entity]
-        key = hash_plain([content, about, self.x, self.y, self.chart])
+        note, where, key = Note.read(root, place), [self.project, self.entity], hash_plain(about)
         if note is None or note.where != where or not note.is_whole(root):
             note = Note(note.id if note else hash_plain([place, identity]), place, where)
         if self.mode == "online":
             note.refuse_unsent(root)
-        if note.key == key:
+        if note.key == key and content.is_in(note.sent):
             return []
         wandb, note.key = import_module("wandb", "wandb"), key
         with open_session(wandb, root, note, self.mode, self.timeout, about) as session:
-            fill(wandb, session)
-            folder = Path(session.run.dir).parent
-        return [folder]
+            session.send(content)
+        return [session.folder]
 
-    def fill(self, wandb: Any, session: Session, scores: pd.DataFrame, table: PictureTable) -> None:
-        """The scores of one run, its charts and its table of pictures."""
-        points = list(iterate_strengths(scores))
-        session.run.define_metric(table.axis)
-        for metric in dict.fromkeys(scores.metric):
-            session.run.define_metric(metric, step_metric=table.axis)
-            session.run.define_metric(f"{metric}/*", step_metric=table.axis)
-        for strength, values in points:
-            session.send_point({table.axis: strength}, values)
-        things = {name: (hash_plain([rows, self.chart]), make) for name, rows, make in self.draw_charts(wandb, scores)}
-        if table.requests:
-            things["edits"] = table.stamp, partial(table.build, wandb)
-        session.send(things)
-        last = points[-1][1] if points else {}  # a resumed run may have logged another one last
-        session.run.summary.update(last | {"n": int(scores.n.max())})
-
-    def draw_charts(self, wandb: Any, scores: pd.DataFrame) -> Iterator[tuple[str, list[list[float]], Any]]:
-        """(name, rows, what makes it) of a chart for each pair of metrics that has a curve."""
+    def draw_charts(self, scores: pd.DataFrame) -> Iterator[tuple[str, Thing]]:
+        """(name, chart) of each pair of metrics that has a curve."""
         points = dict(iterate_strengths(scores))
         for x, y in ((x, y) for x in self.x for y in self.y if x != y):
             columns = [x, y, f"{y}/low", f"{y}/high"]
             both = {strength: values for strength, values in points.items() if x in values and y in values}
             rows = [[strength, *(values.get(name) for name in columns)] for strength, values in both.items()]
             if len(rows) > 1:
-                yield f"curves/{y} over {x}", rows, partial(self.draw_chart, wandb, x, y, rows)
+                make = partial(draw_chart, preset=self.chart, x=x, y=y, rows=rows)
+                yield f"curves/{y} over {x}", (hash_plain([rows, self.chart]), make)
 
-    def draw_chart(self, wandb: Any, x: str, y: str, rows: list[list[float]]) -> Any:
-        """One chart."""
-        table = wandb.Table(columns=["strength", x, y, "low", "high"], data=rows)
-        fields = {"x": x, "y": y, "stroke": None, "low": "low", "high": "high"}
-        return wandb.plot_table(self.chart, table, fields, {"title": f"{y} over {x}"})
 
-    @staticmethod
-    def fill_page(wandb: Any, session: Session, path: Path, mode: str) -> None:
-        """The files of a page as an artifact."""
-        stamp = hash_page(path)
-        if path.name != "index.html":
-            session.send({"report": (stamp, lambda: wandb.Html(str(path), inject=False))})
-        if session.sent.get("artifact") != stamp:
-            artifact = wandb.Artifact(f"report-{session.run.id}", type="report")
-            # offline a page may be written again before it is sent: a copy is sent then
-            policy = "immutable" if mode == "online" else "mutable"
-            for name, file in list_page(path).items():
-                artifact.add_file(str(file), name=name, policy=policy, skip_cache=True)
-            session.run.log_artifact(artifact)
-            session.sent["artifact"] = stamp
+def draw_chart(wandb: Any, preset: str, x: str, y: str, rows: list[list[float | None]]) -> Any:
+    """A custom chart."""
+    table = wandb.Table(columns=["strength", x, y, "low", "high"], data=rows)
+    fields = {"x": x, "y": y, "stroke": None, "low": "low", "high": "high"}
+    return wandb.plot_table(preset, table, fields, {"title": f"{y} over {x}"})
+
+
+def show_page(wandb: Any, path: Path) -> Any:
+    """A page of one file, to be looked at."""
+    return wandb.Html(str(path), inject=False)
+
+
+def make_artifact(wandb: Any, run_id: str, path: Path, policy: str) -> Any:
+    """The files of a page as an artifact."""
+    artifact = wandb.Artifact(f"report-{run_id}", type="report")
+    for name, file in list_page(path).items():
+        artifact.add_file(str(file), name=name, policy=policy, skip_cache=True)
+    return artifact
 
 
 def make_text(text: str) -> str:

@@ -9,15 +9,17 @@ only that is logged which the run does not have yet.
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from diffedit.io.files import write
 
 log = logging.getLogger(__name__)
+
+Thing = tuple[str, Callable[..., Any]]  # what tells its content; what makes it, given the module
 
 MARKER = "logged.json"
 FOLDERS = {
@@ -82,30 +84,91 @@ class Note:
             )
 
 
+class Point(NamedTuple):
+    """A place on the x axis of curves."""
+
+    axis: str
+    place: float
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is to be in a run of wandb.
+
+    Attributes:
+        points: scores by name, at each point of the axis.
+        things: tables, charts and the like, by name.
+        summary: numbers of the whole run.
+        artifacts: files, by what they are noted as; made of the module and the run's id.
+    """
+
+    points: Mapping[Point, Mapping[str, float]]
+    things: Mapping[str, Thing]
+    summary: Mapping[str, float]
+    artifacts: Mapping[str, Thing] = field(default_factory=dict)
+
+    def is_in(self, sent: Mapping[str, Any]) -> bool:
+        """Whether all of it was sent."""
+        stamps = {key: stamp for key, (stamp, _) in [*self.things.items(), *self.artifacts.items()]}
+        for point, values in self.points.items():
+            stamps |= {name_value(point, key): value for key, value in values.items()}
+        return all(sent.get(key) == stamp for key, stamp in stamps.items())
+
+
+def name_value(point: Point, key: str) -> str:
+    """What a score is noted as."""
+    return f"{key} at {point.axis}={point.place!r}"
+
+
 class Session:
     """A run of wandb that is open: what is sent is noted, and not sent again."""
 
-    def __init__(self, run: Any, sent: dict[str, Any]) -> None:
-        self.run, self.sent = run, sent
+    def __init__(self, wandb: Any, run: Any, sent: dict[str, Any]) -> None:
+        self.wandb, self.run, self.sent = wandb, run, sent
 
-    def send_point(self, axis: Mapping[str, float], values: Mapping[str, float]) -> None:
-        """Numbers at one point of an axis: those that are new."""
-        (name, place), *_ = axis.items()
-        new = {key: value for key, value in values.items() if self.sent.get(f"{key} at {name}={place!r}") != value}
+    @property
+    def folder(self) -> Path:
+        """Of this run, or part of a run."""
+        return Path(self.run.dir).parent
+
+    def send(self, content: Content) -> None:
+        """Send what the run does not have: points one by one, then the rest."""
+        for axis in dict.fromkeys(point.axis for point in content.points):
+            self.define_axis(axis, dict.fromkeys(key for values in content.points.values() for key in values))
+        for point, values in content.points.items():
+            self.send_point(point, values)
+        new = self.find_new(content.things)
         if new:
-            self.run.log(new | dict(axis))
-            self.sent.update({f"{key} at {name}={place!r}": value for key, value in new.items()})
+            self.run.log({key: make(self.wandb) for key, (_, make) in new.items()})
+            self.note(new)
+        for key, thing in self.find_new(content.artifacts).items():
+            self.run.log_artifact(thing[1](self.wandb, self.run.id))
+            self.note({key: thing})
+        last = list(content.points.values())[-1] if content.points else {}  # resumed, another may have been sent last
+        self.run.summary.update({**last, **content.summary})
 
-    def send(self, things: Mapping[str, tuple[str, Callable[[], Any]]]) -> None:
-        """Tables, charts and the like, as one step: those that are new.
+    def define_axis(self, axis: str, names: Iterable[str]) -> None:
+        """What is on the x axis of scores, and of what stands below their names."""
+        self.run.define_metric(axis)
+        for name in names:
+            if "/" not in name:
+                self.run.define_metric(name, step_metric=axis)
+                self.run.define_metric(f"{name}/*", step_metric=axis)
 
-        Args:
-            things: by name, what tells the content, and what makes the object.
-        """
-        new = {key: make() for key, (stamp, make) in things.items() if self.sent.get(key) != stamp}
+    def send_point(self, point: Point, values: Mapping[str, float]) -> None:
+        """Those scores at a point that are new."""
+        new = {key: value for key, value in values.items() if self.sent.get(name_value(point, key)) != value}
         if new:
-            self.run.log(new)
-            self.sent.update({key: things[key][0] for key in new})
+            self.run.log(new | {point.axis: point.place})
+            self.sent.update({name_value(point, key): value for key, value in new.items()})
+
+    def find_new(self, things: Mapping[str, Thing]) -> dict[str, Thing]:
+        """Those that were not sent as they are."""
+        return {key: thing for key, thing in things.items() if self.sent.get(key) != thing[0]}
+
+    def note(self, things: Mapping[str, Thing]) -> None:
+        """That these are sent."""
+        self.sent.update({key: stamp for key, (stamp, _) in things.items()})
 
 
 @contextmanager
@@ -137,7 +200,7 @@ def open_session(
             note.sent.clear()
         try:
             with run:
-                yield Session(run, note.sent)
+                yield Session(wandb, run, note.sent)
             note.key = key
         finally:
             note.write(root)
