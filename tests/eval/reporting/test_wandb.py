@@ -14,6 +14,7 @@ import pytest
 from made_report import make_benchmark, make_run
 from wandb_server import serve
 
+from diffedit.commands.report import main
 from diffedit.io.images import to_pil
 from eval.reporting.collect import collect
 from eval.reporting.load_run import load_run
@@ -371,6 +372,17 @@ def test_a_page_of_one_file_is_shown_on_the_server_too(runs, wandb, tmp_path):
     assert run.about["group"] == "g"
     assert run.steps[0]["report"].html == path.read_text()
     assert run.artifacts[0].files == {"page.html": (path.read_bytes(), "immutable")}
+
+
+def test_the_command_logs_its_page_and_asks_for_a_logger_that_shows_some(runs, wandb, tmp_path, capsys):
+    words = [f"runs={tmp_path}/runs/*/*/*/*", f"out={tmp_path}/page", "count=2", "resamples=50"]
+    assert main([*words, "logger=tensorboard"]) == 2
+    assert "logger = Tensorboard: it shows no pages; use logger=wandb or logger=none" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+    assert main([*words, "logger=wandb", "logger.project=mine", "logger.tags=[a,b]"]) == 0
+    (run,) = wandb.runs
+    assert (run.about["project"], run.about["tags"], run.about["config"]["report"]["count"]) == ("mine", ["a", "b"], 2)
+    assert f"logged: {tmp_path}/page/wandb/" in capsys.readouterr().out
 
 
 # -------------------------------------------------------------------------------------------------------- the real one
