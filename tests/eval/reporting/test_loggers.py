@@ -116,7 +116,7 @@ def test_tensorboard_in_a_folder_leaves_other_files_alone(runs, tmp_path, caplog
 
 
 def test_hparams_are_the_settings_that_decide_a_result():
-    config = MORE | {"seed": 3, "runs": "/tmp/x", "name": "n", "refine": None}
+    config = MORE | {"seed": 3, "runs": "elsewhere", "name": "n", "refine": None}
     assert list_hparams(["b", "m", "e", "n"], config) == {
         **{"benchmark": "b", "backbone": "m", "editor": "e", "name": "n", "seed": 3},
         **{"editor._target_": "a.B", "editor.guidance": 7.5, "editor.exact": True},
