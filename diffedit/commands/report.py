@@ -30,13 +30,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 def report(cfg: DictConfig) -> None:
-    """Write the page, and say where it is."""
+    """Write the page, log it, and say where it is."""
+    from hydra.utils import instantiate
+
     from diffedit.io.files import resolve_path
     from diffedit.runs.archive import leave_out_tars
+    from eval.reporting.loggers import PageLogger
     from eval.reporting.report.site import PageSettings, write_report
     from eval.reporting.tables import read_published
     from eval.scoring.score import find_runs
 
+    logger = instantiate(cfg.logger, _convert_="all")
+    if not isinstance(logger, PageLogger):
+        raise ValueError(f"logger = {type(logger).__name__}: it shows no pages; use logger=wandb or logger=none")
     y = [cfg.y] if isinstance(cfg.y, str) else list(cfg.y)
     settings = PageSettings(y=y, **{key: cfg[key] for key in SETTINGS})
     published = read_published(resolve_path(cfg.published)) if cfg.published else None
@@ -47,6 +53,8 @@ def report(cfg: DictConfig) -> None:
     refuse_foreign(Path(cfg.out))
     path, problems, _ = write_report(Path(cfg.out), roots, settings, published, sides=sides)
     log.info("%s", path)
+    for folder in logger.log_page(path, roots, {key: getattr(settings, key) for key in ("y", *SETTINGS)}):
+        log.info("logged: %s", folder)
     if cfg.open:
         show(path)
     if problems:

@@ -52,7 +52,6 @@ def score(cfg: DictConfig, words: Sequence[str] = ()) -> None:
     from diffedit.io.files import resolve_path
     from diffedit.runs.claim import BusyError, is_claimed
     from eval.reporting.collect import collect
-    from eval.reporting.loggers import pick_samples
     from eval.reporting.seeds import merge_seeds, name_seeds
     from eval.reporting.tables import print_tables, read_published
     from eval.scoring.score import Settings, find_runs, score_runs
@@ -81,8 +80,7 @@ def score(cfg: DictConfig, words: Sequence[str] = ()) -> None:
         print_agreement(scores, (metrics, others), settings, cfg)
     if cfg.out:
         write_scores(Path(cfg.out), name_seeds(scores))
-    samples = {str(root): pick_samples(root, logger.samples) for root in scored}
-    for path in logger.log(of_runs[of_runs.run != ""], samples):
+    for path in logger.log(of_runs[of_runs.run != ""]):
         log.info("logged: %s", path)
     left = [root for root in roots if root not in scored]
     if left and not refused and all(map(is_claimed, left)):

@@ -1,11 +1,13 @@
 """The files of a page, or all of them in one; what an earlier page left is removed, and nothing else."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffedit.io.files import name_temporary, name_write, write
+from diffedit.io.files import hash_file, name_temporary, name_write, write
 from eval.reporting.report.scripts import encode_script
 
 MEGABYTE = 1e6
@@ -106,3 +108,21 @@ class Written:
         sizes = {name: (self.out / name).stat().st_size for name in sorted(self.names)}
         lines = (f"{size} {name.as_posix()}\n" for name, size in sizes.items())
         write(self.out / LIST, "".join(lines).encode())
+
+
+def list_page(path: Path) -> dict[str, Path]:
+    """The files of a page that was written, by their names in it.
+
+    Args:
+        path: of the file to open: an index.html with its list beside it, or a single file.
+    """
+    if path.name != "index.html":
+        return {path.name: path}
+    names = [line.partition(" ")[2] for line in (path.parent / LIST).read_text().splitlines()]
+    return {name: path.parent / name for name in [*names, LIST.as_posix()]}
+
+
+def hash_page(path: Path) -> str:
+    """Tells what is in the files of a page."""
+    content = {name: hash_file(file) for name, file in list_page(path).items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
