@@ -1,6 +1,7 @@
 """`diffedit run`: edit every request of a benchmark at every ratio; go on where a killed run stopped."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,8 @@ class Sweep:
         from diffedit.stages.pipeline import build_pipeline
 
         root = Path(HydraConfig.get().runtime.output_dir)
+        if cfg.plan:
+            keep_no_file()
         try:
             check_refine(cfg)
             refuse_archived(root)
@@ -143,6 +146,13 @@ class Sweep:
         if key not in self.benchmarks:
             self.benchmarks[key] = instantiate(cfg.benchmark, _convert_="all")
         return self.benchmarks[key]
+
+
+def keep_no_file() -> None:
+    """Let no warning of a plan begin the log file of its run: a plan writes nothing, not where it could not."""
+    log = logging.getLogger()
+    for handler in [handler for handler in log.handlers if isinstance(handler, logging.FileHandler)]:
+        log.removeHandler(handler)
 
 
 def read_settings(cfg: DictConfig) -> "tuple[dict[str, Any], RunSettings]":

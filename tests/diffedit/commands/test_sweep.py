@@ -1,8 +1,10 @@
 """`diffedit run --multirun`: the jobs of one process are edited together; each has its log, its words and its end."""
 
 import gc
+import logging
 import shutil
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -147,3 +149,14 @@ def test_the_plan_of_a_sweep_is_one(door, tmp_path):
     assert told.count("requests to edit") == 1
     assert "4 requests to edit" in told
     assert not list(tmp_path.glob("runs/*/"))
+
+
+@pytest.mark.parametrize("words", [SWEEP, ["run", "editor=sdedit", *SMALL]], ids=["a sweep", "one run"])
+def test_a_plan_writes_nothing_whatever_it_warns_of(words, door, tmp_path, monkeypatch):
+    warn = partial(logging.getLogger("run").warning, "%s", "cores busy")
+    monkeypatch.setattr("diffedit.commands.run.check_refine", lambda cfg: warn())
+    before = sorted(tmp_path.rglob("*"))
+    code, told = door(*words, "plan=true")
+    assert code == 0
+    assert "cores busy" in told
+    assert sorted(tmp_path.rglob("*")) == before
