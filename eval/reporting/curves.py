@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 CEILING = "oracle"  # what methods strive for: always within the axes
 FAR = 3  # times the range of the methods, beyond which a bound is not drawn
 SQUEEZED = 0.2  # share of a common axis, below which the points of the runs, or the published ones, are a blot
+ROOM = 0.1  # of the axes around what is drawn, for labels
+LONGEST_UP = 28  # characters of the name of an axis that stands upright in one line
 DEFAULT = FigureSettings()
 
 Labels = list[tuple[Axes, list[PointLabel]]]
@@ -158,8 +160,9 @@ def draw_curves(
 
 def name_axes(axes: Axes, scores: pd.DataFrame, x: str, y: str, settings: FigureSettings) -> None:
     """What is on each axis, and which way is better."""
-    axes.set_xlabel(name_axis(scores, x, settings))
-    axes.set_ylabel(name_axis(scores, y, settings).replace(" (", "\n(", 1))
+    across, up = name_axis(scores, x, settings), name_axis(scores, y, settings)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up if len(up) <= LONGEST_UP else up.replace(" (", "\n(", 1))
 
 
 def name_axis(scores: pd.DataFrame, metric: str, settings: FigureSettings) -> str:
@@ -248,6 +251,7 @@ def draw_panel(
     labels = draw_runs(axes, panel, x, y, looks, settings)
     draw_bounds(axes, panel, x, y, settings, is_brief)
     draw_real_images(axes, panel.scores, y)
+    axes.margins(x=ROOM, y=1.6 * ROOM)  # in a small panel a number is as high as that
     return labels if panel.points is None else labels + draw_published(axes, panel.points, x, y, looks)
 
 
@@ -318,7 +322,7 @@ def draw_intervals(axes: Axes, scores: pd.DataFrame, method: str, x: str, y: str
     for axis, metric in (("xerr", x), ("yerr", y)):
         below = curve["value"][metric] - curve["low"][metric]
         above = curve["high"][metric] - curve["value"][metric]
-        known = below.notna() & above.notna() & curve["value"].notna().all(axis=1)
+        known = np.isfinite(below) & np.isfinite(above) & np.isfinite(curve["value"]).all(axis=1)
         if not known.any():
             continue
         axes.errorbar(

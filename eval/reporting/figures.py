@@ -134,8 +134,8 @@ def make_figure(chosen: FigureSettings, columns: int = 1, rows: int = 1, aspect:
     return Figure(figsize=(chosen.inches, height), layout="constrained")
 
 
-def add_legend(figure: Figure, chosen: FigureSettings) -> None:
-    """One legend below for all panels, in as many columns as fit; the figure grows by it where no height was chosen."""
+def add_legend(figure: Figure, chosen: FigureSettings, place: str = "outside lower center", title: str = "") -> None:
+    """One legend for all panels, in as many columns as fit; the figure grows by it where no height was chosen."""
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -145,7 +145,7 @@ def add_legend(figure: Figure, chosen: FigureSettings) -> None:
     room, letter = 72 * chosen.inches, 0.5 * SMALL  # points
     labels = [fill(label, int(room / letter) - 12) for label in entries]
     for columns in range(min(MOST_COLUMNS, len(labels)), 0, -1):
-        legend = figure.legend(list(entries.values()), labels, loc="outside lower center", ncols=columns)
+        legend = figure.legend(list(entries.values()), labels, loc=place, ncols=columns, title=title or None)
         box = legend.get_window_extent()
         if box.width <= figure.bbox.width or columns == 1:
             break

@@ -75,11 +75,11 @@ KNOWN = {
 # Of anybody else's methods: no colour of those that are compared most, and nobody's mark and line together.
 OTHERS = [
     look
-    for i, mark in enumerate("Xp><hv^")
     for k, colour in enumerate((PURPLE, BLACK, ORANGE, SKY))
+    for i, mark in enumerate("Xp><hv^")
     if (look := make_look(colour, mark, DASHES[(i + k) % len(DASHES)]))[2:] not in {own[2:] for own in KNOWN.values()}
 ]
-BOUNDS = {"copy": "s", "round_trip": "D", "oracle": "*"}  # marks of floor and ceiling, which are grey
+BOUNDS = {"copy": "s", "round_trip": "D", "oracle": "*", "retrieve": "P"}  # marks of floor and ceiling, which are grey
 OTHER_BOUND = "P"
 
 

@@ -111,8 +111,6 @@ def draw_panels(panels: Mapping[str, Panel], x: str, y: str, settings: FigureSet
         scores = next(iter(panels.values())).scores
         figure.supxlabel(name_axis(scores, x, settings), fontsize=SMALL + 1)
         figure.supylabel(name_axis(scores, y, settings), fontsize=SMALL + 1)
-        if settings.title:
-            figure.suptitle(settings.title, fontsize=SMALL + 1)
-        add_legend(figure, settings)
+        add_legend(figure, settings, "outside upper center", settings.title or "")  # the names of the axes are below
         place_labels(figure, labels)
     return figure

@@ -9,15 +9,15 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.transforms import BboxBase
 from numpy import ndarray
 
 FEW = 2  # labels between the ends of a curve, where there is little room
-NARROW = 5.0  # inches of a figure with little room
+NARROW = 5.0  # inches of a figure or a panel with little room
+PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4}  # an outlined text would be no text
 STEP = 2.0  # pixels between two places of a line that a label is kept off
-DISTANCES = (3.0, 6.5, 10.0)  # points between a mark and its label
+DISTANCES = (3.0, 6.5, 10.0, 14.0)  # points between a mark and its label; the last two of ends alone
 DIRECTIONS = {  # of a label from its point: the corners first, as error bars go straight
     (1, 1): ("left", "bottom"),
     (1, -1): ("left", "top"),
@@ -28,11 +28,11 @@ DIRECTIONS = {  # of a label from its point: the corners first, as error bars go
     (1, 0): ("left", "center"),
     (-1, 0): ("right", "center"),
 }
-COSTS = {"outside": 1000.0, "label": 100.0, "point": 25.0, "line": 1.0, "bar": 1e-3, "point away": 0.02}
+COSTS = {"outside": 1000.0, "label": 100.0, "point": 25.0, "other": 3.0, "line": 1.0, "bar": 1e-3, "point away": 0.02}
 
 
 class PointLabel(NamedTuple):
-    """A text beside a point; one at the end of a curve stands there in any case, another where there is room."""
+    """A text beside a point; one at the end of a curve may cover a line, another one covers nothing."""
 
     text: str
     point: tuple[float, float]
@@ -64,10 +64,10 @@ def place_labels(figure: Figure, curves: Iterable[tuple[Axes, list[PointLabel]]]
     """
     figure.draw_without_rendering()
     curves = list(curves)
-    most = FEW if figure.get_figwidth() < NARROW else np.inf
     for axes in dict.fromkeys(axes for axes, _ in curves):
         own = [labels for other, labels in curves if other is axes]
         obstacles = find_obstacles(axes)
+        most = FEW if axes.bbox.width / figure.dpi < 0.7 * NARROW else np.inf
         taken: list[BboxBase] = []
         for labels in own:
             for label in labels:
@@ -104,20 +104,22 @@ def sample(path: Float[ndarray, "n 2"]) -> Iterator[Float[ndarray, "k 2"]]:
 
 
 def add_label(axes: Axes, label: PointLabel, obstacles: Obstacles, taken: list[BboxBase]) -> bool:
-    """Write a label where it covers least; one that is no end, only where it covers nothing. Whether it was written."""
+    """Write a label where it covers least; not over a point or another label. Whether it was written."""
     text = axes.annotate(
         label.text, label.point, textcoords="offset points", xytext=(0, 0), color=label.colour, fontsize="small"
     )
-    text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+    text.set_bbox(PAPER)
     text.set_in_layout(False)
+    own = axes.transData.transform(label.point)
     best, least, box = None, np.inf, None
-    for place in list_places():
+    for place in list_places(DISTANCES if label.is_end else DISTANCES[:2]):
         move(text, *place)
         here = text.get_window_extent()
-        cost = measure(here, axes.bbox, obstacles, taken) + COSTS["point away"] * place[1]
+        cost = COSTS["point away"] * place[1] + measure(here, axes.bbox, own, obstacles, taken)
         if cost < least:
-            best, least, box = place, cost, here
-    if best is None or box is None or (least >= COSTS["line"] and not label.is_end):
+            own = axes.transData.transform(label.point)
+    best, least, box = place, cost, here
+    if best is None or box is None or least >= COSTS["point" if label.is_end else "line"]:
         text.remove()
         return False
     move(text, *best)
@@ -125,9 +127,9 @@ def add_label(axes: Axes, label: PointLabel, obstacles: Obstacles, taken: list[B
     return True
 
 
-def list_places() -> Iterator[tuple[tuple[int, int], float]]:
+def list_places(distances: Sequence[float]) -> Iterator[tuple[tuple[int, int], float]]:
     """(direction, distance) to be tried, in this order."""
-    for distance in DISTANCES:
+    for distance in distances:
         for direction in DIRECTIONS:
             yield direction, distance
 
@@ -140,11 +142,16 @@ def move(text: Annotation, direction: tuple[int, int], distance: float) -> None:
     text.set(ha=horizontal, va=vertical)
 
 
-def measure(box: BboxBase, within: BboxBase, obstacles: Obstacles, taken: Sequence[BboxBase]) -> float:
+def measure(
+    box: BboxBase, within: BboxBase, own: Float[ndarray, "2"], obstacles: Obstacles, taken: Sequence[BboxBase]
+) -> float:
     """What a label would cover there; 0 for nothing."""
     cost = COSTS["label"] * sum(box.overlaps(other) for other in taken)
     inside = (within.x0 <= box.x0, box.x1 <= within.x1, within.y0 <= box.y0, box.y1 <= within.y1)
     cost += COSTS["outside"] * (not all(inside))
+    middle = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
+    nearest = np.hypot(*(obstacles.points - middle).T).min()
+    cost += COSTS["other"] * (nearest < np.hypot(*(own - middle)) - 0.5)  # it would be taken for that point's
     cost += COSTS["point"] * count_inside(obstacles.points, box, 2.5)
     cost += COSTS["line"] * count_inside(obstacles.lines, box, 0.5)
     return cost + COSTS["bar"] * count_inside(obstacles.bars, box, 0.5)
