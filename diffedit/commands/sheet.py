@@ -74,6 +74,7 @@ def draw(roots: Sequence[Path], count: int, out: Path) -> None:
 def draw_paper_strip(options: argparse.Namespace) -> None:
     """Write the strip, and print how its requests were chosen."""
     from diffedit.runs.archive import leave_out_tars
+    from eval.reporting.figure_texts import hush_missing
     from eval.reporting.figures import FORMATS, FigureSettings, save_figure
     from eval.reporting.strip import draw_strip
     from eval.reporting.strip_content import check_runs, choose_strengths, read_entries
@@ -91,8 +92,9 @@ def draw_paper_strip(options: argparse.Namespace) -> None:
         run.check()
     entries = list(read_entries(runs, places, strengths))
     caption = f"Requests {', '.join(entry.id for entry in entries)}: {how}."
-    figure = draw_strip(entries, settings, "" if options.no_caption else caption)
-    save_figure(figure, options.out.with_suffix(""), [ending], caption)
+    with hush_missing():
+        figure = draw_strip(entries, settings, "" if options.no_caption else caption)
+        save_figure(figure, options.out.with_suffix(""), [ending], caption)
     print(caption)
 
 

@@ -2,7 +2,9 @@
 
 import logging
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -61,10 +63,18 @@ def choose_fonts(texts: Mapping[str, str]) -> list[str]:
     return families
 
 
+@contextmanager
+def hush_missing() -> Iterator[None]:
+    """Matplotlib says nothing of characters that no font has, at each of them again: `choose_fonts` has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        yield
+
+
 def list_installed() -> Iterator[tuple[str, str]]:
     """(family, file) of the upright fonts that can be embedded as TrueType, sorted."""
     entries = {(font.name, font.fname) for font in fontManager.ttflist if font.style == "normal"}
-    yield from sorted(entry for entry in entries if entry[1].lower().endswith(".ttf") and "LastResort" not in entry[0])
+    yield from sorted(entry for entry in entries if entry[1].lower().endswith(".ttf") and "LastResort" not in entry[1])
 
 
 # --------------------------------------------------------------------------------------------------------------- lines

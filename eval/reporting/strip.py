@@ -202,7 +202,8 @@ def count_head_lines(grid: Grid) -> int:
 def fold_name(name: str, inches: float, size: float) -> str:
     """The name of a method in lines that fit; at most three, the last one cut where it is longer."""
     letters = max(4, int(72 * inches / (LETTER * size)))
-    return "\n".join(wrap(clean(name), letters, max_lines=MOST_LINES, placeholder="…"))
+    words = clean(name).replace(",", ", ")  # settings go on in the next line
+    return "\n".join(wrap(words, letters, max_lines=MOST_LINES, placeholder="…"))
 
 
 def draw_row(figure: Figure, grid: Grid, row: Row, top: float, aspect: float, families: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from eval.reporting.strip import EXACT, MASK, draw_strip
 from eval.reporting.strip_content import Cell, choose_by_quantile, choose_strengths, read_entries
 from eval.scoring.finished_run import FinishedRun
 
-IDS = ["r0", "it's \"r1\" 100%", "r2_$a$"]
+IDS = ["r0", 'it\'s "r1" 100%', "r2_$a$"]
 TARGETS = ["a bowl of pears", r"$x_1$ & \frac{1}{2} <b> 50% #1", "яблоки, عنب"]
 SOURCES = ["a bowl of apples", "x_1 {y} ^z", "груши"]
 SIDE = 16
@@ -58,7 +58,7 @@ def list_texts(figure):
 
 @pytest.mark.parametrize("width", ["text", "column"])
 def test_a_pdf_has_texts_and_outlines_over_pictures_of_their_own_size(runs, tmp_path, width):
-    figure = draw(runs, width=width, caption="Requests it's \"r1\" 100%.")
+    figure = draw(runs, width=width, caption='Requests it\'s "r1" 100%.')
     (path,) = save_figure(figure, tmp_path / "a", ["pdf"])
     data = path.read_bytes()
     check_fonts(data)
@@ -67,7 +67,7 @@ def test_a_pdf_has_texts_and_outlines_over_pictures_of_their_own_size(runs, tmp_
     assert set(pictures) == {(SIDE, SIDE)}
     assert len(pictures) >= 3 * 2  # equal ones may be embedded once
     assert any(re.search(r"T[jJ]\b", stream) for _, stream in read_objects(data))
-    (again,) = save_figure(draw(runs, width=width, caption="Requests it's \"r1\" 100%."), tmp_path / "b", ["pdf"])
+    (again,) = save_figure(draw(runs, width=width, caption='Requests it\'s "r1" 100%.'), tmp_path / "b", ["pdf"])
     assert again.read_bytes() == data
 
 
@@ -114,7 +114,7 @@ def test_what_has_no_picture_is_no_text():
 
 def test_how_requests_were_chosen_is_said(call, tmp_path):
     code, said = call("--count", 2, "--out", tmp_path / "a.svg")
-    assert (code, "Requests r0, it's \"r1\" 100%: the first 2 of 3, not chosen by hand." in said) == (0, True)
+    assert (code, 'Requests r0, it\'s "r1" 100%: the first 2 of 3, not chosen by hand.' in said) == (0, True)
     assert "the first 2 of 3, not chosen by hand" in (tmp_path / "a.svg").read_text()
     code, said = call("--id", IDS[2], IDS[1], "--ratio", 0.8, "--no-caption", "--out", tmp_path / "b.pdf")
     assert (code, "chosen by id" in said) == (0, True)
