@@ -118,7 +118,7 @@ def vary(look: Look, number: int) -> Look:
     """The look of one of several settings: the first has the editor's own."""
     amount = SHADES[number % len(SHADES)]
     dash = DASHES[(DASHES.index(look.dash) + number) % len(DASHES)]
-    return look._replace(colour=shade(look.colour, amount), dark=shade(look.dark, -0.6 * amount), dash=dash)
+    return look._replace(colour=shade(look.colour, amount), dark=shade(look.dark, -0.4 * amount), dash=dash)
 
 
 def shade(colour: str, amount: float) -> str:

@@ -167,6 +167,13 @@ def test_settings_of_an_editor_are_shades_of_it_with_other_lines():
     assert min(np.diff(shades)) > 0.02
 
 
+def test_looks_are_seen_on_dark_paper():
+    paper = luminance("#1b1f26")
+    for editor in (*KNOWN, "mine"):
+        for look in assign_looks(f"{editor} (g={i})" for i in range(5)).values():
+            assert (luminance(look.dark) + 0.05) / (paper + 0.05) > 3
+
+
 def test_names_are_those_of_the_tables():
     plot, table = (composed(name=name, backbone=False).names for name in ("plot", "paper_table"))
     assert plot == table

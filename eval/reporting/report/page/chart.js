@@ -202,8 +202,7 @@ Report.chart = (() => {
 
   function drawPublished(name, points, across, up) {
     const { x, y } = view.state;
-    const ours = view.current.methods.find((method) => method.name === points[0].key);
-    const look = ours || { colour: "#777777", dark: "#A0A0A0", mark: "circle" };
+    const look = points[0];
     const place = (point) => [across.scale(point.values[x]), up.scale(point.values[y])];
     const group = make("g", { class: "published", "data-method": name });
     const path = points.map((point, k) => `${k ? "L" : "M"}${place(point).map((v) => v.toFixed(1)).join(" ")}`).join("");
