@@ -25,12 +25,12 @@ def main(argv: Sequence[str]) -> int:
         parser.error("--id, --quantile: one of them chooses the requests")
     try:
         if options.form == "strip":
-            draw_paper_strip(options)
+            out = draw_paper_strip(options)
         else:
-            draw(options.runs, options.count, options.out)
+            draw(options.runs, options.count, out := options.out)
     except Exception as error:
         return tell(error, "diffedit sheet")
-    print(options.out)
+    print(out)
     return 0
 
 
@@ -71,8 +71,8 @@ def draw(roots: Sequence[Path], count: int, out: Path) -> None:
     write_picture(out, draw_run_sheet(runs, count))
 
 
-def draw_paper_strip(options: argparse.Namespace) -> None:
-    """Write the strip, and print how its requests were chosen."""
+def draw_paper_strip(options: argparse.Namespace) -> Path:
+    """Write the strip, and print how its requests were chosen; returns the file."""
     from diffedit.runs.archive import leave_out_tars
     from eval.reporting.figure_texts import hush_missing
     from eval.reporting.figures import FORMATS, FigureSettings, save_figure
@@ -94,8 +94,9 @@ def draw_paper_strip(options: argparse.Namespace) -> None:
     caption = f"Requests {', '.join(entry.id for entry in entries)}: {how}."
     with hush_missing():
         figure = draw_strip(entries, settings, "" if options.no_caption else caption)
-        save_figure(figure, options.out.with_suffix(""), [ending], caption)
+        (path,) = save_figure(figure, options.out.with_suffix(""), [ending], caption)
     print(caption)
+    return path
 
 
 def choose_requests(runs: Sequence, options: argparse.Namespace) -> tuple[list[int], str]:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 from matplotlib.axes import Axes
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.offsetbox import AnchoredOffsetbox
+from matplotlib.offsetbox import AnchoredOffsetbox, VPacker
 from matplotlib.patheffects import withStroke
 from numpy import ndarray
 
@@ -22,10 +23,12 @@ WIDE = 0.45  # inches of a picture; where it would be smaller, methods stand bel
 LEAST = 0.3  # inches of a picture, below which nothing is seen in it
 GAP, GROUP_GAP = 0.03, 0.09  # inches between pictures, and between methods
 HEAD, SIDE, LINE = 0.14, 0.25, 0.135  # inches of a head, of a name on the left, of a line of text
+LARGEST = 0.4  # of the width of the figure, for a picture
+AROUND = 0.2  # of a line, above and below texts
 MOST_LINES = 3  # of a method's name
 LETTER = 0.52  # of the size of a font: the mean width of its letters
 INPUT, TRUE = "input", "true edit"
-MASK = {"colors": ["#E69F00"], "linewidths": 1.0, "linestyles": "solid"}
+MASK = {"colors": ["#E69F00"], "linewidths": 1.0, "linestyles": ["solid"]}
 EXACT = {"colors": ["white"], "linewidths": 0.9, "linestyles": [(0, (1.5, 1.2))]}
 
 
@@ -45,11 +48,12 @@ class Row(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """What is where: columns, rows, and the inches that a picture is wide."""
+    """What is where: columns, rows, and the inches that a picture is wide and high."""
 
     columns: list[Column]
     rows: list[Row]
     inches: float
+    height: float
 
 
 def draw_strip(entries: Sequence[Entry], settings: FigureSettings, caption: str = "") -> Figure:
@@ -64,35 +68,45 @@ def draw_strip(entries: Sequence[Entry], settings: FigureSettings, caption: str 
         ValueError: there is too much to show for this width.
     """
     grid = arrange(entries, settings.inches)
-    texts = {entry.id: clean(" ".join(text for text, _ in entry.words)) for entry in entries}
-    names = {group.name: clean(group.name) for entry in entries for group in entry.groups}
     with use_style():
-        families = choose_fonts(texts | names | {"the caption": clean(caption)})
+        families = choose_fonts(list_texts(entries, caption))
         figure = Figure(figsize=(settings.inches, 1))
-        boxes = [
-            pack_words(figure, row.entry.words, 72 * settings.inches - 2, SMALL, families) if row.entry else None
-            for row in grid.rows
-        ]
-        below = pack_words(figure, [(caption, "")], 72 * settings.inches - 2, SMALL - 1, families) if caption else None
-        aspect = entries[0].image.picture.shape[0] / entries[0].image.picture.shape[1]
-        heads = HEAD * (1 + count_head_lines(grid))
-        rows = sum(grid.inches * aspect + GAP + (LINE * (box[1] + 0.4) if box else 0) for box in boxes)
-        key = HEAD if any(cell.mask is not None or cell.exact is not None for cell in list_cells(grid)) else 0
-        height = heads + rows + key + (LINE * below[1] if below else 0) + 0.05
-        figure.set_figheight(height)
-        top = height - draw_heads(figure, grid, height, families)
-        for row, box in zip(grid.rows, boxes, strict=True):
-            if box:
-                top -= LINE * 0.3
-                put(figure, box[0], top)
-                top -= LINE * (box[1] + 0.1)
-            draw_row(figure, grid, row, top, aspect, families)
-            top -= grid.inches * aspect + GAP
+        words = [pack(figure, row.entry.words if row.entry else [], SMALL, families) for row in grid.rows]
+        below = pack(figure, [(caption, "")] if caption else [], SMALL - 1, families)
+        key = HEAD * any(cell.mask is not None or cell.exact is not None for cell in list_cells(grid))
+        rows = sum(grid.height + GAP + text.inches for text in words)
+        figure.set_figheight(HEAD * (1 + count_head_lines(grid)) + rows + key + below.inches)
+        top = figure.get_figheight() - draw_heads(figure, grid, families)
+        for row, text in zip(grid.rows, words, strict=True):
+            put(figure, text, top)
+            draw_row(figure, grid, row, top - text.inches, families)
+            top -= text.inches + grid.height + GAP
         if key:
-            draw_key(figure, grid, top)
-        if below:
-            put(figure, below[0], top - key)
+            draw_key(figure, top)
+        put(figure, below, top - key)
     return figure
+
+
+def list_texts(entries: Sequence[Entry], caption: str) -> dict[str, str]:
+    """What is written, by what it is of."""
+    names = {group.name: clean(group.name) for entry in entries for group in entry.groups}
+    texts = {entry.id: clean(" ".join(text for text, _ in entry.words)) for entry in entries}
+    return names | texts | {"the caption": clean(caption)}
+
+
+class Packed(NamedTuple):
+    """Lines of text, and how high they are with the room around them; nothing of no words."""
+
+    box: VPacker | None
+    inches: float
+
+
+def pack(figure: Figure, words: Sequence[tuple[str, str]], size: float, families: Sequence[str]) -> Packed:
+    """Marked words in lines as wide as the figure."""
+    if not words:
+        return Packed(None, 0)
+    box, lines = pack_words(figure, words, 72 * figure.get_figwidth() - 2, size, families)
+    return Packed(box, LINE * (lines + 2 * AROUND))
 
 
 # -------------------------------------------------------------------------------------------------------------- layout
@@ -100,12 +114,14 @@ def draw_strip(entries: Sequence[Entry], settings: FigureSettings, caption: str 
 
 def arrange(entries: Sequence[Entry], width: float) -> Grid:
     """A row a request, with methods side by side; where pictures would be small so, a row a request and method."""
-    side_by_side = Grid(list_columns(entries), [place_entry(entry) for entry in entries], 0)
-    below = Grid(list_columns(entries, False), [row for entry in entries for row in place_below(entry)], 0)
+    side_by_side = Grid(list_columns(entries), [place_entry(entry) for entry in entries], 0, 0)
+    below = Grid(list_columns(entries, False), [row for entry in entries for row in place_below(entry)], 0, 0)
     for grid, least in ((side_by_side, WIDE), (below, LEAST)):
         inches = (width - find_left(grid.columns, width, 0)[1]) / len(grid.columns)
         if inches >= least:
-            return grid._replace(inches=min(inches, 0.4 * width))
+            inches = min(inches, LARGEST * width)
+            rows, columns, _ = entries[0].image.picture.shape
+            return grid._replace(inches=inches, height=inches * rows / columns)
     raise ValueError(
         f"{len(below.columns)} pictures side by side are {inches:.2g} inches wide in {width:g}, and {LEAST:g} is the "
         "least: show fewer by --ratio, or a wider figure by --width"
@@ -168,16 +184,19 @@ def list_cells(grid: Grid) -> Iterator[Cell]:
 # ------------------------------------------------------------------------------------------------------------- drawing
 
 
-def put(figure: Figure, box: object, top: float) -> None:
+def put(figure: Figure, text: Packed, top: float) -> None:
     """Lines of text at the left edge, below this many inches from the bottom."""
-    place = {"bbox_to_anchor": (1 / 72 / figure.get_figwidth(), top / figure.get_figheight())}
-    place["bbox_transform"] = figure.transFigure
-    figure.add_artist(AnchoredOffsetbox("upper left", child=box, pad=0, borderpad=0, frameon=False, **place))
+    if text.box is None:
+        return
+    place = 1 / 72 / figure.get_figwidth(), (top - AROUND * LINE) / figure.get_figheight()
+    settings = {"bbox_to_anchor": place, "bbox_transform": figure.transFigure, "frameon": False}
+    figure.add_artist(AnchoredOffsetbox("upper left", child=text.box, pad=0, borderpad=0, **settings))
 
 
-def draw_heads(figure: Figure, grid: Grid, height: float, families: Sequence[str]) -> float:
+def draw_heads(figure: Figure, grid: Grid, families: Sequence[str]) -> float:
     """What stands above the columns, methods above their own; returns its inches."""
-    width, left = figure.get_figwidth(), find_left(grid.columns, figure.get_figwidth(), grid.inches)[0]
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    left = find_left(grid.columns, width, grid.inches)[0]
     groups = list(dict.fromkeys(column.group for column in grid.columns if column.group))
     style = {"ha": "center", "va": "center", "fontsize": SMALL, "family": list(families)}
     used = HEAD * count_head_lines(grid)
@@ -206,17 +225,17 @@ def fold_name(name: str, inches: float, size: float) -> str:
     return "\n".join(wrap(words, letters, max_lines=MOST_LINES, placeholder="…"))
 
 
-def draw_row(figure: Figure, grid: Grid, row: Row, top: float, aspect: float, families: Sequence[str]) -> None:
+def draw_row(figure: Figure, grid: Grid, row: Row, top: float, families: Sequence[str]) -> None:
     """Pictures side by side, below this many inches from the bottom."""
     width, height = figure.get_figwidth(), figure.get_figheight()
-    size = grid.inches / width, grid.inches * aspect / height
+    size = grid.inches / width, grid.height / height
     for x, column in zip(find_left(grid.columns, width, grid.inches)[0], grid.columns, strict=True):
         if cell := row.cells.get(column):
             axes = figure.add_axes((x / width, top / height - size[1], *size))
             draw_cell(axes, cell)
     if row.name:
         style = {"rotation": 90, "ha": "center", "va": "center", "fontsize": SMALL - 1, "family": list(families)}
-        name = fold_name(row.name, grid.inches * aspect, SMALL - 1)
+        name = fold_name(row.name, grid.height, SMALL - 1)
         figure.text(SIDE / 2 / width, top / height - size[1] / 2, name, **style, linespacing=0.95)
 
 
@@ -225,31 +244,27 @@ def draw_cell(axes: Axes, cell: Cell) -> None:
     extent = (0, 1, 1, 0)
     axes.imshow(cell.picture, interpolation="none", extent=extent, aspect="auto")
     axes.set_axis_off()
-    for mask, style in ((cell.exact, EXACT), (cell.mask, MASK)):
-        if mask is not None:
-            draw_outline(axes, mask, style)
+    for mask, label, style in ((cell.exact, "exact mask", EXACT), (cell.mask, "mask of the method", MASK)):
+        if mask is not None and mask.any():
+            draw_outline(axes, mask, label, style)
     axes.set(xlim=(0, 1), ylim=(1, 0))
 
 
-def draw_outline(axes: Axes, mask: Bool[ndarray, "h w"], style: dict) -> None:
+def draw_outline(axes: Axes, mask: Bool[ndarray, "h w"], label: str, style: dict) -> None:
     """Around a mask, along the edges of its pixels; unbroken, so that its dashes are seen."""
-    if not mask.any():
-        return
     finer = np.pad(mask.repeat(8, 0).repeat(8, 1), 1).astype(float)  # nothing is cut off a corner but an eighth
     (y, x) = ((np.arange(n + 2) - 0.5) / n for n in (mask.shape[0] * 8, mask.shape[1] * 8))
     lines = axes.contour(x, y, finer, [0.5], **style)
+    lines.set_label(label)
     lines.set_path_effects([withStroke(linewidth=style["linewidths"] + 0.9, foreground="black")])
 
 
-def draw_key(figure: Figure, grid: Grid, top: float) -> None:
+def draw_key(figure: Figure, top: float) -> None:
     """What the outlines mean."""
-    cells = list(list_cells(grid))
-    entries = [("mask of the method", MASK, any(cell.mask is not None for cell in cells))]
-    entries += [("exact mask", EXACT, any(cell.exact is not None for cell in cells))]
     lines = []
-    for label, style, is_there in entries:
-        if is_there:
-            (shape,) = style["linestyles"] if isinstance(style["linestyles"], list) else [style["linestyles"]]
+    for label, style in (("mask of the method", MASK), ("exact mask", EXACT)):
+        if any(outline.get_label() == label for outline in figure.findobj(ContourSet)):
+            (shape,) = style["linestyles"]
             line = Line2D([], [], color=style["colors"][0], linewidth=style["linewidths"], linestyle=shape, label=label)
             line.set_path_effects([withStroke(linewidth=style["linewidths"] + 0.9, foreground="black")])
             lines.append(line)
