@@ -8,8 +8,8 @@ from diffedit.commands.launch import tell
 
 EXAMPLE = """examples:
   diffedit sheet runs/stilllife_scenes/stilllife/*/default --out sheet.png
-  diffedit sheet runs/stilllife_scenes/stilllife/*/default --form strip --count 4 --ratio 0.5 0.7 --out strip.pdf
-  diffedit sheet runs/stilllife_scenes/stilllife/*/default --form strip --quantile lpips --width text --out strip.svg"""
+  diffedit sheet runs/*/*/*/default --form strip --count 4 --ratio 0.5 0.7 --out strip.pdf
+  diffedit sheet runs/*/*/*/default --form strip --quantile lpips --width column --out strip.svg"""
 OF_STRIP = ("id", "quantile", "ratio", "width", "no_caption")  # options that a sheet does not know
 
 
@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     """What the command takes."""
     parser = argparse.ArgumentParser(
         "diffedit sheet",
-        description="Draw finished runs of one benchmark: a contact sheet, a row a request and run; or a strip of "
+        description="Draw finished runs of one benchmark: a contact sheet, a row a request and run; or a strip of\n"
         "edits for a paper (inputs x methods x ratios), whose texts and outlines of masks are vectors.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

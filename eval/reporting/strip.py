@@ -22,7 +22,7 @@ from eval.reporting.strip_content import Cell, Entry
 WIDE = 0.45  # inches of a picture; where it would be smaller, methods stand below each other
 LEAST = 0.3  # inches of a picture, below which nothing is seen in it
 GAP, GROUP_GAP = 0.03, 0.09  # inches between pictures, and between methods
-HEAD, SIDE, LINE = 0.14, 0.25, 0.135  # inches of a head, of a name on the left, of a line of text
+HEAD, SIDE, LINE = 0.14, 0.25, 0.125  # inches of a head, of a name on the left, of a line of text
 LARGEST = 0.4  # of the width of the figure, for a picture
 AROUND = 0.2  # of a line, above and below texts
 MOST_LINES = 3  # of a method's name
