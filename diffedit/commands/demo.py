@@ -290,16 +290,17 @@ def draw(plan: Plan) -> Callable[[], None]:
     """The page; returns what tells of it in the terminal."""
     from diffedit.io.files import write
     from eval.reporting.collect import collect
-    from eval.reporting.curves import draw_curves, save_figure
-    from eval.reporting.findings import name_editor
+    from eval.reporting.curves import draw_curves
+    from eval.reporting.figures import FigureSettings, save_figure
+    from eval.reporting.findings import NAMES
     from eval.reporting.report.site import PageSettings, write_report
     from eval.reporting.tables import build_table, fold, make_console
 
     roots = list(map(plan.find_root, EDITORS))
     scores = collect(roots)
     write(plan.out / "scores.csv", scores.to_csv(index=False).encode())
-    named = scores.assign(editor=scores.editor.where(scores.is_bound, scores.editor.map(name_editor)))
-    save_figure(draw_curves(named, "lpips", "accuracy"), plan.out / "tradeoff")
+    names = {name: NAMES.get(name, name) for name in EDITORS} | {"lpips": "LPIPS", "accuracy": "Accuracy"}
+    save_figure(draw_curves(scores, "lpips", "accuracy", settings=FigureSettings(names=names)), plan.out / "tradeoff")
     page, _, figures = write_report(plan.out, roots, PageSettings(y=COLUMNS), commands=NEXT)
 
     def report() -> None:

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval.reporting.collect import check_comparable
-from eval.reporting.curves import COLOURS, GREY
+from eval.reporting.curves import DEFAULT
+from eval.reporting.figures import SMALL, FigureSettings, add_legend, fold_title, make_figure, use_style
+from eval.reporting.looks import GREY, Look, assign_looks
 from eval.reporting.tables import (
     MISSING,
     WIDTH,
@@ -111,35 +114,34 @@ def format_cell(row: Mapping[str, Any]) -> str:
     return f"{row['value']:.2f}" + ("" if np.isnan(half) else f"±{half:.2f}")
 
 
-def draw_by_area(ranges: pd.DataFrame, metric: str, title: str = "") -> Figure:
+def draw_by_area(ranges: pd.DataFrame, metric: str, title: str = "", settings: FigureSettings = DEFAULT) -> Figure:
     """What `average_by_area` returned: a line a method over the mean area of each range, with intervals."""
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    axes = figure.subplots()
-    methods = [name for name in dict.fromkeys(ranges.method) if name != CEILING]
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(methods)} | {CEILING: GREY}
-    for method, part in ranges.groupby("method", sort=False):
-        is_bound = method == CEILING
-        errors = [(part.value - part.low).clip(lower=0), (part.high - part.value).clip(lower=0)]
-        axes.errorbar(
-            100 * part.area,
-            part.value,
-            None if is_bound else errors,
-            fmt="--" if is_bound else "o-",
-            color=colours[method],
-            label="what the latent grid allows" if is_bound else method,
-            markersize=4,
-            linewidth=1.5,
-            elinewidth=1,
-        )
-    axes.set_xscale("log")
-    marks = sorted({*ranges["from"], *ranges.to})
-    axes.set_xticks([100 * mark for mark in marks], [f"{100 * mark:g}" for mark in marks])
-    axes.minorticks_off()
-    axes.set_xlabel("area to be edited (% of the picture)")
-    axes.set_ylabel(f"{metric} (higher is better)" if metric == "mask_iou" else metric)
-    axes.set_ylim(bottom=0)
-    axes.set_title(title, fontsize=10)
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    looks = assign_looks(name for name in ranges.method if name != CEILING)
+    with use_style():
+        figure = make_figure(settings)
+        axes = figure.subplots()
+        for method, part in ranges.groupby("method", sort=False):
+            draw_areas(axes, part, settings.write_name(method), looks.get(method))
+        axes.set_xscale("log")
+        marks = sorted({*ranges["from"], *ranges.to})
+        axes.set_xticks([100 * mark for mark in marks], [f"{100 * mark:g}" for mark in marks])
+        axes.minorticks_off()
+        axes.set_xlabel("area to be edited (% of the picture)")
+        name = settings.write_name(metric)
+        axes.set_ylabel(f"{name}\n(higher is better)" if metric == "mask_iou" else name)
+        axes.set_ylim(bottom=0)
+        title = title if settings.title is None else settings.title
+        axes.set_title(fold_title(title, settings.inches), fontsize=SMALL)
+        add_legend(figure, settings)
+        figure.draw_without_rendering()
     return figure
+
+
+def draw_areas(axes: Axes, part: pd.DataFrame, label: str, look: Look | None) -> None:
+    """The line of one method; of the ceiling, which has no look, without intervals."""
+    errors = [(part.value - part.low).clip(lower=0), (part.high - part.value).clip(lower=0)]
+    if look is None:
+        axes.plot(100 * part.area, part.value, "--", color=GREY, label="what the latent grid allows")
+        return
+    style = {"color": look.colour, "marker": look.mark, "linestyle": look.line, "elinewidth": 0.8}
+    axes.errorbar(100 * part.area, part.value, errors, label=label, **style)

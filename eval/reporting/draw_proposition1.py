@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eval.reporting.curves import COLOURS
+from eval.reporting.looks import BLUE, GREEN, VERMILLION
 from eval.reporting.proposition1 import WAYS, Measured
 from eval.reporting.tables import WIDTH, FittedTable, fold, make_table
 from eval.theory.bounds import Constants, bound_encoding, bound_noising
 
 BOUNDS = {"encoding": bound_encoding, "noising": bound_noising}
-COLOUR = dict(zip(WAYS, COLOURS, strict=False))
+COLOUR = dict(zip(WAYS, (BLUE, VERMILLION), strict=True))
 NAMES = {"encoding": "encoded, decoded", "noising": "noise, decoded"}
 STYLES = {"quotient": "--", "jacobian": ":", "paper": "-."}
 ORIGINS = {"quotient": "K₁ by quotients", "jacobian": "K₁ by Jacobians", "paper": "paper's C, K₁, K₂"}
@@ -99,14 +99,14 @@ def draw_constants(axes: Axes, measured: Measured, constants: Mapping[str, Any])
     """What C, K2 and K1 are at each noise level."""
     ratios = np.arange(1, len(measured.tau) + 1) / len(measured.tau)
     for k, (guidance, c) in enumerate(constants["C"].items()):
-        style = {"color": COLOURS[1], "linestyle": ("-", "--", ":")[k % 3]}
+        style = {"color": VERMILLION, "linestyle": ("-", "--", ":")[k % 3]}
         axes.plot(ratios, c["per_level"], label=f"‖ε(x, Q)‖, guidance {guidance}: root mean square", **style)
     gaps = ("at the encoded", "-", measured.gap), ("with noise", "--", measured.gap_noised)
     for where, line, gap in gaps:
-        axes.plot(ratios, gap.mean(0), line, color=COLOURS[2], label=f"‖ε(x, Q) − ε(x, ∅)‖ {where}: mean")
+        axes.plot(ratios, gap.mean(0), line, color=GREEN, label=f"‖ε(x, Q) − ε(x, ∅)‖ {where}: mean")
     for (origin, k1), mark in zip(constants["K1"].items(), (".-", "D"), strict=False):
         places = np.array(list(k1["per_level"]), dtype=int) / len(measured.tau)
-        style = {"color": COLOURS[0], "markersize": 5}
+        style = {"color": BLUE, "markersize": 5}
         axes.plot(places, list(k1["per_level"].values()), mark, label=f"{ORIGINS[origin]}: largest of all", **style)
     axes.set_title("constants by noise level", fontsize=10)
 

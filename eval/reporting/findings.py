@@ -13,6 +13,8 @@ NAMES = {
     "diffedit_no_encode": "DiffEdit w/o Encode",
     "encode_decode": "Encode-Decode",
     "sdedit": "SDEdit",
+    "blended_latent": "Blended Latent Diffusion",
+    "blended_diffusion": "Blended Diffusion",
     "copy": "the input itself",
 }
 

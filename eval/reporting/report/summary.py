@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 import pandas as pd
 
 from eval.reporting.collect import NotComparableError, check_comparable
-from eval.reporting.curves import GREY, assign_colours
 from eval.reporting.findings import NAMES, find_figures, name_editor
+from eval.reporting.looks import BOUNDS, GREY, GREY_ON_DARK, Look, assign_looks, find_bound_mark
 from eval.reporting.paper_table.build import TableSettings, build_paper_table
 from eval.reporting.paper_table.latex import render_latex
 from eval.reporting.seeds import describe_seeds
@@ -24,9 +23,6 @@ from eval.reporting.tables import (
     pivot_with_published,
 )
 
-LIGHTER = {"#0072B2": "#56A8E0", "#D55E00": "#F08C4A", "#009E73": "#3CC79A", "#000000": "#FFFFFF"}  # on dark paper
-MARKS = ("circle", "triangle", "down", "hexagon", "diamond", "square", "cross", "star")
-OF_BOUNDS = {"copy": "square", "round_trip": "diamond", "oracle": "star"}  # as in the plots
 FIRST_Y = ("accuracy", "clip_score", "csfid", "fid")  # what a page begins with, as far as it is scored
 
 
@@ -55,7 +51,7 @@ def summarise(
         "methods": list(list_methods(scores, points)),
         "metrics": describe_metrics(scores),
         "real": list_real(scores),
-        "published": [] if points is None else list(list_published(points)),
+        "published": [] if points is None else list(list_published(points, choose_looks(scores, points))),
         "axes": axes,
         "table": tabulate(scores, published, (x, *y)),
         "findings": [figure._asdict() for figure in find_figures(scores, method)],
@@ -87,27 +83,36 @@ def list_methods(scores: pd.DataFrame, points: pd.DataFrame | None) -> Iterator[
     """Each method with its points: a value, its interval and n for each metric at each strength."""
     scores = scores.assign(method=name_methods(scores))
     frame = pivot_scores(scores)
-    colours = assign_colours(frame, points)
-    marks = cycle(MARKS)
+    looks = choose_looks(scores, points)
     for method in dict.fromkeys(frame.method):
         part = scores[scores.method == method]
         if part.editor.iloc[0] == "real":
             continue
         is_bound = bool(part.is_bound.iloc[0])
-        colour = GREY if is_bound else colours[method]
+        bound = Look(GREY, GREY_ON_DARK, find_bound_mark(part.editor.iloc[0]))
+        look = bound if is_bound else looks[method]
         yield {
             "name": method,
             "label": name_editor(method),
             "is_bound": is_bound,
-            "colour": "#777777" if is_bound else colour,
-            "dark": "#A0A0A0" if is_bound else LIGHTER.get(colour, colour),
-            "mark": OF_BOUNDS.get(part.editor.iloc[0], "cross") if is_bound else next(marks),
+            "colour": look.colour,
+            "dark": look.dark,
+            "mark": look.shape,
+            "dash": " ".join(f"{2 * length:g}" for length in look.dash),
             "runs": sorted({run for runs in part.get("runs", part.run.map(lambda run: (run,))) for run in runs if run}),
             "points": [
                 {"strength": find_number(strength), "values": pack(values)}
                 for strength, values in part.groupby("strength", dropna=False)
             ],
         }
+
+
+def choose_looks(scores: pd.DataFrame, points: pd.DataFrame | None) -> dict[str, Look]:
+    """The looks of all methods, and of those that are published alone: as in the plots."""
+    frame = pivot_scores(scores)
+    bounds = {*BOUNDS, *frame.editor[frame.is_bound]}
+    keys = [] if points is None else [key for key in points.key if key not in bounds]
+    return assign_looks([*frame.method[~frame.is_bound], *keys])
 
 
 def pack(rows: pd.DataFrame) -> dict[str, list[float | None]]:
@@ -128,12 +133,14 @@ def list_real(scores: pd.DataFrame) -> dict[str, list[float | None]]:
     return pack(scores[scores.editor == "real"])
 
 
-def list_published(points: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Published points, in the order of their curves."""
+def list_published(points: pd.DataFrame, looks: Mapping[str, Look]) -> Iterator[dict[str, Any]]:
+    """Published points, in the order of their curves; each with the look of its method."""
     metrics = [name for name in points if name not in ("method", "editor", "setting", "ratio", "key")]
     for row in points.to_dict("records"):
         values = {name: number for name in metrics if (number := find_number(row[name])) is not None}
+        look = looks.get(row["key"]) or Look(GREY, GREY_ON_DARK, find_bound_mark(row["key"]))
         told = {"method": row["method"], "key": row["key"], "setting": row["setting"]}
+        told |= {"colour": look.colour, "dark": look.dark, "mark": look.shape}
         yield told | {"strength": find_number(row["ratio"]), "values": values}
 
 

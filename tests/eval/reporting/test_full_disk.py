@@ -13,7 +13,7 @@ from diffedit.commands.launch import FAILED, tell
 from diffedit.io.images import write_picture
 from diffedit.types import Edit, EditRequest, EditResult, Variant
 from eval.reporting.contact_sheet import save_result
-from eval.reporting.curves import save_figure
+from eval.reporting.figures import save_figure
 
 PICTURE = torch.zeros(3, 8, 8)
 

@@ -161,7 +161,7 @@ def test_three_commands_give_the_figure(tmp_path):
     drawn = call("plot.py", "figure=imagenet_tradeoff", runs, f"out={tmp_path}/plots", "match_at=[1.0]")
     assert drawn.returncode == 0, said(drawn)
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {
-        f"stilllife_classes_stilllife_csfid_over_lpips.{ending}" for ending in ("png", "svg")
+        f"stilllife_classes_stilllife_csfid_over_lpips.{ending}" for ending in ("png", "pdf", "svg")
     }
 
 
@@ -332,7 +332,9 @@ def test_a_pair_that_nobody_published_is_plotted_without_and_said(tmp_path, capl
     with caplog.at_level(logging.INFO):
         paths = plot_pairs(runs, ["lpips"], ["csfid", "fid"], names, tmp_path, read("coco_tradeoff"))
     assert "nothing published of csfid over lpips" in caplog.text
-    assert {path.name for path in tmp_path.iterdir()} == {f"imagenet_sd15_csfid_over_lpips.{x}" for x in ("png", "svg")}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"imagenet_sd15_csfid_over_lpips.{x}" for x in ("png", "pdf", "svg")
+    }
     assert set(paths) == set(tmp_path.iterdir())
     with caplog.at_level(logging.INFO):
         assert plot_pairs(runs, ["lpips"], ["fid"], names, tmp_path) == []

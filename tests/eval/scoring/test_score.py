@@ -28,7 +28,8 @@ from eval.metrics.ground_truth import CounterfactualError, MaskIou
 from eval.metrics.lpips import Lpips
 from eval.metrics.set_distance import SetDistance
 from eval.reporting.collect import NotComparableError, check_comparable, collect
-from eval.reporting.curves import draw_curves, save_figure
+from eval.reporting.curves import draw_curves
+from eval.reporting.figures import save_figure
 from eval.reporting.tables import build_table, pivot_scores
 from eval.scoring.features import FeatureStore
 from eval.scoring.files import FORMAT, find_outdated, read_run_scores, write_run_scores
@@ -397,9 +398,9 @@ def test_a_truncated_edit_and_a_missing_one_are_named(runs, tmp_path):
 def test_plots_and_tables(runs, tmp_path):
     scores = collect(runs[0])
     paths = save_figure(draw_curves(scores, "lpips", "accuracy", "a title"), tmp_path / "plots/one")
-    assert [path.suffix for path in paths] == [".png", ".svg"]
+    assert [path.suffix for path in paths] == [".png", ".pdf", ".svg"]
     assert paths[0].stat().st_size > 10_000
-    svg = paths[1].read_text()
+    svg = paths[2].read_text()
     assert "diffedit" in svg
     assert "round_trip" in svg
     with pytest.raises(KeyError, match="beauty was not scored; there are accuracy, both, cf_lpips"):

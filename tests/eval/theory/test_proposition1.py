@@ -8,6 +8,7 @@ import pytest
 import torch
 from gaussian import GaussianBackbone, LinearBackbone
 from helpers import GivenNoise, composed, edit_benchmark, find_record, make_request, render, watch
+from pdf import check_fonts
 from scipy.linalg import hadamard
 from scipy.stats import ortho_group
 
@@ -283,7 +284,8 @@ def test_the_command_draws_and_says_what_it_leaves_out(run, tmp_path, capsys, ca
         plot(cfg)
     assert "other: left out" in caplog.text
     assert "a run of experiment=proposition1 is wanted" in caplog.text
-    assert {path.suffix for path in tmp_path.glob("scenes_analytic_good.*")} == {".png", ".svg", ".json"}
+    assert {path.suffix for path in tmp_path.glob("scenes_analytic_good.*")} == {".png", ".pdf", ".svg", ".json"}
+    check_fonts((tmp_path / "scenes_analytic_good.pdf").read_bytes())
     assert "guidance 7.5" in capsys.readouterr().out
     check_json((tmp_path / "scenes_analytic_good.json").read_text())
 

@@ -15,6 +15,11 @@ Report.chart = (() => {
     down: (s) => `M0 ${s * 1.2}L${s * 1.1} ${-s * 0.8}H${-s * 1.1}Z`,
     cross: (s) => `M${-s} ${-s / 3}H${-s / 3}V${-s}H${s / 3}V${-s / 3}H${s}V${s / 3}H${s / 3}V${s}H${-s / 3}V${s / 3}H${-s}Z`,
     hexagon: (s) => `M${-s} 0L${-s / 2} ${-s}H${s / 2}L${s} 0L${s / 2} ${s}H${-s / 2}Z`,
+    left: (s) => `M${-s * 1.2} 0L${s * 0.8} ${-s * 1.1}V${s * 1.1}Z`,
+    right: (s) => `M${s * 1.2} 0L${-s * 0.8} ${-s * 1.1}V${s * 1.1}Z`,
+    pentagon: (s) => `M0 ${-s * 1.1}L${s * 1.05} ${-s * 0.34}L${s * 0.65} ${s * 0.9}H${-s * 0.65}L${-s * 1.05} ${-s * 0.34}Z`,
+    saltire: (s) => `M${-s} ${-s * 0.5}L${-s * 0.5} ${-s}L0 ${-s * 0.5}L${s * 0.5} ${-s}L${s} ${-s * 0.5}L${s * 0.5} 0L${s} ${s * 0.5}` +
+      `L${s * 0.5} ${s}L0 ${s * 0.5}L${-s * 0.5} ${s}L${-s} ${s * 0.5}L${-s * 0.5} 0Z`,
     star: (s) => `M0 ${-s * 1.4}L${s * 0.4} ${-s * 0.4}H${s * 1.3}L${s * 0.6} ${s * 0.3}L${s * 0.9} ${s * 1.2}L0 ${s * 0.6}` +
       `L${-s * 0.9} ${s * 1.2}L${-s * 0.6} ${s * 0.3}L${-s * 1.3} ${-s * 0.4}H${-s * 0.4}Z`,
   };
@@ -167,7 +172,7 @@ Report.chart = (() => {
     if (far.has(i)) return group;
     if (!method.is_bound && points.length > 1) {
       const path = points.map((point, k) => `${k ? "L" : "M"}${place(point).map((v) => v.toFixed(1)).join(" ")}`).join("");
-      group.append(make("path", { d: path, class: "line", stroke: colour }));
+      group.append(make("path", { d: path, class: "line", stroke: colour, "stroke-dasharray": method.dash || "none" }));
     }
     for (const point of points) {
       const [px, py] = place(point);
@@ -197,8 +202,7 @@ Report.chart = (() => {
 
   function drawPublished(name, points, across, up) {
     const { x, y } = view.state;
-    const ours = view.current.methods.find((method) => method.name === points[0].key);
-    const look = ours || { colour: "#777777", dark: "#A0A0A0", mark: "circle" };
+    const look = points[0];
     const place = (point) => [across.scale(point.values[x]), up.scale(point.values[y])];
     const group = make("g", { class: "published", "data-method": name });
     const path = points.map((point, k) => `${k ? "L" : "M"}${place(point).map((v) => v.toFixed(1)).join(" ")}`).join("");
