@@ -13,6 +13,7 @@ from diffedit.runs.names import name_run, register_resolvers, slugify
 from diffedit.stages.pipeline import build_pipeline
 from diffedit.types import UNEDITED, Variant
 from eval.reporting.curves import draw_curves, plot_pairs
+from eval.reporting.figures import FigureSettings
 from eval.reporting.tables import name_methods, pivot_published, read_published
 
 register_resolvers()
@@ -274,7 +275,7 @@ def inside(axes):
 
 def test_published_points_lie_hollow_beneath_in_the_colour_of_their_runs():
     runs = scores(("sdedit", "default", CURVE), ("diffedit", "default", CURVE))
-    figure = draw_curves(runs, "lpips", "csfid", "a", PUBLISHED)
+    figure = draw_curves(runs, "lpips", "csfid", "a", PUBLISHED, FigureSettings(width=12))  # labels have room
     (axes,) = figure.axes
     drawn = lines(axes)
     for run, published in (("diffedit", "DiffEdit (published)"), ("sdedit", "SDEdit (published)")):
