@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffedit.io.checks import settings
 from diffedit.io.files import write
+from diffedit.io.spelling import find_spelling
 from diffedit.types import EditRequest
 
 # For good: catch_warnings is not for threads, and pictures are opened in several.
@@ -191,6 +192,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 def open_file(path: Path) -> Image.Image:
     """A regular file of an allowed format as Pillow opens it: its head is read, its pixels are not."""
+    path = find_spelling(path)
     if not stat.S_ISREG(path.stat().st_mode):  # a FIFO or a device would be waited for, for ever
         raise OSError("not a regular file")
     Image.init()  # an older Pillow, or one built without a library, lacks some

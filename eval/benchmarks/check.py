@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from tqdm.auto import tqdm
 
 from diffedit.io.images import get_path
+from diffedit.io.spelling import find_spelling
 from eval.benchmarks.base import BaseBenchmark
 
 RESOLUTION = 32  # a picture is decoded whole and made small, as in a run
@@ -53,7 +54,7 @@ def find_faults(files: Sequence[File], threads: int = 2, unit: str = "picture") 
 def find_fault(file: File) -> Fault | None:
     """Open one file; None where it is fine."""
     try:
-        if not file.path.is_file():
+        if not find_spelling(file.path).is_file():
             return Fault("missing", file.path, f"{file.request}: {file.path}")
         file.load()
     # Whatever a decoder throws at a broken file belongs in the list, and the other files are still to be opened.

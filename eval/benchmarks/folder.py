@@ -10,7 +10,7 @@ from diffedit.io.checks import settings
 from diffedit.io.images import ImageFile, MaskFile
 from diffedit.types import EditRequest
 from eval.benchmarks.base import FileBenchmark
-from eval.benchmarks.files import read_csv, read_text
+from eval.benchmarks.files import parse_json, read_csv, read_text
 
 KEY = "benchmark.path"
 REQUIRED, OPTIONAL = ("image", "target"), ("source", "mask", "id")
@@ -84,10 +84,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
         if not line.strip():
             continue
         where = f"{KEY} = {path}, line {number}"
-        try:
-            row = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)  # 1e3 is a text as it is written
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not JSON ({error})") from error
+        row = parse_json(
+            where, line, parse_int=str, parse_float=str, parse_constant=str
+        )  # 1e3 is a text as it is written
         if not isinstance(row, dict):
             raise ValueError(f"{where}: a JSON object is wanted, such as {{'image': ..., 'target': ...}}")
         check_columns(where, list(row))

@@ -13,6 +13,7 @@ from annotated_types import Ge
 
 from diffedit.io.checks import settings
 from diffedit.io.images import ImageFile, Resize
+from diffedit.io.spelling import describe_junk, is_junk
 from diffedit.types import ClassName, EditRequest
 from eval.benchmarks.base import FileBenchmark
 from eval.benchmarks.files import read_csv
@@ -269,7 +270,10 @@ def has_class_folders(images: str, layout: Layout, classes: Classes) -> bool:
 def list_pictures(folder: Path) -> list[str]:
     """The pictures in a folder, by name; none where there is no folder."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    return [name for name in names if Path(name).suffix.lower() in ENDINGS]
+    junk = [Path(name) for name in names if is_junk(Path(name))]
+    if junk:
+        log.info("%s", describe_junk(f"benchmark.images = {folder}", junk))
+    return [name for name in names if Path(name).suffix.lower() in ENDINGS and not is_junk(Path(name))]
 
 
 def group_by_class(names: Sequence[str], truth: Mapping[str, str]) -> dict[str, list[str]]:

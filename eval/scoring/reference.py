@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diffedit.io.contents import Contents
 from diffedit.io.files import hash_file, resolve_path, write
+from diffedit.io.spelling import describe_junk, is_junk
 from eval.scoring.features import Encoder, check_features, extract_features, to_uint8
 
 log = logging.getLogger("score")
@@ -87,11 +88,15 @@ def iterate_folder(
 def find_pictures(root: Path, key: str = "folder") -> list[tuple[str, Path]]:
     """(class, file) of every picture below a folder, by name; a FileNotFoundError of that key where there are none."""
     files = [Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names]
-    pictures = []
+    pictures, junk = [], []
     for path in sorted(files):
-        if path.suffix.lower() in ENDINGS:
-            parts = path.relative_to(root).parts
-            pictures.append((parts[0] if len(parts) > 1 else "", path))
+        inside = path.relative_to(root)
+        if is_junk(inside):
+            junk.append(path)
+        elif path.suffix.lower() in ENDINGS:
+            pictures.append((inside.parts[0] if len(inside.parts) > 1 else "", path))
+    if junk:
+        log.info("%s", describe_junk(f"{key} = {root}", junk))
     if not pictures:
         raise FileNotFoundError(f"{key} = {root}: no pictures there ({', '.join(sorted(ENDINGS))})")
     return pictures

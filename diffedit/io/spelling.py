@@ -1,0 +1,38 @@
+"""Names of files as a table and a disk may differ in them: composed or decomposed accents; and what is no picture."""
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx"}  # what systems leave in folders of pictures
+
+
+def find_spelling(path: Path) -> Path:
+    """The file of a name, where the disk has it in another Unicode form: the path itself where it is there, or nothing.
+
+    macOS writes decomposed names (NFD) into archives, tables mostly have composed ones (NFC): é is one letter, or e and
+    an accent. A folder of the path may be in another form than the file. A name that is there as it is written wins.
+    """
+    if str(path).isascii() or path.exists():
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[bool(path.anchor) :]:
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        found = next((found / form for form in forms if (found / form).exists()), None)
+        if found is None:
+            return path
+    return found
+
+
+def is_junk(path: Path) -> bool:
+    """Whether a file, or a folder that it lies in, is one that systems leave among pictures: `._a.jpg`, `Thumbs.db`."""
+    return any(part.startswith("._") or part.lower() in JUNK for part in path.parts)
+
+
+def describe_junk(where: str, paths: Iterable[Path]) -> str:
+    """A line on what was passed over, or ""."""
+    names = sorted({path.name for path in paths})
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{where}: passed over, as no pictures: {', '.join(names[:3])}{more} (left by macOS or Windows)"
