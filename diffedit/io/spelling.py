@@ -1,7 +1,7 @@
 """Names of files as a table and a disk may differ in them: composed or decomposed accents; and what is no picture."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 JUNK = {".ds_store", "thumbs.db", "desktop.ini", "__macosx"}  # what systems leave in folders of pictures
@@ -29,10 +29,8 @@ def is_junk(path: Path) -> bool:
     return any(part.startswith("._") or part.lower() in JUNK for part in path.parts)
 
 
-def describe_junk(where: str, paths: Iterable[Path]) -> str:
-    """A line on what was passed over, or ""."""
+def describe_junk(where: str, paths: Sequence[Path]) -> str:
+    """A line on what was passed over, and how much of it."""
     names = sorted({path.name for path in paths})
-    if not names:
-        return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{where}: passed over, as no pictures: {', '.join(names[:3])}{more} (left by macOS or Windows)"
+    more = ", ..." if len(names) > 3 else ""
+    return f"{where}: {len(paths)} passed over, which macOS or Windows left there: {', '.join(names[:3])}{more}"

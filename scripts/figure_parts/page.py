@@ -15,14 +15,22 @@ DECIMAL = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.]*\w)")
 
 
 def write_page(text: str, recipes: Sequence[Recipe]) -> str:
-    """The page, with every block made anew; a ValueError names a mark without a recipe or a recipe without a mark."""
-    blocks = {name: block for recipe in recipes for name, block in render_blocks(recipe)}
+    """The page, with every block made anew but those of sections that were never made.
+
+    Raises:
+        ValueError: a mark has no recipe, or a recipe no mark; the message names it.
+    """
     found = [name for _, name, _, _ in MARK.findall(text)]
-    if wrong := set(found) ^ set(blocks):
+    wanted = [
+        name for recipe in recipes for name in (recipe.name, *(f"{recipe.name}/{table}" for table in recipe.tables))
+    ]
+    if wrong := set(found) ^ set(wanted):
         name = min(wrong)
         missing = "no recipe makes it" if name in found else f"{PAGE.name} has no mark for it"
         raise ValueError(f"<!-- made: {name} -->: {missing}")
-    return MARK.sub(lambda match: f"{match[1]}{blocks[match[2]]}{match[4]}", text)
+    made = [recipe for recipe in recipes if (recipe.folder / MADE).exists()]
+    blocks = {name: block for recipe in made for name, block in render_blocks(recipe)}
+    return MARK.sub(lambda match: f"{match[1]}{blocks.get(match[2], match[3])}{match[4]}", text)
 
 
 def render_blocks(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ def recipes(parts):
 def test_every_table_is_made_of_committed_values(parts, recipes):
     _, _, page, recipe = parts
     text = recipe.PAGE.read_text()
+    assert [name for name, one in recipes.items() if not (one.folder / recipe.MADE).exists()] == []
     again = page.write_page(text, list(recipes.values()))
     assert again == text, "python scripts/make_figures.py --page"
     tables = re.sub(r"<!-- made.*?<!-- end -->", "", text, flags=re.DOTALL)
