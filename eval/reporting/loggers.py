@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge, Gt
 from omegaconf import OmegaConf
 
 from diffedit.io.checks import settings
@@ -76,7 +77,7 @@ class Tensorboard:
         folder: log directories are <folder>/<benchmark>/<backbone>/<editor>/<name>; None: <run>/tensorboard.
     """
 
-    samples: int = 8
+    samples: Annotated[int, Ge(0)] = 8
     folder: str | None = None
 
     def log(self, scores: pd.DataFrame, samples: Mapping[str, Sequence[Path]]) -> list[Path]:
@@ -139,8 +140,8 @@ class Wandb:
     project: str = "diffedit"
     entity: str | None = None
     mode: Literal["offline", "online", "disabled"] = "offline"
-    samples: int = 8
-    timeout: float = 4.0
+    samples: Annotated[int, Ge(0)] = 8
+    timeout: Annotated[float, Gt(0)] = 4.0
 
     def log(self, scores: pd.DataFrame, samples: Mapping[str, Sequence[Path]]) -> list[Path]:
         """Log the runs that have changed; returns their folders, those to sync.
