@@ -118,9 +118,8 @@ def compose_config(options: argparse.Namespace) -> "DictConfig":
     from omegaconf import OmegaConf, open_dict
 
     from diffedit.commands.include import include_packages, search
-    from diffedit.commands.schemas import SCHEMAS
+    from diffedit.commands.schemas import check_command
     from diffedit.io.compose import compose
-    from diffedit.io.schema import check_config
 
     overrides = include_packages([word for folder in options.include for word in ("--include", folder)])
     if options.config_dir:
@@ -147,7 +146,7 @@ def compose_config(options: argparse.Namespace) -> "DictConfig":
             if value is not None:
                 OmegaConf.update(cfg, name, value)
                 spelled[name] = option
-    check_config(cfg, SCHEMAS["edit"], spelled=spelled)
+    check_command(cfg, "edit", spelled=spelled)
     return cfg
 
 

@@ -63,9 +63,8 @@ def launch(
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
-    from diffedit.commands.schemas import SCHEMAS
+    from diffedit.commands.schemas import check_command
     from diffedit.io.checks import refuse_renamed
-    from diffedit.io.schema import check_config
 
     codes, left, process = [0], [], os.getpid()
     kept = sys.argv, os.environ.get(FULL)
@@ -79,7 +78,7 @@ def launch(
         job = HydraConfig.get().overrides.task if is_sweep() else ()
         where = " ".join([program, *job])
         try:
-            check_config(cfg, SCHEMAS[config or name])
+            check_command(cfg, config or name)
             set_limits(cfg)
             if (rest := task(cfg)) is not None:
                 left.append((rest, partial(note, where)))
@@ -96,7 +95,7 @@ def launch(
     try:
         words = put_overrides_last(include_packages(list(argv)))
         refuse_renamed(name, words)
-        check_before_folders(SCHEMAS[config or name])
+        check_before_folders(config or name)
         sys.argv = [program, *words]
         os.environ[FULL] = "1"  # so that what Hydra itself finds wrong comes here
         folder = str(find_shipped("conf").resolve())
@@ -113,7 +112,7 @@ def launch(
     return max(codes)
 
 
-def check_before_folders(schema: type) -> None:
+def check_before_folders(name: str) -> None:
     """Let `${checked:...}`, which is its argument, check the config around it, before Hydra makes a folder.
 
     Of a sweep, the command's own settings are checked, as what else there is may depend on what is swept over. Its jobs
@@ -122,12 +121,12 @@ def check_before_folders(schema: type) -> None:
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
 
-    from diffedit.io.schema import check_config
+    from diffedit.commands.schemas import check_command
 
     def check(value: Any, *, _root_: DictConfig) -> Any:
         is_sweep = _root_.hydra.mode == RunMode.MULTIRUN
         if not is_sweep or OmegaConf.is_missing(_root_.hydra.job, "num"):
-            check_config(_root_, schema, is_whole=not is_sweep)
+            check_command(_root_, name, is_whole=not is_sweep)
         return value
 
     OmegaConf.register_new_resolver("checked", check, replace=True)

@@ -5,12 +5,16 @@ Nothing is imported here that takes its time, so that a mistake is told in a mom
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
 from diffedit.io.checks import Count, Ratio, Seed
-from diffedit.io.schema import Made
+from diffedit.io.schema import NOTHING, Made, check_config
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 Names = str | tuple[str, ...]
 """One or more."""
@@ -314,3 +318,24 @@ SCHEMAS: Mapping[str, type] = {
     "train": Train,
 }
 """By the names of yaml in conf/."""
+
+
+def check_command(
+    cfg: "DictConfig", name: str, *, is_whole: bool = True, spelled: Mapping[str, str] | None = None
+) -> None:
+    """Refuse a config of conf/<name>.yaml as `diffedit.io.schema.check_config` does: a ConfigError."""
+    check_config(cfg, SCHEMAS[name], is_whole=is_whole, defaults=partial(find_default, name), spelled=spelled)
+
+
+def find_default(name: str, key: str) -> Any:
+    """What conf/<name>.yaml has for a key of its own."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from diffedit.io.files import find_shipped
+
+    try:
+        value = OmegaConf.select(OmegaConf.load(find_shipped("conf") / f"{name}.yaml"), key, default=NOTHING)
+    except OmegaConfBaseException:  # it is composed of others
+        return NOTHING
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -1,7 +1,7 @@
 """What the annotation of a setting allows: which values, how that is said, and which of them is nearest to another."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache, reduce
@@ -13,7 +13,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AllowInfNan, ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import AllowInfNan, BeforeValidator, ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 # As pydantic has them, "3" and True are whole numbers, and NaN is a number: no setting means that.
 STRICT = {int: Annotated[int, Strict()], float: Annotated[float, Strict(), AllowInfNan(False)]}
@@ -49,9 +50,18 @@ def tighten(annotation: Any) -> Any:
         return Annotated[(tighten(args[0]), *args[1:])]
     if origin in (Union, UnionType):
         return reduce(or_, map(tighten, args))
+    if origin is Sequence:  # of which a text would be one
+        return Annotated[origin[tighten(args[0])], BeforeValidator(refuse_text)]
     if origin in CONTAINERS and args:
         return origin[tuple(arg if arg is Ellipsis else tighten(arg) for arg in args)]
     return STRICT.get(annotation, annotation)
+
+
+def refuse_text(value: Any) -> Any:
+    """The value itself; a text is no list of its letters."""
+    if isinstance(value, str):
+        raise PydanticCustomError("list_type", "it should be a list")
+    return value
 
 
 def list_members(annotation: Any) -> list[Any]:
@@ -99,25 +109,24 @@ def find_faults(annotation: Any, value: Any, key: str) -> Iterator[Fault]:
     yield from parts
     if parts:
         return
+    if (error := find_error(reduce(or_, plain), value)) is not None:
+        allowed = find_message(error) or f"it should be {describe(plain)}"
+        yield Fault(key, value, allowed, find_nearest(plain, value))
+
+
+def find_error(annotation: Any, value: Any) -> ValidationError | None:
+    """What pydantic says of a plain value under an annotation; None where it is one of its values."""
     try:
-        make_adapter(reduce(or_, plain)).validate_python(value)
+        make_check(annotation)(value)
     except ValidationError as error:
-        yield Fault(key, value, find_message(error) or f"it should be {describe(plain)}", find_nearest(plain, value))
-
-
-def allows(annotation: Any, value: Any) -> bool:
-    """Whether a plain value is one of an annotation's."""
-    try:
-        make_adapter(annotation).validate_python(value)
-    except ValidationError:
-        return False
-    return True
+        return error
+    return None
 
 
 @lru_cache(4096)
-def make_adapter(annotation: Any) -> TypeAdapter[Any]:
-    """What checks values under it, strictly."""
-    return TypeAdapter(tighten(annotation), config=ConfigDict(arbitrary_types_allowed=True))
+def make_check(annotation: Any) -> Callable[[Any], Any]:
+    """What checks values under it, strictly: a ValidationError for one that is none."""
+    return TypeAdapter(tighten(annotation), config=ConfigDict(arbitrary_types_allowed=True)).validate_python
 
 
 def iterate_parts(plain: Sequence[Any], value: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
@@ -144,7 +153,8 @@ def find_message(error: ValidationError) -> str | None:
 def describe(members: Sequence[Any]) -> str:
     """What is allowed, in words."""
     words = list(dict.fromkeys(word for member in members for word in name_member(member)))
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    *others, last = words
+    return f"{', '.join(others)}{',' * (last == 'null')} or {last}" if others else last
 
 
 def name_member(annotation: Any) -> list[str]:
@@ -161,7 +171,7 @@ def name_member(annotation: Any) -> list[str]:
         return ["{NAME: VALUE, ...}"]
     if origin is tuple and args and Ellipsis not in args:
         return [f"a list of {len(args)}: {', '.join(describe(list_members(arg)) for arg in args)}"]
-    return [f"a list, each of it {describe(list_members(args[0]))}" if args else "a list"]
+    return [f"a list, each of it {describe(list_members(args[0]))}" if args and not allows_all(args[0]) else "a list"]
 
 
 def find_range(notes: Sequence[Any]) -> dict[str, Any]:
@@ -184,7 +194,7 @@ def find_nearest(members: Sequence[Any], value: Any) -> str | None:
     """The allowed value that was most likely meant, as it is typed; None where there is none."""
     for member in members:
         found = guess(*peel(member), value)
-        if found is not None and allows(member, found):
+        if found is not None and find_error(member, found) is None:
             return write_value(found)
     return None
 

@@ -5,9 +5,10 @@ at the top of a command's config, by those of a dataclass. Faults are told by th
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from inspect import Parameter as Argument
 from inspect import isclass, signature
 from pydoc import ErrorDuringImport, locate
@@ -89,7 +90,12 @@ class Place(NamedTuple):
 
 
 def check_config(
-    cfg: DictConfig, schema: type, *, is_whole: bool = True, spelled: Mapping[str, str] | None = None
+    cfg: DictConfig,
+    schema: type,
+    *,
+    is_whole: bool = True,
+    defaults: Callable[[str], Any] = lambda key: NOTHING,
+    spelled: Mapping[str, str] | None = None,
 ) -> None:
     """Refuse a config with a key that nothing reads, a value that is not allowed, or a class that lacks one.
 
@@ -99,17 +105,27 @@ def check_config(
         cfg: as it is composed.
         schema: a dataclass of the command's own settings.
         is_whole: whether the classes of the config are looked at, too.
+        defaults: what a key of the command's own is by default.
         spelled: how the user wrote keys that came by other ways.
 
     Raises:
         ConfigError: a sentence for each key at fault.
     """
     places: list[Place] = []
-    refuse(check_keys(Place(cfg, ""), read_fields(schema), False, places), cfg, spelled or {})
+    own = check_keys(Place(cfg, ""), read_fields(schema), False, places)
+    refuse([offer(wrong, defaults) for wrong in own], cfg, spelled or {})
     found: list[Wrong] = []
     while is_whole and places:
         found += check_made(places.pop(0), places)
     refuse(found, cfg, spelled or {})
+
+
+def offer(wrong: Wrong, defaults: Callable[[str], Any]) -> Wrong:
+    """The same with the default value of its key, where no value is near to what was given."""
+    if not isinstance(wrong, Fault) or wrong.nearest is not None:
+        return wrong
+    value = NOTHING if "[" in wrong.key else defaults(wrong.key)
+    return wrong if value is NOTHING or isinstance(value, Mapping) else wrong._replace(default=write_value(value))
 
 
 def refuse(found: Iterable[Wrong], cfg: DictConfig, spelled: Mapping[str, str]) -> None:
@@ -138,9 +154,10 @@ def find_target(node: DictConfig) -> Any:
     """What a node is made by; None where that cannot be said."""
     try:
         name = node.get("_target_")
-        return locate(name) if isinstance(name, str) else None
+        target = locate(name) if isinstance(name, str) else None
     except (ErrorDuringImport, OmegaConfBaseException):
         return None
+    return target if callable(target) and isinstance(target, Hashable) else None
 
 
 def check_keys(place: Place, settings: Mapping[str, Setting], is_open: bool, places: list[Place]) -> Iterator[Wrong]:
@@ -203,7 +220,8 @@ def read(node: DictConfig | ListConfig, name: Any, annotation: Any) -> Any:
             return NOTHING
         if not OmegaConf.is_interpolation(node, name):
             return node[name]
-        value = NOTHING if allows_all(annotation) else node[name]
+        is_looked_at = any(map(is_plain, list_members(annotation))) and not allows_all(annotation)
+        value = node[name] if is_looked_at else NOTHING
     except OmegaConfBaseException:
         return NOTHING
     return NOTHING if isinstance(value, DictConfig | ListConfig) else value
@@ -219,9 +237,12 @@ def unfold(value: Any) -> Any:
         return NOTHING
 
 
-def holds_classes(value: DictConfig | ListConfig) -> bool:
+def holds_classes(value: Any) -> bool:
     """Whether an object is made of some part of it."""
-    return "_target_" in OmegaConf.to_yaml(value)
+    if isinstance(value, DictConfig | ListConfig):
+        value = OmegaConf.to_container(value, resolve=False)
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return (isinstance(value, Mapping) and "_target_" in value) or any(map(holds_classes, parts))
 
 
 def is_plain_mapping(annotation: Any) -> bool:
@@ -241,6 +262,7 @@ def find_item(annotation: Any) -> Any:
     return items[0] if items else Any
 
 
+@lru_cache(512)
 def read_fields(kind: type) -> dict[str, Setting]:
     """The fields of a dataclass that are given when it is made."""
     hints = find_hints(kind)
@@ -256,7 +278,8 @@ def find_default(field: "Field[Any]") -> Any:
     return NOTHING if field.default_factory is MISSING else field.default_factory()
 
 
-def read_arguments(target: Any) -> tuple[dict[str, Setting], bool]:
+@lru_cache(512)
+def read_arguments(target: Callable[..., Any]) -> tuple[dict[str, Setting], bool]:
     """(the arguments of what is called, whether it takes others)."""
     try:
         arguments = signature(target).parameters.values()

@@ -23,25 +23,6 @@ SLOW = "{'diffusers', 'transformers', 'open_clip', 'torchvision'}"
 SMALL = ["backbone=analytic", "steps=4", "ratios=[0.5]", "benchmark=folder", "engine.progress=false"]
 
 
-@pytest.fixture
-def door(tmp_path, monkeypatch, capsys):
-    """Calls a command in this process, from an empty folder with a picture; returns its exit code and what it says."""
-    monkeypatch.chdir(tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save("a.png")
-    (tmp_path / "edits.csv").write_text("image,target\na.png,pear\n")
-
-    def enter(*words):
-        with kept_log():
-            try:
-                code = main(list(map(str, words)))
-            except SystemExit as stop:  # argparse
-                code = stop.code
-        return code, "".join(capsys.readouterr())
-
-    return enter
-
-
 def run_python(code, **settings):
     """(process, CPU seconds) of a Python program."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
