@@ -10,6 +10,7 @@ to be said, word by word, within the message. `python docs/generate_said_when.py
 from typing import NamedTuple
 
 REFUSED = "refused: nothing is made"
+LATER = "refused: nothing is made but an empty folder of runs"
 
 
 class Case(NamedTuple):
@@ -81,7 +82,6 @@ CASES = {
         Case("run +editor.guidanc=3", "editor.guidanc: there is no such setting; did you mean editor.guidance?"),
         Case("run +engine.foo=1", "engine.foo: there is no such setting; there are batch, max_live, "),
         Case("run editor.guidanc=3", "editor.guidanc: there is no such setting"),
-        Case("run ~editor.clip +editor=copy", "Could not override"),
         Case("score +metric.lpips.net=vgg", "metric.lpips.net: there is no such setting; did you mean metric.lpips.network?"),
         Case("score run=x", "run is called runs now"),
     ],

@@ -5,7 +5,7 @@ Nothing is imported here that takes its time, so that a mistake is told in a mom
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, MinLen
@@ -323,19 +323,35 @@ SCHEMAS: Mapping[str, type] = {
 def check_command(
     cfg: "DictConfig", name: str, *, is_whole: bool = True, spelled: Mapping[str, str] | None = None
 ) -> None:
-    """Refuse a config of conf/<name>.yaml as `diffedit.io.schema.check_config` does: a ConfigError."""
-    check_config(cfg, SCHEMAS[name], is_whole=is_whole, defaults=partial(find_default, name), spelled=spelled)
+    """Refuse a config of conf/<name>.yaml as `diffedit.io.schema.check_config` does, or ratios that mean no level.
+
+    Raises:
+        ValueError: a sentence for each key at fault.
+    """
+    schema = SCHEMAS[name]
+    check_config(cfg, schema, is_whole=is_whole, defaults=partial(find_default, name), spelled=spelled)
+    if is_whole and issubclass(schema, Method):
+        from diffedit.sampling.schedule import check_ratios
+
+        check_ratios(list(cfg.ratios), cfg.steps)
 
 
 def find_default(name: str, key: str) -> Any:
     """What conf/<name>.yaml has for a key of its own."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    value: Any = read_yaml(name)
+    try:
+        for part in key.split("."):
+            value = value[part]
+    except (KeyError, TypeError):  # of a group, or it is composed of others
+        return NOTHING
+    return value
+
+
+@lru_cache
+def read_yaml(name: str) -> Any:
+    """conf/<name>.yaml as it is written."""
+    import yaml
 
     from diffedit.io.files import find_shipped
 
-    try:
-        value = OmegaConf.select(OmegaConf.load(find_shipped("conf") / f"{name}.yaml"), key, default=NOTHING)
-    except OmegaConfBaseException:  # it is composed of others
-        return NOTHING
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    return yaml.safe_load((find_shipped("conf") / f"{name}.yaml").read_text(encoding="utf-8"))

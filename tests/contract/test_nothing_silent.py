@@ -20,7 +20,7 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 from helpers import CONF, ROOT, composed, names
 from omegaconf import DictConfig, OmegaConf, open_dict
-from said_when import CASES
+from said_when import CASES, LATER
 
 from diffedit.commands.launch import HINT
 from diffedit.commands.schemas import SCHEMAS, check_command
@@ -40,7 +40,7 @@ def test_what_is_said(case, door, tmp_path):
         assert told.startswith(f"diffedit {case.words.split()[0]}: ")
         assert told.endswith(f"{HINT}\n")
         assert "Traceback" not in told
-        assert sorted(tmp_path.rglob("*")) == before
+        assert sorted({*tmp_path.rglob("*")} - ({tmp_path / "runs"} if case.done == LATER else set())) == before
 
 
 def test_no_case_is_there_twice():
@@ -83,7 +83,7 @@ WRONG |= {"null": None, "huge": 10**26, "mapping": {"a": "b"}}
 # What of these is right, by the type of a setting; ranges are looked at by themselves.
 RIGHT = {int: {"huge"}, float: {"part", "huge"}, bool: {"truth"}, str: {"word", "digits"}, Path: {"word", "digits"}}
 RIGHT |= {type(None): {"null"}, Literal: set(), Mapping: {"mapping"}, dict: {"mapping"}, Made: set()}
-RIGHT |= dict.fromkeys((tuple, list, Sequence), set())
+RIGHT |= {kind: set() for kind in (tuple, list, Sequence)}
 LISTS = (tuple, list, Sequence)
 
 
@@ -172,6 +172,12 @@ def complain(cfg, name, key, value):
             del node[last]
 
 
+def is_preset(override):
+    """Whether an option is another one with other values, which is looked at itself."""
+    group, _, choice = override.partition("=")
+    return "_target_: " not in (CONF / group / f"{choice.strip('[]')}.yaml").read_text()
+
+
 def fill(node):
     """Something for every key that has no default."""
     for name in node:
@@ -201,7 +207,9 @@ def test_every_setting_refuses_what_it_cannot_be(name, overrides, part):
         fill(cfg)
         check_command(cfg, name)
         mutations = list(list_mutations(cfg, SCHEMAS[name], part))
-        assert len(mutations) > 0
+        if overrides and is_preset(overrides[-1]):
+            mutations = [(key, value) for key, value in mutations if key.endswith("no_such_setting")]
+        assert mutations
         complaints = [complain(cfg, name, key, value) for key, value in mutations]
         assert [each for each in complaints if each] == []
         check_command(cfg, name)
