@@ -232,3 +232,10 @@ def test_schemas_have_every_setting_of_the_yaml():
     for name, schema in SCHEMAS.items():
         cfg, settings = composed(name=name, backbone=False), read_fields(schema)
         assert set(cfg) == set(settings), name
+
+
+def test_the_page_of_what_is_said_is_up_to_date():
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/generate_said_when.py", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
