@@ -58,6 +58,7 @@ CASES = {
         Case("run claims.timeout=0", "claims.timeout = 0: it should be a finite number above 0"),
         Case("run max_pixels=0", f"max_pixels = 0: {COUNT}, or null; the nearest is 1"),
         Case("run launcher=local launcher.processes=0", f"launcher.processes = 0: {COUNT}, or null; the nearest is 1"),
+        Case("run refine=accuracy@0.7 \"refine_score=['resamples=0']\"", f"refine_score: resamples = 0: {COUNT}; the nearest is 1", LATER),
         Case("score resamples=0", f"resamples = 0: {COUNT}; the nearest is 1"),
         Case("score metric=[fid] metric.fid.size=0", f"metric.fid.size = 0: {COUNT}; the nearest is 1"),
         Case("plot resamples=0", f"resamples = 0: {COUNT}; the nearest is 1"),

@@ -205,7 +205,7 @@ def check_node(place: Place, setting: Setting, places: list[Place]) -> Iterator[
         for name in place.node:
             yield from check_value(Place(place.node, join(place.key, name)), name, Setting(), places)
     elif any(map(is_made, kinds)):
-        yield Fault(place.key, unfold(place.node), "it has no _target_, the class that it is made of")
+        yield Fault(place.key, OmegaConf.to_container(place.node), "it has no _target_, the class that it is made of")
     elif (value := unfold(place.node)) is not NOTHING:
         yield from find_faults(setting.annotation, value, place.key)
 

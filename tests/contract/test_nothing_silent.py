@@ -14,7 +14,7 @@ from dataclasses import is_dataclass
 from inspect import isclass
 from math import inf, nan
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
@@ -23,9 +23,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from said_when import CASES, LATER
 
 from diffedit.commands.launch import HINT
-from diffedit.commands.schemas import SCHEMAS, check_command
+from diffedit.commands.schemas import SCHEMAS, Batch, Engine, Run, check_command
+from diffedit.engine.sizes import AskedSizes
 from diffedit.io.annotations import list_members, peel
 from diffedit.io.schema import OF_HYDRA, ConfigError, Made, Setting, find_target, join, read_arguments, read_fields
+from diffedit.runs.loop import RunSettings
 
 ALL = [case for cases in CASES.values() for case in cases]
 
@@ -232,6 +234,17 @@ def test_schemas_have_every_setting_of_the_yaml():
     for name, schema in SCHEMAS.items():
         cfg, settings = composed(name=name, backbone=False), read_fields(schema)
         assert set(cfg) == set(settings), name
+
+
+def test_a_command_and_python_take_the_same():
+    own, engine = get_type_hints(Run, include_extras=True), get_type_hints(Engine, include_extras=True)
+    settings = get_type_hints(RunSettings, include_extras=True)
+    for name in ("steps", "seed", "on_error", "verify", "wait", "cache_gigabytes", "cache_edits"):
+        assert own[name] == settings[name], name
+    for name in set(engine) - {"batch"}:
+        assert engine[name] == settings[name], name
+    sizes, batch = get_type_hints(AskedSizes, include_extras=True), get_type_hints(Batch, include_extras=True)
+    assert sizes == batch
 
 
 def test_the_page_of_what_is_said_is_up_to_date():
