@@ -5,6 +5,7 @@ from dataclasses import fields
 from functools import partial, wraps
 from inspect import get_annotations
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
 
 from annotated_types import Ge, Gt, Le
@@ -63,7 +64,8 @@ def describe_fault(name: str, names: Sequence[str], hints: Mapping[str, Any], fa
         return f"{name}: there is no setting {field}; there are {', '.join(names)}"
     field = names[field] if isinstance(field, int) else field  # given by its place
     plain = [member for member in list_members(hints[field]) if is_plain(member)]
-    if plain and len(fault["loc"]) == 1 + (len(plain) > 1) and fault["type"] != "value_error":
+    is_union = len([member for member in plain if member is not NoneType]) > 1
+    if plain and len(fault["loc"]) == 1 + is_union and fault["type"] != "value_error":
         allowed, value = f"it should be {describe(plain)}", fault["input"]
         return f"{name}: {Fault(field, value, allowed, find_nearest(plain, value)).describe()}"
     message = fault["msg"].removeprefix("Value error, ").replace("Input should", "it should")
