@@ -282,7 +282,7 @@ class Schedule:
     warmup: Annotated[int, Ge(0)]
     decay: Annotated[float, Ge(0)]
     validate: Count
-    minutes: Annotated[float, Gt(0)]
+    minutes: Annotated[float, Ge(0)]
     workers: Annotated[int, Ge(0)]
     seed: Seed
 

@@ -52,7 +52,7 @@ class TrainingSchedule:
     warmup: Annotated[int, Ge(0)] = 100
     decay: Annotated[float, Ge(0), Le(1)] = 0.999
     validate: Count = 500
-    minutes: Annotated[float, Gt(0)] = 3
+    minutes: Annotated[float, Ge(0)] = 3
     workers: Annotated[int, Ge(0)] = 1
     seed: Seed = 0
 
