@@ -79,8 +79,8 @@ class BlendedDiffusion(MaskedEditor):
 
     clip: TextImage
     mask: MaskFinder = GivenMask()
-    weight: float = 1000.0
-    range_weight: float = 50.0
+    weight: Annotated[float, Ge(0)] = 1000.0
+    range_weight: Annotated[float, Ge(0)] = 50.0
     augmentations: Annotated[int, Ge(1)] = 8
 
     def __post_init__(self) -> None:

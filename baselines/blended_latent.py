@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from diffedit.io.checks import settings
+from diffedit.io.checks import Count, settings
 from diffedit.mask import GivenMask, MaskedEditor, MaskFinder, dilate
 from diffedit.sampling.ddim import (
     WHOLE,
@@ -42,7 +42,7 @@ class Shrinking:
             of shares that sum to 1.
     """
 
-    kernels: tuple[int, ...] = (1,)
+    kernels: tuple[Count, ...] = (1,)
     shares: Literal["even", "official"] | tuple[float, ...] = "even"
 
     def __post_init__(self) -> None:

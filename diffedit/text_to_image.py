@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.engine.engine import BatchSizes, Engine
-from diffedit.io.checks import settings
+from diffedit.io.checks import Seed, settings
 from diffedit.io.files import resolve_path
 from diffedit.sampling.ddim import WHOLE, GuidanceInterval, ddim_sample, decode_edits
 from diffedit.sampling.noise import RequestNoise
@@ -55,7 +55,7 @@ class TextToImage:
     steps: Annotated[int, Ge(1)] = 25
     guidance: float = 5.0
     guidance_interval: GuidanceInterval = WHOLE
-    seed: int = 0
+    seed: Seed = 0
     batch: Annotated[int, Ge(1)] = 64
 
     @cached_property

@@ -7,12 +7,15 @@ v = (alpha * std)^2 + sigma^2. It is the model that tests are made of: everythin
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.backbones.base import PixelBackbone
+from diffedit.io.checks import Count, Seed
 from diffedit.io.hashing import hash_text
 from diffedit.sampling.noise import make_generator
 from diffedit.sampling.schedule import NoiseSchedule, scaled_linear
@@ -35,12 +38,12 @@ class AnalyticBackbone(PixelBackbone):
         dtype: `float32` or `float64`.
     """
 
-    resolution: int = 16
+    resolution: Count = 16
     classes: Sequence[str] = ("apple", "pear", "plum")
-    modes: int = 2
-    std: float = 0.1
-    seed: int = 0
-    dtype: str = "float32"
+    modes: Count = 2
+    std: Annotated[float, Gt(0)] = 0.1
+    seed: Seed = 0
+    dtype: Literal["float32", "float64"] = "float32"
     means: Float[Tensor, "classes modes 3 H W"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from diffedit.backbones.classes import ClassBackbone, ClassCond, ClassList
 from diffedit.backbones.latent import LatentBackbone
-from diffedit.backbones.loading import ModelFolder
+from diffedit.backbones.loading import Dtype, ModelFolder
+from diffedit.io.checks import Count
 
 
 class DiT(ClassBackbone, LatentBackbone):
@@ -36,7 +37,7 @@ class DiT(ClassBackbone, LatentBackbone):
         vae: nn.Module,
         scheduler: Any,
         id2label: Mapping[int | str, str] | None = None,
-        resolution: int | None = None,
+        resolution: Count | None = None,
         device: torch.device | None = None,
         name: str = "the model",
     ) -> None:
@@ -70,10 +71,10 @@ class DiT(ClassBackbone, LatentBackbone):
         path: str,
         revision: str | None = None,
         variant: str | None = None,
-        dtype: str = "float32",
-        vae_dtype: str = "float32",
+        dtype: Dtype = "float32",
+        vae_dtype: Dtype = "float32",
         device: str = "auto",
-        resolution: int | None = None,
+        resolution: Count | None = None,
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         compile: str | None = None,
     ) -> "DiT":

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from diffedit.backbones.classes import ClassBackbone, ClassCond, ClassList
 from diffedit.backbones.latent import LatentBackbone
-from diffedit.backbones.loading import ModelFolder
+from diffedit.backbones.loading import Dtype, ModelFolder
+from diffedit.io.checks import Count
 from diffedit.io.files import resolve_path
 
 EMBEDDING = "class_embedding.safetensors"
@@ -47,7 +48,7 @@ class LatentDiffusion(ClassBackbone, LatentBackbone):
         scheduler: Any,
         classes: ClassList,
         null_class: int | None,
-        resolution: int | None = None,
+        resolution: Count | None = None,
         device: torch.device | None = None,
         name: str = "the model",
     ) -> None:
@@ -68,10 +69,10 @@ class LatentDiffusion(ClassBackbone, LatentBackbone):
         path: str,
         revision: str | None = None,
         variant: str | None = None,
-        dtype: str = "float32",
-        vae_dtype: str = "float32",
+        dtype: Dtype = "float32",
+        vae_dtype: Dtype = "float32",
         device: str = "auto",
-        resolution: int | None = None,
+        resolution: Count | None = None,
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         compile: str | None = None,
         autoencoder: str | None = None,

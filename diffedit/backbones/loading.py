@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -163,8 +163,11 @@ def find_folder(path: str, denoiser: str = "unet") -> str:
     return str(folder) if local else path
 
 
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
 def read_dtype(name: str) -> torch.dtype:
     """The dtype of this name."""
-    if name not in ("float32", "float16", "bfloat16"):
+    if name not in get_args(Dtype):
         raise ValueError(f"dtype {name!r} is none of float32, float16, bfloat16")
     return getattr(torch, name)

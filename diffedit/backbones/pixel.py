@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.backbones.base import PixelBackbone, as_column, read_output, send
-from diffedit.backbones.loading import ModelFolder, find_folder, read_dtype
+from diffedit.backbones.loading import Dtype, ModelFolder, find_folder, read_dtype
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
 from diffedit.io.hashing import hash_config, hash_module, hash_network_config
@@ -36,7 +36,7 @@ class PixelDiffusion(PixelBackbone):
         path: str,
         revision: str | None = None,
         variant: str | None = None,
-        dtype: str = "float32",
+        dtype: Dtype = "float32",
         device: str = "auto",
         spacing: Literal["linspace", "leading", "trailing"] = "linspace",
     ) -> None:

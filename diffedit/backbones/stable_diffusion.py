@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from diffedit.backbones.latent import LatentBackbone
-from diffedit.backbones.loading import ModelFolder
-from diffedit.io.checks import check_literal
+from diffedit.backbones.loading import Dtype, ModelFolder
+from diffedit.io.checks import Count, check_literal
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class StableDiffusion(LatentBackbone):
         text_encoder: nn.Module,
         tokenizer: Any,
         scheduler: Any,
-        resolution: int | None = None,
+        resolution: Count | None = None,
         long_prompts: Literal["error", "truncate"] = "error",
         device: torch.device | None = None,
         name: str = "the pipeline",
@@ -72,7 +72,7 @@ class StableDiffusion(LatentBackbone):
     def from_pipeline(
         cls,
         pipe: Any,
-        resolution: int | None = None,
+        resolution: Count | None = None,
         long_prompts: Literal["error", "truncate"] = "error",
     ) -> "StableDiffusion":
         """The networks of a loaded diffusers pipeline: shared, not copied, on its device and in its dtypes.
@@ -107,10 +107,10 @@ class StableDiffusion(LatentBackbone):
         path: str,
         revision: str | None = None,
         variant: str | None = None,
-        dtype: str = "float32",
-        vae_dtype: str = "float32",
+        dtype: Dtype = "float32",
+        vae_dtype: Dtype = "float32",
         device: str = "auto",
-        resolution: int | None = None,
+        resolution: Count | None = None,
         long_prompts: Literal["error", "truncate"] = "error",
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         compile: str | None = None,

@@ -115,9 +115,10 @@ def is_number(word: str) -> bool:
 
 def compose_config(options: argparse.Namespace) -> "DictConfig":
     """conf/edit.yaml with what the options and overrides choose."""
-    from omegaconf import open_dict
+    from omegaconf import OmegaConf, open_dict
 
     from diffedit.commands.include import include_packages, search
+    from diffedit.commands.schemas import check_command
     from diffedit.io.compose import compose
 
     overrides = include_packages([word for folder in options.include for word in ("--include", folder)])
@@ -134,17 +135,18 @@ def compose_config(options: argparse.Namespace) -> "DictConfig":
         chosen = [word for word in overrides if word.startswith(("editor=", "hydra."))]
         if "mask" in compose("edit", chosen).editor:  # its finder would look for a mask: the one that is given counts
             overrides.append("editor/mask=given")
-    cfg = compose("edit", overrides)
+    cfg, spelled = compose("edit", overrides), {}
+    given = {"ratios": ("--ratio", options.ratio or None), "steps": ("--steps", options.steps)}
+    given |= {"seed": ("--seed", options.seed), "backbone.path": ("--model", options.model)}
+    given |= {"editor.guidance": ("--guidance", options.guidance)}
+    if options.guidance is not None and "guidance" not in cfg.editor:
+        raise ValueError(f"--guidance {options.guidance}: this editor has none")
     with open_dict(cfg):
-        if options.model:
-            cfg.backbone.path = options.model
-        for name, value in (("ratios", options.ratio or None), ("steps", options.steps), ("seed", options.seed)):
+        for name, (option, value) in given.items():
             if value is not None:
-                cfg[name] = value
-        if options.guidance is not None:
-            if "guidance" not in cfg.editor:
-                raise ValueError(f"--guidance {options.guidance}: this editor has none")
-            cfg.editor.guidance = options.guidance
+                OmegaConf.update(cfg, name, value)
+                spelled[name] = option
+    check_command(cfg, "edit", spelled=spelled)
     return cfg
 
 

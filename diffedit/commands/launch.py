@@ -8,11 +8,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any
 
 from diffedit.commands.help import describe_command
 from diffedit.commands.include import include_packages
-from diffedit.io.files import find_shipped
+from diffedit.io.files import find_shipped, remove_empty
 
 FULL = "HYDRA_FULL_ERROR"
 HINT = f"({FULL}=1 shows where)"
@@ -28,6 +29,7 @@ REMEDIES = {
     errno.ENOSPC: f"make room, {OTHER_PLACE}",
     errno.EDQUOT: f"make room within your quota, {OTHER_PLACE}",
 }
+RAISED = re.compile(r"^\w+ raised while resolving interpolation: ")
 NO_SUCH_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append")
 
 
@@ -61,6 +63,7 @@ def launch(
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
+    from diffedit.commands.schemas import check_command
     from diffedit.io.checks import refuse_renamed
 
     codes, left, process = [0], [], os.getpid()
@@ -75,6 +78,7 @@ def launch(
         job = HydraConfig.get().overrides.task if is_sweep() else ()
         where = " ".join([program, *job])
         try:
+            check_command(cfg, config or name)
             set_limits(cfg)
             if (rest := task(cfg)) is not None:
                 left.append((rest, partial(note, where)))
@@ -82,6 +86,8 @@ def launch(
             if os.getpid() != process:  # a launcher's own process: it has to know
                 raise
             note(where, error)
+            if is_sweep():
+                remove_empty(Path(HydraConfig.get().runtime.output_dir), Path(HydraConfig.get().sweep.dir))
 
     def is_sweep() -> bool:
         return HydraConfig.get().mode is not None and HydraConfig.get().mode.name == "MULTIRUN"
@@ -89,6 +95,7 @@ def launch(
     try:
         words = put_overrides_last(include_packages(list(argv)))
         refuse_renamed(name, words)
+        check_before_folders(config or name)
         sys.argv = [program, *words]
         os.environ[FULL] = "1"  # so that what Hydra itself finds wrong comes here
         folder = str(find_shipped("conf").resolve())
@@ -103,6 +110,26 @@ def launch(
         if kept[1] is not None:
             os.environ[FULL] = kept[1]
     return max(codes)
+
+
+def check_before_folders(name: str) -> None:
+    """Let `${checked:...}`, which is its argument, check the config around it, before Hydra makes a folder.
+
+    Of a sweep, the command's own settings are checked, as what else there is may depend on what is swept over. Its jobs
+    are not: a mistake here would end all of them.
+    """
+    from hydra.types import RunMode
+    from omegaconf import DictConfig, OmegaConf
+
+    from diffedit.commands.schemas import check_command
+
+    def check(value: Any, *, _root_: DictConfig) -> Any:
+        is_sweep = _root_.hydra.mode == RunMode.MULTIRUN
+        if not is_sweep or OmegaConf.is_missing(_root_.hydra.job, "num"):
+            check_command(_root_, name, is_whole=not is_sweep)
+        return value
+
+    OmegaConf.register_new_resolver("checked", check, replace=True)
 
 
 def set_limits(cfg: Any) -> None:
@@ -181,7 +208,12 @@ def is_of_a_path(error: OSError) -> bool:
 def describe(error: Exception) -> str:
     """The message of an error: in our words where Hydra's are about its own insides."""
     from hydra.errors import ConfigCompositionException, MissingConfigException
-    from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+    from omegaconf.errors import (
+        InterpolationKeyError,
+        InterpolationResolutionError,
+        MissingMandatoryValue,
+        OmegaConfBaseException,
+    )
 
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
@@ -198,6 +230,8 @@ def describe(error: Exception) -> str:
             f"{error.filename}: {error.strerror}" if error.filename else text.removeprefix(f"[Errno {error.errno}] ")
         )
         return f"{named}: {REMEDIES[error.errno]}"
+    if isinstance(error, InterpolationResolutionError) and (error.full_key or "").startswith("hydra."):
+        return RAISED.sub("", text.partition("\n    full_key:")[0])  # by a check of ours, of a folder's name or of all
     if isinstance(error, OmegaConfBaseException):
         words = text.partition("\n    full_key:")[0]
         is_named = not error.full_key or isinstance(error, InterpolationKeyError) or error.full_key in words

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def check_refine(cfg: DictConfig) -> None:
-    """Refuse, before any work, what names no figure that can be scored: a ValueError."""
+    """Refuse, before any work, what names no figure that can be scored, or not so: a ValueError."""
+    from diffedit.commands.schemas import check_command
+    from diffedit.io.schema import ConfigError
     from diffedit.runs.refine import Target
 
     if cfg.refine is None:
@@ -23,6 +25,17 @@ def check_refine(cfg: DictConfig) -> None:
     target, known = Target.parse(cfg.refine), sorted(path.stem for path in find_shipped("conf/metric").glob("*.yaml"))
     if target.metric not in known:
         raise ValueError(f"refine = {cfg.refine}: no metric {target.metric}; there are {', '.join(known)}")
+    try:
+        check_command(compose_scoring(cfg, target.metric), "score")
+    except ConfigError as error:
+        raise ValueError(f"refine_score: {error}") from None
+
+
+def compose_scoring(cfg: DictConfig, metric: str) -> DictConfig:
+    """What `diffedit score` is to do between."""
+    from diffedit.io.compose import compose
+
+    return compose("score", [f"metric=[{metric}]", *cfg.refine_score])
 
 
 def keep_ratios(asked: "AskedRun") -> "AskedRun":
@@ -48,13 +61,12 @@ def refine_run(cfg: DictConfig, asked: "AskedRun", backbone: "Backbone") -> None
     """Extend a run that is done, until it has the ratios around the value that `refine` names."""
     from hydra.utils import instantiate
 
-    from diffedit.io.compose import compose
     from diffedit.runs.loop import run_benchmark
     from diffedit.runs.refine import Target, refine
     from eval.scoring.score import Settings, score
 
     target = Target.parse(cfg.refine)
-    scoring = compose("score", [f"metric=[{target.metric}]", *cfg.refine_score])
+    scoring = compose_scoring(cfg, target.metric)
     metrics = instantiate(scoring.metric, _convert_="all")
     draws = Settings(Path(scoring.cache), None, scoring.resamples, scoring.batch, scoring.threads, scoring.seed)
 

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffedit.commands.launch import launch, tell
 from diffedit.commands.refine import check_refine, keep_ratios, refine_run
-from diffedit.commands.sweep import Job, Tell, edit_jobs, make_job, may_wait, print_plan, remove_empty
-from diffedit.io.files import resolve_path
+from diffedit.commands.sweep import Job, Tell, edit_jobs, make_job, may_wait, print_plan
+from diffedit.io.files import remove_empty, resolve_path
 from diffedit.runs.names import register_resolvers
 from diffedit.runs.stop import obey_signals
 

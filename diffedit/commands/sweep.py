@@ -4,13 +4,14 @@ import gc
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffedit.commands.launch import set_limits
 from diffedit.commands.refine import refine_run
+from diffedit.io.files import remove_empty
 
 if TYPE_CHECKING:
     from diffedit.runs.held import AskedRun
@@ -163,12 +164,3 @@ def log_of_jobs(jobs: Sequence[Job]) -> Iterator[None]:
         log.handlers[:] = kept
         for handler in files:
             handler.close()
-
-
-def remove_empty(folder: Path, above: Path) -> None:
-    """Remove the folder that was made for a run that was refused, and its parents up to `above`, if they are empty."""
-    above = above.resolve()
-    with suppress(OSError):  # one is not empty
-        while above in folder.resolve().parents:
-            folder.rmdir()
-            folder = folder.parent

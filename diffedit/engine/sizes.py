@@ -3,18 +3,16 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
-
-from annotated_types import Ge
+from typing import Any, Literal
 
 from diffedit.engine.measure import find_knee, find_rates
-from diffedit.io.checks import settings
+from diffedit.io.checks import Count, settings
 from diffedit.io.device import find_device
 from diffedit.types import Backbone
 
 log = logging.getLogger(__name__)
 
-Rows = Annotated[int, Ge(1)]
+Rows = Count
 NAMES = ("predict", "encode", "decode", "embed", "custom")
 
 

@@ -3,13 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial, wraps
+from inspect import get_annotations
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from types import NoneType
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
 
+from annotated_types import Ge, Gt, Le
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
+from diffedit.io.annotations import Fault, describe, find_nearest, is_plain, list_members, tighten
+
 T = TypeVar("T")
+
+Count = Annotated[int, Ge(1)]
+Ratio = Annotated[float, Gt(0), Le(1)]
+Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
+"""What torch's generators, numpy's, and the columns of tables take alike."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -17,15 +27,18 @@ def settings(cls: type[T] | None = None, /, *, kw_only: bool = False) -> Any:
     """A frozen dataclass whose fields are checked against their annotations when it is made.
 
     Ranges are written as `Annotated[float, Gt(0), Le(1)]`, choices as `Literal[...]`; what depends on several fields is
-    checked in `__post_init__`. A list may be given for a tuple, as yaml has no tuples.
+    checked in `__post_init__`. A list may be given for a tuple, as yaml has no tuples; numbers are finite, and no texts
+    or truth values.
 
     Raises:
         ValueError: at construction; the message names class, field, value, and what is allowed.
     """
     if cls is None:
         return partial(settings, kw_only=kw_only)
-    config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    config, own = ConfigDict(arbitrary_types_allowed=True, extra="forbid"), get_annotations(cls)
+    cls.__annotations__ = {name: tighten(annotation) for name, annotation in own.items()}
     checked = dataclass(frozen=True, kw_only=kw_only, config=config)(cls)
+    checked.__annotations__ = own  # as they are written, for who reads them
     construct = checked.__init__
 
     @wraps(construct)
@@ -34,14 +47,15 @@ def settings(cls: type[T] | None = None, /, *, kw_only: bool = False) -> Any:
             construct(self, *args, **kwargs)
         except ValidationError as error:
             names = [field.name for field in fields(checked) if field.init]
-            lines = dict.fromkeys(describe_fault(cls.__name__, names, fault) for fault in error.errors())
+            hints = get_type_hints(checked, include_extras=True)
+            lines = dict.fromkeys(describe_fault(cls.__name__, names, hints, fault) for fault in error.errors())
             raise ValueError("; ".join(lines)) from None
 
     checked.__init__ = __init__
     return checked
 
 
-def describe_fault(name: str, names: Sequence[str], fault: Mapping[str, Any]) -> str:
+def describe_fault(name: str, names: Sequence[str], hints: Mapping[str, Any], fault: Mapping[str, Any]) -> str:
     """One fault that pydantic found, in a line; what `__post_init__` raised says it all by itself."""
     if not fault["loc"]:
         return str(fault.get("ctx", {}).get("error", fault["msg"]))
@@ -49,6 +63,11 @@ def describe_fault(name: str, names: Sequence[str], fault: Mapping[str, Any]) ->
     if fault["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
         return f"{name}: there is no setting {field}; there are {', '.join(names)}"
     field = names[field] if isinstance(field, int) else field  # given by its place
+    plain = [member for member in list_members(hints[field]) if is_plain(member)]
+    is_union = len([member for member in plain if member is not NoneType]) > 1
+    if plain and len(fault["loc"]) == 1 + is_union and fault["type"] != "value_error":
+        allowed, value = f"it should be {describe(plain)}", fault["input"]
+        return f"{name}: {Fault(field, value, allowed, find_nearest(plain, value)).describe()}"
     message = fault["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     return f"{name}: {field} = {fault['input']!r}: {message}"
 

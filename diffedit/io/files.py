@@ -263,3 +263,12 @@ def quote_file_name(request: str) -> str:
 def fold(request: str) -> str:
     """The name of an id's files as such a disk sees it."""
     return quote_file_name(request).lower()
+
+
+def remove_empty(folder: Path, above: Path) -> None:
+    """Remove the folder that was made for a run that was refused, and its parents up to `above`, if they are empty."""
+    above = above.resolve()
+    with suppress(OSError):  # one is not empty
+        while above in folder.resolve().parents:
+            folder.rmdir()
+            folder = folder.parent

@@ -1,15 +1,16 @@
 """DINO's keys, which say what lies where in a picture and little of what it looks like (Splice, PIE-Bench)."""
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 from transformers import ViTModel
 
-from diffedit.io.checks import settings
+from diffedit.io.checks import Count, settings
 from diffedit.io.device import pick_device
 from diffedit.networks.base import FrozenNetwork
 from diffedit.networks.weights import CONFIG, TENSORS, find_checkpoint, hash_files, load_pretrained
@@ -30,8 +31,8 @@ class DinoKeys(FrozenNetwork):
     """
 
     model: str = "facebook/dino-vitb8"
-    layer: int = 11
-    side: int = 224
+    layer: Annotated[int, Ge(0)] = 11
+    side: Count = 224
     device: str = "auto"
     name: ClassVar[str] = "dino-keys"
 

@@ -9,7 +9,7 @@ import pandas as pd
 from annotated_types import Ge, Gt
 
 from diffedit.engine.sizes import AskedSizes, BatchSizes
-from diffedit.io.checks import settings
+from diffedit.io.checks import Count, Ratio, Seed, settings
 from diffedit.runs.claim import STALE
 from diffedit.runs.cut import SIZE, Share
 from diffedit.runs.edit import edit_runs
@@ -49,22 +49,22 @@ class RunSettings:
         claim_timeout: seconds without a sign of life after which others take over the shard of a process.
     """
 
-    ratios: tuple[float, ...] = (0.3, 0.5, 0.7, 0.9)
-    steps: Annotated[int, Ge(1)] = 50
-    seed: int = 0
+    ratios: tuple[Ratio, ...] = (0.3, 0.5, 0.7, 0.9)
+    steps: Count = 50
+    seed: Seed = 0
     on_error: Literal["skip", "stop"] = "skip"
     batch: BatchSizes | AskedSizes = BatchSizes()
-    max_live: Annotated[int, Ge(1)] | None = None
+    max_live: Count | None = None
     embedding_cache: Annotated[int, Ge(0)] = 512
-    threads: Annotated[int, Ge(1)] = 2
-    cpu_threads: Annotated[int, Ge(1)] | None = None
+    threads: Count = 2
+    cpu_threads: Count | None = None
     progress: bool = True
     verify: Verify = "size"
     wait: bool = False
     cache: Path | None = None
     cache_gigabytes: Annotated[float, Gt(0)] = 20.0
     cache_edits: bool = True
-    shard_size: Annotated[int, Ge(1)] = SIZE
+    shard_size: Count = SIZE
     share: Share = Share()
     claim_timeout: Annotated[float, Gt(0)] = STALE
 

@@ -58,6 +58,10 @@ def check_name(name: object) -> str:
 
 
 def register_resolvers() -> None:
-    """Make `${run_name:...}` and `${folder_name:...}` known to OmegaConf, which conf/run.yaml uses."""
+    """Make known to OmegaConf what conf/run.yaml uses: `${run_name:...}`, `${folder_name:...}`, `${checked:...}`.
+
+    The last one checks nothing but in a command, which knows what is allowed.
+    """
     OmegaConf.register_new_resolver("run_name", name_run, replace=True)
     OmegaConf.register_new_resolver("folder_name", check_name, replace=True)
+    OmegaConf.register_new_resolver("checked", lambda value: value, replace=True)

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from diffedit.io.checks import settings
+from diffedit.io.checks import Count, Seed, settings
 from diffedit.io.images import Resize
 from diffedit.types import EditRequest
 from eval.benchmarks.subset import take_subset
@@ -52,9 +53,9 @@ class SubsetBenchmark(BaseBenchmark):
 
     size_keys: ClassVar[Collection[str]] = frozenset({"limit"})
 
-    limit: int | None = None
-    range: tuple[int, int] | None = None
-    seed: int = 0
+    limit: Count | None = None
+    range: tuple[Annotated[int, Ge(0)], Count] | None = None
+    seed: Seed = 0
 
     def choose(self, ids: Iterable[str]) -> list[str]:
         """The ids of the requests that are asked for."""

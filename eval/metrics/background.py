@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from diffedit.io.checks import check_literal
 from diffedit.networks import Perceptual
@@ -92,6 +91,8 @@ def ssim(one: Pictures, other: Pictures) -> Float[Tensor, "b 1 H W"]:
 
     In float64: in float32 its differences of squares make 0.99999 of equal pictures.
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure  # here: it loads torchvision
+
     _, spread = structural_similarity_index_measure(
         other.double(), one.double(), data_range=1.0, reduction="none", return_full_image=True
     )

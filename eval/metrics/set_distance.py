@@ -8,6 +8,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from diffedit.io.checks import Count
 from diffedit.networks import Extractor
 from eval.metrics.functional.distance import Distance
 from eval.scoring.batch import Batch
@@ -28,7 +29,7 @@ class SetDistance(Metric):
     input_kind: ClassVar = "features"
     uses_reference: ClassVar = True
 
-    def __init__(self, distance: Distance, extractor: Extractor, size: int = 1024) -> None:
+    def __init__(self, distance: Distance, extractor: Extractor, size: Count = 1024) -> None:
         self.distance, self.extractor, self.size = distance, extractor, size
         self.version = distance.version
         self.higher_is_better = distance.higher_is_better

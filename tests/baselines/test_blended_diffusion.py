@@ -10,6 +10,7 @@ from helpers import make_request, same
 from baselines import blended_diffusion
 from baselines.blended_diffusion import BlendedDiffusion, Guided, augment, homographies, perspective, spherical
 from diffedit.backbones.analytic import AnalyticBackbone
+from diffedit.backbones.loading import read_dtype
 from diffedit.backbones.pixel import PixelDiffusion
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.engine.queries import run_alone
@@ -276,4 +277,4 @@ def test_a_network_of_other_channels_is_refused(pixel_folder, tmp_path):
     with pytest.raises(ValueError, match="takes 4 channels, pictures have 3"):
         PixelDiffusion(str(tmp_path), device="cpu")
     with pytest.raises(ValueError, match="none of float32"):
-        PixelDiffusion(str(pixel_folder), dtype="int8")
+        read_dtype("int8")

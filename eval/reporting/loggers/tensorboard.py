@@ -4,11 +4,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge
 
 from diffedit.io.images import open_image
 from diffedit.runs.directory import flatten, is_below
@@ -37,7 +38,7 @@ class Tensorboard:
         folder: log directories are <folder>/<benchmark>/<backbone>/<editor>/<name>; None: <run>/tensorboard.
     """
 
-    samples: int = 8
+    samples: Annotated[int, Ge(0)] = 8
     folder: str | None = None
 
     def log(self, scores: pd.DataFrame) -> list[Path]:

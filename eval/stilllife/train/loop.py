@@ -13,14 +13,14 @@ from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from diffedit.io.checks import settings
+from diffedit.io.checks import Count, Seed, settings
 from diffedit.io.files import write
 from diffedit.io.images import write_picture
 from eval.stilllife.render import render
@@ -46,15 +46,15 @@ class TrainingSchedule:
         seed: of weights and batches.
     """
 
-    steps: Annotated[int, Ge(1)]
-    batch: Annotated[int, Ge(1)]
-    rate: float
-    warmup: int = 100
-    decay: float = 0.999
-    validate: int = 500
-    minutes: float = 3
-    workers: int = 1
-    seed: int = 0
+    steps: Count
+    batch: Count
+    rate: Annotated[float, Gt(0)]
+    warmup: Annotated[int, Ge(0)] = 100
+    decay: Annotated[float, Ge(0), Le(1)] = 0.999
+    validate: Count = 500
+    minutes: Annotated[float, Ge(0)] = 3
+    workers: Annotated[int, Ge(0)] = 1
+    seed: Seed = 0
 
     def factor(self, step: int) -> float:
         """Share of the peak rate at this step."""

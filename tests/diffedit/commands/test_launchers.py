@@ -73,7 +73,7 @@ def test_a_command_that_is_wrong_starts_nobody(small, tmp_path):
     assert done.returncode == 2
     done = call("run.py", *small, "launcher=local", "launcher.processes=0", f"runs={tmp_path}")
     assert done.returncode == 2
-    assert "Local: processes = 0: it should be greater than or equal to 1" in done.stderr
+    assert "launcher.processes = 0: it should be a whole number from 1 on, or null" in done.stderr
     assert not list(tmp_path.rglob("config.yaml"))
 
 

@@ -18,7 +18,7 @@ class Example:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"size": 0}, "Example: size = 0: it should be greater than 0"),
+        ({"size": 0}, "Example: size = 0: it should be a whole number above 0"),
         ({"kind": "c"}, "Example: kind = 'c': it should be 'a' or 'b'"),
         ({"sise": 2}, "Example: there is no setting sise; there are size, kind"),
         ({"size": "x", "kind": 3}, "size = 'x': .*; Example: kind = 3"),

@@ -56,5 +56,5 @@ def test_a_part_is_of_one_permutation():
     assert list(Numbers(limit=5).requests(8)) == whole[:5]
     assert list(Numbers(range=[5, 20]).requests(8)) == whole[5:]
     assert len(Numbers(range=(5, 8))) == 3
-    with pytest.raises(ValueError, match=r"benchmark\.limit = 0: at least 1"):
+    with pytest.raises(ValueError, match=r"limit = 0: it should be a whole number from 1 on"):
         len(Numbers(limit=0))

@@ -309,7 +309,7 @@ def test_pairs_of_a_flat_folder_need_the_truth(disk):
 
 
 def test_pairs_that_cannot_be(disk):
-    with pytest.raises(ValueError, match="per_class = 0: it should be greater than or equal to 1"):
+    with pytest.raises(ValueError, match="per_class = 0: it should be a whole number from 1 on"):
         pairs(disk, per_class=0)
     (disk / "is_a.txt").write_text("n02083346 n02091032 n02113186\n")
     with pytest.raises(ValueError, match=r"is_a\.txt, line 1: .* is not 'parent child'"):
