@@ -237,7 +237,7 @@ def test_an_interval_that_is_not_known_is_not_drawn():
     [
         ({"width": "huge"}, r"width = huge: column \(3.25\), text \(6.75\), .*, or inches from 1.5 to 40"),
         ({"width": 0.2}, "width = 0.2: column"),
-        ({"width": NAN}, "width = nan: column"),
+        ({"width": NAN}, "width = nan: it should be a text or a finite number"),
         ({"height": -1}, "height = -1"),
         ({"formats": ["jpg"]}, "formats = .*jpg"),
         ({"formats": []}, r"formats = \[\]: at least one of png, pdf, svg"),
@@ -305,6 +305,6 @@ def test_the_command_draws_panels_of_what_is_on_disk(tmp_path, capfd):
     assert main([*words, "published={nobody: a.csv}"]) == 2
     assert "published: nobody: no such benchmark" in capfd.readouterr().err
     assert main([*words, "panels=rows"]) == 2
-    assert "panels = 'rows' is none of None, benchmark" in capfd.readouterr().err
+    assert "panels = 'rows': it should be 'benchmark', or null" in capfd.readouterr().err
     assert main(["runs=nowhere", "width=huge"]) == 2
     assert "width = huge" in capfd.readouterr().err
