@@ -43,9 +43,10 @@ def edit(
     """Edit a picture, or each of a list, so that it shows the target text.
 
     Pictures come in any size and mode, and are scaled and cut to the square that the model takes; `result.crop` says
-    which part that is. With `resize="keep"` they are edited whole, in their own shape. All ratios of a picture share its encoding, its mask and its inversion. An edit depends on the
-    picture, the texts and the seed, not on what else is in the list: but for the last bits, which may differ where
-    other rows share a network call (runs of benchmarks pad theirs to a constant size).
+    which part that is. With `resize="keep"` they are edited whole, in their own shape. All ratios of a picture share
+    its encoding, its mask and its inversion. An edit depends on the picture, the texts and the seed, not on what else
+    is in the list: but for the last bits, which may differ where other rows share a network call (runs of benchmarks
+    pad theirs to a constant size).
 
     Args:
         pipe: a loaded diffusers pipeline, whose networks are shared and whose scheduler is left alone; or a folder or

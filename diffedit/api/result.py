@@ -14,7 +14,7 @@ from diffedit.types import EditRequest, EditResult
 
 @dataclass(frozen=True, eq=False)
 class EditedPicture:
-    """The edits of one picture and what they were made with; pictures are Pillow's, of the model's size or as it was kept.
+    """The edits of one picture and what they were made with; pictures are Pillow's, of the size that it was edited at.
 
     Attributes:
         request: what was asked.

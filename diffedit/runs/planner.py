@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffedit.engine.engine import BatchSizes, LiveProgram
-from diffedit.engine.queries import call_network
+from diffedit.engine.queries import Shape, call_network, find_shape, split
 from diffedit.engine.shared import SharedWork, share_encoding
 from diffedit.io.device import find_device, wait_for
 from diffedit.runs.take_over import Count, add_cost
@@ -79,10 +79,10 @@ class Planner:
         self.backbone, self.batch, self.shared = backbone, batch, shared
         self.conds: dict[str, Any] = {}
         self.planned: dict[str, Sequence[Any]] = {}  # lists that a program before would have made
-        self.examples: dict[str, Any] = {}  # of a method's own functions, an answer each
-        self.latents: dict[tuple[int, ...], Tensor] = {}  # one for each shape of a picture
-        self.shapes: dict[tuple[int, ...], tuple[int, ...]] = {}  # of pictures by those of their latents
-        self.seen: Counter[tuple[int, ...]] = Counter()  # pictures that were looked at, by shape
+        self.examples: dict[tuple[str, Shape], Any] = {}  # of a method's own functions, an answer for each shape
+        self.latents: dict[Shape, Tensor] = {}  # one for each shape of a picture
+        self.shapes: dict[Shape, Shape] = {}  # of pictures by those of their latents
+        self.seen: Counter[Shape] = Counter()  # pictures that were looked at, by shape
 
     @torch.no_grad()
     def look(self, program: Program[EditResult], plan: "Planned") -> None:
@@ -134,10 +134,11 @@ class Planner:
         return self.planned.get(name) or self.shared.look_up(name, query)
 
     def ask_once(self, query: CustomBatch) -> Any:
-        """An answer of a method's own function: that to the first row, for all that follow."""
-        name = getattr(query.fn, "__qualname__", repr(query.fn))
+        """An answer of a method's own function: that to the first row, for all of its shape that follow."""
+        row = split(query)[0]
+        name = getattr(query.fn, "__qualname__", repr(query.fn)), find_shape(row)
         if name not in self.examples:
-            self.examples[name] = call_network(self.backbone, query.fn, query.rows[:1])[0]
+            self.examples[name] = call_network(self.backbone, query.fn, [row])[0]
         return self.examples[name]
 
     def embed(self, text: str) -> Any:
@@ -161,7 +162,7 @@ class Planner:
         shape = (1 + query.spread, *latent.shape[1:])
         return torch.randn(shape, generator=draw).to(latent)
 
-    def find_picture(self, latents: Tensor) -> tuple[int, ...]:
+    def find_picture(self, latents: Tensor) -> Shape:
         """The shape of the pictures of some latents, which may have been encoded by an earlier run."""
         height, width = latents.shape[-2:]
         if (known := self.shapes.get(tuple(latents.shape[1:]))) is not None:

@@ -44,7 +44,7 @@ class BaseBenchmark(ABC):
 
     def find_resolution(self, size: tuple[int, int]) -> int:
         """The resolution that was asked for where a picture has this width and height."""
-        return size[0]
+        return min(size)
 
     @abstractmethod
     def __len__(self) -> int: ...
