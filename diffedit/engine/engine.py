@@ -391,7 +391,6 @@ class Pool:
         name = name_kind(lane[0])
         self.engine.rows[name] += rows
         self.engine.padding[name] += rows - asked
-        self.engine.shapes |= {live.picture for live in programs if live.picture}
         for live in programs:
             if lane[1] < self.engine.batch.get_size(name, len(live.rows)):
                 live.lowered[f"batch_{name}"] = min(lane[1], live.lowered.get(f"batch_{name}", lane[1]))
@@ -457,6 +456,8 @@ class Pool:
                         return None
                     continue
                 live.wait(query)
+                if live.picture:
+                    self.engine.shapes.add(live.picture)
                 if isinstance(query, Embed):
                     self.recall(live)
                 if live.todo:

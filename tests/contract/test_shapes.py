@@ -20,7 +20,7 @@ from baselines.sdedit import SDEdit
 from diffedit.backbones.analytic import AnalyticBackbone
 from diffedit.backbones.dit import DiT
 from diffedit.diffedit import DiffEdit
-from diffedit.engine.engine import MOST_SHAPES, BatchSizes, Engine
+from diffedit.engine.engine import MOST_SHAPES, PATIENCE, BatchSizes, Engine
 from diffedit.io.images import Resize, encode_png
 from diffedit.mask import ContrastMask, GivenMask
 from diffedit.runs.cut import Share
@@ -214,35 +214,70 @@ def test_a_plan_counts_what_a_run_makes(runs, table, tiny, tmp_path):
 # --------------------------------------------------------------------------------------------------------- the window
 
 
+class AnyShape:
+    """Pictures of any shape are their own latents, of which little is predicted, quickly; wide ones may be too large.
+
+    Args:
+        most: rows of a wide picture that fit into a call.
+    """
+
+    def __init__(self, backbone, most=10**9):
+        self.backbone, self.most = backbone, most
+
+    def __getattr__(self, name):
+        return getattr(self.backbone, name)
+
+    def encode(self, images):
+        return images * 2 - 1
+
+    def predict(self, x, levels, conds):
+        if x.shape[-1] > 8 and len(x) > self.most:
+            raise torch.OutOfMemoryError
+        return Prediction(x * 0.5, x)
+
+
+def run_shapes(backbone, sides, **settings):
+    """An engine, and the outcomes of pictures of these widths and a height of 8, in the order in which they end."""
+    schedule, programs = backbone.schedule(6), []
+    for i, side in enumerate(sides):
+        image = torch.rand(3, 8, side, generator=torch.Generator().manual_seed(i))
+        request = EditRequest(str(i), lambda image=image: image, "pear", "apple")
+        programs.append((str(i), EncodeDecode()(request, (0.5, 1.0), schedule, RequestNoise(0, str(i)))))
+    engine = Engine(backbone, BATCH, progress=False, **settings)
+    outcomes = {outcome.id: outcome for outcome in engine.run(programs, len(sides))}
+    assert all(outcome.error is None for outcome in outcomes.values())
+    return engine, outcomes
+
+
 def test_the_window_has_room_for_every_shape(analytic):
-    """Of shapes that come in turn no more is padded, before the tail, than of one."""
+    """Of shapes that come in turn hardly more is padded than of one, up to some number of them."""
 
-    class Any:
-        """Pictures of any shape are their own latents."""
-
-        def __getattr__(self, name):
-            return getattr(analytic, name)
-
-        def encode(self, images):
-            return images * 2 - 1
-
-        def predict(self, x, levels, conds):
-            return Prediction(x * 0.5, x)
-
-    def count(shapes, count=72):
-        schedule, programs = analytic.schedule(6), []
-        for i in range(count):
-            side = 8 + 4 * (i % shapes)
-            request = EditRequest(str(i), lambda side=side: torch.full((3, 8, side), 0.5), "pear", "apple")
-            programs.append((str(i), EncodeDecode()(request, (0.5, 1.0), schedule, RequestNoise(0, str(i)))))
-        engine = Engine(Any(), BATCH, progress=False)
-        assert all(outcome.error is None for outcome in engine.run(programs, count))
+    def count(shapes):
+        engine, _ = run_shapes(AnyShape(analytic), [8 + 4 * (i % shapes) for i in range(60)])
         assert len(engine.shapes) == shapes
         return engine.padding["predict"] / engine.rows["predict"]
 
     assert count(1) < 0.02
     assert count(6) < 0.1
     assert count(MOST_SHAPES + 2) < 0.35
+
+
+def test_a_rare_shape_does_not_wait_for_the_end(analytic):
+    """Its shard would stay open for as long."""
+    _, outcomes = run_shapes(AnyShape(analytic), [12] + [8] * 159)
+    assert list(outcomes).index("0") < 140
+    assert PATIENCE * BATCH.count_window() == 128
+
+
+def test_what_does_not_fit_the_memory_is_halved_for_its_own_shape_alone(analytic):
+    sides = [8, 16] * 6
+    _, roomy = run_shapes(AnyShape(analytic), sides)
+    engine, outcomes = run_shapes(AnyShape(analytic, most=2), sides)
+    assert list(engine.limits.values()) == [2]
+    for name, outcome in outcomes.items():
+        is_wide = sides[int(name)] == 16
+        assert outcome.result.metadata == ({"batch_predict": 2} if is_wide else {})
+        assert is_wide or same(outcome.result.edits, roomy[name].result.edits)
 
 
 # ---------------------------------------------------------------------------------------------------------- refusals
