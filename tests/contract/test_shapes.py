@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import itertools
 import logging
 import random
 from dataclasses import replace
@@ -24,6 +25,7 @@ from diffedit.engine.engine import MOST_SHAPES, PATIENCE, BatchSizes, Engine
 from diffedit.io.images import Resize, encode_png
 from diffedit.mask import ContrastMask, GivenMask
 from diffedit.runs.cut import Share
+from diffedit.runs.earlier import is_of_same_networks
 from diffedit.runs.loop import RunSettings, run_benchmark
 from diffedit.runs.plan import plan_benchmark
 from diffedit.sampling.noise import RequestNoise
@@ -209,6 +211,19 @@ def test_a_plan_counts_what_a_run_makes(runs, table, tiny, tmp_path):
         made = int(manifest.evaluations.sum() + requests.shared_evaluations.sum())
         assert plan.made.total() == made
         assert plan.seconds > 0
+
+
+def test_a_run_of_squares_tells_nothing_of_how_fast_others_are():
+    """Nor how large their files are."""
+    square = {"weights": {"unet": "a"}, "backbone": {}, "benchmark": {"resize": {"policy": "crop", "side": None}}}
+    before = {"weights": {"unet": "a"}, "backbone": {}, "benchmark": {"size": 3}}
+    kept = square | {"benchmark": {"resize": {"policy": "keep", "side": "shorter"}}}
+    longer = square | {"benchmark": {"resize": {"policy": "keep", "side": "longer"}}}
+    wide = square | {"benchmark": {"width": 96, "height": 64}}
+    assert is_of_same_networks(square, before)
+    for one, other in itertools.combinations([square, kept, longer, wide], 2):
+        assert not is_of_same_networks(one, other)
+        assert is_of_same_networks(one, one)
 
 
 # --------------------------------------------------------------------------------------------------------- the window
