@@ -190,7 +190,8 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
         log.info("edited whole, at %s; the picture is %s", facts[SIZE], facts.get(ORIGINAL, "of no file"))
     if flag := outcome.result.metadata.get("mask_flag"):
         rule = outcome.result.metadata.get("mask_rule", "")
-        log.warning("the mask is %s%s", flag, f", by {rule}" if rule else "")
+        cut = outcome.result.metadata.get("mask_cut", "")
+        log.warning("the mask is %s%s%s", flag, f", by {rule}" if rule else "", f": {cut}" if cut else "")
 
 
 def check_picture(cfg: "DictConfig", options: argparse.Namespace) -> Any:

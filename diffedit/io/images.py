@@ -169,6 +169,26 @@ class MaskFile:
                 )
             return lay_mask(mask, size, self.resolution, self.resize)
 
+    def describe_cut(self) -> str:
+        """What the resize policy takes away of a mask that comes out empty; "" of one that holds nothing anyway."""
+        with open_image(self.picture) as picture:
+            size = picture.size
+        with open_image(self.path) as mask:
+            return describe_cut(mask, size, self.resolution, self.resize)
+
+
+def describe_cut(mask: Image.Image, size: tuple[int, int], resolution: int, resize: Resize) -> str:
+    """Where a mask lies in its picture of this width and height, and what is shown; "" where that holds some of it."""
+    grey = to_grey(mask)
+    place = grey.resize(size, Image.Resampling.BILINEAR).point(lambda level: 255 * (level >= 128)).getbbox()
+    left, top, right, bottom = resize.crop_box(size, resolution)
+    if place is None or (place[0] < right and left < place[2] and place[1] < bottom and top < place[3]):
+        return ""
+    return (
+        f"the mask lies at {place[0]} to {place[2]} x {place[1]} to {place[3]} of {size[0]} x {size[1]}, and "
+        f"resize.policy={resize.policy} shows {left} to {right} x {top} to {bottom}"
+    )
+
 
 def is_other_shape(mask: tuple[int, int], picture: tuple[int, int]) -> bool:
     """Whether the aspect ratios of a mask and its picture are too far apart."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from diffedit.io.images import Resize, is_other_shape, lay_mask, open_image, to_grey, to_rgb, to_tensor
+from diffedit.io.images import Resize, describe_cut, is_other_shape, lay_mask, open_image, to_grey, to_rgb, to_tensor
 
 Given = Any
 """A Pillow picture of any mode, a path, or an array or tensor: bytes in [0, 255] or floats in [0, 1], grey or with 3 or
@@ -78,6 +78,13 @@ class GivenMaskPicture:
                 f"picture's shape, or of the model's {shown[0]} x {shown[1]}"
             )
         return lay_mask(mask, size, resolution, self.picture.resize)
+
+    def describe_cut(self) -> str:
+        """What the resize policy takes away of a mask that comes out empty; "" of one that holds nothing anyway."""
+        mask = open_given(self.mask)
+        if mask.size == self.picture.shown:
+            return ""
+        return describe_cut(mask, self.picture.size, self.picture.resolution, self.picture.resize)
 
 
 def open_given(given: Given) -> Image.Image:

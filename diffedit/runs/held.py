@@ -60,6 +60,7 @@ FLAGS = {
     "no contrast": "the noises agree by less than editor.mask.floor, nothing is edited",
     "full": "everything is",
     "nearly full": "more than 95 % of the places are edited",
+    "cut away": "outside what is shown of their pictures, nothing is edited: benchmark.resize.policy",
     "lost": "too thin for the latent grid, nothing is edited: editor.mask.downsample=any",
 }
 
