@@ -28,6 +28,7 @@ Map = Float[Tensor, "h w"]
 Difference = Float[Tensor, "c h w"]  # of the noise estimates under two texts, for one noise
 
 
+CUT_AWAY = "cut away"
 NEARLY_ALL = 0.95  # share of the places from which on a mask is worth a look: it holds little of the picture
 
 
@@ -41,6 +42,7 @@ class Mask(NamedTuple):
         rule: that made the mask of the map.
         agreement: of the noises under the mask (`compute_agreement`), where a floor was asked for.
         is_below_floor: whether the mask is empty for that.
+        cut: what the resize policy took away of a given mask, where nothing is left of it.
     """
 
     latent: Bool[Tensor, "1 1 h w"] | None
@@ -49,12 +51,14 @@ class Mask(NamedTuple):
     rule: str = ""
     agreement: float | None = None
     is_below_floor: bool = False
+    cut: str = ""
 
     def metadata(self) -> dict[str, str | float]:
         """Its area for the record, and a flag where it is empty or nearly full: kept, but worth knowing.
 
         With a flag stands the rule that made it. `lost` is a given mask that is not empty, and too thin to cover a
-        place of the latent grid; `no contrast` one that is empty for the floor.
+        place of the latent grid; `cut away` one that lies where the resize policy shows nothing of the picture, which
+        `mask_cut` says; `no contrast` one that is empty for the floor.
         """
         if self.latent is None:
             return {}
@@ -62,15 +66,28 @@ class Mask(NamedTuple):
         facts: dict[str, str | float] = {"mask_area": area, "mask_flag": self.find_flag(area)}
         if facts["mask_flag"] and self.rule:
             facts["mask_rule"] = self.rule
+        if facts["mask_flag"] == CUT_AWAY:
+            facts["mask_cut"] = self.cut
         return facts if self.agreement is None else facts | {"mask_agreement": self.agreement}
 
     def find_flag(self, area: float) -> str:
         """What is odd about a mask of this area; "" for nothing."""
         if self.is_below_floor:
             return "no contrast"
+        if area == 0 and self.cut:
+            return CUT_AWAY
         if area == 0:
             return "empty" if self.pixel_mask is None or not self.pixel_mask.any() else "lost"
         return "full" if area == 1 else "nearly full" if area > NEARLY_ALL else ""
+
+
+@runtime_checkable
+class CutMask(Protocol):
+    """What loads a mask of a whole picture, of which a part is shown."""
+
+    def describe_cut(self) -> str:
+        """What was taken away of a mask that came out empty; "" where it holds nothing anyway."""
+        ...
 
 
 @runtime_checkable
@@ -441,10 +458,11 @@ class GivenMask:
             name = "a given mask" if self.which == "given" else "the oracle's mask"
             raise ValueError(f"request {request.id}: the editor wants {name} and the request has none")
         pixels = load() >= 0.5
+        cut = "" if pixels.any() or not isinstance(load, CutMask) else load.describe_cut()
         latent = dilate(to_latent_grid(pixels, x0.shape[-2:], self.downsample), self.dilate)
         if self.dilate:  # the growth is meant for the pixels too
             pixels = pixels | (F.interpolate(latent.float(), pixels.shape[-2:])[0] > 0)
-        return Mask(latent.to(x0.device), pixel_mask=pixels)
+        return Mask(latent.to(x0.device), pixel_mask=pixels, cut=cut)
 
 
 @settings

@@ -192,7 +192,10 @@ class Custom:
 
 @dataclass(frozen=True, eq=False)
 class CustomBatch:
-    """Ask for the answers of `fn(backbone, rows)`, one a row, with gradients on; rows of equal `fn` come together."""
+    """Ask for the answers of `fn(backbone, rows)`, one a row, with gradients on; rows of equal `fn` come together.
+
+    Where rows are tuples of tensors, those whose first tensors have the same shape.
+    """
 
     fn: Callable[["Backbone", Sequence[Any]], Sequence[Any]]
     rows: Sequence[Any]
@@ -271,7 +274,8 @@ class Schedule(Protocol):
 class Backbone(Protocol):
     """The networks behind a program. Every method answers a batch; no row's answer may depend on the other rows."""
 
-    resolution: int  # side of the square images, in pixels
+    resolution: int  # side of the square images that it was made for, in pixels
+    grain: int | None  # what both sides of other images have to be multiples of; None where it takes squares alone
     fingerprint: Mapping[str, str]  # a hash of each part: a run is not resumed with another
     decoder: nn.Module | None  # what `render` runs; None where there is none to be trained
     conditions: Literal["text", "class"]  # what `embed` takes; see `diffedit.conditions`
@@ -343,6 +347,6 @@ class Benchmark(Protocol):
     fingerprint: str  # names what decides the pictures beside the settings (a model that draws them); "" for nothing
 
     def requests(self, resolution: int) -> Iterator[EditRequest]:
-        """The requests, their images square at this resolution."""
+        """The requests, their images square at this resolution unless the benchmark says that it `is_square` not."""
 
     def __len__(self) -> int: ...

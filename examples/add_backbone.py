@@ -17,6 +17,7 @@ class StableDiffusionXL(StableDiffusion):
     """As Stable Diffusion, but for the texts and what its UNet is given of the picture's size."""
 
     parts = (*StableDiffusion.parts, "text_encoder_2", "tokenizer_2")
+    takes_shapes = False  # its UNet is told the size, below: a square
 
     @classmethod
     def load_parts(cls, folder: Any, *dtypes: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from diffedit.engine.queries import Outcome
 from diffedit.io.device import is_out_of_memory
 from diffedit.io.images import Resize
 from diffedit.io.pictures import Given, GivenMaskPicture, GivenPicture
+from diffedit.runs.shapes import fit_resize
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Backbone, Editor, EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
@@ -42,9 +43,10 @@ def edit(
     """Edit a picture, or each of a list, so that it shows the target text.
 
     Pictures come in any size and mode, and are scaled and cut to the square that the model takes; `result.crop` says
-    which part that is. All ratios of a picture share its encoding, its mask and its inversion. An edit depends on the
-    picture, the texts and the seed, not on what else is in the list: but for the last bits, which may differ where
-    other rows share a network call (runs of benchmarks pad theirs to a constant size).
+    which part that is. With `resize="keep"` they are edited whole, in their own shape. All ratios of a picture share
+    its encoding, its mask and its inversion. An edit depends on the picture, the texts and the seed, not on what else
+    is in the list: but for the last bits, which may differ where other rows share a network call (runs of benchmarks
+    pad theirs to a constant size).
 
     Args:
         pipe: a loaded diffusers pipeline, whose networks are shared and whose scheduler is left alone; or a folder or
@@ -59,7 +61,9 @@ def edit(
         guidance_scale: of classifier-free guidance; None for the editor's own, 7.5.
         num_inference_steps: N, DDIM steps of the whole schedule; an edit takes the last round(ratio * N).
         seed: fixes all noise.
-        resize: `crop` cuts out the centre square, `squash` keeps everything and changes the aspect ratio.
+        resize: `crop` cuts out the centre square, `squash` keeps everything and changes the aspect ratio; `keep` edits
+            the whole picture in its own shape, its shorter side at the model's resolution and both rounded to what the
+            model takes. `Resize("keep", side="longer")` puts the longer side there.
         batch_size: rows in a call of the denoiser, at most; calls are not padded.
         id: names the noise beside the seed. The picture of a benchmark with this id has the same noise.
         progress: show a bar.
@@ -155,7 +159,7 @@ def make_requests(
     backbone: Backbone, image: Any, target: Any, source: Any, mask: Any, resize: str | Resize, id: str
 ) -> tuple[list[EditRequest], bool]:
     """A request a picture, and whether a list was given."""
-    resize = Resize(resize) if isinstance(resize, str) else resize
+    resize = fit_resize(Resize(resize) if isinstance(resize, str) else resize, backbone)
     is_list = isinstance(image, list | tuple) or getattr(image, "ndim", 0) == 4
     images = list(image) if is_list else [image]
     texts = spread("target", target, len(images), is_list), spread("source", source, len(images), is_list)

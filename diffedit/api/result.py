@@ -14,7 +14,7 @@ from diffedit.types import EditRequest, EditResult
 
 @dataclass(frozen=True, eq=False)
 class EditedPicture:
-    """The edits of one picture and what they were made with; pictures are Pillow's, of the model's size.
+    """The edits of one picture and what they were made with; pictures are Pillow's, of the size that it was edited at.
 
     Attributes:
         request: what was asked.
@@ -58,8 +58,8 @@ class EditedPicture:
         result = self.get_result()
         if result.mask is None:
             return None
-        side = self.request.image().shape[-1]
-        return to_pil(result.mask[0].float()).resize((side, side), Image.Resampling.NEAREST)
+        height, width = self.request.image().shape[-2:]
+        return to_pil(result.mask[0].float()).resize((width, height), Image.Resampling.NEAREST)
 
     @property
     def contrast_map(self) -> np.ndarray | None:

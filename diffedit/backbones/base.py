@@ -11,9 +11,10 @@ from diffedit.types import Level, Prediction
 
 
 class BaseBackbone:
-    """A backbone without a decoder that could be trained; a latent is the mode of `posterior`."""
+    """A backbone of squares, without a decoder that could be trained; a latent is the mode of `posterior`."""
 
     decoder: nn.Module | None = None
+    grain: int | None = None
     conditions: Literal["text", "class"] = "text"
 
     @property

@@ -30,6 +30,7 @@ class DiT(ClassBackbone, LatentBackbone):
 
     parts: ClassVar = ("transformer", "vae", "scheduler")
     denoiser_part: ClassVar = "transformer"
+    takes_shapes: ClassVar = False  # it knows the places of a square
 
     def __init__(
         self,

@@ -32,6 +32,8 @@ class LatentBackbone(BaseBackbone):
     """What `__init__` takes and a pipeline has, by its name in both."""
     denoiser_part: ClassVar = "unet"
     """Which of them is the denoiser."""
+    takes_shapes: ClassVar = True
+    """Whether it takes images of other shapes than it was trained on: convolutions do, and attention without places."""
 
     @classmethod
     def load(
@@ -103,6 +105,8 @@ class LatentBackbone(BaseBackbone):
     def check_sizes(self, name: str, resolution: int | None, grain: int) -> int:
         """The side of the images; a ValueError where the networks do not take it, or do not fit each other.
 
+        Sets the grain of images of other shapes, where there may be some.
+
         Args:
             name: of the model.
             resolution: asked for; None for the one that the denoiser was trained at.
@@ -122,6 +126,8 @@ class LatentBackbone(BaseBackbone):
             raise ValueError(
                 f"backbone.resolution = {resolution} is not a multiple of {factor * grain}, as {name} needs"
             )
+        if self.takes_shapes:
+            self.grain = factor * grain
         return resolution
 
     @cached_property

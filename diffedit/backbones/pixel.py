@@ -52,6 +52,7 @@ class PixelDiffusion(PixelBackbone):
         if self.unet.config.in_channels != 3:
             raise ValueError(f"{path}: the network takes {self.unet.config.in_channels} channels, pictures have 3")
         self.resolution: int = self.unet.config.sample_size
+        self.grain = 2 ** (len(self.unet.config.block_out_channels) - 1)
 
     @cached_property
     def fingerprint(self) -> dict[str, str]:

@@ -44,7 +44,7 @@ def check(cfg: DictConfig) -> None:
     if len(checkable) < len(masks):
         log.info("%d masks not looked at, for their pictures are not fine", len(masks) - len(checkable))
     if faults:
-        raise FaultsFoundError(f"{len(faults)} files are missing or unreadable; they are listed above")
+        raise FaultsFoundError(f"{len(faults)} files are missing, unreadable or cut away whole; they are listed above")
 
 
 def report(files: "Sequence[File]", unit: str, cfg: DictConfig) -> "list[Fault]":
@@ -52,14 +52,17 @@ def report(files: "Sequence[File]", unit: str, cfg: DictConfig) -> "list[Fault]"
     from eval.benchmarks.check import find_faults
 
     faults = find_faults(files, cfg.threads, unit)
-    kinds = {kind: [fault.text for fault in faults if fault.kind == kind] for kind in ("missing", "unreadable")}
+    kinds = {
+        kind: [fault.text for fault in faults if fault.kind == kind] for kind in ("missing", "unreadable", "cut away")
+    }
     for kind, texts in kinds.items():
         for text in texts[: cfg.show]:
             log.error("%s: %s", kind, text)
         if len(texts) > cfg.show:
             log.error("%s: ... and %d more", kind, len(texts) - cfg.show)
-    missing, unreadable = map(len, kinds.values())
-    log.info(
-        "%d %ss: %d found, %d missing, %d unreadable", len(files), unit, len(files) - len(faults), missing, unreadable
-    )
+    missing, unreadable, cut = map(len, kinds.values())
+    found = len(files) - missing - unreadable
+    log.info("%d %ss: %d found, %d missing, %d unreadable", len(files), unit, found, missing, unreadable)
+    if cut:
+        log.info("%d of them cut away whole, so that nothing is edited: benchmark.resize.policy=squash or keep", cut)
     return faults

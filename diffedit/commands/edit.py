@@ -17,7 +17,7 @@ from diffedit.io.checks import refuse_renamed
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from diffedit.types import EditRequest
+    from diffedit.types import Backbone, EditRequest
 
 log = logging.getLogger("edit")
 
@@ -158,6 +158,7 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     from diffedit.engine.engine import BatchSizes, Engine
     from diffedit.engine.threads import RateWatch, set_threads, warn_of_load
     from diffedit.io.device import find_device
+    from diffedit.runs.shapes import ORIGINAL, SIZE, note_size
     from diffedit.sampling.noise import RequestNoise
     from diffedit.sampling.schedule import check_ratios, read_ratios
     from diffedit.stages.pipeline import build_pipeline
@@ -175,7 +176,7 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     backbone = instantiate(cfg.backbone, _convert_="all")
     pipeline.check(backbone)
     options.out.mkdir(parents=True, exist_ok=True)  # before the work
-    request = make_request(backbone.resolution)
+    request = make_request(backbone)
     program = pipeline(request, ratios, backbone.schedule(cfg.steps), RequestNoise(cfg.seed, request.id))
     watch = RateWatch() if find_device(backbone).type == "cpu" else None
     if watch:
@@ -186,13 +187,17 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
         raise outcome.error
     save_result(request, outcome.result, options.out)
     log.info("%s: %d network evaluations, %.1f s", options.out, outcome.evaluations.total(), outcome.seconds)
+    if cfg.resize.policy == "keep" and options.picture is not None:
+        facts = note_size(request, outcome).result.metadata
+        log.info("edited whole, at %s; the picture is %s", facts[SIZE], facts.get(ORIGINAL, "of no file"))
     if flag := outcome.result.metadata.get("mask_flag"):
         rule = outcome.result.metadata.get("mask_rule", "")
-        log.warning("the mask is %s%s", flag, f", by {rule}" if rule else "")
+        cut = outcome.result.metadata.get("mask_cut", "")
+        log.warning("the mask is %s%s%s", flag, f", by {rule}" if rule else "", f": {cut}" if cut else "")
 
 
 def check_picture(cfg: "DictConfig", options: argparse.Namespace) -> Any:
-    """What makes the request at a resolution; whatever is wrong with the options is said before a model is loaded."""
+    """What makes the request for a backbone; whatever is wrong with the options is said before a model is loaded."""
     if options.picture is None:
         return pick_request(cfg, options)
     if options.target is None:
@@ -200,17 +205,18 @@ def check_picture(cfg: "DictConfig", options: argparse.Namespace) -> Any:
     for path in (options.picture, options.mask):
         if path is not None and not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
-    return lambda resolution: read_request(cfg, options, resolution)
+    return lambda backbone: read_request(cfg, options, backbone)
 
 
-def read_request(cfg: "DictConfig", options: argparse.Namespace, resolution: int) -> "EditRequest":
+def read_request(cfg: "DictConfig", options: argparse.Namespace, backbone: "Backbone") -> "EditRequest":
     """The picture, texts and mask of the command line."""
     from hydra.utils import instantiate
 
     from diffedit.io.images import ImageFile, MaskFile
+    from diffedit.runs.shapes import fit_resize
     from diffedit.types import EditRequest
 
-    path, resize = options.picture, instantiate(cfg.resize)
+    path, resolution, resize = options.picture, backbone.resolution, fit_resize(instantiate(cfg.resize), backbone)
     mask = MaskFile(options.mask, path, resolution, resize) if options.mask else None
     return EditRequest(path.stem, ImageFile(path, resolution, resize), options.target, options.source, mask)
 
@@ -219,14 +225,17 @@ def pick_request(cfg: "DictConfig", options: argparse.Namespace) -> Any:
     """Picks a request of the benchmark, with other texts where the options have some."""
     from hydra.utils import instantiate
 
+    from diffedit.runs.shapes import fit_benchmark
+
     if options.mask:
         raise ValueError("--mask belongs to a picture; the benchmark's own mask is used by editor/mask=given")
     benchmark = instantiate(cfg.benchmark, _convert_="all")
     if not 0 <= options.request < len(benchmark):
         raise ValueError(f"--request {options.request}: the benchmark has {len(benchmark)}, counted from 0")
 
-    def pick(resolution: int) -> "EditRequest":
-        request = next(islice(benchmark.requests(resolution), options.request, None))
+    def pick(backbone: "Backbone") -> "EditRequest":
+        fitted, _ = fit_benchmark(benchmark, {"benchmark": {}}, backbone)
+        request = next(islice(fitted.requests(backbone.resolution), options.request, None))
         if options.target is not None:
             request = replace(request, target=options.target, **dict.fromkeys(KNOWN_OF_TARGET))
         return request if options.source is None else replace(request, source=options.source)

@@ -4,7 +4,7 @@ The engine keeps a window of live programs and the queries they wait on. Each ki
 size (`diffedit.engine.sizes`); a call is filled from the oldest programs first, whatever level, prompt or request its
 rows belong to, and only the tail of the work is padded. There, once all that are left fit into the window, all are
 taken in, and those that have asked least go first: they walk in step, so that their long, narrow walks (one row a
-step) fill calls together and end together.
+step) fill calls together and end together. Pictures of different shapes have calls of their own.
 
 Because the shape of a call never changes, a row's answer does not depend on its neighbours, as long as the libraries
 below treat every place in a batch alike. They do where places divide evenly among SIMD lanes and threads (on a CPU:
@@ -12,7 +12,8 @@ powers of two of both), so the first call of each kind is made twice, its rows s
 
 A window of sum(size - 1) + 1 programs is enough to never pad before the requests run out: every live program waits on
 at least one row, so by the pigeonhole principle some kind has a full batch. (Equal texts share one row: only an `Embed`
-call may be padded earlier.) Memory is bounded by the window, not by the number of requests.
+call may be padded earlier.) Of k shapes it takes k times as many, and has them up to `MOST_SHAPES`. Memory is bounded
+by the window, not by the number of requests.
 
 Where a call runs out of memory, its kind is halved for the rest of the engine's life and its rows are asked again.
 """
@@ -33,8 +34,10 @@ from diffedit.engine.queries import (
     Kind,
     Outcome,
     Row,
+    Shape,
     call_network,
     count_evaluations,
+    find_shape,
     gather,
     get_kind,
     run_custom,
@@ -64,10 +67,12 @@ log = logging.getLogger(__name__)
 
 KINDS = (Encode, Embed, Predict, Decode)  # in the order a program passes through them
 LAG = 4  # queries that one of the last programs may fall behind others before its call is padded
+MOST_SHAPES = 8  # of pictures, for each of which the window has room
+PATIENCE = 16  # windows of programs that may come before one of a rare shape has its calls padded, and its shard an end
 
 
-Lane = tuple[Kind, int]
-"""What goes into one call: a kind of query, at a number of rows."""
+Lane = tuple[Kind, int, Shape]
+"""What goes into one call: a kind of query, at a number of rows, each of a shape."""
 
 
 def name_kind(kind: Kind) -> str:
@@ -94,10 +99,13 @@ class LiveProgram:
     program: Program[EditResult]
     evaluations: Counter[int | None] = field(default_factory=Counter)
     seconds: float = 0.0
+    number: int = 0  # of the programs of a run
     query: Query | None = None
     rows: list[Row] = field(default_factory=list)
     answers: list[Any] = field(default_factory=list)
     todo: list[int] = field(default_factory=list)
+    shape: Shape = ()  # of these rows
+    picture: Shape = ()  # of the first that it asked about: programs of another one never share its calls
     asked: int = 0  # queries so far: how far it has come
     lowered: dict[str, int] = field(default_factory=dict)  # sizes of its calls that had to be smaller than set
 
@@ -106,6 +114,8 @@ class LiveProgram:
         self.asked += 1
         if not self.rows:
             raise ValueError(f"a program asked {type(query).__name__} without a row")
+        self.shape = find_shape(self.rows[0])
+        self.picture = self.picture or self.shape
         self.answers, self.todo = [None] * len(self.rows), list(range(len(self.rows)))
 
     def take(self, i: int, answer: Any) -> None:
@@ -149,6 +159,7 @@ class Engine:
         self.made: Counter[str] = Counter()  # evaluations, by purpose
         self.pad, self.watch, self.check = pad, watch, check
         self.batch = batch or BatchSizes()
+        self.grows = max_live is None  # whether the window has room for several shapes
         self.max_live = self.batch.count_window() if max_live is None else max_live
         if self.max_live < 1:
             raise ValueError(f"engine.max_live = {max_live}: at least one program has to live")
@@ -156,25 +167,27 @@ class Engine:
         self.progress = progress
         self.embedded: OrderedDict[str, Cond] = OrderedDict()
         self.checked: set[Lane] = set()
-        self.limits: dict[str, int] = {}  # rows of a kind that were found to fit the memory
+        self.limits: dict[tuple[str, Shape], int] = {}  # rows of a kind and shape that were found to fit the memory
+        self.shapes: set[Shape] = set()  # of the pictures so far
         self.rows: Counter[str] = Counter()  # asked of the networks, padding among them
         self.padding: Counter[str] = Counter()
 
-    def get_size(self, kind: Kind, rows: int) -> int:
-        """Rows in the calls for a query of so many rows."""
+    def get_size(self, kind: Kind, rows: int, shape: Shape = ()) -> int:
+        """Rows in the calls for a query of so many rows of a shape."""
         name = name_kind(kind)
         size = self.batch.get_size(name, rows)
-        return min(size, self.limits.get(name, size))
+        return min(size, self.limits.get((name, shape), size))
 
     def describe_padding(self) -> str:
-        """How many rows were asked of the networks, and how many of them were padding."""
+        """How many rows were asked of the networks, how many of them were padding, and the shapes of pictures."""
         counts = {"rows": (self.rows.total(), self.padding.total())}
         counts |= {name: (rows, self.padding[name]) for name, rows in self.rows.most_common()}
         total, *kinds = (
             f"{rows:,} {name}, {padding:,} of them padding ({padding / max(rows, 1):.1%})"
             for name, (rows, padding) in counts.items()
         )
-        return f"{total}: {'; '.join(kinds)}"
+        shapes = f"; pictures of {len(self.shapes)} shapes" if len(self.shapes) > 1 else ""
+        return f"{total}: {'; '.join(kinds)}{shapes}"
 
     def run(
         self, programs: Iterable[tuple[str, Program[EditResult]]], total: int = 0, edits: int = 1, unit: str = "edit"
@@ -193,12 +206,12 @@ class Engine:
         often = 0.1 if sys.stderr.isatty() else 10  # a log file wants a line now and then
         with tqdm(total=total * edits or None, unit=unit, disable=not self.progress, mininterval=often) as bar:
             while True:
-                lane = pool.full()
-                alive = len(pool.running) - pool.parked
-                fits = total > 0 and total - drawn + alive <= self.max_live  # all that is left
+                lane = pool.overdue() or pool.full()
+                alive, window = len(pool.running) - pool.parked, pool.count_window()
+                fits = total > 0 and total - drawn + alive <= window  # all that is left
                 if pool.woken:
                     ended = pool.wake(pool.woken.popleft())
-                elif not pool.is_last and alive < self.max_live and (lane is None or fits):
+                elif not pool.is_last and alive < window and (lane is None or fits):
                     entry = next(source, None)
                     pool.is_last, drawn = entry is None, drawn + 1
                     ended = pool.admit(*entry) if entry else []
@@ -221,6 +234,7 @@ class Pool:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.backbone = engine, engine.backbone
         self.running: list[LiveProgram] = []
+        self.admitted = 0
         self.is_last = False  # whether no more programs will come
         self.evaluations = 0
         self.woken: deque[LiveProgram] = deque()  # those whose wait for another program is over
@@ -229,10 +243,15 @@ class Pool:
     def rate(self) -> str:
         return f"{self.evaluations / (time.perf_counter() - self.began):.1f} evaluations/s"
 
+    def count_window(self) -> int:
+        """How many programs may be alive: as many for each shape of a picture, unless the engine was told a number."""
+        shapes = len({live.picture for live in self.running} - {()}) if self.engine.grows else 1
+        return self.engine.max_live * min(max(shapes, 1), MOST_SHAPES)
+
     def get_lane(self, live: LiveProgram) -> Lane:
         """Where the rows that a program waits on go."""
         kind = get_kind(live.query)
-        return kind, self.engine.get_size(kind, len(live.rows))
+        return kind, self.engine.get_size(kind, len(live.rows), live.shape), live.shape
 
     @property
     def asking(self) -> list[LiveProgram]:
@@ -245,7 +264,7 @@ class Pool:
 
     def choose(self, lane: Lane) -> list[tuple[LiveProgram, int]]:
         """The rows of the next call of this lane: (program, row) pairs; repeated texts do not count twice."""
-        kind, size = lane
+        kind, size, _ = lane
         keys: set[Any] = set()
         taken: list[tuple[LiveProgram, int]] = []
         for live in self.order():
@@ -261,14 +280,16 @@ class Pool:
         """The lane of the next call, where some lane has a full batch: the one that is nearest to a program's end.
 
         Of the last programs, all walk in step: the lane whose programs have come least far; also one that is not full,
-        once its programs lag so far behind that the others would leave them to walk alone.
+        once its programs lag so far behind that the others of its shape would leave them to walk alone.
         """
         count: Counter[Lane] = Counter()
         reached: dict[Lane, int] = {}
+        pictures: dict[Lane, Shape] = {}
         texts: dict[Lane, set[Row]] = {}
         for live in self.asking:
             lane = self.get_lane(live)
             reached[lane] = min(live.asked, reached.get(lane, live.asked))
+            pictures[lane] = live.picture
             if lane[0] is Embed:
                 texts.setdefault(lane, set()).update(live.rows[i] for i in live.todo)
                 count[lane] = len(texts[lane])
@@ -277,22 +298,37 @@ class Pool:
         full = [lane for lane in count if count[lane] >= lane[1]]
         if not self.is_last or not full:
             return max(full, key=lambda lane: KINDS.index(lane[0]) if lane[0] in KINDS else len(KINDS), default=None)
-        first, behind = min(full, key=reached.__getitem__), self.waiting()
+        first = min(full, key=reached.__getitem__)
+        behind = self.waiting(pictures[first])
         return behind if reached[behind] + LAG < reached[first] else first
 
-    def waiting(self) -> Lane | None:
-        """The lane whose program has come least far, decoding last: it may still add rows to others, none to it."""
-        behind = min(self.asking, key=lambda live: (get_kind(live.query) is Decode, live.asked), default=None)
+    def overdue(self) -> Lane | None:
+        """The lane of the oldest program, where others of its shape are so rare that it has waited long enough."""
+        oldest = next((live for live in self.running if live.todo), None)
+        if len(self.engine.shapes) < 2 or oldest is None:
+            return None
+        is_overdue = self.admitted - oldest.number > PATIENCE * self.engine.max_live
+        return self.get_lane(oldest) if is_overdue else None
+
+    def waiting(self, picture: Shape = ()) -> Lane | None:
+        """The lane whose program has come least far, decoding last: it may still add rows to others, none to it.
+
+        Of those with pictures of one shape, or of all: an unknown one, as before the first picture, may be any.
+        """
+        asking = [live for live in self.asking if not (picture and live.picture) or live.picture == picture]
+        behind = min(asking, key=lambda live: (get_kind(live.query) is Decode, live.asked), default=None)
         return behind and self.get_lane(behind)
 
     def admit(self, name: str, program: Program[EditResult]) -> list[Outcome]:
         live = LiveProgram(name, share_encoding(program) if self.engine.shared is not None else program)
+        self.admitted += 1
+        live.number = self.admitted
         self.running.append(live)
         return self.advance(live)
 
     def call(self, lane: Lane, taken: list[tuple[LiveProgram, int]]) -> list[Outcome]:
         """One network call for these rows, padded to the constant size; the programs it completes move on."""
-        kind, size = lane
+        kind, size, _ = lane
         batch = [live.rows[i] for live, i in taken]
         if kind is Embed:
             batch = list(dict.fromkeys(batch))
@@ -322,13 +358,13 @@ class Pool:
         self, lane: Lane, taken: list[tuple[LiveProgram, int]], programs: list[LiveProgram], fault: Exception
     ) -> list[Outcome]:
         """After a call that failed: ask again in smaller calls, or each program alone, or end the one that is left."""
-        kind, size = lane
+        kind, size, shape = lane
         if is_out_of_memory(fault):
             traceback.clear_frames(fault.__traceback__)  # they hold the tensors that did not fit
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if size > 1:
-                self.lower(name_kind(kind), size)
+                self.lower(name_kind(kind), size, shape)
                 return []  # nothing was answered: the same rows wait
             text = f"out of memory: one row in a call, and engine.batch.{name_kind(kind)} cannot be lower"
             error = RuntimeError(f"{text}; a smaller backbone.resolution or another backbone.dtype may fit")
@@ -341,9 +377,9 @@ class Pool:
         alone = [[(live, i) for live, i in taken if live is one] for one in programs]
         return [ended for part in alone if self.get_lane(part[0][0]) == lane for ended in self.call(lane, part)]
 
-    def lower(self, name: str, size: int) -> None:
-        """Halve the calls of a kind that did not fit the memory."""
-        limit = self.engine.limits[name] = size // 2
+    def lower(self, name: str, size: int, shape: Shape) -> None:
+        """Halve the calls of a kind that did not fit the memory; those of another shape stay as they are."""
+        limit = self.engine.limits[name, shape] = size // 2
         log.warning(
             "out of memory at %d rows in a call: %s goes on with %d, so the last bits differ; the records of requests "
             "that had rows in such calls say so (batch_%s). engine.batch.%s=%d asks for it at once",
@@ -364,7 +400,7 @@ class Pool:
         if lane in self.engine.checked or not self.engine.pad:
             return
         self.engine.checked.add(lane)
-        kind, size = lane
+        kind, size, _ = lane
         try:
             shifted = call_network(self.backbone, kind, padded[-1:] + padded[:-1])
             alike = equal(answers, shifted[1:] + shifted[:1])
@@ -420,6 +456,8 @@ class Pool:
                         return None
                     continue
                 live.wait(query)
+                if live.picture:
+                    self.engine.shapes.add(live.picture)
                 if isinstance(query, Embed):
                     self.recall(live)
                 if live.todo:

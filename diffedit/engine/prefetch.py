@@ -39,6 +39,10 @@ class Prefetched:
             raise error
         return value
 
+    def describe_cut(self) -> str:
+        """Of a mask, what the resize policy took away of it (`diffedit.mask.CutMask`)."""
+        return getattr(self.load, "describe_cut", str)()
+
 
 def prefetch_requests(
     requests: Iterable[EditRequest],

@@ -30,6 +30,7 @@ from diffedit.types import (
 Row = tuple[Any, ...]
 Kind = Any
 """What one batch holds: a type of query, or the function of a `CustomBatch`."""
+Shape = tuple[int, ...]
 
 
 class Outcome(NamedTuple):
@@ -68,6 +69,13 @@ def split(query: Query) -> list[Row]:
         case CustomBatch():
             return [(row,) for row in query.rows]
     raise TypeError(f"a program yields queries, not {type(query).__name__}")
+
+
+def find_shape(row: Any) -> Shape:
+    """What the rows of one call have to have alike: the shape of a row's first tensor; () where it has none."""
+    if isinstance(row, Tensor):
+        return tuple(row.shape)
+    return next(filter(None, map(find_shape, row)), ()) if isinstance(row, tuple) else ()
 
 
 @torch.no_grad()

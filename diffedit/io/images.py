@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -45,16 +46,27 @@ def get_path(load: Load | None) -> Path | None:
 
 @settings
 class Resize:
-    """How a picture becomes a square of the backbone's resolution.
+    """How a picture is brought to the backbone's resolution.
 
     Attributes:
         policy: `crop` scales the shorter side to the resolution and cuts out the centre (torchvision's Resize and
-            CenterCrop, the protocol of FlexIT and most others); `squash` scales both sides and keeps everything.
+            CenterCrop, the protocol of FlexIT and most others); `squash` scales both sides and keeps everything; `keep`
+            keeps everything and the shape, which is then square only where the picture is.
         filter: Pillow's resampling filter, antialiased.
+        side: of `keep`, the one that is scaled to the resolution: the `shorter` (None: so, too; things are as large as
+            with `crop`), or the `longer` (no picture has more pixels than a square).
+        grain: of `keep`, what both sides are rounded to a multiple of; None: what the backbone asks for.
     """
 
-    policy: Literal["crop", "squash"] = "crop"
+    policy: Literal["crop", "squash", "keep"] = "crop"
     filter: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+    side: Literal["shorter", "longer"] | None = None
+    grain: Annotated[int, Ge(1)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy != "keep" and (self.side is not None or self.grain is not None):
+            key, value = ("side", self.side) if self.side is not None else ("grain", self.grain)
+            raise ValueError(f"resize.{key} = {value}: of resize.policy=keep alone, and it is {self.policy}")
 
     def __call__(self, picture: Image.Image, resolution: int) -> Image.Image:
         size, (left, top) = self.place(picture.size, resolution)
@@ -64,27 +76,62 @@ class Resize:
                 f"{count:,} pixels, more than {limit:,}: cut it, or take the resize policy squash"
             )
         scaled = picture.resize(size, Image.Resampling[self.filter.upper()])
-        return scaled.crop((left, top, left + resolution, top + resolution))
+        width, height = self.find_size(picture.size, resolution)
+        return scaled.crop((left, top, left + width, top + height))
+
+    def find_size(self, size: tuple[int, int], resolution: int) -> tuple[int, int]:
+        """Width and height of what comes out of a picture of this width and height."""
+        return self.place(size, resolution)[0] if self.policy == "keep" else (resolution, resolution)
 
     def place(self, size: tuple[int, int], resolution: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """What a picture of this width and height is scaled to, and the left upper corner of the square in that."""
+        """What a picture of this width and height is scaled to, and the left upper corner of what is cut out of it."""
         if self.policy == "squash":
             return (resolution, resolution), (0, 0)
+        if self.policy == "keep":
+            grain, scaled = self.grain or 1, max(size) if self.side == "longer" else min(size)
+            width, height = (max(grain, round_to(length * resolution, scaled, grain)) for length in size)
+            return (width, height), (0, 0)
         # The longer side is truncated and the crop's corner rounded, as torchvision does: equal to the bit, without the
         # second or more that importing it takes.
         width, height = (resolution * length // min(size) for length in size)
         return (width, height), (round((width - resolution) / 2), round((height - resolution) / 2))
 
     def crop_box(self, size: tuple[int, int], resolution: int) -> tuple[int, int, int, int]:
-        """Which part of a picture of this width and height the square shows: left, upper, right, lower in pixels."""
+        """Which part of a picture of this width and height is shown: left, upper, right, lower in its pixels."""
         scaled, corner = self.place(size, resolution)
-        edges = (*corner, *(edge + resolution for edge in corner))
+        shown = self.find_size(size, resolution)
+        edges = (*corner, *(start + length for start, length in zip(corner, shown, strict=True)))
         return tuple(round(edge * size[i % 2] / scaled[i % 2]) for i, edge in enumerate(edges))
+
+    def find_resolution(self, size: tuple[int, int]) -> int:
+        """The resolution that a picture of this width and height came out of."""
+        return max(size) if self.side == "longer" else min(size)
+
+    def fit(self, resolution: int, grain: int) -> "Resize":
+        """The same, with what a backbone of this resolution and grain leaves open.
+
+        Raises:
+            ValueError: the grain that is asked for is not one of this backbone.
+        """
+        if self.policy != "keep":
+            return self
+        own = grain if self.grain is None else self.grain
+        if own % grain or resolution % own:
+            raise ValueError(
+                f"resize.grain = {own}: this backbone takes sides that are multiples of {grain}, and its resolution is "
+                f"{resolution}, a multiple of the grain, too: leave it (null), or take {grain}"
+            )
+        return replace(self, side=self.side or "shorter", grain=own)
+
+
+def round_to(length: int, divisor: int, grain: int) -> int:
+    """A quotient, rounded to the nearest multiple of the grain; what is half-way between two goes up."""
+    return (2 * length + divisor * grain) // (2 * divisor * grain) * grain
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture on disk, loaded when called: (3, resolution, resolution) in [0, 1].
+    """A picture on disk, loaded when called: (3, H, W) in [0, 1], a square of the resolution unless its shape is kept.
 
     EXIF orientation is applied, ICC profiles are ignored, transparency is laid over white, grey and CMYK become RGB,
     16 bits become 8. Truncated files, and modes without a defined range, are an OSError that names the file.
@@ -94,14 +141,14 @@ class ImageFile:
     resolution: int
     resize: Resize = Resize()
 
-    def __call__(self) -> Float[Tensor, "3 resolution resolution"]:
+    def __call__(self) -> Float[Tensor, "3 H W"]:
         with open_image(self.path) as picture:
             return to_tensor(self.resize(to_rgb(picture), self.resolution))
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A mask on disk, loaded when called: (1, resolution, resolution) in [0, 1], white = edit.
+    """A mask on disk, loaded when called: (1, H, W) in [0, 1], white = edit, of the size that its picture comes out at.
 
     Only luminance counts, never alpha. A mask of another size is first stretched to its picture's, then goes through
     the same resize, so it stays where it was drawn; one whose aspect ratio is more than 10 % off is a ValueError.
@@ -112,7 +159,7 @@ class MaskFile:
     resolution: int
     resize: Resize = Resize()
 
-    def __call__(self) -> Float[Tensor, "1 resolution resolution"]:
+    def __call__(self) -> Float[Tensor, "1 H W"]:
         with open_image(self.picture) as picture:
             size = picture.size
         with open_image(self.path) as mask:
@@ -123,6 +170,26 @@ class MaskFile:
                 )
             return lay_mask(mask, size, self.resolution, self.resize)
 
+    def describe_cut(self) -> str:
+        """What the resize policy takes away of a mask that comes out empty; "" of one that holds nothing anyway."""
+        with open_image(self.picture) as picture:
+            size = picture.size
+        with open_image(self.path) as mask:
+            return describe_cut(mask, size, self.resolution, self.resize)
+
+
+def describe_cut(mask: Image.Image, size: tuple[int, int], resolution: int, resize: Resize) -> str:
+    """Where a mask lies in its picture of this width and height, and what is shown; "" where that holds some of it."""
+    grey = to_grey(mask)
+    place = grey.resize(size, Image.Resampling.BILINEAR).point(lambda level: 255 * (level >= 128)).getbbox()
+    left, top, right, bottom = resize.crop_box(size, resolution)
+    if place is None or (place[0] < right and left < place[2] and place[1] < bottom and top < place[3]):
+        return ""
+    return (
+        f"the mask lies at {place[0]} to {place[2]} x {place[1]} to {place[3]} of {size[0]} x {size[1]}, and "
+        f"resize.policy={resize.policy} shows {left} to {right} x {top} to {bottom}"
+    )
+
 
 def is_other_shape(mask: tuple[int, int], picture: tuple[int, int]) -> bool:
     """Whether the aspect ratios of a mask and its picture are too far apart."""
@@ -130,14 +197,17 @@ def is_other_shape(mask: tuple[int, int], picture: tuple[int, int]) -> bool:
     return max(off, 1 / off) > 1 + ASPECT_TOLERANCE
 
 
-def lay_mask(
-    mask: Image.Image, size: tuple[int, int], resolution: int, resize: Resize
-) -> Float[Tensor, "1 resolution resolution"]:
+def lay_mask(mask: Image.Image, size: tuple[int, int], resolution: int, resize: Resize) -> Float[Tensor, "1 H W"]:
     """A mask, stretched to its picture's size, through the picture's resize; its luminance counts."""
-    grey = to_eight_bits(mask).convert("RGB").convert("L")
+    grey = to_grey(mask)
     if grey.size != size:
         grey = grey.resize(size, Image.Resampling.BILINEAR)
     return to_tensor(resize(grey, resolution))
+
+
+def to_grey(mask: Image.Image) -> Image.Image:
+    """A mask's luminance in 8 bits."""
+    return to_eight_bits(mask).convert("RGB").convert("L")
 
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -214,7 +284,7 @@ def decode(path: Path) -> Image.Image:
 
 
 class UnusablePictureError(ValueError):
-    """A mode whose white is not defined, or a shape that cannot be brought to a square."""
+    """A mode whose white is not defined, or a shape that cannot be brought to the resolution."""
 
 
 def convert_in_bands(picture: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from diffedit.io.images import Resize, is_other_shape, lay_mask, open_image, to_rgb, to_tensor
+from diffedit.io.images import Resize, describe_cut, is_other_shape, lay_mask, open_image, to_grey, to_rgb, to_tensor
 
 Given = Any
 """A Pillow picture of any mode, a path, or an array or tensor: bytes in [0, 255] or floats in [0, 1], grey or with 3 or
@@ -20,7 +20,7 @@ Given = Any
 
 @dataclass
 class GivenPicture:
-    """A picture in any of these forms, loaded when called: (3, resolution, resolution) in [0, 1].
+    """A picture in any of these forms, loaded when called: (3, H, W) in [0, 1], as `ImageFile` brings it to a size.
 
     What cannot be a picture is a TypeError or ValueError of that call, so that it spoils its own request only. The
     whole picture is not kept: a list of many may be on its way.
@@ -46,32 +46,45 @@ class GivenPicture:
         """Which part of the upright picture is loaded: left, upper, right, lower in its pixels, as Pillow counts."""
         return self.resize.crop_box(self.size, self.resolution)
 
-    def __call__(self) -> Float[Tensor, "3 resolution resolution"]:
-        exact = get_exact(self.picture, self.resolution)
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height of what is loaded."""
+        return self.resize.find_size(self.size, self.resolution)
+
+    def __call__(self) -> Float[Tensor, "3 H W"]:
+        exact = get_exact(self.picture, self.resize, self.resolution)
         return to_tensor(self.resize(to_rgb(self.open()), self.resolution)) if exact is None else exact
 
 
 @dataclass(frozen=True)
 class GivenMaskPicture:
-    """A mask in any of these forms, loaded when called: (1, resolution, resolution) in [0, 1], white = edit.
+    """A mask in any of these forms, loaded when called: (1, H, W) in [0, 1], white = edit.
 
-    It lies over the whole picture and goes through the same crop; one of the model's own size lies on the crop itself.
+    It lies over the whole picture and goes through the same resize; one of the size that the picture comes out at lies
+    on that itself.
     """
 
     mask: Given
     picture: GivenPicture
 
-    def __call__(self) -> Float[Tensor, "1 resolution resolution"]:
+    def __call__(self) -> Float[Tensor, "1 H W"]:
         mask, resolution = open_given(self.mask), self.picture.resolution
-        size = self.picture.size
-        if mask.size == (resolution, resolution):
-            return lay_mask(mask, mask.size, resolution, Resize("squash"))
+        size, shown = self.picture.size, self.picture.shown
+        if mask.size == shown:
+            return to_tensor(to_grey(mask))
         if is_other_shape(mask.size, size):
             raise ValueError(
                 f"the mask is {mask.width} x {mask.height} and its picture {size[0]} x {size[1]}: give a mask of the "
-                f"picture's shape, or of the model's {resolution} x {resolution}"
+                f"picture's shape, or of the model's {shown[0]} x {shown[1]}"
             )
         return lay_mask(mask, size, resolution, self.picture.resize)
+
+    def describe_cut(self) -> str:
+        """What the resize policy takes away of a mask that comes out empty; "" of one that holds nothing anyway."""
+        mask = open_given(self.mask)
+        if mask.size == self.picture.shown:
+            return ""
+        return describe_cut(mask, self.picture.size, self.picture.resolution, self.picture.resize)
 
 
 def open_given(given: Given) -> Image.Image:
@@ -88,12 +101,15 @@ def open_given(given: Given) -> Image.Image:
     raise TypeError(f"a picture is a Pillow image, a path, an array or a tensor, not {type(given).__name__}")
 
 
-def get_exact(given: Given, resolution: int) -> Float[Tensor, "3 resolution resolution"] | None:
-    """An RGB tensor or array of floats that has the model's size already, to the bit; None for anything else."""
+def get_exact(given: Given, resize: Resize, resolution: int) -> Float[Tensor, "3 H W"] | None:
+    """An RGB tensor or array of floats that has its size already, to the bit; None for anything else."""
     if not isinstance(given, np.ndarray | Tensor):
         return None
     values = to_channels_last(given)
-    if values.shape != (resolution, resolution, 3) or values.dtype.kind != "f":
+    height, width = values.shape[:2]
+    if values.ndim != 3 or values.shape[2] != 3 or values.dtype.kind != "f":
+        return None
+    if (width, height) != resize.find_size((width, height), resolution):
         return None
     check_range(values)
     return torch.from_numpy(values.astype(np.float32).clip(0, 1)).permute(2, 0, 1).contiguous()

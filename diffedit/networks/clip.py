@@ -97,7 +97,7 @@ class OpenClip(FrozenExtractor):
     def images(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b width"]:
         """Unit embeddings of pictures in [0, 1]; differentiable."""
         config = self.config
-        if images.shape[-1] != self.side:
+        if images.shape[-2:] != (self.side, self.side):
             images = F.interpolate(images, (self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (torch.tensor(config[name], device=images.device).view(1, 3, 1, 1) for name in ("mean", "std"))
         images = ((images - mean) / std).to(pick_device(self.device))

@@ -135,11 +135,21 @@ def read_config(path: Path, weights: Mapping[str, str]) -> Mapping[str, Any] | N
 
 
 def is_of_same_networks(config: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two runs have the same weights, in the same numbers, at the same resolution."""
+    """Whether two runs have the same weights, in the same numbers, at the same resolution and for the same shapes."""
     one, two = (part.get("backbone") or {} for part in (config, other))
     if not config.get("weights") or config["weights"] != other.get("weights"):
         return False
-    return isinstance(two, Mapping) and all(one.get(key) == two.get(key) for key in NUMERICS)
+    is_alike = isinstance(two, Mapping) and all(one.get(key) == two.get(key) for key in NUMERICS)
+    return is_alike and find_shape(config) == find_shape(other)
+
+
+def find_shape(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a config says of the shapes of pictures; of squares nothing."""
+    benchmark = config.get("benchmark")
+    benchmark = benchmark if isinstance(benchmark, Mapping) else {}
+    resize = benchmark.get("resize")
+    is_kept = isinstance(resize, Mapping) and resize.get("policy") == "keep"
+    return resize.get("side") if is_kept else None, benchmark.get("width"), benchmark.get("height")
 
 
 def find_class(config: Mapping[str, Any], name: str) -> Any:

@@ -105,12 +105,10 @@ def stop_with(run: HeldRun, program: Program[EditResult]) -> Program[EditResult]
 
 def draw_requests(runs: Sequence[HeldRun], depth: int) -> Iterator[tuple[HeldRun, EditRequest]]:
     """What is to be edited, benchmarks and the runs of one in turn; their pictures are opened ahead, once for all."""
-    groups: dict[tuple[int, int], list[HeldRun]] = {}
-    for run in runs:
-        groups.setdefault((id(run.prepared.benchmark), run.cut.size), []).append(run)
+    groups = group_by_requests(runs)
     # A shard is claimed as its first picture is opened: not many ahead of what is edited.
     ahead = max(min(depth // len(runs), 2 * runs[0].prepared.settings.threads), 1)
-    streams = [(group, open_ahead(group, ahead)) for group in groups.values()]
+    streams = [(group, open_ahead(group, ahead)) for group in groups]
     while streams:
         for stream in tuple(streams):
             group, requests = stream
@@ -126,6 +124,20 @@ def draw_requests(runs: Sequence[HeldRun], depth: int) -> Iterator[tuple[HeldRun
                 streams.remove(stream)
             else:
                 yield from ((run, request) for run in group if wants(run, request))
+
+
+def group_by_requests(runs: Sequence[HeldRun]) -> list[list[HeldRun]]:
+    """Runs of equal benchmarks, cut alike, together."""
+    groups: list[list[HeldRun]] = []
+    for run in runs:
+        for group in groups:
+            first = group[0]
+            if run.cut.size == first.cut.size and run.prepared.benchmark == first.prepared.benchmark:
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    return groups
 
 
 def open_ahead(group: Sequence[HeldRun], depth: int) -> Iterator[EditRequest]:

@@ -44,6 +44,7 @@ from diffedit.runs.directory import (
 )
 from diffedit.runs.log import RunLog
 from diffedit.runs.requests import check_requests, iterate_requests
+from diffedit.runs.shapes import describe_sizes, fit_benchmark, is_square, note_size
 from diffedit.runs.stop import StopRequested, stop
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.pipeline import EditPipeline
@@ -59,6 +60,7 @@ FLAGS = {
     "no contrast": "the noises agree by less than editor.mask.floor, nothing is edited",
     "full": "everything is",
     "nearly full": "more than 95 % of the places are edited",
+    "cut away": "outside what is shown of their pictures, nothing is edited: benchmark.resize.policy",
     "lost": "too thin for the latent grid, nothing is edited: editor.mask.downsample=any",
 }
 
@@ -303,6 +305,8 @@ class HeldRun:
     def save(self, shard: HeldShard, request: EditRequest, outcome: Outcome) -> None:
         """Write what came of a request, as long as its shard is ours; after the last of a shard, end it."""
         record = self.directory.path("records", request.id, "json")
+        if not is_square(self.prepared.benchmark):
+            outcome = note_size(request, outcome)
         with suppress(LostClaimError), self.directory.there(record):  # whoever has the shard now writes it
             shard.claim.check()
             self.directory.write_outcome(request, outcome, partial(self.check, shard))
@@ -401,6 +405,7 @@ def prepare_run(asked: AskedRun, backbone: Backbone, weights: Mapping[str, str] 
     set_threads(settings.cpu_threads)
     config = dict(asked.config or describe_run(benchmark, pipeline, backbone, settings))
     trust_config(config.get("benchmark"))  # what this program edits, it may also read back
+    benchmark, config = fit_benchmark(benchmark, config, backbone)
     config = identify_run(config, pipeline, weights or read_fingerprint(backbone))
     pipeline.check(backbone)
     backbone.schedule(settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
@@ -522,6 +527,8 @@ def log_summary(table: pd.DataFrame, total: int, root: Path) -> None:
     if len(edits):
         evaluations = int(edits.evaluations.sum() + done.shared_evaluations.sum())
         log.info("%d network evaluations, %.1f an edit", evaluations, evaluations / len(edits))
+    if sizes := describe_sizes(done):
+        log.info("sizes: %s", sizes)
     for flag, advice in FLAGS.items() if "mask_flag" in done else ():
         flagged = done[done.mask_flag == flag]
         if ids := list(flagged.id):

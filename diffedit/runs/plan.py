@@ -215,11 +215,11 @@ def plan_runs(left: Mapping[PreparedRun, Left], tasks: Tasks, deadline: Deadline
     plan.seconds = rate.seconds * plan.made.total() if rate else planner.measure(plan, deadline)
     for part in left.values():
         plan.shards = part.shards if plan.shards.total == 0 else plan.shards.add(part.shards)
-    side = first.backbone.resolution if planner.latent is None else planner.latent.shape[-1]
     pending = {run: part.pending for run, part in left.items()}
     sizes = {run: find_sizes(earlier[run]) for run in left}
     shards = {run: part.shards.total - part.shards.done for run, part in left.items()}
-    plan.space = estimate_space(pending, sizes, side, shards) if plan.requests else None
+    places = planner.count_pixels(), planner.count_places()
+    plan.space = estimate_space(pending, sizes, places, shards) if plan.requests else None
     return plan
 
 

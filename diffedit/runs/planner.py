@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffedit.engine.engine import BatchSizes, LiveProgram
-from diffedit.engine.queries import call_network
+from diffedit.engine.queries import Shape, call_network, find_shape, split
 from diffedit.engine.shared import SharedWork, share_encoding
 from diffedit.io.device import find_device, wait_for
 from diffedit.runs.take_over import Count, add_cost
@@ -79,8 +79,10 @@ class Planner:
         self.backbone, self.batch, self.shared = backbone, batch, shared
         self.conds: dict[str, Any] = {}
         self.planned: dict[str, Sequence[Any]] = {}  # lists that a program before would have made
-        self.examples: dict[str, Any] = {}  # of a method's own functions, an answer each
-        self.latent: Tensor | None = None
+        self.examples: dict[tuple[str, Shape], Any] = {}  # of a method's own functions, an answer for each shape
+        self.latents: dict[Shape, Tensor] = {}  # one for each shape of a picture
+        self.shapes: dict[Shape, Shape] = {}  # of pictures by those of their latents
+        self.seen: Counter[Shape] = Counter()  # pictures that were looked at, by shape
 
     @torch.no_grad()
     def look(self, program: Program[EditResult], plan: "Planned") -> None:
@@ -116,9 +118,7 @@ class Planner:
                 return self.make_latent(query)
             case Decode():
                 plan.pictures["to decode"] += len(query.latents)
-                return query.latents.new_zeros(
-                    len(query.latents), 3, self.backbone.resolution, self.backbone.resolution
-                )
+                return query.latents.new_zeros(len(query.latents), *self.find_picture(query.latents))
             case Predict():
                 add_cost(query, count)
                 return Prediction(torch.zeros_like(query.x), torch.zeros_like(query.x))
@@ -134,10 +134,11 @@ class Planner:
         return self.planned.get(name) or self.shared.look_up(name, query)
 
     def ask_once(self, query: CustomBatch) -> Any:
-        """An answer of a method's own function: that to the first row, for all that follow."""
-        name = getattr(query.fn, "__qualname__", repr(query.fn))
+        """An answer of a method's own function: that to the first row, for all of its shape that follow."""
+        row = split(query)[0]
+        name = getattr(query.fn, "__qualname__", repr(query.fn)), find_shape(row)
         if name not in self.examples:
-            self.examples[name] = call_network(self.backbone, query.fn, query.rows[:1])[0]
+            self.examples[name] = call_network(self.backbone, query.fn, [row])[0]
         return self.examples[name]
 
     def embed(self, text: str) -> Any:
@@ -150,28 +151,59 @@ class Planner:
 
     def make_latent(self, query: Encode) -> Tensor:
         """Noise of the picture's own, so that no two pictures are taken for one, in the shape of a latent."""
-        if self.latent is None:
-            self.latent = find_latent(self.backbone, query.image)
+        picture = tuple(query.image.shape)
+        if picture not in self.latents:
+            self.latents[picture] = find_latent(self.backbone, query.image)
+            self.shapes[tuple(self.latents[picture].shape[1:])] = picture
+        latent = self.latents[picture]
+        self.seen[picture] += 1
         seed = int(query.image.double().sum().item() * 1e6) % 2**31
         draw = torch.Generator().manual_seed(seed)
-        shape = (1 + query.spread, *self.latent.shape[1:])
-        return torch.randn(shape, generator=draw).to(self.latent)
+        shape = (1 + query.spread, *latent.shape[1:])
+        return torch.randn(shape, generator=draw).to(latent)
+
+    def find_picture(self, latents: Tensor) -> Shape:
+        """The shape of the pictures of some latents, which may have been encoded by an earlier run."""
+        height, width = latents.shape[-2:]
+        if (known := self.shapes.get(tuple(latents.shape[1:]))) is not None:
+            return known
+        side = self.backbone.resolution
+        if height == width:
+            return (3, side, side)
+        places = find_latent(self.backbone, torch.zeros(3, side, side)).shape[-1]
+        return self.shapes.setdefault(tuple(latents.shape[1:]), (3, height * side // places, width * side // places))
+
+    def count_pixels(self) -> float:
+        """Of a picture that was looked at, in the mean; of a square of the backbone's resolution where none was."""
+        total = sum(count * shape[-2] * shape[-1] for shape, count in self.seen.items())
+        return total / self.seen.total() if total else self.backbone.resolution**2
+
+    def count_places(self) -> float:
+        """Of a contrast map of these pictures, in the mean; no more than pixels where none was looked at."""
+        latents = {shape: latent.shape[-2] * latent.shape[-1] for shape, latent in self.latents.items()}
+        total = sum(count * latents[shape] for shape, count in self.seen.items())
+        return total / self.seen.total() if total else self.backbone.resolution**2
 
     def measure(self, plan: "Planned", deadline: Deadline) -> float | None:
-        """Seconds of all calls, from the time of a few of each kind; None where that would take too long here."""
-        if not (plan.made.total() or plan.pictures.total()) or self.latent is None:
+        """Seconds of all calls, from the time of a few of each kind; None where that would take too long here.
+
+        Of pictures of several shapes, those of the one that is most frequent are timed, as if time went by pixels.
+        """
+        if not (plan.made.total() or plan.pictures.total()) or not self.latents:
             return 0.0
         if not can_measure(self.backbone):
             return None
         text, level = next(iter(self.conds.values()), None), Level(0.8, 0.6, 500)
-        image = torch.zeros(3, self.backbone.resolution, self.backbone.resolution)
+        ((picture, _),) = self.seen.most_common(1)
+        image, latent = torch.zeros(picture), self.latents[picture][0]
+        scale = self.count_pixels() / (picture[-2] * picture[-1])
         work = {
-            Predict: (plan.made.total(), (self.latent[0], level, text), self.batch.predict),
+            Predict: (plan.made.total(), (latent, level, text), self.batch.predict),
             Encode: (plan.pictures["to encode"], (image, False), self.batch.encode),
-            Decode: (plan.pictures["to decode"], (self.latent[0],), self.batch.decode),
+            Decode: (plan.pictures["to decode"], (latent,), self.batch.decode),
         }
         asked = {kind: parts for kind, parts in work.items() if parts[0]}
-        return sum(
+        return scale * sum(
             rows / size * time_call(self.backbone, kind, row, size, deadline)
             for kind, (rows, row, size) in asked.items()
         )
@@ -184,9 +216,11 @@ def find_latent(backbone: Backbone, image: Tensor) -> Tensor:
     """
     if can_measure(backbone):
         return call_network(backbone, Encode, [(image, False)])[0]
-    side = image.shape[-1] // CROP
+    grain = getattr(backbone, "grain", None) or 1
+    side = max(min(image.shape[-2:]) // CROP // grain, 1) * grain
     small = call_network(backbone, Encode, [(image[..., :side, :side].contiguous(), False)])[0]
-    return small.repeat(1, 1, CROP, CROP)
+    height, width = (length * small.shape[-1] // side for length in image.shape[-2:])
+    return small.repeat(1, 1, -(-height // small.shape[-2]), -(-width // small.shape[-1]))[..., :height, :width]
 
 
 def can_measure(backbone: Backbone) -> bool:

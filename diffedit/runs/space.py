@@ -65,7 +65,7 @@ class Space:
 def estimate_space(
     pending: Mapping[PreparedRun, Sequence[Pending]],
     sizes: Mapping[PreparedRun, Sizes | None],
-    latent_side: int,
+    places: tuple[float, float],
     shards: Mapping[PreparedRun, int],
 ) -> Space:
     """What runs will add.
@@ -73,7 +73,7 @@ def estimate_space(
     Args:
         pending: what is to be edited of each.
         sizes: of earlier runs of the kind of each.
-        latent_side: places of a contrast map on a side.
+        places: pixels of a picture, and places of a contrast map, in the mean.
         shards: of each that are not done yet.
     """
     first = next(iter(pending))
@@ -87,7 +87,7 @@ def estimate_space(
             space.bytes += round(known.bytes * edits)
             space.run = space.run or known.run
         else:
-            space.bytes += bound_bytes(run, len(requests), edits, latent_side) + TABLE * (shards[run] + 1)
+            space.bytes += bound_bytes(run, len(requests), edits, *places) + TABLE * (shards[run] + 1)
             space.bounded = True
     space.free, space.free_files = read_free(space.folder)
     return space
@@ -100,16 +100,15 @@ def count_files(run: PreparedRun, requests: int, edits: int) -> int:
     return (edits + shared) * (1 + (samples if samples > 1 else 0)) + shared
 
 
-def bound_bytes(run: PreparedRun, requests: int, edits: int, latent_side: int) -> int:
+def bound_bytes(run: PreparedRun, requests: int, edits: int, pixels: float, places: float) -> int:
     """No less than what is written: of pixels that cannot be compressed. Still Life's pictures take 0.4 of that."""
     factor, more = PNG
-    pixels = run.backbone.resolution**2
     samples = run.pipeline.samples
     pictures = edits * (1 + (samples if samples > 1 else 0))
     picture, mask = factor * CHANNELS * pixels + more, factor * pixels + more
     shared = requests if run.pipeline.editor.has_mask else 0
     masks = shared * (1 + (samples if samples > 1 else 0)) * mask
-    maps = shared * (4 * latent_side**2 + more)
+    maps = shared * (4 * places + more)
     return round(pictures * picture + masks + maps + RECORD * (requests + pictures))
 
 

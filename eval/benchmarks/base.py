@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge
@@ -22,12 +23,29 @@ class BaseBenchmark(ABC):
     domain: str | None = None
     path_keys: Collection[str] = frozenset()
     fingerprint: str = ""
+    is_square: bool = True  # whether all pictures are squares of the resolution that is asked for
     has_reference: bool = False  # whether `reference` gives pictures
     reference_version: str = "1"  # changes whenever they would, and the requests do not
 
     @abstractmethod
     def requests(self, resolution: int) -> Iterator[EditRequest]:
-        """The requests, their images square at this resolution."""
+        """The requests, their images square at this resolution where the benchmark `is_square`."""
+
+    def fit(self, resolution: int, grain: int) -> "BaseBenchmark":
+        """The same requests, their pictures of shapes that a backbone takes; asked of one that is not square.
+
+        Args:
+            resolution: of the backbone.
+            grain: what both sides of a picture have to be multiples of.
+
+        Raises:
+            ValueError: it has pictures of other shapes.
+        """
+        return self
+
+    def find_resolution(self, size: tuple[int, int]) -> int:
+        """The resolution that was asked for where a picture has this width and height."""
+        return min(size)
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -69,8 +87,29 @@ class FileBenchmark(SubsetBenchmark):
     Attributes:
         domain: what they are pictures of, where that is known to networks that know nothing else: `stilllife` for the
             files of scripts/export_stilllife.py.
-        resize: how pictures and masks become squares of the backbone's resolution.
+        resize: how pictures and masks are brought to the backbone's resolution: to squares, but for policy=keep.
     """
 
     domain: str | None = None
     resize: Resize = Resize()
+
+    @property
+    def is_square(self) -> bool:
+        """Unless shapes are kept."""
+        return self.resize.policy != "keep"
+
+    def fit(self, resolution: int, grain: int) -> "FileBenchmark":
+        """With sides that are rounded to the grain."""
+        return replace(self, resize=self.resize.fit(resolution, grain))
+
+    def find_resolution(self, size: tuple[int, int]) -> int:
+        """The side that is scaled to it."""
+        return self.resize.find_resolution(size)
+
+    def check_square(self, protocol: str) -> None:
+        """Refuse pictures that are not square where a published protocol has squares."""
+        if not self.is_square:
+            raise ValueError(
+                f"benchmark.resize.policy = {self.resize.policy}: {protocol} is published on squares, and its scores "
+                "compare to nothing else: take crop; pictures of your own are edited whole by benchmark=folder"
+            )

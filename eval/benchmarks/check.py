@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from diffedit.io.images import get_path
 from diffedit.io.spelling import find_spelling
+from diffedit.mask import CutMask
 from eval.benchmarks.base import BaseBenchmark
 
 RESOLUTION = 32  # a picture is decoded whole and made small, as in a run
@@ -26,7 +27,7 @@ class File(NamedTuple):
 class Fault(NamedTuple):
     """What is wrong with a file."""
 
-    kind: Literal["missing", "unreadable"]
+    kind: Literal["missing", "unreadable", "cut away"]
     path: Path
     text: str  # with the request and the path
 
@@ -56,7 +57,9 @@ def find_fault(file: File) -> Fault | None:
     try:
         if not find_spelling(file.path).is_file():
             return Fault("missing", file.path, f"{file.request}: {file.path}")
-        file.load()
+        loaded = file.load()
+        if isinstance(file.load, CutMask) and not (loaded >= 0.5).any() and (cut := file.load.describe_cut()):
+            return Fault("cut away", file.path, f"{file.request}: {file.path}: {cut}")
     # Whatever a decoder throws at a broken file belongs in the list, and the other files are still to be opened.
     except Exception as error:
         text = str(error) if str(file.path) in str(error) else f"{file.path}: {error}"

@@ -138,6 +138,7 @@ class CocoBison(FileBenchmark):
     reference_version = "2"  # without the inputs
 
     def __post_init__(self) -> None:
+        self.check_square("the protocol on COCO")
         if self.mask_from != "none" and self.instances is None:
             raise ValueError(
                 f"benchmark.mask_from = {self.mask_from} needs benchmark.instances, instances_val2014.json"

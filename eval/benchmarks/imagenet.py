@@ -71,6 +71,7 @@ class ImageNetBenchmark(FileBenchmark):
     path_keys = frozenset({"images", "classes", "truth"})
 
     def __post_init__(self) -> None:
+        self.check_square("FlexIT's protocol on ImageNet")
         check_prompt(self.prompt)
         classes = Classes(Path(self.classes).expanduser())
         object.__setattr__(self, "in_folders", has_class_folders(self.images, self.layout, classes))

@@ -83,6 +83,7 @@ class PieBench(FileBenchmark):
     entries: dict[str, Entry] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self.check_square("PIE-Bench")
         table = read_mapping(Path(self.path).expanduser() / self.mapping)
         names = self.choose(select_types(table, self.edit_types))
         object.__setattr__(self, "entries", {name: table[name] for name in names})

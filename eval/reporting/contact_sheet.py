@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,17 +33,22 @@ def to_mask_picture(mask: Tensor) -> Image.Image:
     return Image.fromarray(mask[0, 0].cpu().numpy()).convert("L")
 
 
-def draw_contrast_map(contrast_map: Tensor, resolution: int) -> Image.Image:
-    """A contrast map (h, w) in grey, from its smallest value to its largest."""
+def get_size(image: Tensor) -> tuple[int, int]:
+    """Width and height of an image (c, H, W)."""
+    return image.shape[-1], image.shape[-2]
+
+
+def draw_contrast_map(contrast_map: Tensor, size: tuple[int, int]) -> Image.Image:
+    """A contrast map (h, w) in grey, from its smallest value to its largest, at this width and height."""
     values = contrast_map.cpu().numpy().astype(float)
     span = values.max() - values.min()
     grey = (values - values.min()) / span * 255 if span else np.zeros_like(values)
     picture = Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
-    return picture.resize((resolution, resolution), Image.Resampling.NEAREST)
+    return picture.resize(size, Image.Resampling.NEAREST)
 
 
 def draw_sheet(rows: Sequence[Row], title: str = "") -> Image.Image:
-    """Rows of captioned pictures, all scaled to the size of the first (at least 128 pixels wide)."""
+    """Rows of captioned pictures, all scaled to the size of the first (at least 128 pixels wide), or into it."""
     first = rows[0][0][1]
     scale = -(-128 // first.width) if first.width < 128 else 1
     width, height = first.width * scale, first.height * scale
@@ -56,8 +62,22 @@ def draw_sheet(rows: Sequence[Row], title: str = "") -> Image.Image:
     for r, row in enumerate(rows):
         for c, (caption, picture) in enumerate(row):
             x, y = GAP + c * (width + GAP), top + r * (height + line + GAP)
-            page.paste(picture.convert("RGB").resize((width, height), Image.Resampling.NEAREST), (x, y + line))
+            page.paste(fit_into(picture.convert("RGB"), (width, height)), (x, y + line))
             draw.text((x, y), shorten(draw, caption, width, font), "black", font)
+    return page
+
+
+def fit_into(
+    picture: Image.Image, size: tuple[int, int], resample: Image.Resampling = Image.Resampling.NEAREST, **options: Any
+) -> Image.Image:
+    """A picture scaled to this width and height, in its own shape: in the middle of white where that is another."""
+    scale = min(size[0] / picture.width, size[1] / picture.height)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    scaled = picture.resize((width, height), resample, **options)
+    if scaled.size == size:
+        return scaled
+    page = Image.new(picture.mode, size, "white")
+    page.paste(scaled, ((size[0] - width) // 2, (size[1] - height) // 2))
     return page
 
 
@@ -78,10 +98,10 @@ def draw_result(request: EditRequest, result: EditResult) -> dict[str, Image.Ima
     image = request.image()
     pictures, row = {}, [("input", to_pil(image))]
     if result.contrast_map is not None:
-        pictures["map"] = draw_contrast_map(result.contrast_map, image.shape[-1])
+        pictures["map"] = draw_contrast_map(result.contrast_map, get_size(image))
         row.append(("contrast map", pictures["map"]))
     if result.mask is not None:
-        pictures["mask"] = to_mask_picture(result.mask).resize(image.shape[-2:], Image.Resampling.NEAREST)
+        pictures["mask"] = to_mask_picture(result.mask).resize(get_size(image), Image.Resampling.NEAREST)
         pictures["overlay"] = draw_overlay(image, result.mask)
         row.append((f"mask, {result.metadata['mask_area']:.0%}", pictures["overlay"]))
     for edit in result.edits:
@@ -140,7 +160,7 @@ def make_run_row(run: FinishedRun, request: EditRequest, caption: str) -> Row:
     row: Row = [(caption, to_pil(image)), empty, empty]
     if record["map"]:
         contrast_map = torch.from_numpy(read_map(run.find_written(record["map"])))
-        row[1] = ("contrast map", draw_contrast_map(contrast_map, image.shape[-1]))
+        row[1] = ("contrast map", draw_contrast_map(contrast_map, get_size(image)))
     if record["mask"]:
         row[2] = ("mask", draw_overlay(image, read_picture(run.find_written(record["mask"]))[None] > 0.5))
     for variant in run.variants:

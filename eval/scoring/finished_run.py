@@ -25,6 +25,7 @@ from diffedit.runs.cut import get_shard_path, list_shards, read_cut
 from diffedit.runs.directory import find_changed_fields
 from diffedit.runs.migrate import migrate_config
 from diffedit.runs.records import find_changed_sources, find_damage, read_whole_record
+from diffedit.runs.shapes import is_square
 from diffedit.runs.shards import PackedRecords
 from diffedit.types import UNEDITED, EditRequest, Variant
 from eval.scoring.batch import Batch
@@ -78,6 +79,7 @@ class FinishedRun:
     Args:
         root: the directory.
         resolution: to which pictures and masks are brought before anything is measured; None leaves them as they are.
+            Pictures that are not square are left so.
 
     Attributes:
         config: of the run.
@@ -102,9 +104,16 @@ class FinishedRun:
             raise ValueError(
                 f"{root} was run on version {begun} of its benchmark, which now has {self.benchmark.version}"
             )
+        self.is_square = is_square(self.benchmark)
         self.resolution = resolution or self.edit_resolution
-        requests = self.benchmark.requests(self.edit_resolution)
-        self.requests = [with_resolution(request, self.resolution) for request in requests]
+        if not self.is_square and self.resolution != self.edit_resolution:
+            raise ValueError(
+                f"resolution = {resolution}: {root} has pictures that are not square, and they are measured as they "
+                "are: resolution=null"
+            )
+        self.requests = list(self.benchmark.requests(self.edit_resolution))
+        if self.is_square:
+            self.requests = [with_resolution(request, self.resolution) for request in self.requests]
         packed, cut = PackedRecords(root), read_cut(root)
         self.records: Mapping[str, dict[str, Any]] = CompactRecords(
             (request.id, read_record(root, request.id, self.variants, packed, i // cut.size if cut else None))
@@ -113,13 +122,13 @@ class FinishedRun:
 
     @cached_property
     def edit_resolution(self) -> int:
-        """Of the edits on disk."""
+        """Of the backbone, by the edits on disk."""
         first = next(self.root.glob("images/*/*.png"), None)
         if first is None:
             raise IncompleteRunError(f"{self.root}: no edits there")
         try:
             with open_file(first) as picture:  # its head alone: what is cut short below is named when it is scored
-                return picture.width
+                return getattr(self.benchmark, "find_resolution", min)(picture.size)
         except OSError as error:
             raise OSError(f"{first}: {error}; delete it and start the run again") from error
 
@@ -184,56 +193,83 @@ class FinishedRun:
     def batches(self, size: int, unedited: bool = False) -> Iterator[dict[Variant, Batch]]:
         """All requests in order, `size` at a time: a batch for each variant, with the same inputs.
 
+        Where these are of several shapes, those of each shape are a batch, in the order of the first of each.
+
         Args:
             size: requests in a batch.
             unedited: whether to add, at `UNEDITED`, a batch in which nothing was edited.
         """
         with ThreadPoolExecutor(2, "decoder") as decoders, ThreadPoolExecutor(1, "batches") as ahead:
-            load = partial(self.load_batches, unedited=unedited, decoders=decoders)
-            yield from prefetch(chunk(self.requests, size), load, 1, ahead)
+            load = partial(self.load_shapes, unedited=unedited, decoders=decoders)
+            for batches in prefetch(chunk(self.requests, size), load, 1, ahead):
+                yield from batches
+
+    def load_shapes(
+        self, requests: list[EditRequest], unedited: bool, decoders: ThreadPoolExecutor
+    ) -> list[dict[Variant, Batch]]:
+        """Some requests, their pictures loaded, those of a shape together."""
+        groups: dict[tuple[int, ...], list[tuple[EditRequest, Tensor]]] = {}
+        for request, image in zip(requests, decoders.map(lambda request: request.image(), requests), strict=True):
+            groups.setdefault(tuple(image.shape), []).append((request, image))
+        pairs = [tuple(map(list, zip(*group, strict=True))) for group in groups.values()]
+        return [self.load_batches(some, torch.stack(images), unedited, decoders) for some, images in pairs]
 
     def load_batches(
-        self, requests: list[EditRequest], unedited: bool, decoders: ThreadPoolExecutor
+        self,
+        requests: list[EditRequest],
+        inputs: Float[Tensor, "b 3 H W"],
+        unedited: bool,
+        decoders: ThreadPoolExecutor,
     ) -> dict[Variant, Batch]:
-        """Some requests, their pictures loaded."""
-        inputs = torch.stack(list(decoders.map(lambda request: request.image(), requests)))
+        """What was made of some inputs of one shape."""
         records = [self.records[request.id] for request in requests]
         has_samples = all("samples" in record for record in records)
         batches = {}
         for variant in self.variants:
             files = [self.edit(request.id, variant) for request in requests]
+            load = partial(self.load_edit, shape=inputs.shape[1:])
             batches[variant] = Batch(
                 requests,
                 inputs,
-                edits=torch.stack(list(decoders.map(self.load_edit, files))),
+                edits=torch.stack(list(decoders.map(load, files))),
                 masks=self.load_masks(requests, variant),
                 domain=self.benchmark.domain,
                 records=records,
                 variant=variant,
                 samples=partial(self.load_samples, records, variant) if has_samples else None,
-                grid=self.latent_grid,
+                grid=self.latent_grid if self.is_square else self.find_grid(records),
             )
         if unedited:
             batches[UNEDITED] = Batch(requests, inputs, inputs, None, self.benchmark.domain)
         return batches
 
-    @cached_property
-    def latent_grid(self) -> tuple[int, int] | None:
-        """Of the contrast maps; None where the method makes none."""
-        files = (record["map"] for record in self.records.values() if record.get("map"))
+    def find_grid(self, records: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+        """Of the contrast maps of pictures of one shape; None where they have none."""
+        files = (record["map"] for record in records if record.get("map"))
         return next((read_map(self.root / file).shape for file in files), None)
 
-    def load_edit(self, edit: Mapping[str, Any]) -> Float[Tensor, "3 H W"]:
-        """The picture of an edit; an OSError where it is not what the run wrote."""
+    @cached_property
+    def latent_grid(self) -> tuple[int, int] | None:
+        """Of the contrast maps, those of the first shape; None where the method makes none."""
+        return self.find_grid(list(self.records.values()))
+
+    def load_edit(self, edit: Mapping[str, Any], shape: Sequence[int] | None = None) -> Float[Tensor, "3 H W"]:
+        """The picture of an edit; an OSError where it is not what the run wrote, or of another shape than its input."""
         path = self.find_written(edit["file"])
         picture = read_picture(path)
+        if not self.is_square:
+            if shape is not None and picture.shape != tuple(shape):
+                size, wanted = (tuple(one[1:]) for one in (picture.shape, shape))
+                raise OSError(f"{path}: {size} pixels, and its input has {wanted}")
+            return picture
         if picture.shape[1:] != (self.edit_resolution, self.edit_resolution):
             raise OSError(f"{path}: {tuple(picture.shape[1:])} pixels, and other edits have {self.edit_resolution}")
         return resize_to(picture, self.resolution)
 
-    def load(self, file: str) -> Float[Tensor, "c resolution resolution"]:
+    def load(self, file: str) -> Float[Tensor, "c H W"]:
         """A picture or mask of the run, as it is measured; an OSError where it is not what the run wrote."""
-        return resize_to(read_picture(self.find_written(file)), self.resolution)
+        picture = read_picture(self.find_written(file))
+        return resize_to(picture, self.resolution) if self.is_square else picture
 
     def find_written(self, file: str) -> Path:
         """Where a file of the run lies; an OSError where its content is not what the run wrote."""

@@ -1,7 +1,7 @@
 """What is measured on each image: in one pass over the pictures, or from kept features; and the table of it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -35,7 +35,7 @@ class Measurable(Protocol):
     requests: list[EditRequest]
 
     def batches(self, size: int, unedited: bool = False) -> Iterator[Mapping[Variant, Batch]]:
-        """All requests in order, `size` at a time: a batch for each variant, with the same inputs."""
+        """All requests, `size` at a time: a batch for each variant, with the same inputs, which are of one shape."""
 
 
 @torch.no_grad()
@@ -53,9 +53,10 @@ def measure(
     if not metrics:
         return {}, {}
     reasons: dict[str, str | None] = dict.fromkeys(metrics)
-    parts = ValuesInParts()
+    parts, measured = ValuesInParts(), []
     with nullcontext(bar) if bar is not None else show_progress(run) as bar:
         for batches in run.batches(size, unedited=True):
+            measured += [request.id for request in next(iter(batches.values())).requests]
             for variant, batch in batches.items():
                 for name, metric in metrics.items():
                     reason = metric.undefined_reason(batch)
@@ -68,7 +69,8 @@ def measure(
                         parts.add(name, variant, key, column.numpy())
             bar.update(len(batch.requests))
             forget_batches()
-    return reasons, parts.join(reasons)
+    places = {name: i for i, name in enumerate(measured)}
+    return reasons, parts.join(reasons, [places[request.id] for request in run.requests])
 
 
 class ValuesInParts:
@@ -81,17 +83,29 @@ class ValuesInParts:
         """The values of the next images."""
         self.columns[metric][variant][name].append(column)
 
-    def join(self, reasons: Mapping[str, str | None]) -> dict[str, dict[Variant, Values]]:
-        """Of each metric by variant and name; of one that is not defined, for the reason that is given, none."""
+    def join(
+        self, reasons: Mapping[str, str | None], order: Sequence[int] | None = None
+    ) -> dict[str, dict[Variant, Values]]:
+        """Of each metric by variant and name; of one that is not defined, for the reason that is given, none.
+
+        Args:
+            reasons: why a metric is not defined, by name.
+            order: the places at which the images came, in the order that is wanted; None: as they came.
+        """
         return {
             metric: {}
             if reason
             else {
-                variant: {name: np.concatenate(columns) for name, columns in by_name.items()}
+                variant: {name: sort(np.concatenate(columns), order) for name, columns in by_name.items()}
                 for variant, by_name in self.columns[metric].items()
             }
             for metric, reason in reasons.items()
         }
+
+
+def sort(column: ndarray, order: Sequence[int] | None) -> ndarray:
+    """The values of images in another order."""
+    return column if order is None or list(order) == list(range(len(column))) else column[list(order)]
 
 
 def show_progress(run: Measurable) -> tqdm:

@@ -326,7 +326,10 @@ def name_requests(run: FinishedRun) -> str:
 
 def pick_settings(run: FinishedRun) -> dict[str, Any]:
     """Of the benchmark, as far as set: one that came later, and is not, makes no other set of requests."""
-    return {name: value for name, value in run.config["benchmark"].items() if value is not None}
+    settings = {name: value for name, value in run.config["benchmark"].items() if value is not None}
+    if isinstance(resize := settings.get("resize"), Mapping):
+        settings["resize"] = {name: value for name, value in resize.items() if value is not None}
+    return settings
 
 
 def hash_inputs(run: FinishedRun, metric: Metric, settings: Settings) -> str:

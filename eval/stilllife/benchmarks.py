@@ -48,7 +48,7 @@ class GroundTruth:
     after: Scene
     attribute: str
 
-    def mask(self) -> Bool[ndarray, "64 64"]:
+    def mask(self) -> Bool[ndarray, "h w"]:
         """Where the two renders differ visibly."""
         before, after = (render(scene).image.astype(int) for scene in (self.before, self.after))
         return np.abs(before - after).max(2) > VISIBLE
@@ -147,6 +147,62 @@ class StillLifeScenes(StillLifeBenchmark):
         """("", picture) of the distribution that edits should look like: other scenes of the same kind."""
         start = SPLITS["validation"][len(SPLITS["validation"]) // 2]  # apart from the scenes that are edited
         yield from (("", draw_picture(sample(start + i, self.two_kinds), resolution)) for i in range(size))
+
+
+@settings
+class StillLifeWide(StillLifeScenes):
+    """The scenes of `StillLifeScenes`, wider or taller: with more of wall and table around the square of the others.
+
+    What stands on the table is in that square, whose pixels are those of the square rendering: so the judges, who know
+    squares, look at it alone. Masks, true edits and distances are of the whole picture.
+
+    Attributes:
+        width: in pixels at a resolution of 64, an even number.
+        height: likewise.
+    """
+
+    width: Annotated[int, Ge(RESOLUTION)] = 96
+    height: Annotated[int, Ge(RESOLUTION)] = 64
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height"):
+            if getattr(self, name) % 2:
+                raise ValueError(f"benchmark.{name} = {getattr(self, name)}: an even number is wanted")
+
+    @property
+    def is_square(self) -> bool:
+        """Without margins."""
+        return self.width == self.height == RESOLUTION
+
+    def fit(self, resolution: int, grain: int) -> "StillLifeWide":
+        """Itself; a ValueError where a backbone does not take its sides."""
+        for name in ("width", "height"):
+            if (side := getattr(self, name) * resolution / RESOLUTION) % grain:
+                raise ValueError(
+                    f"benchmark.{name} = {getattr(self, name)}: {side:g} pixels at a resolution of {resolution}, "
+                    f"and the backbone takes multiples of {grain}"
+                )
+        return self
+
+    def find_resolution(self, size: tuple[int, int]) -> int:
+        """By the width."""
+        return size[0] * RESOLUTION // self.width
+
+    def widen(self, scene: Scene) -> Scene:
+        """The scene with the margins."""
+        margins = (self.width - RESOLUTION) // 2, (self.height - RESOLUTION) // 2
+        return replace(scene, framing=replace(scene.framing, margins=margins))
+
+    def ground_truths(self) -> Iterator[tuple[str, GroundTruth]]:
+        """Those of the squares, with margins."""
+        for name, truth in super().ground_truths():
+            yield name, replace(truth, before=self.widen(truth.before), after=self.widen(truth.after))
+
+    def reference(self, size: int, resolution: int) -> Iterator[tuple[str, Float[Tensor, "3 H W"]]]:
+        """("", picture) of other scenes of the same kind and shape."""
+        start = SPLITS["validation"][len(SPLITS["validation"]) // 2]
+        scenes = (sample(start + i, self.two_kinds) for i in range(size))
+        yield from (("", draw_picture(self.widen(scene), resolution)) for scene in scenes)
 
 
 @settings
@@ -332,15 +388,16 @@ def retrieve_kind(target: str, seed: int) -> Scene:
     return change(sample(seed + OTHERS, two_kinds=0), "fruits", target)
 
 
-def draw_picture(scene: Scene, resolution: int) -> Float[Tensor, "3 resolution resolution"]:
+def draw_picture(scene: Scene, resolution: int) -> Float[Tensor, "3 H W"]:
     """The render at this resolution: 64 as it is, others resampled."""
     image = Image.fromarray(render(scene).image)
     if resolution != RESOLUTION:
-        image = image.resize((resolution, resolution), Image.Resampling.BICUBIC)
+        width, height = (side * resolution // RESOLUTION for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
     return to_tensor(image)
 
 
-def draw_mask(truth: GroundTruth, resolution: int) -> Float[Tensor, "1 resolution resolution"]:
+def draw_mask(truth: GroundTruth, resolution: int) -> Float[Tensor, "1 H W"]:
     """The exact mask at this resolution."""
     return resize_mask(truth.mask(), resolution)
 
@@ -361,7 +418,8 @@ def draw_ellipse(seed: int, resolution: int) -> Float[Tensor, "1 resolution reso
     return resize_mask(inside, resolution)
 
 
-def resize_mask(mask: Bool[ndarray, "64 64"], resolution: int) -> Float[Tensor, "1 resolution resolution"]:
+def resize_mask(mask: Bool[ndarray, "h w"], resolution: int) -> Float[Tensor, "1 H W"]:
     """A mask of the renders' size at this resolution."""
     pixels = torch.from_numpy(mask).float()[None, None]
-    return torch.nn.functional.interpolate(pixels, (resolution, resolution), mode="nearest-exact")[0]
+    size = tuple(side * resolution // RESOLUTION for side in mask.shape)
+    return torch.nn.functional.interpolate(pixels, size, mode="nearest-exact")[0]

@@ -43,9 +43,11 @@ class LocalPrecision(Metric):
         self.distance = PerceptualDistance(self.network)
 
     def undefined_reason(self, batch: Batch) -> str | None:
-        """Needs given masks, and to know the wanted fruit."""
+        """Needs given masks, and to know the wanted fruit, in squares."""
         if reason := find_lack(batch, "mask"):
             return reason
+        if batch.edits.shape[-1] != batch.edits.shape[-2]:
+            return "the network judges 64 x 64 pixels, and these pictures are not square (accuracy takes their middle)"
         truths = [truth for truth in batch.ground_truths if isinstance(truth, GroundTruth)]
         if not truths or any(truth.attribute != "fruits" for truth in truths):
             return "only edits of fruit: the other attributes are not inside a mask (benchmark.attributes=[fruits])"

@@ -49,11 +49,11 @@ class FeatureModule(nn.Module):
         """Of the features."""
         return self.heads["fruits"].in_features
 
-    def enter(self, images: Float[Tensor, "b 3 64 64"]) -> Tensor:
+    def enter(self, images: Float[Tensor, "b 3 H W"]) -> Tensor:
         """What the first stage is given."""
         return images * 2 - 1
 
-    def activations(self, images: Float[Tensor, "b 3 64 64"]) -> list[Tensor]:
+    def activations(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """The output of every stage: what LPIPS compares."""
         x, out = self.enter(images), []
         for stage in self.stages:
@@ -114,7 +114,7 @@ class StillLifeFeatures(FeatureModule):
         """The channels of the stages' first convolutions."""
         return cls([weights[f"stages.{i}.first.weight"].shape[0] for i in range(4)])
 
-    def enter(self, images: Float[Tensor, "b 3 64 64"]) -> Tensor:
+    def enter(self, images: Float[Tensor, "b 3 H W"]) -> Tensor:
         """The stem's output."""
         return self.stem(images * 2 - 1)
 

@@ -61,7 +61,7 @@ class StillLifeNetwork:
         self.cache = BatchCache(5e8)
 
     @torch.no_grad()
-    def layers(self, images: Float[Tensor, "b 3 64 64"]) -> list[Tensor]:
+    def layers(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """The output of every stage, on the network's device; kept for the same object, which must not be changed."""
         return self.cache.get("layers", images, lambda: self.module.activations(images.to(self.device)))
 
@@ -128,7 +128,7 @@ class StillLifeExtractor(FrozenExtractor):
     classes: str | None = None
 
     domain: ClassVar[str] = "stilllife"
-    resize: ClassVar[str] = "none: pictures are 64 x 64"
+    resize: ClassVar[str] = "none: pictures are 64 x 64, and of others the middle"
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     @property
@@ -147,11 +147,13 @@ class StillLifeExtractor(FrozenExtractor):
         return (*(wnids[FRUITS[kind]] for kind in ATTRIBUTES["fruits"]), *choices)
 
     def prepare(self, picture: UInt8[Tensor, "3 H W"]) -> Float[Tensor, "3 64 64"]:
-        """In [0, 1]; a ValueError for another size, which the network would take and misjudge."""
-        if picture.shape[1:] != (RESOLUTION, RESOLUTION):
-            size = tuple(picture.shape[1:])
+        """The middle square in [0, 1]; a ValueError for another scale, which the network would take and misjudge."""
+        height, width = picture.shape[1:]
+        if min(height, width) != RESOLUTION:
+            size = (height, width)
             raise ValueError(f"{self.name} takes pictures of 64 x 64, not {size} (resolution={RESOLUTION})")
-        return picture.float() / 255
+        top, left = (height - RESOLUTION) // 2, (width - RESOLUTION) // 2
+        return picture[:, top : top + RESOLUTION, left : left + RESOLUTION].float() / 255
 
     def forward(self, prepared: Float[Tensor, "b 3 64 64"]) -> Float[Tensor, "b d"]:
         output = self.network.module(prepared)
@@ -189,7 +191,7 @@ class StillLifeTokens(FrozenNetwork):
 
     domain: ClassVar[str] = "stilllife"
 
-    def tokens(self, images: Float[Tensor, "b 3 64 64"]) -> Float[Tensor, "b places channels"]:
+    def tokens(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b places channels"]:
         """One vector a place."""
         return self.network.layers(images)[2].flatten(2).transpose(1, 2)
 

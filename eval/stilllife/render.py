@@ -29,9 +29,9 @@ class Rendering:
     """A picture and what is seen where.
 
     Attributes:
-        image: uint8, (64, 64, 3).
+        image: uint8, (64, 64, 3), or larger by the margins of the scene's framing.
         names: `wall`, `table`, `vessel` (where there is one) and each kind of fruit by its name.
-        owner: index into `names` at the painted size, (256, 256).
+        owner: index into `names` at the painted size, (256, 256) likewise.
     """
 
     image: np.ndarray
@@ -40,7 +40,8 @@ class Rendering:
 
     def region(self, name: str) -> np.ndarray:
         """The share of each pixel that belongs to a thing, in [0, 1], (64, 64). All names together give 1."""
-        return (self.owner == self.names.index(name)).reshape(RESOLUTION, SCALE, RESOLUTION, SCALE).mean((1, 3))
+        height, width = self.image.shape[:2]
+        return (self.owner == self.names.index(name)).reshape(height, SCALE, width, SCALE).mean((1, 3))
 
 
 @lru_cache(512)  # several metrics and strengths ask for one picture
@@ -53,12 +54,20 @@ def render(scene: Scene) -> Rendering:
     framing = scene.framing
     horizon = horizon if framing.horizon is None else framing.horizon
 
-    page = Page()
+    across, down = find_margins(scene)
+    x, y = x + across, y + down
+    page = Page(FULL + 2 * across, FULL + 2 * down)
     page.put("wall", paint_wall(scene))
-    page.put("table", paint_table(scene, horizon), (0, horizon))
+    page.put("table", paint_table(scene, horizon), (0, horizon + down))
     for name, picture, corner in arrange_things(scene, x, y):
         page.put(name, *shrink(picture, corner, (x, y + FOOT), framing.scale))
     return page.finish(light)
+
+
+def find_margins(scene: Scene) -> tuple[int, int]:
+    """Painted pixels on either side of the square, and above and below it."""
+    across, down = (margin * SCALE for margin in scene.framing.margins)
+    return across, down
 
 
 def arrange_things(scene: Scene, x: int, y: int) -> Iterator[tuple[str | None, Image.Image | None, tuple[int, int]]]:
@@ -84,17 +93,18 @@ def shrink(
 class Page:
     """A picture in the making."""
 
-    def __init__(self) -> None:
-        self.picture = Image.new("RGBA", (FULL, FULL))
+    def __init__(self, width: int, height: int) -> None:
+        self.picture = Image.new("RGBA", (width, height))
         self.names: list[str] = []
-        self.owner = np.zeros((FULL, FULL), dtype=np.uint8)
+        self.owner = np.zeros((height, width), dtype=np.uint8)
 
     def put(self, name: str | None, picture: Image.Image | None, corner: tuple[int, int] = (0, 0)) -> None:
         """Lay a picture over the page; its opaque part belongs to `name` (None: to what it lies on)."""
         if picture is None:
             return
         left, top = (max(0, start) for start in corner)
-        right, bottom = (min(FULL, start + size) for start, size in zip(corner, picture.size, strict=True))
+        ends = zip(self.picture.size, corner, picture.size, strict=True)
+        right, bottom = (min(most, start + size) for most, start, size in ends)
         picture = picture.crop((left - corner[0], top - corner[1], right - corner[0], bottom - corner[1]))
         self.picture.alpha_composite(picture, (left, top))
         if name is not None:
@@ -123,25 +133,35 @@ def cut_out(colours: np.ndarray, mask: Image.Image) -> Image.Image:
 
 def paint_wall(scene: Scene) -> Image.Image:
     """A plain wall, darker towards the table."""
+    across, down = find_margins(scene)
     tint = make_generator(scene.seed, "wall").uniform(-7, 7, 3)
-    column = (np.array(WALL_COLOURS[scene.wall]) + tint) * np.linspace(1.06, 0.9, FULL)[:, None, None]
-    return to_image(column).resize((FULL, FULL), Image.Resampling.NEAREST)
+    light = extend(np.linspace(1.06, 0.9, FULL), down, down)[:, None, None]
+    column = (np.array(WALL_COLOURS[scene.wall]) + tint) * light
+    return to_image(column).resize((FULL + 2 * across, len(column)), Image.Resampling.NEAREST)
+
+
+def extend(line: np.ndarray, before: int, after: int) -> np.ndarray:
+    """A straight line of numbers that goes on at either end; what there was stays as it is, to the bit."""
+    step = line[1] - line[0]
+    ahead, behind = line[0] - step * np.arange(before, 0, -1), line[-1] + step * np.arange(1, after + 1)
+    return np.concatenate([ahead, line, behind]).astype(line.dtype)
 
 
 def paint_table(scene: Scene, horizon: int) -> Image.Image:
     """The table top from the horizon down."""
+    across, down = find_margins(scene)
     rng = make_generator(scene.seed, "table")
     shift = int(rng.integers(SPREAD))
     tint = rng.uniform(-7, 7, 3).astype(np.float32)
-    top = paint_pattern(scene.table)[: FULL - horizon, shift : shift + FULL]
-    depth = np.linspace(0.86, 1.04, FULL - horizon, dtype=np.float32)[:, None, None]
+    top = paint_pattern(scene.table, across, down)[: FULL - horizon + down, shift : shift + FULL + 2 * across]
+    depth = extend(np.linspace(0.86, 1.04, FULL - horizon, dtype=np.float32), 0, down)[:, None, None]
     return to_image((top + tint) * depth)
 
 
 @cache
-def paint_pattern(kind: str) -> np.ndarray:
-    """A table's surface, wider than needed: planks, plain cloth, stripes or checks."""
-    rows, columns = np.mgrid[0:FULL, 0 : FULL + SPREAD]
+def paint_pattern(kind: str, across: int = 0, down: int = 0) -> np.ndarray:
+    """A table's surface, wider than needed: planks, plain cloth, stripes or checks; with margins of the same."""
+    rows, columns = np.mgrid[0 : FULL + down, -across : FULL + SPREAD + across]
     if kind == "wooden":
         grain = 5 * np.sin(columns / 17 + 3 * np.sin(rows / 5)) - 16 * (rows // 26 % 2)
         colour = np.array((152, 98, 54)) + grain[..., None]

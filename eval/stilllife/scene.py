@@ -53,11 +53,13 @@ class Framing:
         scale: of all that stands on the table.
         horizon: where the table begins, from above, in 256ths of the picture; None: as the seed has it.
         once: of two kinds of fruit the second lies there once, in front; else they take turns.
+        margins: pixels of wall and table to the left and right, and above and below, of the square with the still life.
     """
 
     scale: float = 1.0
     horizon: int | None = None
     once: bool = False
+    margins: tuple[int, int] = (0, 0)
 
 
 USUAL = Framing()

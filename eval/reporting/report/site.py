@@ -156,6 +156,7 @@ def describe_set(shown: RunSet, job: Job) -> dict[str, Any]:
         "strengths": shown.strengths,
         "strength_name": shown.strength_name,
         "resolution": max(run.edit_resolution for run in shown.runs),
+        "is_square": all(run.is_square for run in shown.runs),
         "runs": list_runs(shown, list(place_runs(shown, job))),
         "differences": find_differences(shown),
         "pairs": pairs,

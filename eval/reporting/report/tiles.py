@@ -17,7 +17,7 @@ from PIL import Image
 
 from diffedit.io.images import open_image, to_pil, to_tensor
 from diffedit.types import EditRequest
-from eval.reporting.contact_sheet import draw_contrast_map, draw_overlay
+from eval.reporting.contact_sheet import draw_contrast_map, draw_overlay, fit_into
 from eval.reporting.report.outlines import Outline, trace
 from eval.reporting.report.sets import RunSet
 from eval.scoring.finished_run import FinishedRun, list_written, read_map, read_picture, stamp_files
@@ -149,7 +149,7 @@ def draw_row(
     if record.get("map"):
         values = attempt(lambda: read_map(run.root / record["map"]), faults, str(run.root))
         if values is not None and np.isfinite(values).all():
-            yield 0, draw_contrast_map(torch.from_numpy(values), run.edit_resolution)
+            yield 0, draw_contrast_map(torch.from_numpy(values), find_map_size(run, picture))
     if mask is not None and picture is not None:
         yield 1, draw_overlay(to_tensor(picture), torch.from_numpy(mask)[None, None])
     columns = {strength: BEFORE + i for i, strength in enumerate(shown.strengths)}
@@ -165,12 +165,17 @@ def read_rgb(path: Path) -> Image.Image:
         return picture.convert("RGB")
 
 
+def find_map_size(run: FinishedRun, picture: Image.Image | None) -> tuple[int, int]:
+    """Width and height at which a contrast map is drawn: those of the input, where that can be read."""
+    return (run.edit_resolution, run.edit_resolution) if picture is None else picture.size
+
+
 def shrink(picture: Image.Image, side: int) -> Image.Image:
-    """A picture as a tile."""
+    """A picture as a tile: one that is not square stands in the middle of white."""
     if picture.size == (side, side):
         return picture
-    smooth = Image.Resampling.LANCZOS if picture.width > side else Image.Resampling.NEAREST
-    return picture.convert("RGB").resize((side, side), smooth, reducing_gap=3.0)
+    smooth = Image.Resampling.LANCZOS if max(picture.size) > side else Image.Resampling.NEAREST
+    return fit_into(picture.convert("RGB"), (side, side), smooth, reducing_gap=3.0)
 
 
 def encode_full(picture: Image.Image) -> bytes:

@@ -15,6 +15,7 @@ import diffedit
 from baselines.sdedit import SDEdit
 from diffedit.api.edit import make_requests
 from diffedit.engine.queries import run_alone
+from diffedit.io.images import Resize
 from diffedit.mask import ContrastMask, GivenMask
 from diffedit.sampling.noise import RequestNoise
 from diffedit.stages.background import PixelPaste
@@ -75,6 +76,28 @@ def test_the_crop_says_which_part_is_shown(pipe):
     assert result.crop == (8, 0, 40, 32)
     assert close(result.image, edit(pipe, whole.crop(result.crop), "a dog").image)
     assert edit(pipe, whole, "a dog", resize="squash").crop == (0, 0, 48, 32)
+
+
+def test_pictures_are_edited_whole_in_their_own_shapes(pipe):
+    """With a mask that was found, or one of the picture's size; equal to each by itself but for the last bits."""
+    pictures = [draw(1, (48, 32)), draw(2, (32, 32)), draw(3, (60, 100))]
+    results = edit(pipe, pictures, "a dog", ratio=[0.5, 1.0], resize="keep")
+    assert [result.images[0.5].size for result in results] == [(48, 32), (32, 32), (32, 56)]
+    for picture, result in zip(pictures, results, strict=True):
+        assert result.error is None
+        assert result.crop == (0, 0, *picture.size)
+        assert result.images[0.5].size == result.mask.size
+        assert result.contrast_map.shape == tuple(side // 4 for side in result.images[0.5].size[::-1])
+        assert close(result.images[1.0], edit(pipe, picture, "a dog", ratio=[0.5, 1.0], resize="keep").images[1.0])
+    assert close(results[1].images[1.0], edit(pipe, pictures[1], "a dog", ratio=[0.5, 1.0]).images[1.0])
+    again = edit(pipe, pictures[2], "a dog", mask=results[2].mask, resize="keep")
+    assert np.array_equal(np.asarray(again.mask), np.asarray(results[2].mask))
+    assert edit(pipe, pictures[2], "a dog", mask=Image.new("L", (60, 100), 255), resize="keep").error is None
+    assert edit(pipe, pictures[2], "a dog", resize=Resize("keep", side="longer")).image.size == (16, 32)
+    assert diffedit.find_mask(pipe, pictures[0], "a dog", resize="keep").mask.size == (48, 32)
+    exact = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(0))
+    (request,), _ = make_requests(diffedit.api.choose.make_backbone(pipe), exact, "a dog", None, None, "keep", "a")
+    assert torch.equal(request.image(), exact)
 
 
 def test_one_ratio_has_an_image_and_several_have_images(pipe):

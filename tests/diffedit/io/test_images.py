@@ -153,3 +153,48 @@ def test_resizing_is_torchvisions_to_the_bit(policy, filter):
         resized = F.resize(picture, size, F.InterpolationMode(filter), antialias=True)
         expected = np.asarray(F.center_crop(resized, [resolution, resolution]))
         assert np.array_equal(np.asarray(Resize(policy, filter)(picture, resolution)), expected)
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "expected"),
+    [
+        (None, (640, 480), (80, 64)),  # 85.3 to the nearest multiple of 16
+        ("shorter", (480, 640), (64, 80)),
+        ("longer", (640, 480), (64, 48)),
+        ("shorter", (64, 64), (64, 64)),
+        ("shorter", (88, 64), (96, 64)),  # half-way goes up
+        ("longer", (1000, 10), (64, 16)),  # at least one grain
+        ("shorter", (1000, 10), (6400, 64)),
+    ],
+)
+def test_a_picture_that_is_kept_has_its_own_shape_in_whole_grains(side, size, expected):
+    resize = Resize("keep", side=side, grain=16)
+    assert resize.find_size(size, 64) == expected
+    assert resize.find_resolution(expected) == 64
+    assert resize.crop_box(size, 64) == (0, 0, *size)
+    if max(expected) < 1000:
+        picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+        out = resize(picture, 64)
+        assert np.array_equal(np.asarray(out), np.asarray(picture.resize(expected, Image.Resampling.BICUBIC)))
+
+
+def test_a_square_that_is_kept_is_the_square_of_crop():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8))
+    expected = np.asarray(Resize()(picture, 32))
+    for resize in (Resize("keep"), Resize("keep", side="longer", grain=16)):
+        assert np.array_equal(np.asarray(resize(picture, 32)), expected)
+
+
+def test_a_mask_of_a_picture_that_is_kept_lies_where_it_was_drawn(tmp_path):
+    mask, picture = np.zeros((60, 120), np.uint8), np.zeros((60, 120, 3), np.uint8)
+    mask[20:40, 60:] = 255
+    picture[20:40, 60:] = 255
+    for name, values in (("mask", mask), ("picture", picture)):
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    resize = Resize("keep", grain=16)
+    image, region = (
+        ImageFile(tmp_path / "picture.png", 48, resize)(),
+        MaskFile(tmp_path / "mask.png", tmp_path / "picture.png", 48, resize)(),
+    )
+    assert image.shape == (3, 48, 96)
+    assert torch.equal(region[0], image[0])

@@ -178,7 +178,7 @@ def test_large_networks_are_not_called_on_a_cpu(tiny, tmp_path, monkeypatch):
     assert find_latent(tiny, picture).shape == whole.shape
     assert Planner(tiny, BatchSizes(), None).measure(Plan(1, 1, Counter(decoding=3)), Deadline(8)) == 0.0
     looked = Planner(tiny, BatchSizes(), None)
-    looked.latent = whole
+    looked.latents[tuple(picture.shape)] = whole
     assert looked.measure(Plan(1, 1, Counter(decoding=3)), Deadline(8)) is None
     assert "time: not known: there is no earlier run of this backbone" in show(Plan(1, 1, seconds=None))[-2]
 

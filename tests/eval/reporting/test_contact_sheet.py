@@ -53,8 +53,8 @@ def test_a_mask_is_red_and_a_map_has_its_whole_range():
     pixels = np.asarray(draw_overlay(torch.full((3, 4, 4), 0.5), mask))
     assert pixels[0, 0].tolist() == [192, 94, 84]
     assert pixels[0, 3].tolist() == [102, 102, 102]
-    assert np.unique(np.asarray(draw_contrast_map(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 8))).tolist() == [0, 255]
-    assert not np.asarray(draw_contrast_map(torch.ones(2, 2), 8)).any()
+    assert np.unique(np.asarray(draw_contrast_map(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), (8, 8)))).tolist() == [0, 255]
+    assert not np.asarray(draw_contrast_map(torch.ones(2, 2), (8, 8))).any()
 
 
 def test_a_title_that_does_not_fit_is_cut():

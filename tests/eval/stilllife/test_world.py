@@ -1,15 +1,27 @@
 import hashlib
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes
+from eval.stilllife.benchmarks import StillLifeClasses, StillLifeScenes, StillLifeWide
 from eval.stilllife.fruit import PAINT
 from eval.stilllife.render import TURNS, WALL_COLOURS, paint_pattern, paint_sprite, paint_vessel, render
-from eval.stilllife.scene import ATTRIBUTES, FRUITS, GROUPS, SPLITS, Scene, change, find_siblings, list_changes, sample
+from eval.stilllife.scene import (
+    ATTRIBUTES,
+    FRUITS,
+    GROUPS,
+    SPLITS,
+    Framing,
+    Scene,
+    change,
+    find_siblings,
+    list_changes,
+    sample,
+)
 
 PINNED = {
     0: "0242c677bfabb30a",
@@ -25,6 +37,49 @@ def test_renders_are_pinned():
     """To the byte, for the locked Pillow and numpy: weights and benchmarks rest on them."""
     hashes = {seed: hashlib.sha256(render(sample(seed)).image.tobytes()).hexdigest()[:16] for seed in PINNED}
     assert hashes == PINNED
+
+
+@pytest.mark.parametrize("margins", [(16, 0), (0, 32), (64, 16)])
+def test_the_middle_of_a_larger_rendering_is_the_square(margins):
+    """To the byte; around it there is nothing but wall and table, and each pixel belongs to something."""
+    across, down = margins
+    for seed in range(12):
+        scene = sample(seed)
+        square, wide = render(scene), render(replace(scene, framing=Framing(margins=margins)))
+        assert wide.image.shape == (64 + 2 * down, 64 + 2 * across, 3)
+        middle = np.s_[down : down + 64, across : across + 64]
+        assert np.array_equal(wide.image[middle], square.image)
+        around = np.ones(wide.image.shape[:2], dtype=bool)
+        around[middle] = False
+        for name in wide.names:
+            region = wide.region(name)
+            assert np.array_equal(region[middle], square.region(name))
+            assert name in ("wall", "table") or not region[around].any()
+        assert np.allclose(sum(wide.region(name) for name in wide.names), 1)
+
+
+def test_wide_scenes_are_the_square_ones_with_margins():
+    wide, square = StillLifeWide(size=4, width=128, height=96), StillLifeScenes(size=4)
+    for one, other in zip(wide.requests(64), square.requests(64), strict=True):
+        assert (one.id, one.source, one.target) == (other.id, other.source, other.target)
+        for name in ("image", "mask", "true_mask", "true_edit", "retrieved"):
+            picture = getattr(one, name)()
+            assert picture.shape[1:] == (96, 128)
+            assert np.array_equal(picture[:, 16:80, 32:96], getattr(other, name)())
+    doubled = next(wide.requests(128))
+    assert doubled.image().shape[1:] == doubled.mask().shape[1:] == (192, 256)
+    assert {picture.shape for _, picture in wide.reference(2, 64)} == {(3, 96, 128)}
+
+
+def test_wide_scenes_say_what_shapes_they_have():
+    wide = StillLifeWide(width=96)
+    assert (wide.is_square, StillLifeWide(width=64).is_square, StillLifeScenes().is_square) == (False, True, True)
+    assert wide.fit(64, 16) is wide
+    assert (wide.find_resolution((96, 64)), wide.find_resolution((192, 128))) == (64, 128)
+    with pytest.raises(ValueError, match=r"benchmark.width = 72: 72 pixels at a resolution of 64, .* multiples of 16"):
+        StillLifeWide(width=72).fit(64, 16)
+    with pytest.raises(ValueError, match=r"benchmark.height = 65: an even number"):
+        StillLifeWide(height=65)
 
 
 def test_the_same_scene_renders_the_same():

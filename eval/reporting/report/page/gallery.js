@@ -222,7 +222,7 @@ Report.gallery = (() => {
   function makeOutlines(lines, kinds) {
     const drawn = kinds.map(([place, kind]) => [lines[place], kind]).filter(([line]) => line && line.length && line[2]);
     return drawn.map(([[width, height, path], kind]) => {
-      const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, class: `outlines ${kind}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+      const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, class: `outlines ${kind}`, preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
       svg.append(make("path", { d: path, class: "under" }), make("path", { d: path, class: "over" }));
       return svg;
     });

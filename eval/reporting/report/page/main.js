@@ -75,7 +75,7 @@
     const { sets, problems, title } = Report.index;
     find("title").textContent = set().names[0];
     const models = set().names[1];
-    find("subtitle").textContent = `${set().runs.length} run${set().runs.length === 1 ? "" : "s"} of ${models}, n = ${set().n}, ${set().resolution} × ${set().resolution} pixels`;
+    find("subtitle").textContent = `${set().runs.length} run${set().runs.length === 1 ? "" : "s"} of ${models}, n = ${set().n}, ${set().is_square ? `${set().resolution} × ${set().resolution} pixels` : `in their own shapes at ${set().resolution} pixels`}`;
     document.title = `${title}: edits compared`;
     find("set-choice").hidden = sets.length < 2;
     fillSelect("set", sets.map((one, i) => [i, one.title]), view.state.set);
