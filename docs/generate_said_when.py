@@ -32,8 +32,9 @@ def escape(text: str) -> str:
 def make_table(title: str, cases: list) -> Iterator[str]:
     """A row a case."""
     yield from (f"## {title}", "", "| typed | said | done |", "| --- | --- | --- |")
-    for words, said, done, code in cases:
-        yield f"| `diffedit {escape(words)}` | `{escape(said.strip())}` | {done} (exit code {code}) |"
+    for words, said, done, code, table in cases:
+        of = f" of `{escape(repr(table)[1:-1])}`" if table else ""
+        yield f"| `diffedit {escape(words)}`{of} | `{escape(said.strip())}` | {done} (exit code {code}) |"
     yield ""
 
 

@@ -20,6 +20,7 @@ class Case(NamedTuple):
     said: str
     done: str = REFUSED
     code: int = 2
+    table: str = ""  # what stands in the file t.csv or t.jsonl that the words name
 
 
 COUNT = "it should be a whole number from 1 on"
@@ -85,6 +86,13 @@ CASES = {
         Case("run editor.guidanc=3", "editor.guidanc: there is no such setting"),
         Case("score +metric.lpips.net=vgg", "metric.lpips.net: there is no such setting; did you mean metric.lpips.network?"),
         Case("score run=x", "run is called runs now"),
+    ],
+    "Tables that are none": [
+        Case("run benchmark=folder benchmark.path=t.csv", "line 1: cells stand between tabs: save it with commas", table="image\ttarget\na.png\tpear\n"),
+        Case("plan benchmark=folder benchmark.path=t.csv", "line 1: cells stand between semicolons: save it with commas", table="image;target\na.png;pear\n"),
+        Case("check-benchmark benchmark=folder benchmark.path=t.csv", "line 1: more than one 'target'", table="image,target,target\na.png,x,y\n"),
+        Case("run benchmark=folder benchmark.path=t.jsonl", r"line 1: \ud83d is half of a character (a lone surrogate)", table='{"image": "a.png", "target": "\\ud83d"}\n'),
+        Case("plan benchmark=folder benchmark.path=t.jsonl", "line 2: not JSON", table='{"image": "a.png", "target": "pear"}\n{"image"\n'),
     ],
     "Keys without a value": [
         Case("run benchmark=folder", "benchmark.path: it has no default; say benchmark.path=..."),
