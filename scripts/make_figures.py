@@ -98,8 +98,8 @@ def make_section(recipe: Recipe, folder: Path, words: Sequence[str]) -> None:
         call([*command, *(words if is_run else [])], folder, recipe.name)
     for name, source in recipe.keep.items():
         keep(folder / source, recipe.folder / name)
-    for name, source in recipe.figures.items():
-        copy_picture(folder / source, IMAGES / name)
+    for name, sources in recipe.figures.items():
+        copy_picture([folder / source for source in sources], IMAGES / name)
     made = {"revisions": list_revisions(folder), "date": date.today().isoformat()}
     write(recipe.folder / MADE, json.dumps(made, indent=1).encode())
     rewrite_page()

@@ -57,10 +57,11 @@ def render_commands(recipe: Recipe) -> str:
 
 def list_sections(text: str) -> Iterator[tuple[list[str], str]]:
     """(names of the recipes whose marks stand there, its prose) of each part of the page under a heading."""
-    for part in re.split(r"^(?=#+ )", text, flags=re.MULTILINE):
-        names = list(dict.fromkeys(name.partition("/")[0] for _, name, _, _ in MARK.findall(part)))
+    bare = FENCE.sub("", MARK.sub(r"<!-- \2 -->", text))  # a comment in a block of commands is no heading
+    for part in re.split(r"^(?=#+ )", bare, flags=re.MULTILINE):
+        names = list(dict.fromkeys(name.partition("/")[0] for name in re.findall(r"<!-- ([\w/]+) -->", part)))
         if names:
-            yield names, re.sub(r"\]\([^)]*\)|`[^`\n]*`", "", FENCE.sub("", MARK.sub("", part)))
+            yield names, re.sub(r"\]\([^)]*\)|`[^`\n]*`|<!-- [\w/]+ -->", "", part)
 
 
 def find_unknown(prose: str, recipes: Sequence[Recipe]) -> list[str]:

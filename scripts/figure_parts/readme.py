@@ -21,15 +21,18 @@ def make_readme_pictures(demo: Path, images: Path) -> None:
     from diffedit.io.images import write_picture  # it imports torch, whose threads are chosen before
 
     write_picture(images / "edits.png", draw_strip(plan), optimize=True)
-    copy_picture(demo / "tradeoff.png", images / "tradeoff.png")
+    copy_picture([demo / "tradeoff.png"], images / "tradeoff.png")
 
 
-def copy_picture(source: Path, out: Path) -> None:
-    """A figure in a palette of 128 colours: a third of the bytes."""
+def copy_picture(sources: Sequence[Path], out: Path) -> None:
+    """Figures side by side, in a palette of 128 colours: a third of the bytes."""
     from diffedit.io.images import write_picture
 
-    with Image.open(source) as figure:
-        write_picture(out, figure.convert("P", palette=Image.Palette.ADAPTIVE, colors=128), optimize=True)
+    figures = [Image.open(source).convert("RGB") for source in sources]
+    page = Image.new("RGB", (sum(one.width for one in figures), max(one.height for one in figures)), PAPER)
+    for i, figure in enumerate(figures):
+        page.paste(figure, (sum(one.width for one in figures[:i]), 0))
+    write_picture(out, page.convert("P", palette=Image.Palette.ADAPTIVE, colors=128), optimize=True)
 
 
 def draw_strip(plan: Plan) -> Image.Image:

@@ -66,7 +66,7 @@ class Recipe:
         note: stands above them in the block of commands: "needs some minutes".
         keep: files that they leave there and that are committed: {scores.csv: plots/x/comparisons.csv}.
         tables: of the page.
-        figures: pictures of docs/images: {reference_text.png: plots/reference_text/x.png}.
+        figures: pictures of docs/images, each of one or several side by side: {sizes.png: [plots/x.png]}.
         quoted: numbers of the section's prose that are of no table here, each with where it is from.
     """
 
@@ -76,7 +76,7 @@ class Recipe:
     note: str | None = None
     keep: dict[str, str] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
-    figures: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, tuple[str, ...]] = field(default_factory=dict)
     quoted: dict[str, str] = field(default_factory=dict)
 
     @property

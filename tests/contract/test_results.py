@@ -120,7 +120,20 @@ def test_a_section_is_made_and_what_fails_is_named(parts, recipes, tmp_path, mon
         make_figures.call(["diffedit", "nothing"], tmp_path, "x")
 
 
-def test_every_command_of_a_recipe_is_one_of_ours(recipes):
+def test_figures_stand_side_by_side(parts, tmp_path):
+    from figure_parts.readme import copy_picture
+    from PIL import Image
+
+    for name, size in (("a", (10, 20)), ("b", (30, 8))):
+        Image.new("RGB", size, "#ff0000").save(tmp_path / f"{name}.png")
+    copy_picture([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "c.png")
+    with Image.open(tmp_path / "c.png") as page:
+        assert page.size == (40, 20)
+        assert page.convert("RGB").getpixel((39, 19)) == (255, 255, 255)
+
+
+def test_every_command_of_a_recipe_is_one_of_ours_and_every_figure_is_shown(recipes):
     for recipe in recipes.values():
+        assert all(f"(images/{name})" in (ROOT / "docs/results.md").read_text() for name in recipe.figures)
         for words in recipe.words:
             assert words[0] == "diffedit" or (words[0] == "python" and (ROOT / words[1]).is_file()), words
