@@ -19,6 +19,7 @@ from diffedit.io.checks import Seed, settings
 from diffedit.io.files import resolve_path
 from diffedit.sampling.ddim import WHOLE, GuidanceInterval, ddim_sample, decode_edits
 from diffedit.sampling.noise import RequestNoise
+from diffedit.sampling.schedule import open_schedule
 from diffedit.types import EditResult, Embed, Noise, Program, Schedule
 
 
@@ -67,6 +68,8 @@ class TextToImage:
         backbone = dict(self.backbone)
         if "_target_" in backbone:  # the class alone: pictures that were drawn before need not be drawn again
             backbone["_target_"] = backbone["_target_"].removesuffix(".from_pretrained")
+        if backbone.get("timestep_spacing", "") is None:  # the folder's own, as before there was the setting
+            del backbone["timestep_spacing"]
         settings = asdict(self) | {"backbone": backbone}
         if self.guidance_interval == WHOLE:  # likewise: it was drawn so before there was the setting
             del settings["guidance_interval"]
@@ -84,7 +87,8 @@ class TextToImage:
     def __call__(self, texts: Mapping[str, str]) -> Iterator[tuple[str, Float[Tensor, "3 H W"]]]:
         """(id, picture) for each id and text, as they get ready; raises what went wrong with one."""
         backbone = instantiate(dict(self.backbone), _convert_="all")
-        schedule = backbone.schedule(self.steps)
+        schedule = open_schedule(backbone, self.steps)
+        schedule.find_level(1.0)  # where pictures are begun
         with torch.no_grad():
             like = backbone.encode(torch.zeros(1, 3, backbone.resolution, backbone.resolution))
         engine = Engine(backbone, BatchSizes(self.batch, 1, min(self.batch, 4), 16))

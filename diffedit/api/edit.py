@@ -17,6 +17,7 @@ from diffedit.io.images import Resize
 from diffedit.io.pictures import Given, GivenMaskPicture, GivenPicture
 from diffedit.runs.shapes import fit_resize
 from diffedit.sampling.noise import RequestNoise
+from diffedit.sampling.schedule import open_schedule
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Backbone, Editor, EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
 
@@ -88,7 +89,7 @@ def edit(
     ratios, several = ([float(ratio)], False) if np.ndim(ratio) == 0 else ([float(r) for r in ratio], True)
     pipeline = make_pipeline(editor, guidance_scale, mask is not None)
     backbone = make_backbone(pipe)
-    schedule = backbone.schedule(num_inference_steps)
+    schedule = open_schedule(backbone, num_inference_steps)
     schedule.start_levels(ratios)
     pipeline.check(backbone)
     requests, is_list = make_requests(backbone, image, target, source, mask, resize, id)
@@ -140,7 +141,7 @@ def find_mask(
     if not isinstance(method, DiffEdit):
         raise ValueError(f"editor = {editor!r}: masks are found by DiffEdit and its variants")
     backbone = make_backbone(pipe)
-    schedule = backbone.schedule(num_inference_steps)
+    schedule = open_schedule(backbone, num_inference_steps)
     requests, is_list = make_requests(backbone, image, target, source, None, resize, id)
     programs = (look_for_mask(method, request, schedule, RequestNoise(seed, id)) for request in requests)
     results = run_programs(backbone, requests, programs, 1, False, batch_size, progress)

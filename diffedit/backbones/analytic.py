@@ -18,7 +18,7 @@ from diffedit.backbones.base import PixelBackbone
 from diffedit.io.checks import Count, Seed
 from diffedit.io.hashing import hash_text
 from diffedit.sampling.noise import make_generator
-from diffedit.sampling.schedule import NoiseSchedule, scaled_linear
+from diffedit.sampling.schedule import NoiseSchedule, TrainedTimes, scaled_linear
 from diffedit.types import Level, Prediction
 
 
@@ -57,8 +57,9 @@ class AnalyticBackbone(PixelBackbone):
 
     def schedule(self, steps: int) -> NoiseSchedule:
         """Latent diffusion's schedule, leading spacing with offset 1, clean at level 0."""
-        every = 1000 // steps
-        return NoiseSchedule.discrete(scaled_linear(), [i * every + 1 for i in range(steps)], clean=1.0)
+        times, alphas_cumprod = TrainedTimes(1000, "leading", 1), scaled_linear()
+        warning = times.describe_gap(steps, alphas_cumprod)
+        return NoiseSchedule.discrete(alphas_cumprod, times.choose(steps), clean=1.0, warning=warning)
 
     @property
     def fingerprint(self) -> dict[str, str]:

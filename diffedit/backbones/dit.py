@@ -11,6 +11,7 @@ from diffedit.backbones.classes import ClassBackbone, ClassCond, ClassList
 from diffedit.backbones.latent import LatentBackbone
 from diffedit.backbones.loading import Dtype, ModelFolder
 from diffedit.io.checks import Count
+from diffedit.sampling.schedule import Spacing
 
 
 class DiT(ClassBackbone, LatentBackbone):
@@ -78,12 +79,13 @@ class DiT(ClassBackbone, LatentBackbone):
         resolution: Count | None = None,
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         compile: str | None = None,
+        timestep_spacing: Spacing | None = None,
     ) -> "DiT":
         """A folder or hub id with transformer/, vae/, scheduler/, and model_index.json, whose id2label has the names.
 
         The arguments are those of `StableDiffusion.from_pretrained`.
         """
-        options = {"resolution": resolution}
+        options = {"resolution": resolution, "timestep_spacing": timestep_spacing}
         return cls.load(path, revision, variant, dtype, vae_dtype, device, memory_format, compile, **options)
 
     @classmethod

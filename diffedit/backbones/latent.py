@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from diffedit.backbones.base import BaseBackbone, as_column, read_output, send
-from diffedit.backbones.loading import ModelFolder, find_folder, make_scheduler, read_dtype
+from diffedit.backbones.loading import SPACING, ModelFolder, make_schedule, make_scheduler, read_dtype, respace
+from diffedit.backbones.recognise import Layout, check_channels, find_model
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
 from diffedit.io.hashing import hash_config, hash_module, hash_network_config, hash_tokenizer
-from diffedit.sampling.schedule import NoiseSchedule
+from diffedit.sampling.schedule import SPACINGS, NoiseSchedule, Spacing
 from diffedit.types import Level, Prediction
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -47,6 +48,7 @@ class LatentBackbone(BaseBackbone):
         memory_format: str,
         compile: str | None,
         autoencoder: str | None = None,
+        timestep_spacing: Spacing | None = None,
         **options: Any,
     ) -> Any:
         """A folder or hub id, as `from_pretrained` of each family has it.
@@ -61,14 +63,18 @@ class LatentBackbone(BaseBackbone):
             memory_format: of the denoiser.
             compile: a mode of `torch.compile`.
             autoencoder: folder of another, for a family that takes one.
+            timestep_spacing: of the times that are visited; None for the folder's own.
             options: of the family's `__init__`.
         """
         check_literal("backbone.memory_format", memory_format, list(MEMORY_FORMATS))
+        check_literal(SPACING, timestep_spacing, (None, *SPACINGS))
         dtypes = {"dtype": read_dtype(dtype), "vae_dtype": read_dtype(vae_dtype)}
-        place = find_folder(path, cls.denoiser_part)
+        place = find_model(path, Layout(cls.denoiser_part, cls.parts, takes_added=cls.takes_added()), revision, variant)
         folder = ModelFolder(place, dtypes["dtype"], pick_device(device, mps=True), revision, variant)
         other = () if autoencoder is None else (autoencoder,)
-        backbone = cls(**cls.load_parts(folder, dtypes["vae_dtype"], *other), **options, name=folder.path)
+        parts = cls.load_parts(folder, dtypes["vae_dtype"], *other)
+        parts["scheduler"] = respace(parts["scheduler"], timestep_spacing)
+        backbone = cls(**parts, **options, name=folder.path)
         backbone.memory_format = MEMORY_FORMATS[memory_format]
         network = getattr(backbone, cls.denoiser_part).to(memory_format=backbone.memory_format)
         if compile:
@@ -79,6 +85,11 @@ class LatentBackbone(BaseBackbone):
     def load_parts(cls, folder: ModelFolder, vae_dtype: torch.dtype) -> dict[str, Any]:
         """What `__init__` takes, by name."""
         raise TypeError(f"{cls.__name__} has to say how its parts are loaded: load_parts()")
+
+    @classmethod
+    def takes_added(cls) -> bool:
+        """Whether the denoiser is given more than a latent, a time and texts or classes."""
+        return False
 
     def condition(self, conds: Sequence[Any]) -> dict[str, Any]:
         """What the denoiser takes beside latents and timesteps, of conditions that `embed` gave."""
@@ -115,11 +126,7 @@ class LatentBackbone(BaseBackbone):
         network, autoencoder = self.denoiser.config, self.vae.config
         # Of a VQModel, whose latents are quantised, the codes are as wide as latents.
         channels, taken = autoencoder.get("vq_embed_dim") or autoencoder.latent_channels, network.in_channels
-        if taken != channels:
-            kind = "UNet" if self.denoiser_part == "unet" else self.denoiser_part
-            raise ValueError(
-                f"{name}: the {kind} takes {taken} channels, latents have {channels} (an inpainting model?)"
-            )
+        check_channels(taken, channels, name, self.denoiser_part)
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         resolution = resolution or network.sample_size * factor
         if resolution % (factor * grain):
@@ -150,10 +157,8 @@ class LatentBackbone(BaseBackbone):
         return {self.denoiser_part: f"{self.dtype} {self.memory_format} {compiled}", "vae": str(self.vae_dtype)}
 
     def schedule(self, steps: int) -> NoiseSchedule:
-        """`steps` levels on the scheduler's own spacing; the clean one as its `set_alpha_to_one` says."""
-        self.scheduler.set_timesteps(steps)
-        clean = self.scheduler.final_alpha_cumprod.item()
-        return NoiseSchedule.discrete(self.scheduler.alphas_cumprod, self.scheduler.timesteps, clean)
+        """`steps` levels on the scheduler's spacing; the clean one as its `set_alpha_to_one` says."""
+        return make_schedule(self.scheduler, steps, self.scheduler.final_alpha_cumprod.item())
 
     @property
     def quantises(self) -> bool:

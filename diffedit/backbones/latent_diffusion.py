@@ -16,6 +16,7 @@ from diffedit.backbones.latent import LatentBackbone
 from diffedit.backbones.loading import Dtype, ModelFolder
 from diffedit.io.checks import Count
 from diffedit.io.files import resolve_path
+from diffedit.sampling.schedule import Spacing
 
 EMBEDDING = "class_embedding.safetensors"
 CLASSES = "classes.json"
@@ -76,6 +77,7 @@ class LatentDiffusion(ClassBackbone, LatentBackbone):
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         compile: str | None = None,
         autoencoder: str | None = None,
+        timestep_spacing: Spacing | None = None,
     ) -> "LatentDiffusion":
         """A folder or hub id with unet/, vqvae/, class_embedding.safetensors, scheduler/, model_index.json.
 
@@ -92,9 +94,11 @@ class LatentDiffusion(ClassBackbone, LatentBackbone):
             memory_format: of the UNet.
             compile: a mode of `torch.compile` for the UNet.
             autoencoder: folder of it, where it is not vqvae/: a VQModel or an AutoencoderKL.
+            timestep_spacing: of the times that are visited; None for the folder's own.
         """
         settings = (path, revision, variant, dtype, vae_dtype, device, memory_format, compile)
-        return cls.load(*settings, resolution=resolution, autoencoder=autoencoder)
+        options = {"resolution": resolution, "timestep_spacing": timestep_spacing}
+        return cls.load(*settings, autoencoder=autoencoder, **options)
 
     @classmethod
     def load_parts(cls, folder: ModelFolder, vae_dtype: torch.dtype, autoencoder: str | None = None) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from diffedit.backbones.recognise import check_scheduler
 from diffedit.io.checks import refuse_adapter
-from diffedit.io.files import resolve_path
+from diffedit.sampling.schedule import NoiseSchedule, Spacing, TrainedTimes
+
+SPACING = "backbone.timestep_spacing"
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,25 @@ class ModelFolder:
         return tokenizer
 
 
+def respace(scheduler: Any, spacing: Spacing | None) -> Any:
+    """The scheduler with another spacing of the times that are visited; None for its own."""
+    return scheduler if spacing is None else type(scheduler).from_config(scheduler.config, timestep_spacing=spacing)
+
+
+def make_schedule(scheduler: Any, steps: int, clean: float) -> NoiseSchedule:
+    """`steps` levels of a DDIMScheduler, at the times of its spacing.
+
+    Args:
+        scheduler: as `make_scheduler` returns it.
+        steps: N.
+        clean: the cumulative product at level 0.
+    """
+    config, alphas_cumprod = scheduler.config, scheduler.alphas_cumprod
+    times = TrainedTimes(config.num_train_timesteps, config.timestep_spacing, config.steps_offset, SPACING)
+    chosen, warning = times.choose(steps), times.describe_gap(steps, alphas_cumprod)
+    return NoiseSchedule.discrete(alphas_cumprod, chosen, clean, config.prediction_type != "epsilon", warning)
+
+
 def make_scheduler(config: Mapping[str, Any], name: str) -> Any:
     """A DDIMScheduler of its own with the noise schedule of a config; a ValueError where it is no discrete DDPM one.
 
@@ -141,26 +163,9 @@ def make_scheduler(config: Mapping[str, Any], name: str) -> Any:
     """
     from diffusers import DDIMScheduler
 
-    if "beta_schedule" not in config and config.get("trained_betas") is None:
-        raise ValueError(f"{name}: {config.get('_class_name')} has no betas: not a DDPM noise schedule")
+    check_scheduler(config, name)
     keys = set(DDIMScheduler().config)
     return DDIMScheduler.from_config({key: value for key, value in config.items() if key in keys})
-
-
-def find_folder(path: str, denoiser: str = "unet") -> str:
-    """The folder or hub id; a FileNotFoundError where it is plainly a folder and does not hold a pipeline.
-
-    Args:
-        path: of the folder, or the id.
-        denoiser: the part that has to be there.
-    """
-    folder = resolve_path(path)
-    local = folder.exists() or path.startswith((".", "/", "~"))
-    if local and not (folder / denoiser / "config.json").is_file():
-        raise FileNotFoundError(
-            f"backbone.path = {path}: no {denoiser}/config.json there; not a folder that this backbone loads"
-        )
-    return str(folder) if local else path
 
 
 Dtype = Literal["float32", "float16", "bfloat16"]

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from diffedit.backbones.base import PixelBackbone, as_column, read_output, send
-from diffedit.backbones.loading import Dtype, ModelFolder, find_folder, read_dtype
+from diffedit.backbones.loading import SPACING, Dtype, ModelFolder, make_schedule, read_dtype, respace
+from diffedit.backbones.recognise import Layout, find_model
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
 from diffedit.io.hashing import hash_config, hash_module, hash_network_config
-from diffedit.sampling.schedule import NoiseSchedule
+from diffedit.sampling.schedule import SPACINGS, NoiseSchedule, Spacing
 from diffedit.types import Level, Prediction
+
+LAYOUT = Layout(unet="UNet2DModel")
 
 
 class PixelDiffusion(PixelBackbone):
@@ -27,8 +29,8 @@ class PixelDiffusion(PixelBackbone):
         variant: weights variant.
         dtype: of the network: "float32", "float16" or "bfloat16".
         device: "auto" takes CUDA, else Apple's MPS, else the CPU.
-        spacing: of the times that are visited: `linspace`, as guided-diffusion respaces them, or diffusers' `leading`
-            and `trailing`.
+        timestep_spacing: of the times that are visited: `linspace`, as guided-diffusion respaces them, or diffusers'
+            `leading` and `trailing`.
     """
 
     def __init__(
@@ -38,13 +40,12 @@ class PixelDiffusion(PixelBackbone):
         variant: str | None = None,
         dtype: Dtype = "float32",
         device: str = "auto",
-        spacing: Literal["linspace", "leading", "trailing"] = "linspace",
+        timestep_spacing: Spacing = "linspace",
     ) -> None:
-        check_literal("backbone.spacing", spacing, ("linspace", "leading", "trailing"))
+        check_literal(SPACING, timestep_spacing, SPACINGS)
         self.device, self.dtype = pick_device(device, mps=True), read_dtype(dtype)
-        folder = ModelFolder(find_folder(path), self.dtype, self.device, revision, variant)
-        scheduler = folder.load_scheduler()
-        self.scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing=spacing)
+        folder = ModelFolder(find_model(path, LAYOUT, revision, variant), self.dtype, self.device, revision, variant)
+        self.scheduler = respace(folder.load_scheduler(), timestep_spacing)
 
         from diffusers import UNet2DModel
 
@@ -67,8 +68,7 @@ class PixelDiffusion(PixelBackbone):
 
     def schedule(self, steps: int) -> NoiseSchedule:
         """`steps` levels of the network's schedule, clean at level 0."""
-        self.scheduler.set_timesteps(steps)
-        return NoiseSchedule.discrete(self.scheduler.alphas_cumprod, self.scheduler.timesteps, clean=1.0)
+        return make_schedule(self.scheduler, steps, clean=1.0)
 
     def posterior(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b 3 H W"], Float[Tensor, "b 3 H W"]]:
         """On the network's device."""

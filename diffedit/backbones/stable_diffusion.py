@@ -9,7 +9,9 @@ from torch import nn
 
 from diffedit.backbones.latent import LatentBackbone
 from diffedit.backbones.loading import Dtype, ModelFolder
+from diffedit.backbones.recognise import check_added
 from diffedit.io.checks import Count, check_literal
+from diffedit.sampling.schedule import Spacing
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,6 @@ class StableDiffusion(LatentBackbone):
         self.set_up(unet, vae, scheduler, device, name)
         self.long_prompts = long_prompts
         self.resolution = self.check_sizes(name, resolution, 2 ** (len(unet.config.block_out_channels) - 1))
-        self.expand_prompt: Any = None  # a pipeline's own spelling of texts
 
     @classmethod
     def from_pipeline(
@@ -91,15 +92,15 @@ class StableDiffusion(LatentBackbone):
         kind = type(pipe).__name__
         if missing := [part for part in cls.parts if getattr(pipe, part, None) is None]:
             raise ValueError(f"{kind} has no {', '.join(missing)}: a pipeline in Stable Diffusion's layout is wanted")
-        wanted = pipe.unet.config.get("addition_embed_type")
-        if wanted is not None and cls.condition is StableDiffusion.condition:
-            raise ValueError(f"{kind}: its UNet wants {wanted!r} beside a text: take a backbone of its family")
+        check_added(pipe.unet.config, kind, cls.takes_added())
         device = getattr(pipe, "_execution_device", pipe.device)  # where an offloaded network comes to
         networks = {part: getattr(pipe, part) for part in cls.parts}
-        backbone = cls(**networks, resolution=resolution, long_prompts=long_prompts, device=device, name=kind)
-        if hasattr(pipe, "maybe_convert_prompt"):  # a textual inversion of several vectors is several tokens
-            backbone.expand_prompt = pipe.maybe_convert_prompt
-        return backbone
+        return cls(**networks, resolution=resolution, long_prompts=long_prompts, device=device, name=kind)
+
+    @classmethod
+    def takes_added(cls) -> bool:
+        """Of a family that says itself what its UNet is given."""
+        return cls.condition is not StableDiffusion.condition
 
     @classmethod
     def from_pretrained(
@@ -114,6 +115,7 @@ class StableDiffusion(LatentBackbone):
         long_prompts: Literal["error", "truncate"] = "error",
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
         compile: str | None = None,
+        timestep_spacing: Spacing | None = None,
     ) -> "StableDiffusion":
         """A folder or hub id with unet/, vae/, text_encoder/, tokenizer/, scheduler/.
 
@@ -130,9 +132,11 @@ class StableDiffusion(LatentBackbone):
             long_prompts: as in the class.
             memory_format: "contiguous" or "channels_last" (faster convolutions in half precision on a GPU).
             compile: a mode of `torch.compile` for the UNet ("default", "max-autotune", ...), or None.
+            timestep_spacing: of the times that are visited: "leading", "trailing" or "linspace", as diffusers has them;
+                None for the folder's own.
         """
         check_literal("backbone.long_prompts", long_prompts, LONG_PROMPTS)
-        options = {"resolution": resolution, "long_prompts": long_prompts}
+        options = {"resolution": resolution, "long_prompts": long_prompts, "timestep_spacing": timestep_spacing}
         return cls.load(path, revision, variant, dtype, vae_dtype, device, memory_format, compile, **options)
 
     @classmethod
@@ -158,8 +162,7 @@ class StableDiffusion(LatentBackbone):
         Raises:
             ValueError: a text of more tokens than the encoder takes, unless `long_prompts` is "truncate".
         """
-        if self.expand_prompt is not None:
-            texts = [self.expand_prompt(text, self.tokenizer) for text in texts]
+        texts = [expand_tokens(text, self.tokenizer) for text in texts]
         for text in texts:
             self.check_length(text)
         return list(self.encode_texts(self.tokenizer, self.text_encoder, texts)[0])
@@ -193,3 +196,20 @@ class StableDiffusion(LatentBackbone):
 def find_token_limit(tokenizer: Any, encoder: nn.Module) -> int:
     """How many tokens a text may have, start and end included."""
     return min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+
+
+def expand_tokens(text: str, tokenizer: Any) -> str:
+    """A text in which each token of a textual inversion stands for all its vectors: `<cat>` as `<cat> <cat>_1 ...`.
+
+    A tokenizer has one token a vector, and a text names the first: as diffusers' `maybe_convert_prompt` has it.
+    """
+    added = tokenizer.added_tokens_encoder
+    if not any(f"{token}_1" in added for token in added):
+        return text
+    for token in dict.fromkeys(tokenizer.tokenize(text)):
+        vectors = [token] if token in added else []
+        while vectors and f"{token}_{len(vectors)}" in added:
+            vectors.append(f"{token}_{len(vectors)}")
+        if len(vectors) > 1:
+            text = text.replace(token, " ".join(vectors))
+    return text

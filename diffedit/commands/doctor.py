@@ -33,12 +33,16 @@ def examine(cfg: DictConfig) -> None:
     from diffedit.commands.checkup.checks import CHECKS
     from diffedit.commands.checkup.cost import COSTS
     from diffedit.commands.checkup.facts import FACTS
+    from diffedit.commands.checkup.levels import make_level_table
     from diffedit.commands.checkup.patient import Patient
     from diffedit.commands.checkup.pictures import find_samples
     from diffedit.commands.checkup.report import show
 
     check_settings(cfg)
     backbone = instantiate(cfg.backbone, _convert_="all")
+    if cfg.levels is not None:
+        print("\n".join(make_level_table(backbone, list(cfg.levels))))
+        return
     patient = Patient(backbone, find_samples(cfg, backbone), cfg)
     facts = look(FACTS, patient)
     checks = look((*CHECKS, *COSTS), patient)

@@ -160,7 +160,7 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     from diffedit.io.device import find_device
     from diffedit.runs.shapes import ORIGINAL, SIZE, note_size
     from diffedit.sampling.noise import RequestNoise
-    from diffedit.sampling.schedule import check_ratios, read_ratios
+    from diffedit.sampling.schedule import check_ratios, open_schedule, read_ratios
     from diffedit.stages.pipeline import build_pipeline
     from eval.reporting.contact_sheet import save_result
 
@@ -175,9 +175,11 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     make_request = check_picture(cfg, options)
     backbone = instantiate(cfg.backbone, _convert_="all")
     pipeline.check(backbone)
+    schedule = open_schedule(backbone, cfg.steps)
+    schedule.start_levels(ratios)
     options.out.mkdir(parents=True, exist_ok=True)  # before the work
     request = make_request(backbone)
-    program = pipeline(request, ratios, backbone.schedule(cfg.steps), RequestNoise(cfg.seed, request.id))
+    program = pipeline(request, ratios, schedule, RequestNoise(cfg.seed, request.id))
     watch = RateWatch() if find_device(backbone).type == "cpu" else None
     if watch:
         warn_of_load()

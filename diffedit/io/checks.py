@@ -103,6 +103,7 @@ RENAMED = {
         "engine.window": "engine.max_live",
         "engine.texts": "engine.embedding_cache",
         "engine.batch.call": "engine.batch.custom",
+        "backbone.spacing": "backbone.timestep_spacing",
         "benchmark.sampler": "benchmark.text_to_image",
         "benchmark.draw_missing": "benchmark.generate_missing",
     },

@@ -47,6 +47,7 @@ from diffedit.runs.requests import check_requests, iterate_requests
 from diffedit.runs.shapes import describe_sizes, fit_benchmark, is_square, note_size
 from diffedit.runs.stop import StopRequested, stop
 from diffedit.sampling.noise import RequestNoise
+from diffedit.sampling.schedule import open_schedule
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Backbone, Benchmark, EditRequest, EditResult, Program
 
@@ -408,7 +409,7 @@ def prepare_run(asked: AskedRun, backbone: Backbone, weights: Mapping[str, str] 
     benchmark, config = fit_benchmark(benchmark, config, backbone)
     config = identify_run(config, pipeline, weights or read_fingerprint(backbone))
     pipeline.check(backbone)
-    backbone.schedule(settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
+    open_schedule(backbone, settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
     is_begun = (root / "config.yaml").exists()
     run = PreparedRun(benchmark, pipeline, root, settings, config, asked.log, backbone=backbone, is_begun=is_begun)
     if is_begun:

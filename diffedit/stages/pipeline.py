@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffedit.engine.queries import run_together
 from diffedit.io.checks import settings
+from diffedit.sampling.ddim import WHOLE, describe_low_guidance
 from diffedit.stages.background import NoReconstruction, Reconstruct, find_decoder, mask_in_pixels
 from diffedit.stages.rank import KeepFirst, Rank
 from diffedit.types import (
@@ -57,7 +58,7 @@ class EditPipeline:
     samples: Annotated[int, Ge(1)] = 1
 
     def check(self, backbone: Backbone) -> None:
-        """Refuse, before any work, stages that this editor or this backbone cannot serve."""
+        """Refuse, before any work, stages that this editor or this backbone cannot serve; warn of a low guidance."""
         name = type(self.editor).__name__
         if self.reconstruct.needs_mask and not self.editor.has_mask:
             raise ValueError(f"reconstruct needs a mask, and {name} has none: reconstruct=none, or editor/mask=given")
@@ -65,6 +66,9 @@ class EditPipeline:
             raise ValueError(f"rank.region=mask needs a mask, and {name} has none: rank.region=whole")
         if self.reconstruct.needs_decoder:
             find_decoder(backbone)
+        interval = getattr(self.editor, "guidance_interval", WHOLE)
+        if warning := describe_low_guidance(getattr(self.editor, "guidance", 1.0), interval):
+            log.warning("%s", warning)
 
     @property
     def networks(self) -> dict[str, str]:

@@ -239,7 +239,7 @@ def test_sampling_in_pixels_is_diffusers_ddim(pixel_folder):
 
     At leading times: at others diffusers steps to t - 100, whether it visits that time or not.
     """
-    backbone = PixelDiffusion(str(pixel_folder), device="cpu", spacing="leading")
+    backbone = PixelDiffusion(str(pixel_folder), device="cpu", timestep_spacing="leading")
     schedule, x = backbone.schedule(10), torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     scheduler = DDIMScheduler(beta_schedule="linear", clip_sample=False)
     scheduler.set_timesteps(10)

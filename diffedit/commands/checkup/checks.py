@@ -17,7 +17,7 @@ from torch import Tensor
 from diffedit.backbones.base import PixelBackbone
 from diffedit.commands.checkup.facts import is_unconditional
 from diffedit.commands.checkup.finding import Finding, judge
-from diffedit.commands.checkup.patient import Patient
+from diffedit.commands.checkup.patient import STEPS, Patient
 from diffedit.io.checks import check_finite
 from diffedit.mask import ContrastMask, Mask, to_latent_grid
 from diffedit.sampling.ddim import ddim_invert, ddim_sample, predict_guided
@@ -156,12 +156,14 @@ def list_levels(patient: Patient) -> list[Level]:
 
 def check_ends(patient: Patient) -> Iterator[Finding]:
     """Whether the noisiest level can be used, where alpha may be 0."""
-    level = patient.find_level(1.0)
+    schedule = patient.backbone.schedule(STEPS)
+    level = schedule[len(schedule) - 1]
     prediction = patient.estimate(level, patient.sources)
     is_finite = all(bool(torch.isfinite(part).all()) for part in prediction)
     advice = (
-        "epsilon cannot be read where alpha is 0: rescale_betas_zero_snr: false in "
-        f"{name_scheduler(patient)}, or ratios below 1"
+        f"epsilon cannot be read where alpha is 0: ratios below 1, backbone.timestep_spacing=leading, or, in "
+        f"{name_scheduler(patient)}, prediction_type: v_prediction or rescale_betas_zero_snr: false, whichever the "
+        "weights were trained with"
         if level.alpha == 0
         else "backbone.dtype=float32, or bfloat16"
     )
