@@ -1,0 +1,172 @@
+"""What is said of models, schedules and guidance: one line a case, in the form of what is said of settings.
+
+`MODELS` are folders below `models/`, each a tiny pipeline and what is done to it. A case is what is typed behind
+`diffedit`, beside these folders, a picture `a.png` and a table `edits.csv` of it; and what has to be said, word by word.
+"""
+
+# fmt: off
+# ruff: noqa: E501 (a case is a line)
+
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from diffedit.testing import TinyDiT, TinyPipeline
+
+REFUSED = "refused: nothing is made"
+WARNED = "a warning, once; it goes on"
+
+
+class Case(NamedTuple):
+    """Words of a command line, and what becomes of them."""
+
+    words: str
+    said: str
+    done: str = REFUSED
+    code: int = 2
+
+
+def change(name, **settings):
+    """What changes a JSON file of a folder."""
+    def apply(folder):
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return apply
+
+
+def rename_weights(folder):
+    """As their fp16 variant is named."""
+    for path in folder.rglob("*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+
+
+def pickle_weights(folder):
+    """As they were published before safetensors."""
+    for path in folder.rglob("*.safetensors"):
+        name = "pytorch_model.bin" if path.parent.name == "text_encoder" else f"{path.stem}.bin"
+        torch.save(load_file(path), path.with_name(name))
+        path.unlink()
+
+
+def keep_alone(name, **weights):
+    """A folder with nothing but a file of weights."""
+    def apply(folder):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        save_file({key: torch.zeros(size) for key, size in weights.items()}, folder / name)
+    return apply
+
+
+def become_flux(folder):
+    """Of a family that has no UNet."""
+    shutil.rmtree(folder / "unet")
+    change("model_index.json", _class_name="FluxPipeline")(folder)
+
+
+def become_dit(folder):
+    """Of another family here."""
+    shutil.rmtree(folder)
+    TinyDiT().write(folder)
+
+
+def become_checkpoint(folder):
+    """Three files, and no folder of a model."""
+    keep_alone("model.safetensors", **{"model.diffusion_model.out.2.bias": 4})(folder)
+    save_file({"cond_stage_model.embedding.weight": torch.zeros(3)}, folder / "classes.safetensors")
+    (folder / "model.ckpt").write_bytes(b"\x80\x02")
+
+
+MODELS = {
+    "plain": lambda folder: None,
+    "sample": change("scheduler/scheduler_config.json", prediction_type="sample"),
+    "flow": lambda folder: (folder / "scheduler/scheduler_config.json").write_text('{"_class_name": "FlowMatchEulerDiscreteScheduler"}'),
+    "xl": change("unet/config.json", addition_embed_type="text_time"),
+    "unclip": change("unet/config.json", class_embed_type="projection"),
+    "inpainting": change("unet/config.json", in_channels=9),
+    "depth": change("unet/config.json", in_channels=5),
+    "unconditional": change("unet/config.json", _class_name="UNet2DModel"),
+    "fp16": rename_weights,
+    "bin": pickle_weights,
+    "empty": lambda folder: (folder / "vae/diffusion_pytorch_model.safetensors").unlink(),
+    "torn": lambda folder: (folder / "unet/config.json").write_text("{"),
+    "lora": keep_alone("pytorch_lora_weights.safetensors", **{"unet.mid.lora_A.weight": 2}),
+    "named_lora": keep_alone("style.safetensors", **{"lora_unet_mid.lora_up.weight": 2}),
+    "checkpoint": become_checkpoint,
+    "flux": become_flux,
+    "dit": become_dit,
+    "blank": change("scheduler/scheduler_config.json", rescale_betas_zero_snr=True, timestep_spacing="trailing"),
+}
+
+
+def write_models(folder):
+    """All of them."""
+    plain = TinyPipeline().write(Path(folder) / "plain")
+    for name, do in MODELS.items():
+        if name != "plain":
+            do(shutil.copytree(plain, Path(folder) / name))
+
+
+RUN = "run benchmark=folder benchmark.path=edits.csv"
+ON = f"{RUN} backbone=stable_diffusion backbone.path=models"
+EXACT = f"{RUN} backbone=analytic ratios=[0.5]"
+
+CASES = {
+    "Models that cannot be used": [
+        Case(f"{ON}/sample", "models/sample/scheduler: prediction_type 'sample' is neither epsilon nor v_prediction, and no other is read: where the weights were trained for one of these, say so in scheduler_config.json"),
+        Case(f"{ON}/flow", "FlowMatchEulerDiscreteScheduler has no betas: not a DDPM noise schedule (a model of flow matching?)"),
+        Case(f"{ON}/xl", "its UNet wants 'text_time' beside a text (addition_embed_type: text_time), and would be given none: take weights in the layout of Stable Diffusion 1.x or 2.x, or a backbone of its family (Stable Diffusion XL's: diffedit run --include examples backbone=sdxl)"),
+        Case(f"{ON}/unclip", "its UNet wants 'projection' beside a text (class_embed_type: projection)"),
+        Case(f"{ON}/inpainting", "the UNet takes 9 channels, latents have 4: an inpainting model, which is given a mask and a picture too: take the text-to-image weights of the same model; editor=diffedit_given, blended_latent and inpaint_diffusers edit under a given mask with them"),
+        Case(f"{ON}/depth", "the UNet takes 5 channels, latents have 4: it is given more than a latent"),
+        Case(f"{ON}/unconditional", "its UNet is a UNet2DModel, of another family: backbone=pixel_diffusion"),
+        Case(f"{ON}/dit", "no unet/config.json there; it is of another family: backbone=dit"),
+        Case(f"{ON}/flux", "it is a FluxPipeline, which no backbone here loads: there are stable_diffusion (1.x and 2.x), latent_diffusion, dit and pixel_diffusion"),
+        Case(f"{ON}/plain/unet", "it is a UNet2DConditionModel alone, one part of a model: give the folder of a whole pipeline, often the one above"),
+        Case(f"{ON}/torn", "models/torn/unet/config.json: not a JSON file of settings"),
+        Case(f"{ON}/fp16", "models/fp16/unet: the weights are there as the variant fp16 alone: backbone.variant=fp16"),
+        Case(f"{ON}/plain backbone.variant=fp16", "models/plain/unet: no weights of backbone.variant = fp16 there: what there is, is null (those without one)"),
+        Case(f"{ON}/bin", "diffusion_pytorch_model.bin is a pickle, which can hold code that runs, and only safetensors are read. Where you trust its source, diffusers converts it: DiffusionPipeline.from_pretrained('models/bin', use_safetensors=False).save_pretrained(FOLDER)"),
+        Case(f"{ON}/empty", "models/empty/vae: no weights there"),
+        Case(f"{ON}/checkpoint", "classes.safetensors in it is one file, of a class-conditional latent diffusion model: python scripts/convert_ldm.py"),
+        Case(f"{ON}/checkpoint/model.safetensors", "one file, and a folder is wanted. diffusers makes one: StableDiffusionPipeline.from_single_file('model.safetensors').save_pretrained(FOLDER)"),
+        Case(f"{ON}/checkpoint/model.ckpt", "one file, which is a pickle and can hold code that runs: a folder is wanted. diffusers makes one"),
+        Case(f"{ON}/lora", "a LoRA, which changes a model and is none: load its model in diffusers, then pipe.load_lora_weights(...), pipe.fuse_lora(), pipe.save_pretrained(FOLDER), and give that folder; or give the pipeline itself to diffedit.edit"),
+        Case(f"{ON}/named_lora", "style.safetensors in it is a LoRA, which changes a model and is none"),
+        Case(f"{ON}/lora/pytorch_lora_weights.safetensors", "a LoRA, which changes a model and is none"),
+        Case("edit a.png --target x --model models/fp16", "backbone.variant=fp16"),
+        Case("doctor backbone=stable_diffusion backbone.path=models/inpainting", "an inpainting model"),
+    ],
+    "Steps and levels": [
+        Case(f"{ON}/plain steps=1000", "steps = 1000: spaced as leading, with an offset of 1, the last is t = 1000, and the model was trained at 0 to 999; the nearest is 999, or backbone.timestep_spacing=trailing"),
+        Case(f"{ON}/plain steps=1500", "steps = 1500: the model was trained at 1000 noise levels, that is 1 to 999 steps where they are spaced as leading; the nearest is 999"),
+        Case(f"{EXACT} steps=1500", "steps = 1500: the model was trained at 1000 noise levels, that is 1 to 999 steps where they are spaced as leading; the nearest is 999"),
+        Case(f"{ON}/plain backbone.timestep_spacing=trailing steps=1001", "that is 1 to 1000 steps where they are spaced as trailing; the nearest is 1000"),
+        Case(f"{ON}/blank ratios=[0.3,0.5,1.0]", "r = 1: level 50 of 50 (t = 999) has no signal left (zero terminal SNR), and a model that predicts epsilon cannot be decoded from there, as x0 is divided by the signal: take ratios up to 0.98 (ratios=[0.3, 0.5]); or backbone.timestep_spacing=leading, which ends below; or, where the weights were trained for v, prediction_type: v_prediction in scheduler_config.json"),
+        Case(f"{EXACT} steps=15", "steps = 15: spaced as leading, the highest level is t = 925 of 999, where 10.4 % of the signal is left, and 6.8 % at the end of the training: ratio 1 is no more than that. a number of steps that divides 1000 goes further", WARNED, 0),
+        Case("edit a.png --target pear --backbone analytic --ratio 0.5 --steps 15", "the highest level is t = 925 of 999", WARNED, 0),
+        Case("doctor backbone=analytic levels=[10]", "levels = [10]: AnalyticBackbone has one spacing of its own", "refused"),
+    ],
+    "Guidance below 1": [
+        Case(f"{EXACT} steps=20 editor.guidance=0", "editor.guidance = 0: the empty text (editor.negative) alone decides, and the target text is not read. Without guidance, as Turbo and LCM models are used, is editor.guidance=1", WARNED, 0),
+        Case(f"{EXACT} steps=20 editor.guidance=0.5", "editor.guidance = 0.5: the target text counts for 50 % of the estimate, and the empty text (editor.negative) for the rest: less than without guidance, which is 1", WARNED, 0),
+        Case(f"{EXACT} steps=20 editor.guidance=-1", "editor.guidance = -1: leads away from the target text, beyond the empty text (editor.negative)", WARNED, 0),
+        Case(f"{EXACT} steps=20 editor.guidance=0 editor.guidance_interval=[0.2,0.8]", "alone decides at ratios from 0.2 to 0.8, and the target text is not read", WARNED, 0),
+        Case("edit a.png --target pear --backbone analytic --ratio 0.5 --steps 20 --guidance 0", "editor.guidance = 0: the empty text (editor.negative) alone decides", WARNED, 0),
+    ],
+}
+
+# What the hub raises (a class of huggingface_hub.errors), and what is said of it.
+HUB = [
+    ("GatedRepoError", "the hub gives it to those alone who have accepted its licence: accept it on https://huggingface.co/somebody/model, then log in here (`hf auth login`, or HF_TOKEN=...)"),
+    ("RepositoryNotFoundError", "no such folder here, and no model that the hub gives: misspelt, withdrawn (look for a copy under another name on https://huggingface.co), or private (log in: `hf auth login`, or HF_TOKEN=...)"),
+    ("DisabledRepoError", "the hub has disabled it (https://huggingface.co/somebody/model): look for a copy under another name"),
+    ("RevisionNotFoundError", "the hub has no revision 'v2' of it: backbone.revision=null takes the newest"),
+    ("HfHubHTTPError", "the hub answers with an error (502): try again later"),
+    ("OfflineModeIsEnabled", "it was not downloaded before, and HF_HUB_OFFLINE is set: unset it, or download the model where there is a network, and give its folder: backbone.path=FOLDER"),
+    ("ConnectError", "it was not downloaded before, and the hub cannot be reached (502): look at the network, or download the model where there is a network, and give its folder: backbone.path=FOLDER"),
+    ("ConnectTimeout", "it was not downloaded before, and the hub cannot be reached (502)"),
+]
