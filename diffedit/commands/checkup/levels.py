@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from jaxtyping import Float
+from torch import Tensor
+
 from diffedit.sampling.schedule import SPACINGS, TrainedTimes
 from diffedit.types import Backbone
 
@@ -33,7 +36,7 @@ def make_level_table(backbone: Backbone, steps: Sequence[int]) -> Iterator[str]:
         yield f"| {number} | {' | '.join(cells)} |"
 
 
-def describe_top(times: TrainedTimes, steps: int, alphas_cumprod: Sequence[float]) -> str:
+def describe_top(times: TrainedTimes, steps: int, alphas_cumprod: Float[Tensor, " train"]) -> str:
     """The highest timestep of so many steps with alpha there, in bold where it is one that is warned of."""
     try:
         top, gap = times.choose(steps)[-1], times.describe_gap(steps, alphas_cumprod)

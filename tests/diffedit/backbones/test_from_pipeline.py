@@ -8,7 +8,7 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from peft import LoraConfig
 
 import diffedit
-from diffedit.backbones.stable_diffusion import StableDiffusion
+from diffedit.backbones.stable_diffusion import StableDiffusion, expand_tokens
 from diffedit.testing import TinyPipeline
 
 
@@ -90,6 +90,30 @@ def test_a_textual_inversion_is_read_as_the_pipeline_reads_it(pipe, vectors):
         (plain,) = backbone.embed(["a cat"])
     assert torch.equal(ours, theirs[0])
     assert not torch.equal(ours, plain)
+
+
+@pytest.mark.parametrize("text", ["a <toy>", "<toy>, <toy> and <one>", "<toy> beside a <toys>", "a cat", "", "<toy>_1"])
+def test_texts_are_expanded_as_diffusers_expands_them(pipe, text):
+    """Each token of several vectors to all of them."""
+    draw = torch.Generator().manual_seed(0)
+    for token, vectors in {"<toy>": 4, "<one>": 1, "<toys>": 2}.items():
+        pipe.load_textual_inversion({token: torch.randn(vectors, 16, generator=draw)})
+    assert expand_tokens(text, pipe.tokenizer) == pipe.maybe_convert_prompt(text, pipe.tokenizer)
+    if text == "a <toy>":
+        assert expand_tokens(text, pipe.tokenizer) == "a <toy> <toy>_1 <toy>_2 <toy>_3"
+
+
+def test_a_textual_inversion_is_read_from_a_folder_too(pipe, tmp_path):
+    """All its vectors; they count as tokens."""
+    pipe.load_textual_inversion({"<toy>": torch.randn(4, 16, generator=torch.Generator().manual_seed(0))})
+    pipe.save_pretrained(tmp_path, safe_serialization=True)
+    backbone = StableDiffusion.from_pretrained(str(tmp_path), device="cpu")
+    with torch.no_grad():
+        theirs, _ = pipe.encode_prompt("a <toy>", "cpu", 1, do_classifier_free_guidance=False)
+        (ours,) = backbone.embed(["a <toy>"])
+    assert torch.equal(ours, theirs[0])
+    with pytest.raises(ValueError, match=r"the prompt has 34 tokens, .* takes 32: '<toy> <toy>_1"):
+        backbone.embed(["<toy>" * 8])
 
 
 def test_dtypes_stay_as_they_were_set(pipe, tiny):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import shutil
 
 import numpy as np
@@ -87,6 +88,15 @@ def test_a_trained_model_is_normal(capsys, monkeypatch):
     alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     for time in (1, 981):
         assert f"{math.log(alphas[time] / (1 - alphas[time])):.2f} at t = {time}" in told
+
+
+def test_the_table_of_levels_is_that_of_the_page(capsys):
+    page = (ROOT / "docs/fidelity.md").read_text()
+    (command,) = [line for line in page.splitlines() if line.startswith("diffedit doctor")]
+    code, told = enter(capsys, *shlex.split(command)[2:])
+    table = told[told.index("| steps |") :].strip()
+    assert (code, len(table.splitlines())) == (0, 14)
+    assert f"\n\n{table}\n\n" in page
 
 
 def test_a_trained_model_of_classes_is_normal(capsys):
