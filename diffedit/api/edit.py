@@ -92,6 +92,7 @@ def edit(
     schedule = open_schedule(backbone, num_inference_steps)
     schedule.start_levels(ratios)
     pipeline.check(backbone)
+    pipeline.warn()
     requests, is_list = make_requests(backbone, image, target, source, mask, resize, id)
     programs = (pipeline(request, ratios, schedule, RequestNoise(seed, id)) for request in requests)
     results = run_programs(backbone, requests, programs, len(ratios), several, batch_size, progress)

@@ -175,6 +175,7 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     make_request = check_picture(cfg, options)
     backbone = instantiate(cfg.backbone, _convert_="all")
     pipeline.check(backbone)
+    pipeline.warn()
     schedule = open_schedule(backbone, cfg.steps)
     schedule.start_levels(ratios)
     options.out.mkdir(parents=True, exist_ok=True)  # before the work

@@ -126,6 +126,11 @@ class PreparedRun(AskedRun):
         """Settings of its benchmark of which a larger value only adds requests; none, where that does not say."""
         return frozenset(getattr(self.benchmark, "size_keys", ()))
 
+    def warn(self) -> None:
+        """Log what a user should know before the first request. Its log is a file of the directory, which is there."""
+        self.pipeline.warn()
+        open_schedule(self.backbone, self.settings.steps)
+
     def open_directory(self) -> RunDirectory:
         """Where it is saved; made where absent."""
         return RunDirectory(self.root, self.config, *self.marks, self.settings.verify, self.size_keys)
@@ -409,7 +414,7 @@ def prepare_run(asked: AskedRun, backbone: Backbone, weights: Mapping[str, str] 
     benchmark, config = fit_benchmark(benchmark, config, backbone)
     config = identify_run(config, pipeline, weights or read_fingerprint(backbone))
     pipeline.check(backbone)
-    open_schedule(backbone, settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
+    backbone.schedule(settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
     is_begun = (root / "config.yaml").exists()
     run = PreparedRun(benchmark, pipeline, root, settings, config, asked.log, backbone=backbone, is_begun=is_begun)
     if is_begun:
@@ -431,6 +436,7 @@ def hold_run(run: PreparedRun) -> Iterator[HeldRun]:
                 run = run.settle()
             live = open_run(run, ids)
         try:
+            run.warn()
             yield live
         except BaseException as error:
             with suppress(Exception):  # what stopped the run is told, and not what that stops as well: a full disk

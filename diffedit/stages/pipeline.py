@@ -58,7 +58,7 @@ class EditPipeline:
     samples: Annotated[int, Ge(1)] = 1
 
     def check(self, backbone: Backbone) -> None:
-        """Refuse, before any work, stages that this editor or this backbone cannot serve; warn of a low guidance."""
+        """Refuse, before any work, stages that this editor or this backbone cannot serve."""
         name = type(self.editor).__name__
         if self.reconstruct.needs_mask and not self.editor.has_mask:
             raise ValueError(f"reconstruct needs a mask, and {name} has none: reconstruct=none, or editor/mask=given")
@@ -66,6 +66,9 @@ class EditPipeline:
             raise ValueError(f"rank.region=mask needs a mask, and {name} has none: rank.region=whole")
         if self.reconstruct.needs_decoder:
             find_decoder(backbone)
+
+    def warn(self) -> None:
+        """Log, once for all requests, what is seldom meant: a guidance below 1."""
         interval = getattr(self.editor, "guidance_interval", WHOLE)
         if warning := describe_low_guidance(getattr(self.editor, "guidance", 1.0), interval):
             log.warning("%s", warning)
