@@ -166,7 +166,7 @@ HUB = [
     ("DisabledRepoError", "the hub has disabled it (https://huggingface.co/somebody/model): look for a copy under another name"),
     ("RevisionNotFoundError", "the hub has no revision 'v2' of it: backbone.revision=null takes the newest"),
     ("HfHubHTTPError", "the hub answers with an error (502): try again later"),
-    ("OfflineModeIsEnabled", "it was not downloaded before, and HF_HUB_OFFLINE is set: unset it, or download the model where there is a network, and give its folder: backbone.path=FOLDER"),
-    ("ConnectError", "it was not downloaded before, and the hub cannot be reached (502): look at the network, or download the model where there is a network, and give its folder: backbone.path=FOLDER"),
-    ("ConnectTimeout", "it was not downloaded before, and the hub cannot be reached (502)"),
+    ("OfflineModeIsEnabled", "no such folder here; as a model of the hub, HF_HUB_OFFLINE is set: unset it, or download the model where there is a network, and give its folder: backbone.path=FOLDER"),
+    ("ConnectError", "no such folder here; as a model of the hub, that cannot be reached (502): look at the network, or download the model where there is a network, and give its folder: backbone.path=FOLDER"),
+    ("ConnectTimeout", "no such folder here; as a model of the hub, that cannot be reached (502)"),
 ]

@@ -1,7 +1,10 @@
-"""What lies under a hub id, found out in one request; without a network, what of it was downloaded before."""
+"""What lies under a hub id, found out in one request; where it is not given, what of it was downloaded before."""
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
+
+log = logging.getLogger(__name__)
 
 SETTINGS = ("*.json", "*/*.json")
 TIMEOUT = 10  # seconds for an answer of the hub, once: diffusers asks again and again, for half a minute
@@ -12,7 +15,7 @@ class HubModel(NamedTuple):
     """A model of the hub.
 
     Attributes:
-        place: what is loaded: the id, or the folder of the cache, where there is no network.
+        place: what is loaded: the id, or the folder of the cache, where the hub does not give it.
         settings: folder with its JSON files.
         names: of all its files.
     """
@@ -40,10 +43,15 @@ def open_hub_model(name: str, revision: str | None = None) -> HubModel:
         raise FileNotFoundError(
             f"backbone.path = {name}: no such folder here, and no name of a model on the hub (OWNER/MODEL)"
         ) from error
-    except hub.HfHubHTTPError as error:
-        raise OSError(f"backbone.path = {name}: {describe_refusal(name, revision, error)}") from error
-    except (hub.HTTPError, OSError) as error:  # no network, or one that is not to be used
-        return open_cached_model(name, revision, error)
+    except (hub.HTTPError, OSError) as error:  # it does not give it, or there is no network, or one not to be used
+        if getattr(error, "errno", None) is not None:  # of our own disk: full, or not to be written to
+            raise
+        why = describe_refusal(name, revision, error)
+        if (cached := find_cached_model(name, revision)) is None:
+            raise OSError(f"backbone.path = {name}: {why}") from error
+        if not isinstance(error, hub.OfflineModeIsEnabled):
+            log.warning("backbone.path = %s: taken as it was downloaded before, since: %s", name, why)
+        return cached
 
 
 def describe_refusal(name: str, revision: str | None, error: Exception) -> str:
@@ -69,28 +77,23 @@ def describe_refusal(name: str, revision: str | None, error: Exception) -> str:
             return (
                 f"the hub has no revision {revision!r} of it: backbone.revision=null takes the newest ({page}/commits)"
             )
-    first = str(error).strip().partition("\n")[0]
-    return f"the hub answers with an error ({first}): try again later, {ELSEWHERE}"
+        case hub.OfflineModeIsEnabled():
+            return f"no such folder here; as a model of the hub, HF_HUB_OFFLINE is set: unset it, {ELSEWHERE}"
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
+    if isinstance(error, hub.HfHubHTTPError):
+        return f"the hub answers with an error ({first}): try again later, {ELSEWHERE}"
+    fault = f"no such folder here; as a model of the hub, that cannot be reached ({first})"
+    return f"{fault}: look at the network, {ELSEWHERE}"
 
 
-def open_cached_model(name: str, revision: str | None, error: Exception) -> HubModel:
-    """What was downloaded before of a hub id that cannot be reached."""
-    from huggingface_hub import errors as hub
+def find_cached_model(name: str, revision: str | None = None) -> HubModel | None:
+    """What was downloaded before of a hub id; None for nothing."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(SETTINGS), local_files_only=True))
-    except (hub.LocalEntryNotFoundError, OSError) as absent:
-        is_meant = isinstance(error, hub.OfflineModeIsEnabled)
-        why = "HF_HUB_OFFLINE is set" if is_meant else f"the hub cannot be reached ({describe_fault(error)})"
-        raise OSError(
-            f"backbone.path = {name}: no such folder here; as a model of the hub it was not downloaded before, and "
-            f"{why}: {'unset it' if is_meant else 'look at the network'}, {ELSEWHERE}"
-        ) from absent
+    except (LocalEntryNotFoundError, OSError):
+        return None
     names = frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return HubModel(str(folder), folder, names)
-
-
-def describe_fault(error: Exception) -> str:
-    """An error in a line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -119,17 +119,18 @@ def test_a_gated_model_whose_list_of_files_is_open(hub, monkeypatch):
         StableDiffusion.from_pretrained("somebody/model", device="cpu")
 
 
-def test_a_model_that_was_downloaded_before_needs_no_network(hub, models, tmp_path):
-    """It is loaded from the cache, and nothing more is asked of the hub."""
-    hub(make_error("ConnectError"))
+@pytest.mark.parametrize("name", ["ConnectError", "OfflineModeIsEnabled", "RepositoryNotFoundError"])
+def test_what_was_downloaded_before_is_taken(name, hub, models, tmp_path, caplog):
+    """Without a network, or where it was withdrawn: from the cache, and nothing more is asked of the hub."""
+    hub(make_error(name))
     place = tmp_path / "cache/models--somebody--model"
     (place / "refs").mkdir(parents=True)
     (place / "refs/main").write_text("0" * 40)
     (place / "snapshots").mkdir()
     (place / "snapshots" / ("0" * 40)).symlink_to(models / "plain")
     assert open_hub_model("somebody/model").place == str(place / "snapshots" / ("0" * 40))
-    backbone = StableDiffusion.from_pretrained("somebody/model", device="cpu")
-    assert backbone.resolution == 32
+    assert ("taken as it was downloaded before" in caplog.text) == (name != "OfflineModeIsEnabled")
+    assert StableDiffusion.from_pretrained("somebody/model", device="cpu").resolution == 32
 
 
 def test_files_of_the_hub_are_looked_at_as_those_of_a_folder(hub, models, monkeypatch):

@@ -55,6 +55,8 @@ def test_a_guidance_interval_is_the_samplers(tiny_folder):
     assert not torch.equal(whole, part)
     assert TextToImage({"_target_": "a.B"}).fingerprint == "44f69c3ae96b4e7e"
     assert TextToImage({"_target_": "a.B"}, guidance_interval=(0.5, 1)).fingerprint != "44f69c3ae96b4e7e"
+    assert TextToImage({"_target_": "a.B", "timestep_spacing": None}).fingerprint == "44f69c3ae96b4e7e"
+    assert TextToImage({"_target_": "a.B", "timestep_spacing": "trailing"}).fingerprint != "44f69c3ae96b4e7e"
 
 
 def test_the_fingerprint_names_settings_and_weights(tiny_folder, tmp_path):
