@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from helpers import kept_log
 from huggingface_hub import errors
-from model_cases import CASES, HUB, WARNED, write_models
+from made_models import write_models
+from model_cases import CASES, HUB, WARNED
 from PIL import Image
 
 from diffedit.backbones.hub import open_hub_model
