@@ -244,6 +244,7 @@ class Doctor:
     ratios: Annotated[tuple[Ratio, ...], MinLen(1)]
     guidance: float
     seed: Seed
+    levels: Annotated[tuple[Count, ...], MinLen(1)] | None
     max_pixels: Pixels
 
 
