@@ -11,7 +11,7 @@ PAGE = DOCS / "what_is_said_when.md"
 
 HEAD = """# What is said when
 
-<!-- Made by `python docs/generate_said_when.py` of tests/said_when.py; add a line there. -->
+<!-- Made by `python docs/generate_said_when.py` of tests/said_when.py and tests/model_cases.py; add a line there. -->
 
 What a command that cannot be meant so says, word by word, and what it does. Nothing is silent: every setting of every
 yaml in [conf/](../conf) has a type, and mostly a range, and the whole config is held to them before a folder is made or
@@ -19,8 +19,10 @@ a model is loaded. A number is finite, and no text or truth value; a key that no
 the key as it is typed, the value, what is allowed, and the nearest allowed value, else the default.
 
 Each row is a case of [a test](../tests/contract/test_nothing_silent.py), in a folder with a picture `a.png` and a table
-`edits.csv` of it; beside them, it tries wrong values of every setting that there is. What happens to runs, pictures and
-disks: [what happens when](what_happens_when.md). Exit codes: [commands](commands.md#exit-codes).
+`edits.csv` of it; beside them, it tries wrong values of every setting that there is. The models of `models/` are
+made by [a file of the tests](../tests/made_models.py), and tried by [its own](../tests/contract/test_models_said.py).
+What happens to runs, pictures and disks:
+[what happens when](what_happens_when.md). Exit codes: [commands](commands.md#exit-codes).
 """
 
 
@@ -40,7 +42,8 @@ def make_table(title: str, cases: list) -> Iterator[str]:
 
 def make_page() -> str:
     """All of it."""
-    cases = run_path(str(DOCS.parent / "tests/said_when.py"))["CASES"]
+    tests = DOCS.parent / "tests"
+    cases = run_path(str(tests / "said_when.py"))["CASES"] | run_path(str(tests / "model_cases.py"))["CASES"]
     lines = [HEAD, *(line for title, rows in cases.items() for line in make_table(title, rows))]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -20,6 +20,7 @@ class Case(NamedTuple):
     said: str
     done: str = REFUSED
     code: int = 2
+    table: str = ""  # as of said_when.py
 
 
 RUN = "run benchmark=folder benchmark.path=edits.csv"
