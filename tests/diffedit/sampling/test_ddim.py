@@ -347,7 +347,7 @@ def test_bad_intervals_are_refused():
         for bad in ((0.5, 0.5), (0.6, 0.2), (-0.1, 1.0), (0.0, 1.1)):
             with pytest.raises(ValueError, match=r"guidance_interval = .*: it should be .* 0 <= low < high <= 1"):
                 editor(guidance_interval=bad)
-        with pytest.raises(ValueError, match=r"guidance_interval\[0\] = nan: it should be a finite number"):
+        with pytest.raises(ValueError, match=r"guidance_interval.* = nan: it should be a finite number"):
             editor(guidance_interval=(float("nan"), 1.0))
         with pytest.raises(ValueError, match="guidance_interval"):
             editor(guidance_interval=0.5)
