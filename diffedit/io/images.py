@@ -40,8 +40,9 @@ class Loader(Protocol):
 
 
 def get_path(load: Load | None) -> Path | None:
-    """The file that a request's picture or mask is loaded from; None for what is drawn, and for no mask."""
-    return load.path if isinstance(load, Loader) else None
+    """The file that a request's picture or mask is loaded from, as the disk spells it; None for what is drawn."""
+    path = load.path if isinstance(load, Loader) else None
+    return None if path is None else find_spelling(path)
 
 
 @settings

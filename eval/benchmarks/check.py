@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 from tqdm.auto import tqdm
 
 from diffedit.io.images import get_path
-from diffedit.io.spelling import find_spelling
 from diffedit.mask import CutMask
 from eval.benchmarks.base import BaseBenchmark
 
@@ -55,7 +54,7 @@ def find_faults(files: Sequence[File], threads: int = 2, unit: str = "picture") 
 def find_fault(file: File) -> Fault | None:
     """Open one file; None where it is fine."""
     try:
-        if not find_spelling(file.path).is_file():
+        if not file.path.is_file():
             return Fault("missing", file.path, f"{file.request}: {file.path}")
         loaded = file.load()
         if isinstance(file.load, CutMask) and not (loaded >= 0.5).any() and (cut := file.load.describe_cut()):

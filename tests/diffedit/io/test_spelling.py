@@ -10,6 +10,7 @@ from PIL import Image
 
 from diffedit.io.images import ImageFile, MaskFile, open_image
 from diffedit.io.spelling import find_spelling, is_junk
+from diffedit.runs.records import stamp_sources
 from eval.benchmarks.check import find_faults, find_files
 from eval.benchmarks.folder import FolderBenchmark
 from eval.benchmarks.imagenet import list_pictures
@@ -39,6 +40,7 @@ def test_a_table_in_the_other_form_finds_its_pictures(disk, table, tmp_path):
     assert request.mask().min() == 1
     pictures, masks = find_files(benchmark)
     assert not find_faults([*pictures, *masks])
+    assert set(stamp_sources(request)) == {"image", "mask"}  # so that a picture that changes is noticed
 
 
 def test_a_name_as_it_is_written_wins_and_one_that_is_not_there_is_named(tmp_path):
