@@ -41,7 +41,7 @@ from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import NoiseSchedule
 from diffedit.types import Cond, EditRequest, EditResult, Embed, Encode, Program, Schedule
 from eval.metrics.functional.pairwise import PerceptualDistance
-from eval.reporting.curves import COLOURS
+from eval.reporting.looks import OTHERS
 from eval.stilllife.benchmarks import StillLifeScenes
 from eval.stilllife.network import StillLifeExtractor, load
 
@@ -472,7 +472,7 @@ def draw(table: pd.DataFrame, maps: pd.DataFrame, title: str) -> Any:
     figure = Figure(figsize=(15, 9), layout="constrained")
     axes = figure.subplots(2, 3)
     few = table[table.error > 0]  # without the reference
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(few.family))}
+    colours = {name: OTHERS[i % len(OTHERS)].colour for i, name in enumerate(dict.fromkeys(few.family))}
     for axis, kind in zip(axes[0], KINDS, strict=True):
         draw_lines(axis, few[few.kind == kind], "median", colours)
         axis.set(title=kind, ylabel="squared error × 1,000, median")
@@ -481,7 +481,7 @@ def draw(table: pd.DataFrame, maps: pd.DataFrame, title: str) -> Any:
     for family, own in few[few.kind == "own mask"].groupby("family", sort=False):
         axes[1][1].plot(own.steps, own.iou, marker="o", color=colours[family], label=family)
     axes[1][1].set(title="DiffEdit's own mask", xlabel="steps", ylabel="IoU with the reference's mask")
-    for name, colour in (("plain", "black"), ("antithetic", COLOURS[0])):
+    for name, colour in (("plain", "black"), ("antithetic", OTHERS[0].colour)):
         axes[1][2].plot(maps.noises, maps[f"error_{name}"], marker="o", color=colour, label=name)
     axes[1][2].set(
         title="contrast map", xlabel="noises", ylabel=f"squared error to {MANY} noises, median", ylim=(0, None)

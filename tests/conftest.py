@@ -1,5 +1,6 @@
 """Fixtures; and jaxtyping's shapes are checked in all of our code while the tests run."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -19,6 +20,14 @@ install_import_hook(["diffedit", "baselines", "eval"], "typechecker.checked")
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # powers of two: see engine.py
 
 REALSET = Path(__file__).parents[2] / "shared" / "realset"
+
+
+@pytest.fixture(autouse=True)
+def _open_handlers():
+    """No handler of the log writes to what a test before has closed."""
+    log = logging.getLogger()
+    for handler in [handler for handler in log.handlers if getattr(getattr(handler, "stream", None), "closed", False)]:
+        log.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

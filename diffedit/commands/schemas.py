@@ -168,7 +168,7 @@ class Plot:
     x: Names
     y: Names
     match: str
-    match_at: tuple[float, ...]
+    match_at: tuple[float, ...] | None
     compare: tuple[str, ...]
     method: str
     by_area: tuple[str, ...]

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import AllowInfNan, BeforeValidator, ConfigDict, Strict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
@@ -163,7 +163,7 @@ def name_member(annotation: Any) -> list[str]:
     if base in NUMBERS:
         return [NAMES[base] + describe_range(notes)]
     if base in NAMES:
-        return [NAMES[base]]
+        return [NAMES[base] + describe_length(notes, " characters")]
     if get_origin(base) is Literal:
         return [write_value(value) for value in get_args(base)]
     origin, args = get_origin(base) or base, get_args(base)
@@ -171,7 +171,8 @@ def name_member(annotation: Any) -> list[str]:
         return ["{NAME: VALUE, ...}"]
     if origin is tuple and args and Ellipsis not in args:
         return [f"a list of {len(args)}: {', '.join(describe(list_members(arg)) for arg in args)}"]
-    return [f"a list, each of it {describe(list_members(args[0]))}" if args and not allows_all(args[0]) else "a list"]
+    head = f"a list{describe_length(notes)}"
+    return [f"{head}, each of it {describe(list_members(args[0]))}" if args and not allows_all(args[0]) else head]
 
 
 def find_range(notes: Sequence[Any]) -> dict[str, Any]:
@@ -188,6 +189,16 @@ def describe_range(notes: Sequence[Any]) -> str:
     words += [f"from {at['ge']} on"] if "ge" in at else [f"above {at['gt']}"] if "gt" in at else []
     words += [f"at most {at['le']}"] if "le" in at else [f"below {at['lt']}"] if "lt" in at else []
     return " " * bool(words) + ", ".join(words)
+
+
+def describe_length(notes: Sequence[Any], unit: str = "") -> str:
+    """As the end of `a list` or `a text`."""
+    bounds = [bound for note in notes for bound in (note if isinstance(note, GroupedMetadata) else [note])]
+    least = max((bound.min_length for bound in bounds if isinstance(bound, MinLen)), default=0)
+    most = [bound.max_length for bound in bounds if isinstance(bound, MaxLen)]
+    if least and most:
+        return f" of {least} to {min(most)}{unit}"
+    return f" of at least {least}" if least else f" of at most {min(most)}{unit}" if most else ""
 
 
 def find_nearest(members: Sequence[Any], value: Any) -> str | None:

@@ -155,7 +155,11 @@ def find_target(node: DictConfig) -> Any:
     try:
         name = node.get("_target_")
         target = locate(name) if isinstance(name, str) else None
-    except (ErrorDuringImport, OmegaConfBaseException):
+    except ErrorDuringImport as error:
+        if not isinstance(error.value, Exception):  # a signal that came while it was imported
+            raise error.value from None
+        return None
+    except OmegaConfBaseException:
         return None
     return target if callable(target) and isinstance(target, Hashable) else None
 

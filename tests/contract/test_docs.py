@@ -308,12 +308,13 @@ def test_what_needs_weights_or_data_is_composed(name, world):
 
 def sweep(words):
     """The command of each choice of each setting that is swept, one setting at a time."""
-    swept = [word for word in words if re.fullmatch(r"[\w./]+=[\w.]+(,[\w.]+)+", word)]
-    first = [word.partition(",")[0] if word in swept else word for word in words]
+    one = r"(?:[\w.]+|\[[\w.,]*\])"  # a value, or a list
+    swept = [word for word in words if re.fullmatch(rf"[\w./]+={one}(,{one})+", word)]
+    first = [re.match(rf"[\w./]+={one}", word)[0] if word in swept else word for word in words]
     yield first
     for word in swept:
         key, _, values = word.partition("=")
-        for value in values.split(",")[1:]:
+        for value in re.findall(one, values)[1:]:
             yield [f"{key}={value}" if other.startswith(f"{key}=") else other for other in first]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from diffedit.io.images import to_pil
 from diffedit.types import EditRequest, Variant
@@ -98,7 +99,8 @@ class RequestPictures:
         if not self.record["map"]:
             return None
         values = read_map(self.run.find_written(self.record["map"]))
-        return draw_contrast_map(torch.from_numpy(values), self.run.edit_resolution)
+        with Image.open(self.run.find_written(self.record["edits"][0]["file"])) as edit:
+            return draw_contrast_map(torch.from_numpy(values), edit.size)
 
     def make_file(self, file: str | None) -> Any:
         """A picture that the run wrote."""

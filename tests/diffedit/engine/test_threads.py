@@ -204,7 +204,7 @@ def test_other_commands_stay_within_their_cores_too(enter, name):
     assert enter(*words, f"{key}=4")[2] == [4]
     code, said, reached = enter(*words, f"{key}=0")
     assert (code, reached) == (2, [])
-    assert "cpu_threads = 0: a whole number from 1 is wanted, or null" in said
+    assert "cpu_threads = 0: it should be a whole number from 1 on, or null" in said
 
 
 # ---------------------------------------------------------------------------------------------------------------- load

@@ -429,7 +429,7 @@ def test_seeds_are_merged_and_said(tmp_path):
     [
         ({"rows": "ratio"}, "at = null: rows=ratio needs one of the strengths that were run: 0.5, 0.7, 0.9"),
         ({"rows": "ratio", "at": 0.6}, "at = 0.6: no method was run there; there is 0.5, 0.7, 0.9"),
-        ({"rows": "ratio", "at": float("nan")}, "at = nan: no method was run there"),
+        ({"rows": "ratio", "at": float("nan")}, "TableSettings: at = nan: it should be a finite number, or null"),
         ({"at": 0.6}, "at = 0.6: of rows=ratio; rows = all"),
         ({"rows": "equal"}, "match = null: rows=equal needs a metric that was scored: accuracy, lpips"),
         ({"rows": "equal", "match": "lpips"}, "match_at = []: rows=equal needs values of lpips"),

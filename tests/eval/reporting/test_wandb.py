@@ -161,7 +161,7 @@ def test_what_is_set_is_told_instead(runs, wandb):
     [
         ({"project": "a/b"}, r"Wandb: project = 'a/b': a name without / "),
         ({"tags": ["x" * 65]}, r"Wandb: tags = .*at most 64"),
-        ({"group": "x" * 129}, r"Wandb: group = .*at most 128"),
+        ({"group": "x" * 129}, r"Wandb: group = .*a text of 1 to 128 characters"),
         ({"mode": "offlin"}, r"Wandb: mode = 'offlin': it should be 'offline', 'online' or 'disabled'"),
         ({"samples": -1}, r"Wandb: samples = -1"),
     ],

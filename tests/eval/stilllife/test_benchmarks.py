@@ -41,7 +41,7 @@ def test_strokes_are_thin_and_on_the_fruit():
         assert binary_erosion(line, np.ones((2, 2))).sum() < 0.2 * line.sum()  # one pixel wide, but for joints
         near = torch.nn.functional.max_pool2d(torch.from_numpy(exact).float()[None], 3, 1, 1)[0].numpy() > 0
         assert (thin & ~near).sum() == 0
-    with pytest.raises(ValueError, match=r"widths = .*at least 1 item"):
+    with pytest.raises(ValueError, match=r"widths = .*a list of at least 1, each of it a whole number"):
         StillLifeStrokes(widths=())
 
 
