@@ -20,7 +20,7 @@ the key as it is typed, the value, what is allowed, and the nearest allowed valu
 
 Each row is a case of [a test](../tests/contract/test_nothing_silent.py), in a folder with a picture `a.png` and a table
 `edits.csv` of it; beside them, it tries wrong values of every setting that there is. The models of `models/` are
-made by [a file of the tests](../tests/made_models.py), and tried by [its own](../tests/contract/test_models_said.py).
+made by [a file of the tests](../tests/made_models.py).
 What happens to runs, pictures and disks:
 [what happens when](what_happens_when.md). Exit codes: [commands](commands.md#exit-codes).
 """

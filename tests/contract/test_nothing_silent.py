@@ -1,7 +1,7 @@
 """Contract: a command that cannot be meant so is refused in a moment, in words that help, and makes nothing.
 
-The cases are in said_when.py, a line each. Beside them, wrong values of every setting of every yaml are generated from
-what the settings' own annotations say.
+The cases are in said_when.py and, of models, schedules and guidance, in model_cases.py, a line each. Beside them, wrong
+values of every setting of every yaml are generated from what the settings' own annotations say.
 """
 
 import os
@@ -16,6 +16,7 @@ from math import inf, nan
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import model_cases
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
 from helpers import CONF, ROOT, composed, names
@@ -30,6 +31,7 @@ from diffedit.io.schema import OF_HYDRA, ConfigError, Made, Setting, find_target
 from diffedit.runs.loop import RunSettings
 
 ALL = [case for cases in CASES.values() for case in cases]
+OF_MODELS = [case for cases in model_cases.CASES.values() for case in cases]
 
 
 @pytest.mark.parametrize("case", ALL, ids=[case.words for case in ALL])
@@ -48,8 +50,25 @@ def test_what_is_said(case, door, tmp_path):
         assert sorted({*tmp_path.rglob("*")} - may_stay) == before
 
 
+@pytest.mark.parametrize("case", OF_MODELS, ids=[case.words for case in OF_MODELS])
+def test_what_is_said_of_models(case, model_door, tmp_path):
+    before = list_files(tmp_path)
+    code, told = model_door(*shlex.split(case.words))
+    assert told.count(case.said) == 1, told  # once a run, not once a request
+    assert code == case.code, told
+    if case.done != model_cases.WARNED:
+        assert told.endswith(f"{HINT}\n")
+        assert "Traceback" not in told
+        assert list_files(tmp_path) == before
+
+
+def list_files(folder):
+    """All but empty folders."""
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
+
+
 def test_no_case_is_there_twice():
-    assert len({case.words for case in ALL}) == len(ALL)
+    assert len({case.words for case in ALL + OF_MODELS}) == len(ALL + OF_MODELS)
 
 
 # Of a key of the command itself, which needs no class; of a class; of a key that nothing reads; of a metric.

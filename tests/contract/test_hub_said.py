@@ -1,69 +1,14 @@
-"""Contract: what a model cannot do is said once, before any request, in words that help; a refusal makes nothing.
+"""Contract: what is said of a model that the hub does not give. What commands say of models: test_nothing_silent.py."""
 
-The cases are in model_cases.py, a line each.
-"""
-
-import shlex
 import time
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from helpers import kept_log
 from huggingface_hub import errors
-from made_models import write_models
-from model_cases import CASES, HUB, WARNED
-from PIL import Image
+from model_cases import HUB
 
 from diffedit.backbones.hub import open_hub_model
 from diffedit.backbones.stable_diffusion import StableDiffusion
-from diffedit.commands import main
-from diffedit.commands.launch import HINT
-
-ALL = [case for cases in CASES.values() for case in cases]
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    write_models(folder)
-    return folder
-
-
-@pytest.fixture
-def door(models, tmp_path, monkeypatch, capsys):
-    """Calls a command in this process; returns its exit code and what it says."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models").symlink_to(models)
-    for i in range(2):
-        pixels = np.random.default_rng(i).integers(0, 255, (16, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(f"{'ab'[i]}.png")
-    (tmp_path / "edits.csv").write_text("image,target,source\na.png,pear,apple\nb.png,plum,apple\n")
-
-    def enter(*words):
-        with kept_log():
-            code = main(list(words))
-        return code, "".join(capsys.readouterr())
-
-    return enter
-
-
-@pytest.mark.parametrize("case", ALL, ids=[case.words for case in ALL])
-def test_what_is_said(case, door, tmp_path):
-    before = list_files(tmp_path)
-    code, told = door(*shlex.split(case.words))
-    assert told.count(case.said) == 1, told  # once a run, not once a request
-    assert code == case.code, told
-    if case.done != WARNED:
-        assert told.endswith(f"{HINT}\n")
-        assert "Traceback" not in told
-        assert list_files(tmp_path) == before
-
-
-def list_files(folder):
-    """All but empty folders."""
-    return sorted(path for path in folder.rglob("*") if not path.is_dir())
-
 
 # -------------------------------------------------------------------------------------------------------------- the hub
 
