@@ -134,6 +134,12 @@ def describe_file(path: Path) -> str:
             "one file, of a class-conditional latent diffusion model: python scripts/convert_ldm.py --config YAML "
             f"--checkpoint {path} --out FOLDER makes a folder of it, for backbone=latent_diffusion"
         )
+    if any(key.startswith("conditioner.embedders") for key in keys):
+        return (
+            "one file of Stable Diffusion XL, which has a backbone of its own: diffusers makes a folder of it, "
+            f"StableDiffusionXLPipeline.from_single_file('{path.name}').save_pretrained(FOLDER), for "
+            "diffedit run --include examples backbone=sdxl"
+        )
     if any(key.startswith(UNET) for key in keys):
         return f"one file, and a folder is wanted. {convert_file(path)}"
     return "a file, and the folder of a model is wanted, or a hub id"

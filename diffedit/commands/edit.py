@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffedit.commands.launch import set_limits, tell
 from diffedit.io.checks import refuse_renamed
+from diffedit.io.spelling import find_spelling
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -206,7 +207,7 @@ def check_picture(cfg: "DictConfig", options: argparse.Namespace) -> Any:
     if options.target is None:
         raise ValueError("say what the picture shall show: --target TEXT")
     for path in (options.picture, options.mask):
-        if path is not None and not path.is_file():
+        if path is not None and not find_spelling(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
     return lambda backbone: read_request(cfg, options, backbone)
 

@@ -223,7 +223,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: it has no default; say {error.full_key}=..."
     if isinstance(error, ConfigCompositionException) and (found := NO_SUCH_KEY.match(str(error))):
-        return f"{found[1]}: there is no such setting; --cfg job lists all (to add one: +{found[1]}=...)"
+        return f"{found[1]}: there is no such setting; --cfg job lists all"
     text = str(error).strip()
     if isinstance(error, OSError) and error.errno in REMEDIES:
         named = (

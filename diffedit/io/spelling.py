@@ -18,10 +18,18 @@ def find_spelling(path: Path) -> Path:
     found = Path(path.anchor)
     for part in path.parts[bool(path.anchor) :]:
         forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
-        found = next((found / form for form in forms if (found / form).exists()), None)
+        folder, found = found, next((found / form for form in forms if (found / form).exists()), None)
+        found = found or find_mixed(folder, forms[1])
         if found is None:
             return path
     return found
+
+
+def find_mixed(folder: Path, name: str) -> Path | None:
+    """What a folder holds under a composed name, of whose letters some may be decomposed there."""
+    if name.isascii() or not folder.is_dir():
+        return None
+    return next((path for path in folder.iterdir() if unicodedata.normalize("NFC", path.name) == name), None)
 
 
 def is_junk(path: Path) -> bool:

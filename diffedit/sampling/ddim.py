@@ -124,8 +124,8 @@ def describe_low_guidance(guidance: float, interval: GuidanceInterval = WHOLE) -
     where = "" if tuple(interval) == WHOLE else f" at ratios from {interval[0]:g} to {interval[1]:g}"
     if guidance == 0:
         return (
-            f"editor.guidance = 0: the empty text (editor.negative) alone decides{where}, and the target text is not "
-            "read. Without guidance, as Turbo and LCM models are used, is editor.guidance=1"
+            f"editor.guidance = 0: the text that is led away from, the empty one by default, alone decides{where}, "
+            "and the target text is not read. Without guidance, as Turbo and LCM models are used, is editor.guidance=1"
         )
     if guidance < 0:
         return (

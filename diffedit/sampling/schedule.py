@@ -170,11 +170,12 @@ class TrainedTimes:
         if top >= COVERED * last:
             return ""
         left, least = (100 * float(alphas_cumprod[time]) ** 0.5 for time in (top, last))
-        remedy = f"{self.setting}=trailing" if self.setting else f"a number of steps that divides {self.count}"
+        more = "more steps" if self.count % steps == 0 else f"a number of steps that divides {self.count}"
+        remedy = f"{self.setting}=trailing" if self.setting else more
         return (
             f"steps = {steps}: spaced as {self.spacing}, the highest level is t = {top} of {last}, where {left:.1f} % "
             f"of the signal is left, and {least:.1f} % at the end of the training: ratio 1 is no more than that. "
-            f"{remedy} goes further"
+            f"Farther: {remedy}"
         )
 
 

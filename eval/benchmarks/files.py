@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffedit.io.spelling import find_spelling
+
 ESCAPES = re.compile(r"(?<!\\)(?:\\\\)*((?:\\u[0-9a-fA-F]{4})+)")  # one behind the other: two halves make a whole
 LFS = b"version https://git-lfs.github.com/spec"
 
@@ -19,6 +21,7 @@ def read_text(key: str, path: Path) -> str:
         FileNotFoundError: there is none.
         ValueError: it is not UTF-8, or a git-LFS pointer, which is what a bare clone leaves.
     """
+    path = find_spelling(path)
     if not path.is_file():
         raise FileNotFoundError(f"{key} = {path}: no such file")
     data = path.read_bytes()

@@ -84,13 +84,20 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
         if not line.strip():
             continue
         where = f"{KEY} = {path}, line {number}"
-        row = parse_json(
-            where, line, parse_int=str, parse_float=str, parse_constant=str
-        )  # 1e3 is a text as it is written
+        as_written = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), str)  # 1e3 is a text
+        row = parse_json(where, line, **as_written, object_pairs_hook=make_row)
         if not isinstance(row, dict):
             raise ValueError(f"{where}: a JSON object is wanted, such as {{'image': ..., 'target': ...}}")
         check_columns(where, list(row))
         yield number, row
+
+
+def make_row(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A row of JSONL; a JSONDecodeError where a name is there twice, of which JSON keeps the last without a word."""
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise json.JSONDecodeError(f"more than one {twice!r}", "", 0)
+    return dict(pairs)
 
 
 def check_columns(where: str, columns: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice, zip_longest
@@ -13,7 +13,7 @@ from annotated_types import Ge
 
 from diffedit.io.checks import settings
 from diffedit.io.images import ImageFile, Resize
-from diffedit.io.spelling import describe_junk, is_junk
+from diffedit.io.spelling import describe_junk, find_spelling, is_junk
 from diffedit.types import ClassName, EditRequest
 from eval.benchmarks.base import FileBenchmark
 from eval.benchmarks.files import read_csv
@@ -122,14 +122,14 @@ class ImageNetBenchmark(FileBenchmark):
         root = Path(self.images).expanduser()
         wanted = {query.target.wnid for query in self.entries}
         if self.in_folders:
-            return {wnid: list_pictures(root / wnid) for wnid in wanted}
+            return list_folders(root, wanted)
         if self.truth is not None:
             classes = Classes(Path(self.classes).expanduser())
             return group_by_class(list_pictures(root), read_truth(Path(self.truth).expanduser(), classes))
         pairs = ((wnid, name) for wnid in wanted for name in self.named.get(wnid, ()))
         pictures: dict[str, list[str]] = {}
         for wnid, name in pairs:
-            if (root / name).is_file():
+            if find_spelling(root / name).is_file():
                 pictures.setdefault(wnid, []).append(name)
         return pictures
 
@@ -185,8 +185,9 @@ class ImageNetPairs(ImageNetBenchmark):
         siblings = read_siblings(Path(self.hierarchy).expanduser(), classes)
         root = Path(self.images).expanduser()
         if self.in_folders:
-            pictures = {wnid: list_pictures(root / wnid) for wnid in classes.by_wnid}
+            pictures = list_folders(root, classes.by_wnid)
         elif self.truth is not None:
+            note_junk(root, root.iterdir())
             pictures = group_by_class(list_pictures(root), read_truth(Path(self.truth).expanduser(), classes))
         else:
             raise ValueError(
@@ -271,10 +272,20 @@ def has_class_folders(images: str, layout: Layout, classes: Classes) -> bool:
 def list_pictures(folder: Path) -> list[str]:
     """The pictures in a folder, by name; none where there is no folder."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    junk = [Path(name) for name in names if is_junk(Path(name))]
-    if junk:
-        log.info("%s", describe_junk(f"benchmark.images = {folder}", junk))
     return [name for name in names if Path(name).suffix.lower() in ENDINGS and not is_junk(Path(name))]
+
+
+def list_folders(root: Path, wnids: Iterable[str]) -> dict[str, list[str]]:
+    """The pictures in the folder of each class, and in a line what else was passed over there."""
+    folders = {wnid: root / wnid for wnid in wnids}
+    note_junk(root, [path for folder in folders.values() if folder.is_dir() for path in folder.iterdir()])
+    return {wnid: list_pictures(folder) for wnid, folder in folders.items()}
+
+
+def note_junk(root: Path, paths: Iterable[Path]) -> None:
+    """Say in a line what was passed over of the files below the pictures' folder."""
+    if junk := [path for path in paths if is_junk(path.relative_to(root))]:
+        log.info("%s", describe_junk(f"benchmark.images = {root}", junk))
 
 
 def group_by_class(names: Sequence[str], truth: Mapping[str, str]) -> dict[str, list[str]]:

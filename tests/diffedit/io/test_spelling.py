@@ -2,18 +2,20 @@
 
 import logging
 import unicodedata
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from diffedit.commands.edit import check_picture
 from diffedit.io.images import ImageFile, MaskFile, open_image
 from diffedit.io.spelling import find_spelling, is_junk
 from diffedit.runs.records import stamp_sources
 from eval.benchmarks.check import find_faults, find_files
 from eval.benchmarks.folder import FolderBenchmark
-from eval.benchmarks.imagenet import list_pictures
+from eval.benchmarks.imagenet import list_folders, list_pictures
 from eval.scoring.reference import find_pictures
 
 NFC, NFD = (unicodedata.normalize(form, "Café-ñ.png") for form in ("NFC", "NFD"))
@@ -49,6 +51,8 @@ def test_a_name_as_it_is_written_wins_and_one_that_is_not_there_is_named(tmp_pat
     assert {find_spelling(tmp_path / name) for name in (NFC, NFD)} == {tmp_path / NFC, tmp_path / NFD}
     with open_image(tmp_path / NFD) as picture:
         assert picture.getpixel((0, 0)) == (255, 255, 255)
+    mixed = draw(tmp_path / (unicodedata.normalize("NFD", "é") + unicodedata.normalize("NFC", "ñ") + ".png"))
+    assert find_spelling(tmp_path / unicodedata.normalize("NFC", mixed.name)) == mixed
     missing = tmp_path / unicodedata.normalize("NFC", "Ärger.png")
     assert find_spelling(missing) == missing
     with pytest.raises(FileNotFoundError, match=r"Ärger\.png: no such file"), open_image(missing):
@@ -70,8 +74,12 @@ def test_what_systems_leave_is_passed_over_and_said(tmp_path, caplog):
     )
     caplog.clear()
     with caplog.at_level(logging.INFO):
+        assert list_folders(tmp_path, ["c", "none"]) == {"c": ["d.png"], "none": []}
         assert list_pictures(tmp_path) == ["a.png"]
-    assert "._a.png" in caplog.text
+    (line,) = caplog.messages
+    assert (
+        line == f"benchmark.images = {tmp_path}: 2 passed over, which macOS or Windows left there: .DS_Store, ._d.png"
+    )
     assert not is_junk(Path("a._b.png"))
 
 
@@ -79,3 +87,13 @@ def test_a_folder_of_junk_alone_has_no_pictures(tmp_path):
     draw(tmp_path / "._a.png")
     with pytest.raises(FileNotFoundError, match="no pictures there"):
         find_pictures(tmp_path)
+
+
+def test_a_picture_of_the_command_line_and_a_table_are_found_too(tmp_path):
+    draw(tmp_path / NFD)
+    cfg, options = None, Namespace(picture=tmp_path / NFC, mask=None, target="a pear")
+    assert callable(check_picture(cfg, options))
+    table = unicodedata.normalize("NFD", "Tänze.csv")
+    (tmp_path / table).write_text(f"image,target\n{NFC},a pear\n")
+    (request,) = FolderBenchmark(path=str(tmp_path / unicodedata.normalize("NFC", table))).requests(16)
+    assert request.image().shape == (3, 16, 16)

@@ -140,7 +140,7 @@ def test_what_is_not_reached_is_told_with_its_numbers(steps, spacing, top):
         return
     assert f"steps = {steps}: spaced as {spacing}, the highest level is t = {top} of 999, where" in told
     assert f"where {100 * alphas[top].item() ** 0.5:.1f} % of the signal is left, and 6.8 % at the end" in told
-    assert "backbone.timestep_spacing=trailing goes further" in told
+    assert "Farther: backbone.timestep_spacing=trailing" in told
 
 
 def test_it_is_told_once_a_run(tiny, caplog):

@@ -12,6 +12,7 @@ JSONL = [
     ('{"image": "a.png", "target": "x \\ud800"}', r"line 2: \\ud800 is half of a character"),
     ('{"image": "a.png", "target": "\\udc00\\ud800"}', r"line 2: \\udc00 is half of a character"),
     ('{"image": "a.png", "target": ' + "[" * 100_000 + "]" * 100_000 + "}", "line 2: values too deep in each other"),
+    ('{"image": "a.png", "target": "x", "target": "y"}', r"line 2: not JSON \(more than one 'target'"),
     ('{"image": "a.png", "target": ' + "9" * 5000 + "}", None),  # a text as it is written
 ]
 CSV = [
@@ -22,7 +23,7 @@ CSV = [
 ]
 
 
-@pytest.mark.parametrize(("line", "message"), JSONL, ids=["half", "two halves", "deep", "digits"])
+@pytest.mark.parametrize(("line", "message"), JSONL, ids=["half", "two halves", "deep", "twice", "digits"])
 def test_a_line_of_jsonl(line, message, tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(ROW + line + "\n")
