@@ -162,12 +162,17 @@ def find_settings(node, setting):
 
 
 def list_mutations(cfg, schema, part):
-    """(key, wrong value) of every setting of a part, or of the command's own, and an unknown key of every node."""
+    """(key, wrong value) of every setting of a part, or of the command's own, and an unknown key of every node.
+
+    There is a wrong value of each: of one that takes anything nothing would be tried.
+    """
     for key, setting in list(iterate_settings(cfg, read_fields(schema), part != "")):
         if not f"{key}.".startswith(f"{part}.") and part:
             continue
         if setting is not None:
-            yield from ((key, value) for value in list_wrong(setting.annotation))
+            wrong = list_wrong(setting.annotation)
+            assert wrong, f"{key}: {setting.annotation} allows all"
+            yield from ((key, value) for value in wrong)
         elif is_closed(key):
             yield join(key, "no_such_setting"), 1
 
@@ -225,7 +230,8 @@ def list_options():
 
 
 @pytest.mark.parametrize(("name", "overrides", "part"), list_options(), ids=lambda value: str(value))
-def test_every_setting_refuses_what_it_cannot_be(name, overrides, part):
+def test_every_setting_refuses_what_it_cannot_be(name, overrides, part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     cfg = composed(*overrides, name=name, backbone=False)
     with open_dict(cfg):
         fill(cfg)
@@ -237,6 +243,7 @@ def test_every_setting_refuses_what_it_cannot_be(name, overrides, part):
         complaints = [complain(cfg, name, key, value) for key, value in mutations]
         assert [each for each in complaints if each] == []
         check_command(cfg, name)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
