@@ -21,6 +21,7 @@ from diffedit.io.checks import settings
 from diffedit.io.contents import Contents
 from diffedit.io.hashing import hash_text
 from diffedit.io.images import ImageFile, Resize, open_image, to_tensor
+from diffedit.io.spelling import find_spelling
 from diffedit.types import EditRequest
 from eval.benchmarks.base import FileBenchmark
 from eval.benchmarks.coco_annotations import (
@@ -50,7 +51,7 @@ class CocoFile:
     @property
     def path(self) -> Path:
         """Where it lies; where it should, if under neither name."""
-        path = self.folder / self.picture.file
+        path = find_spelling(self.folder / self.picture.file)
         alternative = self.folder / f"{self.picture.id:012d}.jpg"
         return alternative if alternative.is_file() and not path.is_file() else path
 
