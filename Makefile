@@ -11,7 +11,7 @@ export UV_SYSTEM_CERTS := 1
 help:
 	@echo 'make setup      the environment, .venv, from requirements.lock'
 	@echo 'make demo       DiffEdit and SDEdit on small pictures, in minutes; then open demo/index.html'
-	@echo 'make test       all but the slow tests: minutes on two cores, no accelerator, no downloads'
+	@echo 'make test       all but the slow tests: 20 minutes on two cores, no accelerator, no downloads'
 	@echo 'make test-full  everything: also what is slow, and what needs a GPU or a browser, where there is one'
 	@echo 'make test-slurm job arrays on a Slurm that it starts on this machine: as root, on Debian, some 15 minutes'
 	@echo 'make lint       ruff: rules and format'

@@ -7,21 +7,12 @@ of made_models.py below `models/`; and what has to be said, word by word.
 # fmt: off
 # ruff: noqa: E501 (a case is a line)
 
-from typing import NamedTuple
+from functools import partial
 
-REFUSED = "refused: nothing is made but an empty folder of runs"
+import said_when
+
 WARNED = "a warning, once; it goes on"
-
-
-class Case(NamedTuple):
-    """Words of a command line, and what becomes of them."""
-
-    words: str
-    said: str
-    done: str = REFUSED
-    code: int = 2
-    table: str = ""  # as of said_when.py
-
+Case = partial(said_when.Case, done=said_when.LATER)
 
 RUN = "run benchmark=folder benchmark.path=edits.csv"
 ON = f"{RUN} backbone=stable_diffusion backbone.path=models"
@@ -59,16 +50,16 @@ CASES = {
         Case(f"{EXACT} steps=1500", "steps = 1500: the model was trained at 1000 noise levels, that is 1 to 999 steps where they are spaced as leading; the nearest is 999"),
         Case(f"{ON}/plain backbone.timestep_spacing=trailing steps=1001", "that is 1 to 1000 steps where they are spaced as trailing; the nearest is 1000"),
         Case(f"{ON}/blank ratios=[0.3,0.5,1.0]", "r = 1: level 50 of 50 (t = 999) has no signal left (zero terminal SNR), and a model that predicts epsilon cannot be decoded from there, as x0 is divided by the signal: take ratios up to 0.98 (ratios=[0.3, 0.5]); or backbone.timestep_spacing=leading, which ends below; or, where the weights were trained for v, prediction_type: v_prediction in scheduler_config.json"),
-        Case(f"{EXACT} steps=15", "steps = 15: spaced as leading, the highest level is t = 925 of 999, where 10.4 % of the signal is left, and 6.8 % at the end of the training: ratio 1 is no more than that. Farther: a number of steps that divides 1000", WARNED, 0),
-        Case("edit a.png --target pear --backbone analytic --ratio 0.5 --steps 15", "the highest level is t = 925 of 999", WARNED, 0),
-        Case("doctor backbone=analytic levels=[10]", "levels = [10]: AnalyticBackbone has one spacing of its own", "refused"),
+        Case(f"{EXACT} steps=15", "steps = 15: spaced as leading, the highest level is t = 925 of 999, where 10.4 % of the signal is left, and 6.8 % at the end of the training: ratio 1 is no more than that. Farther: a number of steps that divides 1000", done=WARNED, code=0),
+        Case("edit a.png --target pear --backbone analytic --ratio 0.5 --steps 15", "the highest level is t = 925 of 999", done=WARNED, code=0),
+        Case("doctor backbone=analytic levels=[10]", "levels = [10]: AnalyticBackbone has one spacing of its own", done="refused"),
     ],
     "Guidance below 1": [
-        Case(f"{EXACT} steps=20 editor.guidance=0", "editor.guidance = 0: the text that is led away from, the empty one by default, alone decides, and the target text is not read. Without guidance, as Turbo and LCM models are used, is editor.guidance=1", WARNED, 0),
-        Case(f"{EXACT} steps=20 editor.guidance=0.5", "editor.guidance = 0.5: the target text counts for 50 % of the estimate, and the empty text (editor.negative) for the rest: less than without guidance, which is 1", WARNED, 0),
-        Case(f"{EXACT} steps=20 editor.guidance=-1", "editor.guidance = -1: leads away from the target text, beyond the empty text (editor.negative)", WARNED, 0),
-        Case(f"{EXACT} steps=20 editor.guidance=0 editor.guidance_interval=[0.2,0.8]", "alone decides at ratios from 0.2 to 0.8, and the target text is not read", WARNED, 0),
-        Case("edit a.png --target pear --backbone analytic --ratio 0.5 --steps 20 --guidance 0", "editor.guidance = 0: the text that is led away from, the empty one by default, alone decides", WARNED, 0),
+        Case(f"{EXACT} steps=20 editor.guidance=0", "editor.guidance = 0: the text that is led away from, the empty one by default, alone decides, and the target text is not read. Without guidance, as Turbo and LCM models are used, is editor.guidance=1", done=WARNED, code=0),
+        Case(f"{EXACT} steps=20 editor.guidance=0.5", "editor.guidance = 0.5: the target text counts for 50 % of the estimate, and the empty text (editor.negative) for the rest: less than without guidance, which is 1", done=WARNED, code=0),
+        Case(f"{EXACT} steps=20 editor.guidance=-1", "editor.guidance = -1: leads away from the target text, beyond the empty text (editor.negative)", done=WARNED, code=0),
+        Case(f"{EXACT} steps=20 editor.guidance=0 editor.guidance_interval=[0.2,0.8]", "alone decides at ratios from 0.2 to 0.8, and the target text is not read", done=WARNED, code=0),
+        Case("edit a.png --target pear --backbone analytic --ratio 0.5 --steps 20 --guidance 0", "editor.guidance = 0: the text that is led away from, the empty one by default, alone decides", done=WARNED, code=0),
     ],
 }
 

@@ -28,7 +28,7 @@ from diffedit.io.annotations import (
     write_value,
 )
 
-OF_HYDRA = ("_target_", "_recursive_", "_convert_")
+OF_HYDRA = ("_target_", "_recursive_", "_convert_", "_partial_", "_args_")
 NOTHING = object()  # no default, no value
 
 
