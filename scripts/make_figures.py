@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import chdir
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from figure_parts.readme import copy_picture, make_readme_pictures
 from figure_parts.recipe import MADE, PAGE, ROOT, Recipe, read_recipes
 
 from diffedit.commands.demo import choose_threads
+from diffedit.engine.threads import count_cores
 from diffedit.io.files import write
 from diffedit.runs.environment import read_git_revision
 
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--plan", action="store_true", help="only say what it would cost")
     parser.add_argument("--page", action="store_true", help="only make the page anew, of the values that are committed")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="of runs and all else (default figures)")
-    parser.add_argument("--processes", type=int, help="that edit (default: as many as cores, one where there is a GPU)")
+    parser.add_argument("--processes", type=int, help="that edit (default: one a GPU, else one a core)")
     args = parser.parse_args()
     if unknown := set(args.sections) - set(names):
         parser.error(f"SECTION {min(unknown)}: there are {', '.join(names)}")
@@ -51,9 +51,7 @@ def main() -> int:
     if args.page:
         rewrite_page()
         return 0
-    words = (
-        [] if args.processes == 1 else ["launcher=local", f"launcher.processes={args.processes or count_processes()}"]
-    )
+    words = choose_launcher(args.processes)
     plan(chosen, args.out, words)
     if args.plan:
         return 0
@@ -66,11 +64,15 @@ def main() -> int:
     return 0
 
 
-def count_processes() -> int:
-    """One where there is a GPU, which one process fills; else as many as cores."""
+def choose_launcher(processes: int | None) -> list[str]:
+    """Settings of runs: so many processes here; by default one a GPU, or one a core where there is none."""
     import torch
 
-    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    if processes is None and not torch.cuda.is_available():
+        processes = count_cores()
+    if processes == 1:
+        return []
+    return ["launcher=local", *([] if processes is None else [f"launcher.processes={processes}"])]
 
 
 def refuse_changes() -> None:
@@ -131,11 +133,10 @@ def keep(source: Path, out: Path) -> None:
 
 
 def list_revisions(folder: Path) -> list[str]:
-    """That edited and those that scored, shortened; without runs, that of today."""
+    """Those that edited, with `+` where files were changed; and that of today, from which only pages differ."""
     found = [json.loads(path.read_text()).get("git") for path in sorted(folder.glob("runs/*/*/*/*/environment.json"))]
-    with chdir(ROOT):
-        found.append(read_git_revision())
-    return list(dict.fromkeys(revision[:7] for revision in found if revision))
+    found.append((read_git_revision() or "").rstrip("+"))
+    return list(dict.fromkeys(revision[:7] + "+" * revision.endswith("+") for revision in found if revision))
 
 
 def rewrite_page() -> None:

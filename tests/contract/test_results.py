@@ -114,7 +114,11 @@ def test_a_section_is_made_and_what_fails_is_named(parts, recipes, tmp_path, mon
     make_figures.make_section(one, tmp_path / "figures", ["launcher=local"])
     assert called == ["diffedit run editor=sdedit launcher=local", "diffedit score out=scores.csv", "page"]
     assert (tmp_path / "docs/x/scores.csv").read_text() == "editor,metric,value\nsdedit,lpips,0.123457\n"
-    assert json.loads((tmp_path / "docs/x/made.json").read_text())["revisions"]
+    (today,) = json.loads((tmp_path / "docs/x/made.json").read_text())["revisions"]
+    run = tmp_path / "figures/runs/b/m/e/n"
+    run.mkdir(parents=True)
+    (run / "environment.json").write_text(json.dumps({"git": f"{'a' * 40}+"}))
+    assert make_figures.list_revisions(tmp_path / "figures") == [f"{'a' * 7}+", today]  # of changed files, and says so
     monkeypatch.undo()
     with pytest.raises(SystemExit, match="x: exit code 2; the same command goes on"):
         make_figures.call(["diffedit", "nothing"], tmp_path, "x")
@@ -137,3 +141,13 @@ def test_every_command_of_a_recipe_is_one_of_ours_and_every_figure_is_shown(reci
         assert all(f"(images/{name})" in (ROOT / "docs/results.md").read_text() for name in recipe.figures)
         for words in recipe.words:
             assert words[0] == "diffedit" or (words[0] == "python" and (ROOT / words[1]).is_file()), words
+
+
+def test_as_many_processes_as_cores_edit(parts, monkeypatch):
+    make_figures, *_ = parts
+    monkeypatch.setattr(make_figures, "count_cores", lambda: 3)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert make_figures.choose_launcher(None) == ["launcher=local", "launcher.processes=3"]
+    assert make_figures.choose_launcher(1) == []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert make_figures.choose_launcher(None) == ["launcher=local"]
