@@ -37,6 +37,7 @@ GROUPS = {
     "launcher": "Who edits what `run` asks for: `launcher=` (see [clusters](clusters.md)).",
     "metric": "The metrics of `score`: `metric=[lpips,accuracy]`.",
     "networks": "The networks that metrics ask: `networks=` of `score` and `reference_stats`.",
+    "names": "What figures and tables call methods, metrics and benchmarks: `names=` of `plot` and `table`.",
     "logger": "Where `score` and `report` send what they write, beside its place: `logger=`.",
     "experiment": "Several settings under one name, and a sweep: `experiment=` of `run`.",
     "table": "Metrics, columns and published rows of a paper's table: `table=` of `score`.",

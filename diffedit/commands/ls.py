@@ -34,6 +34,7 @@ GROUPS = {
     "experiment": "figures and tables of papers: diffedit run experiment=NAME",
     "table": "their scores: diffedit score table=NAME",
     "figure": "their plots: diffedit plot figure=NAME",
+    "names": "what methods and metrics are called in them: diffedit plot, table names=NAME",
 }
 NAMED_LATER = "that of the weights you name"
 
