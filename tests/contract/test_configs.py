@@ -142,8 +142,19 @@ def test_every_group_is_under_contract():
     groups = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} - {"."}
     masks = {"editor/mask", "editor/mask/outliers", "editor/mask/threshold"}
     covered = {"backbone", "benchmark", "editor", "metric", "training", "rank", "reconstruct", "experiment", "table"}
-    covered |= {"networks", "logger", "figure", "benchmark/grammar", "launcher"}
+    covered |= {"networks", "logger", "figure", "benchmark/grammar", "launcher", "names"}
     assert groups == covered | masks
+
+
+@pytest.mark.parametrize("group", names("names"))
+def test_every_name_is_of_a_method_a_metric_or_a_benchmark(group):
+    shown = composed(f"names={group}", name="plot", backbone=False).names
+    assert shown == composed(f"names={group}", name="paper_table", backbone=False).names
+    score = composed(f"metric=[{','.join(names('metric'))}]", name="score", backbone=False)
+    columns = {
+        column for metric in score.metric.values() for column in instantiate(metric, _convert_="all").higher_is_better
+    }
+    assert set(shown) <= {*names("editor"), *names("benchmark"), *columns}
 
 
 @pytest.mark.parametrize("metric", names("metric"))
