@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property, lru_cache
@@ -17,10 +18,12 @@ from torch import Tensor
 from diffedit.engine.engine import BatchSizes, Engine
 from diffedit.io.checks import Seed, settings
 from diffedit.io.files import resolve_path
-from diffedit.sampling.ddim import WHOLE, GuidanceInterval, ddim_sample, decode_edits
+from diffedit.sampling.ddim import WHOLE, GuidanceInterval, ddim_sample, decode_edits, describe_low_guidance
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import open_schedule
 from diffedit.types import EditResult, Embed, Noise, Program, Schedule
+
+log = logging.getLogger(__name__)
 
 
 def sample(
@@ -93,6 +96,8 @@ class TextToImage:
             like = backbone.encode(torch.zeros(1, 3, backbone.resolution, backbone.resolution))
         engine = Engine(backbone, BatchSizes(self.batch, 1, min(self.batch, 4), 16))
         guidance = self.guidance, self.guidance_interval
+        if warning := describe_low_guidance(*guidance, "benchmark.text_to_image.guidance"):
+            log.warning("%s", warning)
         programs: Iterator[Any] = (
             (name, sample(text, like, schedule, RequestNoise(self.seed, name), *guidance))
             for name, text in texts.items()

@@ -11,7 +11,7 @@ PAGE = DOCS / "what_is_said_when.md"
 
 HEAD = """# What is said when
 
-<!-- Made by `python docs/generate_said_when.py` of tests/said_when.py and tests/model_cases.py; add a line there. -->
+<!-- Made by `python docs/generate_said_when.py` of said_when.py, model_cases.py and picture_cases.py in tests/. -->
 
 What a command that cannot be meant so says, word by word, and what it does. Nothing is silent: every setting of every
 yaml in [conf/](../conf) has a type, and mostly a range, and the whole config is held to them before a folder is made or
@@ -19,8 +19,9 @@ a model is loaded. A number is finite, and no text or truth value; a key that no
 the key as it is typed, the value, what is allowed, and the nearest allowed value, else the default.
 
 Each row is a case of [a test](../tests/contract/test_nothing_silent.py), in a folder with a picture `a.png` and a table
-`edits.csv` of it; beside them, it tries wrong values of every setting that there is. The models of `models/` are
-made by [a file of the tests](../tests/made_models.py).
+`edits.csv` of it; beside them, it tries wrong values of every setting that there is. The models of `models/` are of
+[a file of the tests](../tests/made_models.py), and the pictures, of which some are wide and one mask is at an end, by
+[another](../tests/made_pictures.py). What the hub answers is played by [a test](../tests/contract/test_hub_said.py).
 What happens to runs, pictures and disks:
 [what happens when](what_happens_when.md). Exit codes: [commands](commands.md#exit-codes).
 """
@@ -40,12 +41,21 @@ def make_table(title: str, cases: list) -> Iterator[str]:
     yield ""
 
 
+def make_hub_table(cases: list[tuple[str, str]]) -> Iterator[str]:
+    """A row an answer of the hub."""
+    title = "The hub, where `backbone.path=somebody/model` is no folder here"
+    yield from (f"## {title}", "", "| its answer, by the class of huggingface_hub | said |", "| --- | --- |")
+    yield from (f"| `{name}` | `{escape(said)}` |" for name, said in cases)
+    yield ""
+
+
 def make_page() -> str:
     """All of it."""
     tests = DOCS.parent / "tests"
     sys.path.insert(0, str(tests))  # the second file imports the first
-    cases = run_path(str(tests / "said_when.py"))["CASES"] | run_path(str(tests / "model_cases.py"))["CASES"]
-    lines = [HEAD, *(line for title, rows in cases.items() for line in make_table(title, rows))]
+    files = [run_path(str(tests / f"{name}.py")) for name in ("said_when", "model_cases", "picture_cases")]
+    tables = [make_table(title, rows) for file in files for title, rows in file["CASES"].items()]
+    lines = [HEAD, *(line for table in [*tables, make_hub_table(files[1]["HUB"])] for line in table)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -28,6 +28,12 @@ def rename_weights(folder):
         path.rename(path.with_suffix(".fp16.safetensors"))
 
 
+def misname_weights(folder):
+    """Of the UNet, as those of a text encoder are named."""
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    path.rename(path.with_name("model.safetensors"))
+
+
 def pickle_weights(folder):
     """As they were published before safetensors."""
     for path in folder.rglob("*.safetensors"):
@@ -78,6 +84,12 @@ MODELS = {
     "fp16": rename_weights,
     "bin": pickle_weights,
     "empty": lambda folder: (folder / "vae/diffusion_pytorch_model.safetensors").unlink(),
+    "misnamed": misname_weights,
+    "consistency": change("unet/config.json", time_cond_proj_dim=256),
+    "no_vae": lambda folder: shutil.rmtree(folder / "vae"),
+    "no_texts": lambda folder: shutil.rmtree(folder / "text_encoder"),
+    "no_words": lambda folder: shutil.rmtree(folder / "tokenizer"),
+    "no_noise": lambda folder: shutil.rmtree(folder / "scheduler"),
     "torn": lambda folder: (folder / "unet/config.json").write_text("{"),
     "lora": keep_alone("pytorch_lora_weights.safetensors", **{"unet.mid.lora_A.weight": 2}),
     "named_lora": keep_alone("style.safetensors", **{"lora_unet_mid.lora_up.weight": 2}),

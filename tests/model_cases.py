@@ -7,12 +7,10 @@ of made_models.py below `models/`; and what has to be said, word by word.
 # fmt: off
 # ruff: noqa: E501 (a case is a line)
 
-from functools import partial
-
 import said_when
 
 WARNED = "a warning, once; it goes on"
-Case = partial(said_when.Case, done=said_when.LATER)
+Case = said_when.Case
 
 RUN = "run benchmark=folder benchmark.path=edits.csv"
 ON = f"{RUN} backbone=stable_diffusion backbone.path=models"
@@ -35,6 +33,12 @@ CASES = {
         Case(f"{ON}/plain backbone.variant=fp16", "models/plain/unet: no weights of backbone.variant = fp16 there: what there is, is null (those without one)"),
         Case(f"{ON}/bin", "diffusion_pytorch_model.bin is a pickle, which can hold code that runs, and only safetensors are read. Where you trust its source, diffusers converts it: DiffusionPipeline.from_pretrained('models/bin', use_safetensors=False).save_pretrained(FOLDER)"),
         Case(f"{ON}/empty", "models/empty/vae: no weights there"),
+        Case(f"{ON}/misnamed", "models/misnamed/unet: model.safetensors: weights of this part are read as diffusion_pytorch_model.safetensors: rename it"),
+        Case(f"{ON}/no_vae", "models/no_vae/vae: no config.json there: this part of the model is missing (a download that was stopped?): get the model again"),
+        Case(f"{ON}/no_texts", "models/no_texts/text_encoder: no config.json there: this part of the model is missing"),
+        Case(f"{ON}/no_words", "models/no_words/tokenizer has 2 tokens, the text encoder 514: vocab.json, merges.txt or tokenizer.json missing?"),
+        Case(f"{ON}/no_noise", "models/no_noise/scheduler: no scheduler_config.json there: this part of the model is missing"),
+        Case(f"{ON}/consistency", "its UNet wants the guidance beside a text (time_cond_proj_dim: 256; a latent consistency model), and would be given none: take the model that it was distilled from"),
         Case(f"{ON}/checkpoint", "classes.safetensors in it is one file, of a class-conditional latent diffusion model: python scripts/convert_ldm.py"),
         Case(f"{ON}/checkpoint/model.safetensors", "one file, and a folder is wanted. diffusers makes one: StableDiffusionPipeline.from_single_file('model.safetensors').save_pretrained(FOLDER)"),
         Case(f"{ON}/checkpoint/model.ckpt", "one file, which is a pickle and can hold code that runs: a folder is wanted. diffusers makes one"),
@@ -55,11 +59,13 @@ CASES = {
         Case("doctor backbone=analytic levels=[10]", "levels = [10]: AnalyticBackbone has one spacing of its own", done="refused"),
     ],
     "Guidance below 1": [
-        Case(f"{EXACT} steps=20 editor.guidance=0", "editor.guidance = 0: the text that is led away from, the empty one by default, alone decides, and the target text is not read. Without guidance, as Turbo and LCM models are used, is editor.guidance=1", done=WARNED, code=0),
-        Case(f"{EXACT} steps=20 editor.guidance=0.5", "editor.guidance = 0.5: the target text counts for 50 % of the estimate, and the empty text (editor.negative) for the rest: less than without guidance, which is 1", done=WARNED, code=0),
-        Case(f"{EXACT} steps=20 editor.guidance=-1", "editor.guidance = -1: leads away from the target text, beyond the empty text (editor.negative)", done=WARNED, code=0),
+        Case(f"{EXACT} steps=20 editor.guidance=0", "editor.guidance = 0: the text that is led away from, the empty one by default, alone decides, and the target text is not read. Without guidance, as Turbo and LCM models are used, it is 1", done=WARNED, code=0),
+        Case(f"{EXACT} steps=20 editor.guidance=0.5", "editor.guidance = 0.5: the target text counts for 50 % of the estimate, and the text that is led away from, the empty one by default, for the rest: less than without guidance, which is 1", done=WARNED, code=0),
+        Case(f"{EXACT} steps=20 editor.guidance=-1", "editor.guidance = -1: leads away from the target text, beyond the one that is led away from, the empty one by default", done=WARNED, code=0),
         Case(f"{EXACT} steps=20 editor.guidance=0 editor.guidance_interval=[0.2,0.8]", "alone decides at ratios from 0.2 to 0.8, and the target text is not read", done=WARNED, code=0),
         Case("edit a.png --target pear --backbone analytic --ratio 0.5 --steps 20 --guidance 0", "editor.guidance = 0: the text that is led away from, the empty one by default, alone decides", done=WARNED, code=0),
+        Case(f"{EXACT} steps=20 editor=proposition1 editor.guidances=[1,0.5]", "editor.guidances[1] = 0.5: the target text counts for 50 % of the estimate", done=WARNED, code=0),
+        Case("run benchmark=stilllife_generated benchmark.edits=[fruits] benchmark.limit=1 backbone=analytic backbone.classes=[apples,pears,oranges,lemons,grapes,strawberries,bananas,carrots] steps=4 ratios=[0.5] benchmark.text_to_image.guidance=0", "benchmark.text_to_image.guidance = 0: the text that is led away from, the empty one by default, alone decides", done=WARNED, code=0),
     ],
 }
 

@@ -10,7 +10,6 @@ to be said, word by word, within the message. `python docs/generate_said_when.py
 from typing import NamedTuple
 
 REFUSED = "refused: nothing is made"
-LATER = "refused: nothing is made but an empty folder of runs"
 
 
 class Case(NamedTuple):
@@ -59,7 +58,7 @@ CASES = {
         Case("run claims.timeout=0", "claims.timeout = 0: it should be a finite number above 0"),
         Case("run max_pixels=0", f"max_pixels = 0: {COUNT}, or null; the nearest is 1"),
         Case("run launcher=local launcher.processes=0", f"launcher.processes = 0: {COUNT}, or null; the nearest is 1"),
-        Case("run refine=accuracy@0.7 \"refine_score=['resamples=0']\"", f"refine_score: resamples = 0: {COUNT}; the nearest is 1", LATER),
+        Case("run refine=accuracy@0.7 \"refine_score=['resamples=0']\"", f"refine_score: resamples = 0: {COUNT}; the nearest is 1"),
         Case("score resamples=0", f"resamples = 0: {COUNT}; the nearest is 1"),
         Case("score metric=[fid] metric.fid.size=0", f"metric.fid.size = 0: {COUNT}; the nearest is 1"),
         Case("plot resamples=0", f"resamples = 0: {COUNT}; the nearest is 1"),
@@ -83,16 +82,19 @@ CASES = {
         Case("run +editor.negative_prompt=x", "editor.negative_prompt: there is no such setting; did you mean editor.negative_text?"),
         Case("run +editor.guidanc=3", "editor.guidanc: there is no such setting; did you mean editor.guidance?"),
         Case("run +engine.foo=1", "engine.foo: there is no such setting; there are batch, max_live, "),
-        Case("run editor.guidanc=3", "editor.guidanc: there is no such setting"),
+        Case("run editor.guidanc=3", "editor.guidanc: there is no such setting; did you mean editor.guidance?"),
+        Case("run stepz=3 sead=1", "stepz: there is no such setting; did you mean steps?; sead: there is no such setting; did you mean seed?"),
+        Case("run --multirun stepz=3 seed=1,2", "stepz: there is no such setting; --cfg job lists all"),
+        Case("score runz=x", "runz: there is no such setting; did you mean runs?"),
         Case("score +metric.lpips.net=vgg", "metric.lpips.net: there is no such setting; did you mean metric.lpips.network?"),
         Case("score run=x", "run is called runs now"),
     ],
     "Tables that are none": [
-        Case("run benchmark=folder benchmark.path=t.csv", "line 1: cells stand between tabs: save it with commas", LATER, table="image\ttarget\na.png\tpear\n"),
-        Case("plan benchmark=folder benchmark.path=t.csv", "line 1: cells stand between semicolons: save it with commas", LATER, table="image;target\na.png;pear\n"),
-        Case("check-benchmark benchmark=folder benchmark.path=t.csv", "line 1: more than one 'target'", LATER, table="image,target,target\na.png,x,y\n"),
-        Case("run benchmark=folder benchmark.path=t.jsonl", r"line 1: \ud83d is half of a character (a lone surrogate)", LATER, table='{"image": "a.png", "target": "\\ud83d"}\n'),
-        Case("plan benchmark=folder benchmark.path=t.jsonl", "line 2: not JSON", LATER, table='{"image": "a.png", "target": "pear"}\n{"image"\n'),
+        Case("run benchmark=folder benchmark.path=t.csv", "line 1: cells stand between tabs: save it with commas", table="image\ttarget\na.png\tpear\n"),
+        Case("plan benchmark=folder benchmark.path=t.csv", "line 1: cells stand between semicolons: save it with commas", table="image;target\na.png;pear\n"),
+        Case("check-benchmark benchmark=folder benchmark.path=t.csv", "line 1: more than one 'target'", table="image,target,target\na.png,x,y\n"),
+        Case("run benchmark=folder benchmark.path=t.jsonl", r"line 1: \ud83d is half of a character (a lone surrogate)", table='{"image": "a.png", "target": "\\ud83d"}\n'),
+        Case("plan benchmark=folder benchmark.path=t.jsonl", "line 2: not JSON", table='{"image": "a.png", "target": "pear"}\n{"image"\n'),
     ],
     "Keys without a value": [
         Case("run benchmark=folder", "benchmark.path: it has no default; say benchmark.path=..."),

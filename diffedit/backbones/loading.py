@@ -16,6 +16,7 @@ from diffedit.io.checks import refuse_adapter
 from diffedit.sampling.schedule import NoiseSchedule, Spacing, TrainedTimes
 
 SPACING = "backbone.timestep_spacing"
+MISSING = "this part of the model is missing (a download that was stopped?): get the model again"
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,18 @@ class ModelFolder:
         return model.eval().requires_grad_(False).to(self.device)
 
     def check_files(self, part: str) -> None:
-        """Refuse weights in several files of which one is not safetensors: it would be unpickled.
+        """Refuse a part that is not there, or weights in several files of which one is not safetensors.
+
+        Such a file would be unpickled.
 
         Raises:
+            FileNotFoundError: the folder has no such part.
             ValueError: an index names such a file, or one outside its folder; or it is no index; or an adapter is
                 there, which would be loaded from a folder that its file names.
         """
         folder = self.fetch_configs(part)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{self.path}/{part}: no config.json there: {MISSING}")
         refuse_adapter(folder)
         for path in sorted(folder.glob("*index*.json")):
             try:
@@ -114,6 +120,8 @@ class ModelFolder:
         """The noise schedule, whatever sampler the folder names."""
         from diffusers import DDIMScheduler
 
+        if Path(self.path).is_dir() and not Path(self.path, "scheduler/scheduler_config.json").is_file():
+            raise FileNotFoundError(f"{self.path}/scheduler: no scheduler_config.json there: {MISSING}")
         try:
             config = DDIMScheduler.load_config(self.path, subfolder="scheduler", revision=self.revision)
         except OSError as error:

@@ -15,7 +15,7 @@ from diffedit.io.files import resolve_path
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 WEIGHTS = re.compile(
-    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:-\d+-of-\d+)?(?:\.(?P<variant>[\w-]+?))?(?:-\d+-of-\d+)?\.safetensors"
+    r"(?P<name>diffusion_pytorch_model|pytorch_model|model)(?:-\d+-of-\d+)?(?:\.(?P<variant>[\w-]+?))?(?:-\d+-of-\d+)?\.safetensors"
 )
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 NETWORKS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_2")
@@ -210,7 +210,14 @@ def check_added(config: Mapping[str, Any], said: str, takes_added: bool = False)
         takes_added: whether it is given more.
     """
     wanted = {name: config.get(name) for name in ADDED if config.get(name) is not None}
-    if not wanted or takes_added:
+    if takes_added:
+        return
+    if config.get("time_cond_proj_dim") is not None:
+        raise ValueError(
+            f"{said}: its UNet wants the guidance beside a text (time_cond_proj_dim: {config['time_cond_proj_dim']}; a "
+            "latent consistency model), and would be given none: take the model that it was distilled from"
+        )
+    if not wanted:
         return
     names = ", ".join(f"{name}: {value}" for name, value in wanted.items())
     remedy = "take weights in the layout of Stable Diffusion 1.x or 2.x, or a backbone of its family"
@@ -274,10 +281,15 @@ def check_weights(files: ModelFiles, part: str, variant: str | None = None) -> N
     if any(name.endswith(".json") and "index" in name for name in own):
         return  # several files, which are looked at before they are loaded
     matches = [match for name in own if (match := WEIGHTS.fullmatch(name))]
-    there = sorted({match["variant"] or "" for match in matches})
+    read = "model" if part.startswith("text_encoder") else "diffusion_pytorch_model"
+    there = sorted({match["variant"] or "" for match in matches if match["name"] == read})
     if (variant or "") in there:
         return
     place = f"{files.place}/{part}"
+    if matches and not there:
+        raise FileNotFoundError(
+            f"{place}: {matches[0][0]}: weights of this part are read as {read}.safetensors: rename it"
+        )
     if there and variant is None:
         raise ValueError(f"{place}: the weights are there as the variant {there[0]} alone: backbone.variant={there[0]}")
     if there:
@@ -289,6 +301,4 @@ def check_weights(files: ModelFiles, part: str, variant: str | None = None) -> N
             "you trust its source, diffusers converts it: DiffusionPipeline.from_pretrained('" + files.path + "', "
             "use_safetensors=False).save_pretrained(FOLDER)"
         )
-    raise FileNotFoundError(
-        f"{place}: no weights there (diffusion_pytorch_model.safetensors, model.safetensors): get them again"
-    )
+    raise FileNotFoundError(f"{place}: no weights there ({read}.safetensors): get them again")

@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial, wraps
 from pathlib import Path
@@ -18,6 +19,7 @@ from diffedit.io.files import find_shipped, remove_empty
 FULL = "HYDRA_FULL_ERROR"
 HINT = f"({FULL}=1 shows where)"
 FAILED, REFUSED = 1, 2
+OF_SWEEP = "multirun.yaml"  # what Hydra writes above the jobs of a sweep
 # Flags of Hydra that take a word.
 VALUED = {*("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")}
 OPTIONALLY_VALUED = {"--info", "-i"}
@@ -66,7 +68,8 @@ def launch(
     from diffedit.commands.schemas import check_command
     from diffedit.io.checks import refuse_renamed
 
-    codes, left, process = [0], [], os.getpid()
+    codes, left, words, process = [0], [], [], os.getpid()
+    missing: dict[str, list[Path]] = {}
     kept = sys.argv, os.environ.get(FULL)
     is_full = wants_traceback()
 
@@ -95,7 +98,7 @@ def launch(
     try:
         words = put_overrides_last(include_packages(list(argv)))
         refuse_renamed(name, words)
-        check_before_folders(config or name)
+        check_before_folders(config or name, missing)
         sys.argv = [program, *words]
         os.environ[FULL] = "1"  # so that what Hydra itself finds wrong comes here
         folder = str(find_shipped("conf").resolve())
@@ -103,20 +106,36 @@ def launch(
         if finish is not None and left:
             finish(left)
     except Exception as error:
-        codes.append(tell(error, program, is_full))
+        codes.append(tell(find_nearer(error, config or name, words), program, is_full))
     finally:
         sys.argv = kept[0]
         os.environ.pop(FULL, None)
         if kept[1] is not None:
             os.environ[FULL] = kept[1]
+    if REFUSED in codes:
+        remove_unused(missing.values())
     return max(codes)
 
 
-def check_before_folders(name: str) -> None:
+def remove_unused(made: Iterable[Sequence[Path]]) -> None:
+    """Folders that Hydra made for what was refused, if nothing else is there: each innermost first."""
+    for folders in made:
+        with suppress(OSError):  # one is not empty
+            for folder in folders:
+                if {path.name for path in folder.iterdir()} == {OF_SWEEP}:
+                    (folder / OF_SWEEP).unlink()
+                folder.rmdir()
+
+
+def check_before_folders(name: str, missing: dict[str, list[Path]]) -> None:
     """Let `${checked:...}`, which is its argument, check the config around it, before Hydra makes a folder.
 
     Of a sweep, the command's own settings are checked, as what else there is may depend on what is swept over. Its jobs
     are not: a mistake here would end all of them.
+
+    Args:
+        name: of the yaml.
+        missing: is given, by each folder that is to hold all others, those of it and above it that are not there yet.
     """
     from hydra.types import RunMode
     from omegaconf import DictConfig, OmegaConf
@@ -124,12 +143,49 @@ def check_before_folders(name: str) -> None:
     from diffedit.commands.schemas import check_command
 
     def check(value: Any, *, _root_: DictConfig) -> Any:
+        above = Path(str(value)).absolute()
+        missing.setdefault(str(value), [path for path in (above, *above.parents) if not path.exists()])
         is_sweep = _root_.hydra.mode == RunMode.MULTIRUN
         if not is_sweep or OmegaConf.is_missing(_root_.hydra.job, "num"):
             check_command(_root_, name, is_whole=not is_sweep)
         return value
 
     OmegaConf.register_new_resolver("checked", check, replace=True)
+
+
+def find_nearer(error: Exception, name: str, words: Sequence[str]) -> Exception:
+    """Of a key that Hydra does not know: our own error, which names the nearest, where the rest composes.
+
+    Args:
+        error: as Hydra raised it.
+        name: of the yaml.
+        words: of the command line.
+
+    Returns:
+        else the same error.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import ConfigCompositionException
+
+    from diffedit.commands.schemas import check_command
+    from diffedit.io.schema import ConfigError
+
+    if not isinstance(error, ConfigCompositionException) or not (found := NO_SUCH_KEY.match(str(error))):
+        return error
+    overrides = [f"+{word}" if word.startswith(f"{found[1]}=") else word for word in words if not word.startswith("-")]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(find_shipped("conf").resolve()), version_base="1.3"):
+            check_command(compose(name, overrides), name)
+    except ConfigError as nearer:
+        return nearer
+    except ConfigCompositionException as other:
+        is_other_key = overrides != words and NO_SUCH_KEY.match(str(other))
+        return find_nearer(other, name, overrides) if is_other_key else error
+    except Exception:  # of what else is wrong with the words
+        return error
+    return error
 
 
 def set_limits(cfg: Any) -> None:

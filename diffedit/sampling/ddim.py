@@ -117,24 +117,30 @@ def predict_guided(
     return Prediction(*(part[:k] + (part[k:] - part[:k]) * guidance for part in both))
 
 
-def describe_low_guidance(guidance: float, interval: GuidanceInterval = WHOLE) -> str:
-    """What a guidance below 1 means, which is seldom meant; "" for any other."""
+def describe_low_guidance(guidance: float, interval: GuidanceInterval = WHOLE, key: str = "editor.guidance") -> str:
+    """What a guidance below 1 means, which is seldom meant; "" for any other.
+
+    Args:
+        guidance: classifier-free guidance scale.
+        interval: (low, high], the ratios that are guided.
+        key: of the setting, for the sentence.
+    """
     if guidance >= 1:
         return ""
     where = "" if tuple(interval) == WHOLE else f" at ratios from {interval[0]:g} to {interval[1]:g}"
     if guidance == 0:
         return (
-            f"editor.guidance = 0: the text that is led away from, the empty one by default, alone decides{where}, "
-            "and the target text is not read. Without guidance, as Turbo and LCM models are used, is editor.guidance=1"
+            f"{key} = 0: the text that is led away from, the empty one by default, alone decides{where}, "
+            "and the target text is not read. Without guidance, as Turbo and LCM models are used, it is 1"
         )
     if guidance < 0:
         return (
-            f"editor.guidance = {guidance:g}: leads away from the target text{where}, beyond the empty text "
-            "(editor.negative). From 1 on it leads to it; 1 is without guidance"
+            f"{key} = {guidance:g}: leads away from the target text{where}, beyond the one that is led away from, the "
+            "empty one by default. From 1 on it leads to it; 1 is without guidance"
         )
     return (
-        f"editor.guidance = {guidance:g}: the target text counts for {100 * guidance:g} % of the estimate{where}, and "
-        "the empty text (editor.negative) for the rest: less than without guidance, which is 1"
+        f"{key} = {guidance:g}: the target text counts for {100 * guidance:g} % of the estimate{where}, and the text "
+        "that is led away from, the empty one by default, for the rest: less than without guidance, which is 1"
     )
 
 

@@ -70,8 +70,11 @@ class EditPipeline:
     def warn(self) -> None:
         """Log, once for all requests, what is seldom meant: a guidance below 1."""
         interval = getattr(self.editor, "guidance_interval", WHOLE)
-        if warning := describe_low_guidance(getattr(self.editor, "guidance", 1.0), interval):
-            log.warning("%s", warning)
+        given = {"editor.guidance": getattr(self.editor, "guidance", 1.0)}
+        given |= {f"editor.guidances[{i}]": each for i, each in enumerate(getattr(self.editor, "guidances", ()))}
+        for key, guidance in given.items():
+            if warning := describe_low_guidance(guidance, interval, key):
+                log.warning("%s", warning)
 
     @property
     def networks(self) -> dict[str, str]:

@@ -126,9 +126,12 @@ def test_values_are_those_of_the_whole_pictures(folder, metrics, mixed):
         assert ceilings.mask_ceiling[str(i)] > 0.5
 
 
+def read_reason(root, name):
+    return json.loads((root / f"scores/{name}.json").read_text())["undefined"]
+
+
 def test_what_takes_squares_alone_says_so(mixed):
-    said = json.loads((mixed / "scores/precision.json").read_text())["undefined"]
-    assert said is not None
+    assert read_reason(mixed, "precision").startswith("only edits of fruit")  # a table says nothing of what is there
     with pytest.raises(ValueError, match=r"resolution = 32: .* not square, .*resolution=null"):
         FinishedRun(mixed, 32)
 
@@ -175,7 +178,11 @@ def test_wide_still_lifes_are_measured_whole_and_judged_in_their_middle(folder):
         "mask_iou": MaskIou(),
         "fid": SetDistance(Fid(), StillLifeExtractor(weights, device="cpu"), 16),
     }
-    assert score(root, named, Settings(folder / "cache", resamples=50)) == list(named)
+    asked = named | {"precision": LocalPrecision(weights, "cpu")}
+    assert score(root, asked, Settings(folder / "cache", resamples=50)) == list(named)
+    assert read_reason(root, "precision") == (
+        "the network judges 64 x 64 pixels, and these pictures are not square (accuracy takes their middle)"
+    )
     run = FinishedRun(root)
     assert [request.image().shape for request in run.requests] == [(3, 64, 96)] * 4
     squares = list(StillLifeScenes(size=4).requests(64))
