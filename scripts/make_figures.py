@@ -1,9 +1,10 @@
 """Every figure and table of docs/results.md, and the pictures of the README, on Still Life, from nothing to the file.
 
-What is edited and scored comes first, then what it costs; each section has a folder below OUT, in which the commands of
-docs/results/<section>/recipe.yaml are called as a reader would call them. What is there already is not made again, so
-that the same command goes on after it was stopped. Then the files of values go to docs/results/<section>, with the
-revision and the date, and the page's tables are made of these; docs/results.md says what they say.
+What each section took when it was last made comes first; --plan says what its runs cost here. Each has a folder below
+OUT, in which the commands of docs/results/<section>/recipe.yaml are called as a reader would call them. What is there
+already is not made again, so that the same command goes on after it was stopped. Then the files of values go to
+docs/results/<section>, with the revision and the date, and the page's tables are made of these; docs/results.md says
+what they say.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from figure_parts.page import write_page
 from figure_parts.readme import copy_picture, make_readme_pictures
@@ -28,6 +30,7 @@ from diffedit.runs.environment import read_git_revision
 
 IMAGES = ROOT / "docs/images"
 README = "readme"
+TOOK = "took.json"  # in the folder of a section: seconds of the calls that ended
 DROPPED = ["run", "runs", "set", "made_by", "version"]  # of scores: paths and hashes, which the run itself has
 EXAMPLE = "example: python scripts/make_figures.py scenes --plan"
 
@@ -40,7 +43,7 @@ def main() -> int:
     )
     names = [*recipes, README]
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(names)}; all by default")
-    parser.add_argument("--plan", action="store_true", help="only say what it would cost")
+    parser.add_argument("--plan", action="store_true", help="only say what each run would cost here, in some minutes")
     parser.add_argument("--page", action="store_true", help="only make the page anew, of the values that are committed")
     parser.add_argument("--out", type=Path, default=Path("figures"), help="of runs and all else (default figures)")
     parser.add_argument("--processes", type=int, help="that edit (default: one a GPU, else one a core)")
@@ -52,9 +55,10 @@ def main() -> int:
         rewrite_page()
         return 0
     words = choose_launcher(args.processes)
-    plan(chosen, args.out, words)
     if args.plan:
+        plan(chosen, args.out, words)
         return 0
+    recall(chosen)
     refuse_changes()
     for recipe in chosen:
         make_section(recipe, args.out / recipe.name, words)
@@ -92,20 +96,44 @@ def plan(recipes: Sequence[Recipe], out: Path, words: Sequence[str]) -> None:
                 call(["diffedit", "plan", *command[2:], *words], out / recipe.name, f"{recipe.name}: planned")
 
 
+def recall(recipes: Sequence[Recipe]) -> None:
+    """Print what each section took when it was last made from nothing."""
+    minutes = [read_made(recipe).get("minutes") for recipe in recipes]
+    for recipe, took in zip(recipes, minutes, strict=True):
+        print(f"{recipe.name:18} {'not known' if took is None else f'{took:5.1f} minutes'}  {recipe.title}")
+    known = [took for took in minutes if took is not None]
+    print(f"{'':18} {sum(known):5.1f} minutes when they were last made; what is there is not made again\n", flush=True)
+
+
+def read_made(recipe: Recipe) -> dict[str, Any]:
+    """Where, when and how long it was made; {} where it never was."""
+    path = recipe.folder / MADE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def make_section(recipe: Recipe, folder: Path, words: Sequence[str]) -> None:
     """Call its commands in a folder, keep what they leave, and make the page anew."""
-    began = time.monotonic()
     for command in recipe.words:
         is_run = command[:2] == ["diffedit", "run"]
+        began = time.monotonic()
         call([*command, *(words if is_run else [])], folder, recipe.name)
+        seconds = add_time(folder / TOOK, time.monotonic() - began)
     for name, source in recipe.keep.items():
         keep(folder / source, recipe.folder / name)
     for name, sources in recipe.figures.items():
         copy_picture([folder / source for source in sources], IMAGES / name)
-    made = {"revisions": list_revisions(folder), "date": date.today().isoformat()}
+    made: dict[str, Any] = {"revisions": list_revisions(folder), "date": date.today().isoformat()}
+    made |= {"minutes": round(seconds / 60, 1), "cores": count_cores()}
     write(recipe.folder / MADE, json.dumps(made, indent=1).encode())
     rewrite_page()
-    print(f"\n{recipe.name}: made in {(time.monotonic() - began) / 60:.1f} minutes, without what was there")
+    print(f"\n{recipe.name}: made in {seconds / 60:.1f} minutes, without calls that were stopped")
+
+
+def add_time(path: Path, seconds: float) -> float:
+    """What the calls in a folder took by now, with this one; the file remembers it for who goes on later."""
+    total = (json.loads(path.read_text())["seconds"] if path.exists() else 0.0) + seconds
+    write(path, json.dumps({"seconds": total}).encode())
+    return total
 
 
 def call(command: Sequence[str], folder: Path, what: str) -> None:

@@ -127,7 +127,10 @@ class PreparedRun(AskedRun):
         return frozenset(getattr(self.benchmark, "size_keys", ()))
 
     def warn(self) -> None:
-        """Log what a user should know before the first request. Its log is a file of the directory, which is there."""
+        """Log what a user should know before the first request, or of a plan.
+
+        The log of a run is a file of its directory, which has to be there.
+        """
         self.pipeline.warn()
         open_schedule(self.backbone, self.settings.steps)
 

@@ -171,6 +171,7 @@ def plan_benchmark(
     weights = read_fingerprint(backbone)  # which takes as long as loading the networks does
     deadline = Deadline(BUDGET)
     run = settle_soon(prepare_run(AskedRun(benchmark, pipeline, root, settings, config), backbone, weights))
+    run.warn()
     return plan_runs({run: find_left(run)}, tasks, deadline)
 
 
@@ -182,6 +183,7 @@ def plan_together(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, tas
         try:
             run = settle_soon(prepare_run(one, backbone, weights))
             left[run] = find_left(run)
+            run.warn()
         except Exception as error:
             tell(one, error)
     groups = group_by(left, lambda run: (name_engine(run.settings), run.settings.batch))

@@ -96,7 +96,7 @@ def test_a_recipe_with_a_mistake_is_named(parts, tmp_path):
         recipe.read_recipe(path)
 
 
-def test_a_section_is_made_and_what_fails_is_named(parts, recipes, tmp_path, monkeypatch):
+def test_a_section_is_made_and_what_fails_is_named(parts, tmp_path, monkeypatch, capsys):
     make_figures, _, _, recipe = parts
     called = []
     monkeypatch.setattr(recipe, "FOLDER", tmp_path / "docs")
@@ -114,7 +114,12 @@ def test_a_section_is_made_and_what_fails_is_named(parts, recipes, tmp_path, mon
     make_figures.make_section(one, tmp_path / "figures", ["launcher=local"])
     assert called == ["diffedit run editor=sdedit launcher=local", "diffedit score out=scores.csv", "page"]
     assert (tmp_path / "docs/x/scores.csv").read_text() == "editor,metric,value\nsdedit,lpips,0.123457\n"
-    (today,) = json.loads((tmp_path / "docs/x/made.json").read_text())["revisions"]
+    made = json.loads((tmp_path / "docs/x/made.json").read_text())
+    (today,) = made["revisions"]
+    assert made["minutes"] == 0
+    assert make_figures.add_time(tmp_path / "figures" / make_figures.TOOK, 90.0) == pytest.approx(90, abs=1)
+    make_figures.recall([one])
+    assert "x                    0.0 minutes  t" in capsys.readouterr().out
     run = tmp_path / "figures/runs/b/m/e/n"
     run.mkdir(parents=True)
     (run / "environment.json").write_text(json.dumps({"git": f"{'a' * 40}+"}))
