@@ -4,11 +4,11 @@ A benchmark offers both, and a method knows texts alone. So where the backbone k
 class stands in the request where the text stood.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
-from diffedit.types import Backbone, EditRequest, EditResult, Program
+from diffedit.types import Backbone, Editor, EditRequest, EditResult, Program
 
 Choice = Literal["empty", "source", "source_class", "target_class", "given"]
 """What a condition is of: the `empty` text (the null class), the request's `source` text, the class of the picture or
@@ -43,6 +43,19 @@ GIVEN = {
     "editor.negative": "negative_text",
     "editor.inversion.condition": "text",
 }
+
+
+def describe_unread(editor: Editor) -> Iterator[str]:
+    """A sentence for each text of an editor's settings that is read with another choice alone."""
+    for key, field in GIVEN.items():
+        *above, name = key.split(".")[1:]
+        part: Any = editor
+        for each in above:
+            part = getattr(part, each, None)
+        choice, text = getattr(part, name, "given"), getattr(part, field, None)
+        if text is not None and choice != "given":
+            own = f"{key.rpartition('.')[0]}.{field}"
+            yield f"{own} = {text!r} is not read, as {key} is {choice}: it is with {key}=given"
 
 
 def any_text(backbone: Backbone) -> str:

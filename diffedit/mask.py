@@ -22,7 +22,7 @@ from torch import Tensor
 from diffedit.io.checks import check_finite, settings
 from diffedit.sampling.ddim import add_noise
 from diffedit.sampling.share import share
-from diffedit.types import NO_QUERIES, BaseEditor, Cond, EditRequest, Noise, Predict, Program, Schedule
+from diffedit.types import NO_QUERIES, BaseEditor, Cond, EditRequest, EditResult, Noise, Predict, Program, Schedule
 
 Map = Float[Tensor, "h w"]
 Difference = Float[Tensor, "c h w"]  # of the noise estimates under two texts, for one noise
@@ -79,6 +79,15 @@ class Mask(NamedTuple):
         if area == 0:
             return "empty" if self.pixel_mask is None or not self.pixel_mask.any() else "lost"
         return "full" if area == 1 else "nearly full" if area > NEARLY_ALL else ""
+
+
+def describe_mask_flag(result: EditResult) -> str:
+    """What is odd about the mask of an edit, in a line; "" for nothing."""
+    facts = result.metadata
+    if not (flag := facts.get("mask_flag")):
+        return ""
+    rule, cut = facts.get("mask_rule", ""), facts.get("mask_cut", "")
+    return f"the mask is {flag}{f', by {rule}' if rule else ''}{f': {cut}' if cut else ''}"
 
 
 @runtime_checkable

@@ -114,7 +114,7 @@ def read_made(recipe: Recipe) -> dict[str, Any]:
 def make_section(recipe: Recipe, folder: Path, words: Sequence[str]) -> None:
     """Call its commands in a folder, keep what they leave, and make the page anew."""
     for command in recipe.words:
-        is_run = command[:2] == ["diffedit", "run"]
+        is_run = command[:2] in (["diffedit", "run"], ["diffedit", "score"])
         began = time.monotonic()
         call([*command, *(words if is_run else [])], folder, recipe.name)
         seconds = add_time(folder / TOOK, time.monotonic() - began)

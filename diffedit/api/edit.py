@@ -1,5 +1,6 @@
 """`diffedit.edit` and `diffedit.find_mask`: loaded pictures in, edited pictures out."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from diffedit.api.asked import check_asked, read_ratio
 from diffedit.api.choose import make_backbone, make_pipeline
 from diffedit.api.result import EditedPicture
 from diffedit.diffedit import DiffEdit
@@ -15,11 +17,14 @@ from diffedit.engine.queries import Outcome
 from diffedit.io.device import is_out_of_memory
 from diffedit.io.images import Resize
 from diffedit.io.pictures import Given, GivenMaskPicture, GivenPicture
+from diffedit.mask import describe_mask_flag
 from diffedit.runs.shapes import fit_resize
 from diffedit.sampling.noise import RequestNoise
 from diffedit.sampling.schedule import open_schedule
 from diffedit.stages.pipeline import EditPipeline
 from diffedit.types import Backbone, Editor, EditRequest, EditResult, Embed, Encode, Noise, Program, Schedule
+
+log = logging.getLogger(__name__)
 
 Several = Sequence[Any] | np.ndarray | Tensor
 
@@ -86,13 +91,15 @@ def edit(
         >>> result.image.size, result.mask.size, result.contrast_map.shape
         ((64, 64), (64, 64), (16, 16))
     """
-    ratios, several = ([float(ratio)], False) if np.ndim(ratio) == 0 else ([float(r) for r in ratio], True)
+    ratios, several = read_ratio(ratio), np.ndim(ratio) > 0
+    given = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
+    check_asked(**given, seed=seed, batch_size=batch_size, id=id)
     pipeline = make_pipeline(editor, guidance_scale, mask is not None)
     backbone = make_backbone(pipe)
     schedule = open_schedule(backbone, num_inference_steps)
-    schedule.start_levels(ratios)
+    pipeline.check_levels(schedule, ratios)
     pipeline.check(backbone)
-    pipeline.warn()
+    pipeline.warn(schedule)
     requests, is_list = make_requests(backbone, image, target, source, mask, resize, id)
     programs = (pipeline(request, ratios, schedule, RequestNoise(seed, id)) for request in requests)
     results = run_programs(backbone, requests, programs, len(ratios), several, batch_size, progress)
@@ -138,6 +145,7 @@ def find_mask(
         >>> found.mask.size
         (64, 64)
     """
+    check_asked(num_inference_steps=num_inference_steps, seed=seed, batch_size=batch_size, id=id)
     method = make_pipeline(editor).editor
     if not isinstance(method, DiffEdit):
         raise ValueError(f"editor = {editor!r}: masks are found by DiffEdit and its variants")
@@ -161,6 +169,8 @@ def make_requests(
     backbone: Backbone, image: Any, target: Any, source: Any, mask: Any, resize: str | Resize, id: str
 ) -> tuple[list[EditRequest], bool]:
     """A request a picture, and whether a list was given."""
+    if not isinstance(resize, str | Resize):
+        raise ValueError(f"resize = {resize!r}: it should be 'crop', 'squash', 'keep', or a Resize")
     resize = fit_resize(Resize(resize) if isinstance(resize, str) else resize, backbone)
     is_list = isinstance(image, list | tuple) or getattr(image, "ndim", 0) == 4
     images = list(image) if is_list else [image]
@@ -204,7 +214,11 @@ def run_programs(
         if outcome.error is not None and is_out_of_memory(outcome.error):  # the others would not fit either
             raise outcome.error
         outcomes[int(outcome.id)] = outcome._replace(result=move_to_cpu(outcome.result))
-    return [make_result(request, outcomes[i], several) for i, request in enumerate(requests)]
+    numbers = range(len(requests)) if len(requests) > 1 else [None]
+    return [
+        make_result(request, outcomes[i], several, number)
+        for i, (request, number) in enumerate(zip(requests, numbers, strict=True))
+    ]
 
 
 def move_to_cpu(result: EditResult | None) -> EditResult | None:
@@ -216,10 +230,12 @@ def move_to_cpu(result: EditResult | None) -> EditResult | None:
     return replace(result, edits=edits, samples=[move_to_cpu(sample) for sample in result.samples], **masks)
 
 
-def make_result(request: EditRequest, outcome: Outcome, several: bool) -> EditedPicture:
-    """The outcome of one request as what a notebook looks at."""
+def make_result(request: EditRequest, outcome: Outcome, several: bool, number: int | None) -> EditedPicture:
+    """The outcome of one request as what a notebook looks at; `number` is that of its picture among several."""
     try:
         crop = request.image.crop
     except Exception:  # it could not be read: that is the outcome's own error
         crop = None
+    if line := "" if outcome.result is None else describe_mask_flag(outcome.result):
+        log.warning("%s%s", f"{request.id}: " if number is None else f"picture {number}: ", line)
     return EditedPicture(request, outcome.result, crop, outcome.error, outcome.evaluations.total(), several)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diffedit.backbones.classes import ClassBackbone, ClassCond, ClassList
 from diffedit.backbones.latent import LatentBackbone
-from diffedit.backbones.loading import Dtype, ModelFolder
+from diffedit.backbones.loading import Compile, Dtype, ModelFolder
 from diffedit.io.checks import Count
 from diffedit.sampling.schedule import Spacing
 
@@ -78,7 +78,7 @@ class DiT(ClassBackbone, LatentBackbone):
         device: str = "auto",
         resolution: Count | None = None,
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
-        compile: str | None = None,
+        compile: Compile | None = None,
         timestep_spacing: Spacing | None = None,
     ) -> "DiT":
         """A folder or hub id with transformer/, vae/, scheduler/, and model_index.json, whose id2label has the names.

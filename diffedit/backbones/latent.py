@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from diffedit.backbones.base import BaseBackbone, as_column, read_output, send
-from diffedit.backbones.loading import SPACING, ModelFolder, make_schedule, make_scheduler, read_dtype, respace
+from diffedit.backbones.loading import SPACING, Compile, ModelFolder, make_schedule, make_scheduler, read_dtype, respace
 from diffedit.backbones.recognise import Layout, check_channels, find_model
 from diffedit.io.checks import check_literal
 from diffedit.io.device import pick_device
@@ -46,7 +46,7 @@ class LatentBackbone(BaseBackbone):
         vae_dtype: str,
         device: str,
         memory_format: str,
-        compile: str | None,
+        compile: Compile | None,
         autoencoder: str | None = None,
         timestep_spacing: Spacing | None = None,
         **options: Any,

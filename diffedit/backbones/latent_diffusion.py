@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from diffedit.backbones.classes import ClassBackbone, ClassCond, ClassList
 from diffedit.backbones.latent import LatentBackbone
-from diffedit.backbones.loading import Dtype, ModelFolder
+from diffedit.backbones.loading import Compile, Dtype, ModelFolder
 from diffedit.io.checks import Count
 from diffedit.io.files import resolve_path
 from diffedit.sampling.schedule import Spacing
@@ -75,7 +75,7 @@ class LatentDiffusion(ClassBackbone, LatentBackbone):
         device: str = "auto",
         resolution: Count | None = None,
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
-        compile: str | None = None,
+        compile: Compile | None = None,
         autoencoder: str | None = None,
         timestep_spacing: Spacing | None = None,
     ) -> "LatentDiffusion":

@@ -11,12 +11,11 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from diffedit.backbones.recognise import check_scheduler
+from diffedit.backbones.recognise import MISSING, check_scheduler
 from diffedit.io.checks import refuse_adapter
 from diffedit.sampling.schedule import NoiseSchedule, Spacing, TrainedTimes
 
 SPACING = "backbone.timestep_spacing"
-MISSING = "this part of the model is missing (a download that was stopped?): get the model again"
 
 
 @dataclass(frozen=True)
@@ -177,6 +176,8 @@ def make_scheduler(config: Mapping[str, Any], name: str) -> Any:
 
 
 Dtype = Literal["float32", "float16", "bfloat16"]
+Compile = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+"""Modes of `torch.compile`."""
 
 
 def read_dtype(name: str) -> torch.dtype:

@@ -12,15 +12,24 @@ from typing import Any
 
 from diffedit.backbones.compvis import CLASSES, UNET
 from diffedit.io.files import resolve_path
+from diffedit.sampling.schedule import SPACINGS
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
+BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")  # of DDIMScheduler
 WEIGHTS = re.compile(
     r"(?P<name>diffusion_pytorch_model|pytorch_model|model)(?:-\d+-of-\d+)?(?:\.(?P<variant>[\w-]+?))?(?:-\d+-of-\d+)?\.safetensors"
 )
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 NETWORKS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_2")
 LORA = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapter_config.json")
-OTHER_BACKBONES = {"LatentDiffusion": "latent_diffusion", "DiTPipeline": "dit", "DDPMPipeline": "pixel_diffusion"}
+# What model_index.json of a family says, the yaml of its backbone, and a part that no other has.
+FAMILIES = {
+    "StableDiffusionPipeline": ("stable_diffusion", "text_encoder"),
+    "LatentDiffusion": ("latent_diffusion", "class_embedding"),
+    "DiTPipeline": ("dit", "transformer"),
+}
+OTHER_BACKBONES = {"DDPMPipeline": "pixel_diffusion"}
+MISSING = "this part of the model is missing (a download that was stopped?): get the model again"
 # What a UNet can want beside a latent, a time and a text.
 ADDED = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
 FUSE = (
@@ -92,6 +101,12 @@ def find_model(path: str, layout: Layout, revision: str | None = None, variant: 
         ValueError: it is something else, or the model wants what this family does not give it.
     """
     files = list_files(path, revision)
+    kind = files.read("model_index.json").get("_class_name")
+    family, part = FAMILIES.get(kind, ("", ""))
+    if family and part not in layout.parts:
+        raise ValueError(f"{files.said}: it is of another family ({kind}): backbone={family}")
+    if family and f"{layout.denoiser}/config.json" not in files.names:
+        raise FileNotFoundError(f"{files.said}: no {layout.denoiser}/config.json there: {MISSING}")
     if f"{layout.denoiser}/config.json" not in files.names:
         raise FileNotFoundError(f"{files.said}: no {layout.denoiser}/config.json there; {describe_other(files)}")
     check_denoiser(files, layout)
@@ -104,10 +119,14 @@ def find_model(path: str, layout: Layout, revision: str | None = None, variant: 
 
 def list_files(path: str, revision: str | None = None) -> ModelFiles:
     """The files of a folder here, or of a hub id; a file of weights is refused, with what makes a folder of it."""
+    if not path.strip():
+        raise ValueError("backbone.path is empty: a folder is wanted, or a hub id")
     folder = resolve_path(path)
     if folder.is_file():
         raise ValueError(f"backbone.path = {path}: {describe_file(folder)}")
-    if folder.exists() or path.startswith((".", "/", "~")):
+    if path.startswith((".", "/", "~")) and not folder.exists():
+        raise FileNotFoundError(f"backbone.path = {path}: no such folder")
+    if folder.exists():
         inner = [*folder.glob("*"), *folder.glob("*/*")]
         names = frozenset(file.relative_to(folder).as_posix() for file in inner if file.is_file())
         return ModelFiles(str(folder), folder, names, path)
@@ -266,6 +285,16 @@ def check_scheduler(config: Mapping[str, Any], name: str) -> None:
         raise ValueError(
             f"{name}: {config.get('_class_name')} has no betas: not a DDPM noise schedule (a model of flow matching?); "
             "take weights that were trained with one, as Stable Diffusion 1.x and 2.x"
+        )
+    count, betas = config.get("num_train_timesteps", 1000), config.get("beta_schedule")
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name}: num_train_timesteps {count!r} is no whole number from 1 on: get the file again")
+    if config.get("trained_betas") is None and betas not in BETA_SCHEDULES:
+        raise ValueError(f"{name}: beta_schedule {betas!r} is none of {', '.join(BETA_SCHEDULES)}, which are read")
+    if (spacing := config.get("timestep_spacing")) not in (None, *SPACINGS):
+        raise ValueError(
+            f"{name}: timestep_spacing {spacing!r} is none of {', '.join(SPACINGS)}: backbone.timestep_spacing says "
+            "another"
         )
     kind = config.get("prediction_type", PREDICTION_TYPES[0])
     if kind not in PREDICTION_TYPES:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from diffedit.backbones.latent import LatentBackbone
-from diffedit.backbones.loading import Dtype, ModelFolder
+from diffedit.backbones.loading import Compile, Dtype, ModelFolder
 from diffedit.backbones.recognise import check_added
 from diffedit.io.checks import Count, check_literal
 from diffedit.sampling.schedule import Spacing
@@ -114,7 +114,7 @@ class StableDiffusion(LatentBackbone):
         resolution: Count | None = None,
         long_prompts: Literal["error", "truncate"] = "error",
         memory_format: Literal["contiguous", "channels_last"] = "contiguous",
-        compile: str | None = None,
+        compile: Compile | None = None,
         timestep_spacing: Spacing | None = None,
     ) -> "StableDiffusion":
         """A folder or hub id with unet/, vae/, text_encoder/, tokenizer/, scheduler/.

@@ -37,12 +37,18 @@ def examine(cfg: DictConfig) -> None:
     from diffedit.commands.checkup.patient import Patient
     from diffedit.commands.checkup.pictures import find_samples
     from diffedit.commands.checkup.report import show
+    from diffedit.sampling.ddim import describe_low_guidance
+    from diffedit.sampling.schedule import open_schedule
 
     check_settings(cfg)
     backbone = instantiate(cfg.backbone, _convert_="all")
     if cfg.levels is not None:
         print("\n".join(make_level_table(backbone, list(cfg.levels))))
         return
+    for steps in cfg.steps:
+        open_schedule(backbone, steps)  # which tells what it does not cover
+    if warning := describe_low_guidance(cfg.guidance, key="guidance"):
+        log.warning("%s", warning)
     patient = Patient(backbone, find_samples(cfg, backbone), cfg)
     facts = look(FACTS, patient)
     checks = look((*CHECKS, *COSTS), patient)

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffedit.commands.launch import set_limits, tell
+from diffedit.commands.launch import find_nearer, set_limits, tell
 from diffedit.io.checks import refuse_renamed
 from diffedit.io.spelling import find_spelling
 
@@ -81,7 +82,7 @@ lists them. Exit codes: 0 done, 1 the edit failed, 2 refused.""",
     add("--steps", metavar="N", type=int, help="DDIM steps of the whole schedule (default 50)")
     add("--guidance", metavar="G", type=float, help="classifier-free guidance (default the editor's own, 7.5)")
     add("--seed", metavar="S", type=int, help="of the noise (default 0)")
-    add("--request", metavar="N", type=int, default=0, help="which picture of Still Life, without PICTURE (default 0)")
+    add("--request", metavar="N", type=int, help="which picture of Still Life, without PICTURE (default 0)")
     add("--out", metavar="FOLDER", type=Path, default=Path("edited"), help="folder to write to (default edited)")
     add("--config-dir", metavar="DIR", type=Path, help="folder of yaml of your own, in the groups of conf/")
     add("--include", metavar="DIR", action="append", default=[], help="folder of classes of your own, yaml in DIR/conf")
@@ -136,7 +137,10 @@ def compose_config(options: argparse.Namespace) -> "DictConfig":
         chosen = [word for word in overrides if word.startswith(("editor=", "hydra."))]
         if "mask" in compose("edit", chosen).editor:  # its finder would look for a mask: the one that is given counts
             overrides.append("editor/mask=given")
-    cfg, spelled = compose("edit", overrides), {}
+    try:
+        cfg, spelled = compose("edit", overrides), {}
+    except Exception as error:
+        raise find_nearer(error, "edit", overrides) from None
     given = {"ratios": ("--ratio", options.ratio or None), "steps": ("--steps", options.steps)}
     given |= {"seed": ("--seed", options.seed), "backbone.path": ("--model", options.model)}
     given |= {"editor.guidance": ("--guidance", options.guidance)}
@@ -159,6 +163,7 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     from diffedit.engine.engine import BatchSizes, Engine
     from diffedit.engine.threads import RateWatch, set_threads, warn_of_load
     from diffedit.io.device import find_device
+    from diffedit.mask import describe_mask_flag
     from diffedit.runs.shapes import ORIGINAL, SIZE, note_size
     from diffedit.sampling.noise import RequestNoise
     from diffedit.sampling.schedule import check_ratios, open_schedule, read_ratios
@@ -176,34 +181,46 @@ def edit(cfg: "DictConfig", options: argparse.Namespace) -> None:
     make_request = check_picture(cfg, options)
     backbone = instantiate(cfg.backbone, _convert_="all")
     pipeline.check(backbone)
-    pipeline.warn()
     schedule = open_schedule(backbone, cfg.steps)
-    schedule.start_levels(ratios)
-    options.out.mkdir(parents=True, exist_ok=True)  # before the work
+    pipeline.check_levels(schedule, ratios)
+    pipeline.warn(schedule)
     request = make_request(backbone)
     program = pipeline(request, ratios, schedule, RequestNoise(cfg.seed, request.id))
     watch = RateWatch() if find_device(backbone).type == "cpu" else None
     if watch:
         warn_of_load()
+    check_place(options.out)
     engine = Engine(backbone, batch, progress=cfg.engine.progress, pad=False, watch=watch)
     (outcome,) = engine.run([(request.id, program)], total=1, edits=len(ratios))
     if outcome.error is not None:
         raise outcome.error
+    options.out.mkdir(parents=True, exist_ok=True)
     save_result(request, outcome.result, options.out)
     log.info("%s: %d network evaluations, %.1f s", options.out, outcome.evaluations.total(), outcome.seconds)
     if cfg.resize.policy == "keep" and options.picture is not None:
         facts = note_size(request, outcome).result.metadata
         log.info("edited whole, at %s; the picture is %s", facts[SIZE], facts.get(ORIGINAL, "of no file"))
-    if flag := outcome.result.metadata.get("mask_flag"):
-        rule = outcome.result.metadata.get("mask_rule", "")
-        cut = outcome.result.metadata.get("mask_cut", "")
-        log.warning("the mask is %s%s%s", flag, f", by {rule}" if rule else "", f": {cut}" if cut else "")
+    if line := describe_mask_flag(outcome.result):
+        log.warning("%s", line)
+
+
+def check_place(out: Path) -> None:
+    """Refuse, before the work, a folder that cannot be made or written to."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"--out {out}: {there} is a file, and a folder is wanted")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"--out {out}: {there} may not be written to: choose another folder")
 
 
 def check_picture(cfg: "DictConfig", options: argparse.Namespace) -> Any:
     """What makes the request for a backbone; whatever is wrong with the options is said before a model is loaded."""
     if options.picture is None:
         return pick_request(cfg, options)
+    if options.request is not None:
+        raise ValueError(f"--request {options.request}: of a benchmark, and {options.picture} is edited: leave one out")
+    if changed := [word for word in options.overrides if re.match(r"[+~]*benchmark\b", word)]:
+        raise ValueError(f"{changed[0]}: {options.picture} is edited, and no benchmark: leave one out")
     if options.target is None:
         raise ValueError("say what the picture shall show: --target TEXT")
     for path in (options.picture, options.mask):
@@ -233,13 +250,16 @@ def pick_request(cfg: "DictConfig", options: argparse.Namespace) -> Any:
 
     if options.mask:
         raise ValueError("--mask belongs to a picture; the benchmark's own mask is used by editor/mask=given")
+    if changed := [word for word in options.overrides if re.match(r"[+~]*resize\b", word)]:
+        raise ValueError(f"{changed[0]}: of a picture that is given; of a benchmark's it is benchmark.{changed[0]}")
     benchmark = instantiate(cfg.benchmark, _convert_="all")
-    if not 0 <= options.request < len(benchmark):
-        raise ValueError(f"--request {options.request}: the benchmark has {len(benchmark)}, counted from 0")
+    number = options.request or 0
+    if not 0 <= number < len(benchmark):
+        raise ValueError(f"--request {number}: the benchmark has {len(benchmark)}, counted from 0")
 
     def pick(backbone: "Backbone") -> "EditRequest":
         fitted, _ = fit_benchmark(benchmark, {"benchmark": {}}, backbone)
-        request = next(islice(fitted.requests(backbone.resolution), options.request, None))
+        request = next(islice(fitted.requests(backbone.resolution), number, None))
         if options.target is not None:
             request = replace(request, target=options.target, **dict.fromkeys(KNOWN_OF_TARGET))
         return request if options.source is None else replace(request, source=options.source)

@@ -32,6 +32,7 @@ REMEDIES = {
     errno.EDQUOT: f"make room within your quota, {OTHER_PLACE}",
 }
 RAISED = re.compile(r"^\w+ raised while resolving interpolation: ")
+NO_SUCH_CHOICE = re.compile(r"Could not load '([^']+/[^'/]+)'")
 NO_SUCH_KEY = re.compile(r"Could not override '([^']+)'\.\s+To append")
 
 
@@ -164,20 +165,17 @@ def find_nearer(error: Exception, name: str, words: Sequence[str]) -> Exception:
     Returns:
         else the same error.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import ConfigCompositionException
 
     from diffedit.commands.schemas import check_command
+    from diffedit.io.compose import compose
     from diffedit.io.schema import ConfigError
 
     if not isinstance(error, ConfigCompositionException) or not (found := NO_SUCH_KEY.match(str(error))):
         return error
     overrides = [f"+{word}" if word.startswith(f"{found[1]}=") else word for word in words if not word.startswith("-")]
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(find_shipped("conf").resolve()), version_base="1.3"):
-            check_command(compose(name, overrides), name)
+        check_command(compose(name, overrides), name)
     except ConfigError as nearer:
         return nearer
     except ConfigCompositionException as other:
@@ -185,7 +183,7 @@ def find_nearer(error: Exception, name: str, words: Sequence[str]) -> Exception:
         return find_nearer(other, name, overrides) if is_other_key else error
     except Exception:  # of what else is wrong with the words
         return error
-    return error
+    return ConfigError(f"{found[1]}: it is not there yet; +{found[1]}=... adds it")
 
 
 def set_limits(cfg: Any) -> None:
@@ -261,6 +259,14 @@ def is_of_a_path(error: OSError) -> bool:
     return error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 
+def describe_choice(chosen: str, options: Sequence[str]) -> str:
+    """That a group, which stands before the last slash, has no such yaml; and which it has."""
+    group, _, name = chosen.rpartition("/")
+    near = get_close_matches(name, options, 3, 0.4)
+    question = f"; did you mean {' or '.join(near)}?" if near else "."
+    return f"{group}={name}: there is no such choice{question} There are {', '.join(sorted(options))}"
+
+
 def describe(error: Exception) -> str:
     """The message of an error: in our words where Hydra's are about its own insides."""
     from hydra.errors import ConfigCompositionException, MissingConfigException
@@ -272,10 +278,10 @@ def describe(error: Exception) -> str:
     )
 
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        near = get_close_matches(name, error.options, 3, 0.4)
-        question = f"; did you mean {' or '.join(near)}?" if near else "."
-        return f"{group}={name}: there is no such choice{question} There are {', '.join(sorted(error.options))}"
+        return describe_choice(error.missing_cfg_file, error.options)
+    if isinstance(error, MissingConfigException) and (found := NO_SUCH_CHOICE.search(str(error))):  # one of a list
+        shipped = [path.stem for path in find_shipped(f"conf/{found[1].rpartition('/')[0]}").glob("*.yaml")]
+        return describe_choice(found[1], shipped)
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: it has no default; say {error.full_key}=..."
     if isinstance(error, ConfigCompositionException) and (found := NO_SUCH_KEY.match(str(error))):

@@ -120,6 +120,7 @@ class Sweep:
             if cfg.refine is not None:
                 asked = keep_ratios(asked)
             launcher = instantiate(cfg.launcher, _convert_="all")
+            check_scoring(launcher)
             if not isinstance(launcher, Here) and cfg.refine is not None:
                 raise ValueError("refine: with launcher=here alone, once the other ratios are done")
             if not isinstance(launcher, Here) and not cfg.plan:
@@ -146,6 +147,22 @@ class Sweep:
         if key not in self.benchmarks:
             self.benchmarks[key] = instantiate(cfg.benchmark, _convert_="all")
         return self.benchmarks[key]
+
+
+def check_scoring(launcher: "Launcher") -> None:
+    """Refuse, before anything is handed in, words of the job after all tasks that `diffedit score` would refuse."""
+    words = list(getattr(launcher, "score", None) or ())
+    if not words:
+        return
+
+    from diffedit.commands.launch import describe, find_nearer
+    from diffedit.commands.schemas import check_command
+    from diffedit.io.compose import compose
+
+    try:
+        check_command(compose("score", words), "score")
+    except Exception as error:
+        raise ValueError(f"launcher.score: {describe(find_nearer(error, 'score', words))}") from None
 
 
 def keep_no_file() -> None:

@@ -273,7 +273,7 @@ class ReferenceStats:
     size: Count
     held: Annotated[int, Ge(0)]
     keep: Count
-    extractors: tuple[str, ...]
+    extractors: Annotated[tuple[str, ...], MinLen(1)]
     max_pixels: Pixels
     batch: Count
     threads: Count

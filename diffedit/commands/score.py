@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from eval.scoring.score import Settings
 
 log = logging.getLogger("score")
+
+ENDINGS = (".csv", ".parquet")
 OF_RUNS = ("reference", "published", "agree")  # settings that mean nothing for plain folders
 
 
@@ -40,6 +42,8 @@ def score(cfg: DictConfig, words: Sequence[str] = ()) -> None:
         cfg: the config.
         words: of the command line, for those that are started to help.
     """
+    if cfg.out and Path(cfg.out).suffix not in ENDINGS:
+        raise ValueError(f"out = {cfg.out}: the ending says what is written, and it is none of {', '.join(ENDINGS)}")
     if cfg.folder is not None or cfg.against is not None:
         score_folders(cfg)
         return
@@ -73,6 +77,8 @@ def score(cfg: DictConfig, words: Sequence[str] = ()) -> None:
     scores = merge_seeds(of_runs, cfg.resamples, cfg.seed)
     asked = [name for metric in metrics.values() for name in metric.higher_is_better]
     refused = print_tables(scores, cfg.group, cfg.columns or asked, published, asked)
+    if unknown := sorted({*(cfg.columns or ())} - {*asked, *scores.metric}):
+        log.warning("columns: no run has scores of %s; there are %s", ", ".join(unknown), ", ".join(sorted(set(asked))))
     if published is not None:
         for source in dict.fromkeys(published.source):
             log.info("published: %s", source)

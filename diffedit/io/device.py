@@ -12,13 +12,29 @@ def pick_device(name: str, mps: bool = False) -> torch.device:
     """The device of a setting; "auto" takes CUDA where there is one, then Apple's MPS where `mps` allows it.
 
     Of several, it takes that of this process among those which torchrun or srun started on this machine.
+
+    Raises:
+        ValueError: it is no device, or not one of this machine.
     """
     if name != "auto":
-        return torch.device(name)
+        return find_named(name)
     if torch.cuda.is_available():
         rank = read_local_rank()
         return torch.device("cuda" if rank is None else f"cuda:{rank % torch.cuda.device_count()}")
     return torch.device("mps" if mps and torch.backends.mps.is_available() else "cpu")
+
+
+def find_named(name: str) -> torch.device:
+    """The device of this name, if there is one."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        words = "it should be auto, cpu, cuda, cuda:1, mps, or as torch.device has it"
+        raise ValueError(f"device = {name!r}: {words}") from None
+    there = {"cuda": torch.cuda.device_count, "mps": lambda: int(torch.backends.mps.is_available())}
+    if device.type in there and (device.index or 0) >= (count := there[device.type]()):
+        raise ValueError(f"device = {name}: PyTorch finds {count} of {device.type} here; auto takes what there is")
+    return device
 
 
 def read_local_rank(environ: Mapping[str, str] = os.environ) -> int | None:

@@ -29,6 +29,19 @@ from diffedit.io.annotations import (
 )
 
 OF_HYDRA = ("_target_", "_recursive_", "_convert_", "_partial_", "_args_")
+# What other tools call a setting, and what it is here.
+ELSEWHERE = {
+    "num_inference_steps": ["steps"],
+    "ddim_steps": ["steps"],
+    "guidance_scale": ["editor.guidance"],
+    "cfg_scale": ["editor.guidance"],
+    "negative_prompt": ["editor.negative=given editor.negative_text"],
+    "batch_size": ["engine.batch.predict"],
+    "encode_ratio": ["ratios"],
+    "strength": ["ratios"],
+    "num_samples": ["samples"],
+}
+TEXT_GIVEN = "and ${oc.env:...} gives texts: ${oc.decode:${oc.env:...}}"
 NOTHING = object()  # no default, no value
 
 
@@ -61,10 +74,12 @@ class Unknown(NamedTuple):
     def describe(self, cfg: DictConfig) -> str:
         """With the nearest: one beside it, else one elsewhere in the config."""
         above, _, name = self.key.rpartition(".")
-        near = [join(above, each) for each in get_close_matches(name, self.known, 1, 0.6)]
-        if not above and not near:
-            deeper = list_keys(OmegaConf.to_container(cfg, resolve=False))
-            near = [deeper[each] for each in get_close_matches(name, set(deeper) - {name}, 1, 0.7)]
+        others = {} if above else OmegaConf.to_container(cfg, resolve=False)
+        deeper = list_keys({key: value for key, value in others.items() if key != name})
+        near = [deeper[name]] if name in deeper else []
+        near = near or [each for each in ELSEWHERE.get(name, ()) if above or each.partition(".")[0] in cfg]
+        near = near or [join(above, each) for each in get_close_matches(name, self.known, 1, 0.6)]
+        near = near or [deeper[each] for each in get_close_matches(name, deeper, 1, 0.7)]
         question = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.known) or 'none'}"
         return f"{self.key}: there is no such setting; {question}"
 
@@ -192,7 +207,10 @@ def check_value(place: Place, name: Any, setting: Setting, places: list[Place]) 
     if plain is NOTHING or (plain == setting.default and type(plain) is type(setting.default)):
         return
     default = write_value(setting.default) if isinstance(setting.default, int | float | str | tuple) else None
+    is_given = isinstance(plain, str) and isinstance(name, str) and OmegaConf.is_interpolation(place.node, name)
     for fault in find_faults(setting.annotation, plain, place.key):
+        if is_given:
+            fault = fault._replace(allowed=f"{fault.allowed}, {TEXT_GIVEN}")
         yield fault._replace(default=default) if fault.key == place.key else fault
 
 
@@ -310,18 +328,23 @@ def is_read(place: Place, name: Any) -> bool:
     """Whether some other value refers to a key that nothing else reads: `${name}`."""
     if place.key or name == "hydra":
         return name == "hydra"
-    return re.search(rf"\$\{{([^}}]*[^\w}}])?{re.escape(str(name))}\b", OmegaConf.to_yaml(place.node)) is not None
+    return re.search(rf"\$\{{{re.escape(str(name))}[.}}\[]", OmegaConf.to_yaml(place.node)) is not None
 
 
-def list_keys(node: Mapping[Any, Any], key: str = "") -> dict[str, str]:
-    """Whole keys by their last parts."""
+def list_keys(node: Mapping[Any, Any]) -> dict[str, str]:
+    """Whole keys of what is below the top by their last parts; of several, one with the fewest parts."""
     found: dict[str, str] = {}
-    for name, value in node.items():
-        if name in (*OF_HYDRA, "hydra"):
-            continue
-        found.setdefault(str(name), join(key, name))
-        if isinstance(value, Mapping):
-            found = list_keys(value, join(key, name)) | found
+    level: list[tuple[str, Mapping[Any, Any]]] = [("", node)]
+    while level:
+        pairs = [
+            (join(key, name), value)
+            for key, inner in level
+            for name, value in inner.items()
+            if name not in (*OF_HYDRA, "hydra")
+        ]
+        for key, _ in pairs:
+            found.setdefault(key.rpartition(".")[2], key)
+        level = [(key, value) for key, value in pairs if isinstance(value, Mapping)]
     return found
 
 

@@ -131,8 +131,7 @@ class PreparedRun(AskedRun):
 
         The log of a run is a file of its directory, which has to be there.
         """
-        self.pipeline.warn()
-        open_schedule(self.backbone, self.settings.steps)
+        self.pipeline.warn(open_schedule(self.backbone, self.settings.steps))
 
     def open_directory(self) -> RunDirectory:
         """Where it is saved; made where absent."""
@@ -417,7 +416,7 @@ def prepare_run(asked: AskedRun, backbone: Backbone, weights: Mapping[str, str] 
     benchmark, config = fit_benchmark(benchmark, config, backbone)
     config = identify_run(config, pipeline, weights or read_fingerprint(backbone))
     pipeline.check(backbone)
-    backbone.schedule(settings.steps).start_levels(list(settings.ratios))  # on the levels that this model has
+    pipeline.check_levels(backbone.schedule(settings.steps), list(settings.ratios))  # those that this model has
     is_begun = (root / "config.yaml").exists()
     run = PreparedRun(benchmark, pipeline, root, settings, config, asked.log, backbone=backbone, is_begun=is_begun)
     if is_begun:

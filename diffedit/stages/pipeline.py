@@ -10,9 +10,10 @@ from annotated_types import Ge
 from hydra.utils import instantiate
 from torch import Tensor
 
+from diffedit.conditions import describe_unread
 from diffedit.engine.queries import run_together
 from diffedit.io.checks import settings
-from diffedit.sampling.ddim import WHOLE, describe_low_guidance
+from diffedit.sampling.ddim import WHOLE, describe_low_guidance, is_guided
 from diffedit.stages.background import NoReconstruction, Reconstruct, find_decoder, mask_in_pixels
 from diffedit.stages.rank import KeepFirst, Rank
 from diffedit.types import (
@@ -67,14 +68,32 @@ class EditPipeline:
         if self.reconstruct.needs_decoder:
             find_decoder(backbone)
 
-    def warn(self) -> None:
-        """Log, once for all requests, what is seldom meant: a guidance below 1."""
+    def check_levels(self, schedule: Schedule, ratios: Sequence[float]) -> None:
+        """Refuse, before any work, ratios and a noise of the mask that are of no level."""
+        schedule.start_levels(ratios)
+        strength = getattr(getattr(self.editor, "mask", None), "noise_strength", None)
+        if strength is not None:
+            try:
+                schedule.find_level(strength)
+            except ValueError as error:
+                raise ValueError(f"editor.mask.noise_strength = {strength:g}: {error}") from None
+
+    def warn(self, schedule: Schedule) -> None:
+        """Log, once for all requests, what is seldom meant: a guidance below 1, what is not read or does nothing."""
         interval = getattr(self.editor, "guidance_interval", WHOLE)
         given = {"editor.guidance": getattr(self.editor, "guidance", 1.0)}
         given |= {f"editor.guidances[{i}]": each for i, each in enumerate(getattr(self.editor, "guidances", ()))}
         for key, guidance in given.items():
             if warning := describe_low_guidance(guidance, interval, key):
                 log.warning("%s", warning)
+        if interval != WHOLE and not any(is_guided(i, schedule, interval) for i in range(1, len(schedule))):
+            low, high = interval
+            place = "none of the levels lies there: nothing is guided"
+            log.warning("editor.guidance_interval = [%g, %g]: %s", low, high, place)
+        for warning in describe_unread(self.editor):
+            log.warning("%s", warning)
+        if self.samples == 1 and not isinstance(self.rank, KeepFirst):
+            log.warning("rank = %s ranks several samples, and samples = 1: it is not asked", type(self.rank).__name__)
 
     @property
     def networks(self) -> dict[str, str]:

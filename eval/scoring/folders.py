@@ -1,6 +1,7 @@
 """Scores of two plain folders of pictures, without any run; and metrics by their names, for notebooks."""
 
 import logging
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -199,7 +200,8 @@ class Folder:
         """The pictures by their names without endings; a ValueError where two have the same."""
         stems: dict[str, Picture] = {}
         for picture in self.pictures:
-            other = stems.setdefault(cut_ending(self.name(picture)), picture)
+            stem = unicodedata.normalize("NFC", cut_ending(self.name(picture)))  # as macOS decomposes names, or not
+            other = stems.setdefault(stem, picture)
             if other is not picture:
                 raise ValueError(
                     f"{self.key} = {self.root}: {self.name(other)} and {self.name(picture)} have one name, and "

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import kept_log
+from helpers import ROOT, kept_log
 from made_models import write_models
 from PIL import Image
 
@@ -40,6 +40,7 @@ def model_door(models, tmp_path, monkeypatch, capsys):
     """The same from a folder with a table of two pictures, and folders of models."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").symlink_to(models)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for i in range(2):
         pixels = np.random.default_rng(i).integers(0, 255, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(f"{'ab'[i]}.png")
