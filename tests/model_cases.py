@@ -70,6 +70,7 @@ CASES = {
         Case(f"{EXACT} steps=15", "steps = 15: spaced as leading, the highest level is t = 925 of 999, where 10.4 % of the signal is left, and 6.8 % at the end of the training: ratio 1 is no more than that. Farther: a number of steps that divides 1000", done=WARNED, code=0),
         Case(f"plan {EXACT.removeprefix('run ')} steps=15", "steps = 15: spaced as leading, the highest level is t = 925 of 999", done=WARNED, code=0),
         Case("edit a.png --target pear --backbone analytic --ratio 0.5 --steps 15", "the highest level is t = 925 of 999", done=WARNED, code=0),
+        Case("doctor backbone=analytic steps=[15] count=1", "steps = 15: spaced as leading, the highest level is t = 925 of 999", done="a warning, beside what it measures", code=1),
         Case("doctor backbone=analytic levels=[10]", "levels = [10]: AnalyticBackbone has one spacing of its own", done="refused"),
     ],
     "Settings that are not read, or do nothing": [

@@ -105,7 +105,7 @@ CASES = {
         Case("run launcher=print \"launcher.score=['metric=[nosuch]']\"", "launcher.score: "),
         Case("run launcher=print \"launcher.score=['stepz=3']\"", "launcher.score: stepz: there is no such setting"),
         Case("run seed=${oc.env:HOME}", "and ${oc.env:...} gives texts: ${oc.decode:${oc.env:...}}"),
-        Case("score metric=[lpip]", "metric=lpip: there is no such choice; did you mean lpips?"),
+        Case("score metric=[lpip]", "metric=lpip: there is no such choice; did you mean lpips or "),
     ],
     "Tables that are none": [
         Case("run benchmark=folder benchmark.path=t.csv", "line 1: cells stand between tabs: save it with commas", table="image\ttarget\na.png\tpear\n"),

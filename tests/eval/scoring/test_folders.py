@@ -3,6 +3,7 @@
 import copy
 import doctest
 import shutil
+import unicodedata
 from dataclasses import dataclass
 
 import lpips
@@ -347,6 +348,15 @@ def test_pairs_may_have_other_endings(folders):
     with pytest.raises(ValueError, match=rf"folder = .*{path.stem}.png and {path.stem}.webp have one name"):
         measure(edits, inputs, "lpips")
     assert measure(edits, inputs, "fid").loc["fid", ["n", "n_against"]].tolist() == [COUNT + 1, COUNT]
+
+
+def test_pairs_may_have_names_in_another_unicode_form(folders):
+    """As macOS decomposes those of one folder."""
+    plain = measure(*folders, "lpips")
+    for folder, form in zip(folders, ("NFC", "NFD"), strict=True):
+        path = sorted(folder.iterdir())[0]
+        path.rename(path.with_name(f"{unicodedata.normalize(form, 'é')} {path.name}"))
+    assert measure(*folders, "lpips").value["lpips"] == plain.value["lpips"]
 
 
 # -------------------------------------------------------------------------------------------------------------- refused
