@@ -15,6 +15,7 @@ from typing import Any
 from diffedit.commands.help import describe_command
 from diffedit.commands.include import include_packages
 from diffedit.io.files import find_shipped, remove_empty
+from diffedit.runs.stop import StopRequested, stop
 
 FULL = "HYDRA_FULL_ERROR"
 HINT = f"({FULL}=1 shows where)"
@@ -89,6 +90,7 @@ def launch(
         except Exception as error:
             if os.getpid() != process:  # a launcher's own process: it has to know
                 raise
+            stop_in_imports(error)
             note(where, error)
             if is_sweep():
                 remove_empty(Path(HydraConfig.get().runtime.output_dir), Path(HydraConfig.get().sweep.dir))
@@ -107,6 +109,7 @@ def launch(
         if finish is not None and left:
             finish(left)
     except Exception as error:
+        stop_in_imports(error)
         codes.append(tell(find_nearer(error, config or name, words), program, is_full))
     finally:
         sys.argv = kept[0]
@@ -116,6 +119,14 @@ def launch(
     if REFUSED in codes:
         remove_unused(missing.values())
     return max(codes)
+
+
+def stop_in_imports(error: BaseException | None) -> None:
+    """A StopRequested where a signal came in the midst of an import: half a module is left, and some error of that."""
+    while stop.number is not None and error is not None:
+        if any("importlib" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise StopRequested(stop.number) from None
+        error = error.__cause__
 
 
 def remove_unused(made: Iterable[Sequence[Path]]) -> None:

@@ -158,8 +158,8 @@ def test_a_missing_tokenizer_is_an_error(copy):
 
 
 def test_a_folder_without_a_pipeline(tmp_path):
-    for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(FileNotFoundError, match=r"no unet/config\.json there"):
+    for path, said in ((tmp_path, r"no unet/config\.json there"), (tmp_path / "nowhere", "no such folder")):
+        with pytest.raises(FileNotFoundError, match=said):
             StableDiffusion.from_pretrained(str(path))
 
 

@@ -1,5 +1,6 @@
 """A signal asks a run to stop: what is in hand is written, claims are given back, and the same command goes on."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 import pytest
 from helpers import ROOT, call, read_run, said, write_pictures
 
+from diffedit.commands.launch import stop_in_imports
 from diffedit.runs.cut import count_records
 from diffedit.runs.stop import StopRequested, obey_signals, stop
 
@@ -74,6 +76,22 @@ def test_it_stops_also_while_it_begins(words, tmp_path):
         told, _ = process.communicate(timeout=60)
     assert process.returncode in (3, -signal.SIGTERM), told  # before the command has begun, as any program
     assert "Traceback" not in told
+
+
+def test_a_signal_in_the_midst_of_an_import_is_obeyed_whatever_it_breaks(tmp_path, monkeypatch):
+    (tmp_path / "half_a_module.py").write_text("raise RecursionError")
+    monkeypatch.syspath_prepend(tmp_path)
+    errors = []
+    for name in ("half_a_module", None):
+        try:
+            importlib.import_module(name) if name else int("a")
+        except (RecursionError, ValueError) as error:
+            errors.append(error)
+    stop_in_imports(errors[0])  # no signal came: the error is told
+    monkeypatch.setattr(stop, "number", signal.SIGTERM)
+    with pytest.raises(StopRequested, match="stopped by SIGTERM"):
+        stop_in_imports(errors[0])
+    stop_in_imports(errors[1])  # of something else
 
 
 # ------------------------------------------------------------------------------------------------------- the handler

@@ -91,7 +91,7 @@ def test_a_folder_of_junk_alone_has_no_pictures(tmp_path):
 
 def test_a_picture_of_the_command_line_and_a_table_are_found_too(tmp_path):
     draw(tmp_path / NFD)
-    cfg, options = None, Namespace(picture=tmp_path / NFC, mask=None, target="a pear")
+    cfg, options = None, Namespace(picture=tmp_path / NFC, mask=None, target="a pear", request=None, overrides=[])
     assert callable(check_picture(cfg, options))
     table = unicodedata.normalize("NFD", "Tänze.csv")
     (tmp_path / table).write_text(f"image,target\n{NFC},a pear\n")
