@@ -77,6 +77,8 @@ CASES = {
         Case(f"{EXACT} steps=20 editor.negative_text=plum", "editor.negative_text = 'plum' is not read, as editor.negative is empty: it is with editor.negative=given", done=WARNED, code=0),
         Case(f"{EXACT} steps=20 editor.inversion.text=plum", "editor.inversion.text = 'plum' is not read, as editor.inversion.condition is empty: it is with editor.inversion.condition=given", done=WARNED, code=0),
         Case(f"{EXACT} steps=20 editor.guidance_interval=[0.51,0.52]", "editor.guidance_interval = [0.51, 0.52]: none of the levels lies there: nothing is guided", done=WARNED, code=0),
+        Case(f"{ON}/plain backbone.revision=main steps=4 ratios=[0.5]", "backbone.revision = main is of the hub, and not read: models/plain is a folder here", done=WARNED, code=0),
+        Case(f"{EXACT} steps=20 \"refine_score=['resamples=9']\"", "refine_score = ['resamples=9']: of refine=METRIC@VALUE, and refine is null"),
         Case("edit a.png --target pear --request 1", "--request 1: of a benchmark, and a.png is edited: leave one out"),
         Case("edit a.png --target pear benchmark.size=3", "benchmark.size=3: a.png is edited, and no benchmark: leave one out"),
         Case("edit --target pear resize.policy=keep", "resize.policy=keep: of a picture that is given; of a benchmark's it is benchmark.resize.policy=keep"),

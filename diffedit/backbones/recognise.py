@@ -4,6 +4,7 @@ What no family of backbones loads is refused here, in one place and in a moment,
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 from diffedit.backbones.compvis import CLASSES, UNET
 from diffedit.io.files import resolve_path
 from diffedit.sampling.schedule import SPACINGS
+
+log = logging.getLogger(__name__)
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")  # of DDIMScheduler
@@ -127,6 +130,8 @@ def list_files(path: str, revision: str | None = None) -> ModelFiles:
     if path.startswith((".", "/", "~")) and not folder.exists():
         raise FileNotFoundError(f"backbone.path = {path}: no such folder")
     if folder.exists():
+        if revision is not None:
+            log.warning("backbone.revision = %s is of the hub, and not read: %s is a folder here", revision, path)
         inner = [*folder.glob("*"), *folder.glob("*/*")]
         names = frozenset(file.relative_to(folder).as_posix() for file in inner if file.is_file())
         return ModelFiles(str(folder), folder, names, path)

@@ -21,6 +21,8 @@ def check_refine(cfg: DictConfig) -> None:
     from diffedit.runs.refine import Target
 
     if cfg.refine is None:
+        if cfg.refine_score:
+            raise ValueError(f"refine_score = {list(cfg.refine_score)}: of refine=METRIC@VALUE, and refine is null")
         return
     target, known = Target.parse(cfg.refine), sorted(path.stem for path in find_shipped("conf/metric").glob("*.yaml"))
     if target.metric not in known:
