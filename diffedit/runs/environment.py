@@ -36,15 +36,19 @@ def read_package_version(name: str) -> str | None:
 
 
 def read_git_revision() -> str | None:
-    """The revision of the code, `+` where files were changed; None outside a checkout.
+    """The revision of the code, `+` where files other than the documentation's were changed; None outside a checkout.
 
     An installed package may lie in the environment of another project, whose revision is not ours.
     """
     if not (Path(__file__).parents[2] / "pyproject.toml").is_file():
         return None
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    git = ["git", "-C", str(Path(__file__).parent)]
+    look = [*git, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        named, changed = (
+            subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+            for command in ([*git, "describe", "--always", "--abbrev=40"], look)
+        )
     except FileNotFoundError:
         return None
-    return done.stdout.strip() or None
+    return f"{named}{'+' * bool(changed)}" if named else None
