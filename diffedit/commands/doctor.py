@@ -45,11 +45,12 @@ def examine(cfg: DictConfig) -> None:
     if cfg.levels is not None:
         print("\n".join(make_level_table(backbone, list(cfg.levels))))
         return
+    samples = find_samples(cfg, backbone)
     for steps in cfg.steps:
         open_schedule(backbone, steps)  # which tells what it does not cover
     if warning := describe_low_guidance(cfg.guidance, key="guidance"):
         log.warning("%s", warning)
-    patient = Patient(backbone, find_samples(cfg, backbone), cfg)
+    patient = Patient(backbone, samples, cfg)
     facts = look(FACTS, patient)
     checks = look((*CHECKS, *COSTS), patient)
     show(facts, checks, patient)
