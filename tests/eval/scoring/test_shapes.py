@@ -179,7 +179,7 @@ def test_wide_still_lifes_are_measured_whole_and_judged_in_their_middle(folder):
         "fid": SetDistance(Fid(), StillLifeExtractor(weights, device="cpu"), 16),
     }
     asked = named | {"precision": LocalPrecision(weights, "cpu")}
-    assert score(root, asked, Settings(folder / "cache", resamples=50)) == list(named)
+    assert score(root, asked, Settings(folder / "cache", resamples=50)) == list(asked)
     assert read_reason(root, "precision") == (
         "the network judges 64 x 64 pixels, and these pictures are not square (accuracy takes their middle)"
     )
