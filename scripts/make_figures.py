@@ -98,17 +98,11 @@ def plan(recipes: Sequence[Recipe], out: Path, words: Sequence[str]) -> None:
 
 def recall(recipes: Sequence[Recipe]) -> None:
     """Print what each section took when it was last made from nothing."""
-    minutes = [read_made(recipe).get("minutes") for recipe in recipes]
+    minutes = [recipe.made.get("minutes") for recipe in recipes]
     for recipe, took in zip(recipes, minutes, strict=True):
         print(f"{recipe.name:18} {'not known' if took is None else f'{took:5.1f} minutes'}  {recipe.title}")
     known = [took for took in minutes if took is not None]
     print(f"{'':18} {sum(known):5.1f} minutes when they were last made; what is there is not made again\n", flush=True)
-
-
-def read_made(recipe: Recipe) -> dict[str, Any]:
-    """Where, when and how long it was made; {} where it never was."""
-    path = recipe.folder / MADE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def make_section(recipe: Recipe, folder: Path, words: Sequence[str]) -> None:

@@ -25,13 +25,13 @@ WEIGHTS = re.compile(
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 NETWORKS = ("unet", "transformer", "vae", "vqvae", "text_encoder", "text_encoder_2")
 LORA = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapter_config.json")
-# What model_index.json of a family says, the yaml of its backbone, and a part that no other has.
+# What model_index.json of a family says, the yaml of its backbone, and the part that tells it from most others.
 FAMILIES = {
     "StableDiffusionPipeline": ("stable_diffusion", "text_encoder"),
     "LatentDiffusion": ("latent_diffusion", "class_embedding"),
     "DiTPipeline": ("dit", "transformer"),
+    "DDPMPipeline": ("pixel_diffusion", "unet"),
 }
-OTHER_BACKBONES = {"DDPMPipeline": "pixel_diffusion"}
 MISSING = "this part of the model is missing (a download that was stopped?): get the model again"
 # What a UNet can want beside a latent, a time and a text.
 ADDED = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")
@@ -190,8 +190,6 @@ def describe_other(files: ModelFiles) -> str:
     top = sorted(name for name in files.names if "/" not in name)
     kind, own = files.read("model_index.json").get("_class_name"), files.read("config.json").get("_class_name")
     single = [name for name in top if name.endswith((".safetensors", *PICKLES))]
-    if kind in OTHER_BACKBONES:
-        return f"it is of another family: backbone={OTHER_BACKBONES[kind]}"
     if set(LORA) & set(top):
         return f"a LoRA, which changes a model and is none: {FUSE}"
     if kind is not None:

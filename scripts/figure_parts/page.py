@@ -1,13 +1,12 @@
 """docs/results.md: what stands between its marks is made of what is committed beside the recipes."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from figure_parts.cells import render_table
-from figure_parts.recipe import MADE, PAGE, Recipe
+from figure_parts.recipe import PAGE, Recipe
 
 MARK = re.compile(r"(<!-- made: ([\w/]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -28,7 +27,7 @@ def write_page(text: str, recipes: Sequence[Recipe]) -> str:
         name = min(wrong)
         missing = "no recipe makes it" if name in found else f"{PAGE.name} has no mark for it"
         raise ValueError(f"<!-- made: {name} -->: {missing}")
-    made = [recipe for recipe in recipes if (recipe.folder / MADE).exists()]
+    made = [recipe for recipe in recipes if recipe.made]
     blocks = {name: block for recipe in made for name, block in render_blocks(recipe)}
     return MARK.sub(lambda match: f"{match[1]}{blocks.get(match[2], match[3])}{match[4]}", text)
 
@@ -47,7 +46,7 @@ def render_commands(recipe: Recipe) -> str:
     """The commands, and where and when what follows was made by them."""
     needs = [f"# needs {recipe.note}"] if recipe.note else []
     block = "\n".join([*needs, *(command.strip() for command in recipe.commands)])
-    made = json.loads((recipe.folder / MADE).read_text(encoding="utf-8"))
+    made = recipe.made
     revisions = " and ".join(f"`{revision}`" for revision in made["revisions"])
     files = ", ".join(f"[{name}](results/{recipe.name}/{name})" for name in recipe.keep)
     took = f" in {made['minutes']:g} minutes on {made['cores']} cores" if "minutes" in made else ""

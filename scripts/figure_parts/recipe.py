@@ -1,5 +1,6 @@
 """What a section of docs/results.md is made by: docs/results/<section>/recipe.yaml."""
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import field
@@ -83,6 +84,12 @@ class Recipe:
     def folder(self) -> Path:
         """Of what is committed of it."""
         return FOLDER / self.name
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """By what revisions, when and in how many minutes it was made; {} where it never was."""
+        path = self.folder / MADE
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     @property
     def words(self) -> list[list[str]]:
