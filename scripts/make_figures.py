@@ -31,7 +31,6 @@ from diffedit.runs.environment import read_git_revision
 IMAGES = ROOT / "docs/images"
 README = "readme"
 TOOK = "took.json"  # in the folder of a section: seconds of the calls that ended
-SHARD = 8  # requests in a shard where several processes edit: of 48 in one shard, one process would edit all
 DROPPED = ["run", "runs", "set", "made_by", "version"]  # of scores: paths and hashes, which the run itself has
 EXAMPLE = "example: python scripts/make_figures.py scenes --plan"
 
@@ -94,8 +93,7 @@ def plan(recipes: Sequence[Recipe], out: Path, words: Sequence[str]) -> None:
         print(f"\n{recipe.name}: {recipe.title}", flush=True)
         for command in recipe.words:
             if command[:2] == ["diffedit", "run"]:
-                added = choose_words(command, words)
-                call(["diffedit", "plan", *command[2:], *added], out / recipe.name, f"{recipe.name}: planned")
+                call(["diffedit", "plan", *command[2:], *words], out / recipe.name, f"{recipe.name}: planned")
 
 
 def recall(recipes: Sequence[Recipe]) -> None:
@@ -110,8 +108,9 @@ def recall(recipes: Sequence[Recipe]) -> None:
 def make_section(recipe: Recipe, folder: Path, words: Sequence[str]) -> None:
     """Call its commands in a folder, keep what they leave, and make the page anew."""
     for command in recipe.words:
+        is_run = command[:2] in (["diffedit", "run"], ["diffedit", "score"])
         began = time.monotonic()
-        call([*command, *choose_words(command, words)], folder, recipe.name)
+        call([*command, *(words if is_run else [])], folder, recipe.name)
         seconds = add_time(folder / TOOK, time.monotonic() - began)
     for name, source in recipe.keep.items():
         keep(folder / source, recipe.folder / name)
@@ -122,16 +121,6 @@ def make_section(recipe: Recipe, folder: Path, words: Sequence[str]) -> None:
     write(recipe.folder / MADE, json.dumps(made, indent=1).encode())
     rewrite_page()
     print(f"\n{recipe.name}: made in {seconds / 60:.1f} minutes, without calls that were stopped")
-
-
-def choose_words(command: Sequence[str], launcher: Sequence[str]) -> list[str]:
-    """What is added to a command, so that several processes share its work evenly; no value depends on it."""
-    match list(command[:2]):
-        case ["diffedit", "run"]:
-            return [*launcher, *([f"shards.size={SHARD}"] if launcher else [])]
-        case ["diffedit", "score"]:
-            return list(launcher)
-    return []
 
 
 def add_time(path: Path, seconds: float) -> float:

@@ -53,7 +53,7 @@ class Engine:
 class Shards:
     """shards of a run."""
 
-    size: Count
+    size: Count | None
 
 
 @dataclass

@@ -26,7 +26,8 @@ from diffedit.runs.claim import is_live
 log = logging.getLogger("run")
 
 FOLDER = "shards"
-SIZE = 64  # requests in a shard of a run that does not say
+SIZE = 64  # requests in a shard of a run that does not say, at most
+EACH = 4  # shards for each process of a run that does not say, at least
 KNOWN = 2**16  # shards that are remembered between two looks
 SUMMARY = b"diffedit"  # the key of a file's own metadata
 SHARE = re.compile(r"(\d+)/(\d+)")
@@ -127,6 +128,13 @@ class Tasks(NamedTuple):
 
 
 ONE = Tasks()  # this process
+
+
+def choose_size(asked: int | None, requests: int, processes: int) -> int:
+    """Requests in a shard: as asked for; else so many that several processes share a short run evenly."""
+    if asked is not None:
+        return asked
+    return SIZE if processes == 1 else min(max(requests // (EACH * processes), 1), SIZE)
 
 
 def read_cut(root: Path) -> Cut | None:

@@ -31,7 +31,15 @@ from diffedit.runs.claim import (
     name_holder,
     read_holder,
 )
-from diffedit.runs.cut import Cut, get_claim_path, get_shard_path, list_shards, make_presence_path, read_summary
+from diffedit.runs.cut import (
+    Cut,
+    choose_size,
+    get_claim_path,
+    get_shard_path,
+    list_shards,
+    make_presence_path,
+    read_summary,
+)
 from diffedit.runs.describe import describe_run, read_fingerprint
 from diffedit.runs.directory import (
     RunDirectory,
@@ -458,7 +466,8 @@ def open_run(run: PreparedRun, ids: Sequence[str]) -> HeldRun:
                 "requests or ratios: wait for its end"
             )
 
-    cut = directory.cut(ids, run.settings.shard_size, refuse_company)
+    size = choose_size(run.settings.shard_size, len(ids), run.settings.share.of)
+    cut = directory.cut(ids, size, refuse_company)
     directory.extend()
     presence = Claim(
         make_presence_path(run.root), {"config": hash_config(directory.config)}, run.settings.claim_timeout

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from diffedit.engine.sizes import AskedSizes, BatchSizes
 from diffedit.io.checks import Count, Ratio, Seed, settings
 from diffedit.runs.claim import STALE
-from diffedit.runs.cut import SIZE, Share
+from diffedit.runs.cut import Share
 from diffedit.runs.edit import edit_runs
 from diffedit.runs.held import AskedRun, RunFailedError, check_all_done, hold_run, prepare_run
 from diffedit.runs.records import Verify
@@ -44,7 +44,8 @@ class RunSettings:
         cache: folder of what runs share: encodings, inversions, contrast maps, embedded texts, edits; None for none.
         cache_gigabytes: that it may hold; what was used least recently is removed.
         cache_edits: whether edits are taken over that an earlier run made of the same inputs.
-        shard_size: requests in a shard of a run, which one process edits; a run that is begun keeps its own.
+        shard_size: requests in a shard of a run, which one process edits; a run that is begun keeps its own. None for
+            64, and fewer where several processes share a short run.
         share: the shards that this process takes first; then what nobody has taken.
         claim_timeout: seconds without a sign of life after which others take over the shard of a process.
     """
@@ -64,7 +65,7 @@ class RunSettings:
     cache: Path | None = None
     cache_gigabytes: Annotated[float, Gt(0)] = 20.0
     cache_edits: bool = True
-    shard_size: Count = SIZE
+    shard_size: Count | None = None
     share: Share = Share()
     claim_timeout: Annotated[float, Gt(0)] = STALE
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from tqdm.auto import tqdm
 
 from diffedit.engine.sizes import AskedSizes
-from diffedit.runs.cut import ONE, Cut, Tasks, list_shards, read_cut, read_summary_once, stamp
+from diffedit.runs.cut import ONE, Cut, Tasks, choose_size, list_shards, read_cut, read_summary_once, stamp
 from diffedit.runs.describe import read_fingerprint
 from diffedit.runs.directory import RunDirectory
 from diffedit.runs.earlier import EarlierRun, Rate, choose_earlier, find_own_device, find_rate, find_sizes, read_newest
@@ -172,7 +172,7 @@ def plan_benchmark(
     deadline = Deadline(BUDGET)
     run = settle_soon(prepare_run(AskedRun(benchmark, pipeline, root, settings, config), backbone, weights))
     run.warn()
-    return plan_runs({run: find_left(run)}, tasks, deadline)
+    return plan_runs({run: find_left(run, tasks)}, tasks, deadline)
 
 
 def plan_together(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, tasks: Tasks = ONE) -> Iterator[Plan]:
@@ -182,7 +182,7 @@ def plan_together(asked: Sequence[AskedRun], backbone: Backbone, tell: Tell, tas
     for one in asked:
         try:
             run = settle_soon(prepare_run(one, backbone, weights))
-            left[run] = find_left(run)
+            left[run] = find_left(run, tasks)
             run.warn()
         except Exception as error:
             tell(one, error)
@@ -243,15 +243,15 @@ def look_back(runs: Iterable[PreparedRun], deadline: Deadline) -> dict[PreparedR
 # ---------------------------------------------------------------------------------------------------- what is not done
 
 
-def find_left(run: PreparedRun) -> Left:
+def find_left(run: PreparedRun, tasks: Tasks) -> Left:
     """The requests that a run has not done, at which strengths, and its shards."""
     requests = list(run.benchmark.requests(run.backbone.resolution))
+    size = choose_size(run.settings.shard_size, len(requests), max(run.settings.share.of, tasks.count))
     if not run.is_begun:
         pending: list[Pending] = [(request, run.settings.ratios) for request in requests]
-        size = run.settings.shard_size
         return Left(pending, Shards(size, -(-len(requests) // size)))
     directory = run.open_directory()
-    cut = read_cut(run.root) or Cut(run.settings.shard_size, len(requests), "")
+    cut = read_cut(run.root) or Cut(size, len(requests), "")
     sure = find_sure(directory, cut, requests)
     unsure = (request for i, request in enumerate(requests) if i // cut.size not in sure)
     missing = {request.id for request in directory.find_pending(unsure)}

@@ -46,12 +46,13 @@ def whole(small, tmp_path_factory):
 @pytest.mark.parametrize("count", [1, 2])
 def test_processes_on_this_machine(small, tmp_path, whole, count, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)  # the demo has one bar of its own
-    words = ["launcher=local", f"launcher.processes={count}", "shards.size=2", "engine.cpu_threads=1"]
+    words = ["launcher=local", f"launcher.processes={count}", "engine.cpu_threads=1"]
     done = call_process("run.py", *small, *words, f"runs={tmp_path}")
     assert done.returncode == 0, said(done)
     (root,) = tmp_path.glob("*/*/*/*")
     assert read_but_settings(root) == whole
     assert len(list(tmp_path.glob(".local/*/*.log"))) == count
+    assert len(list(root.glob("shards/*.parquet"))) == (1 if count == 1 else 6)  # so that there is something for each
     assert "6/6" in done.stderr
     again = call_process("run.py", *small, *words, f"runs={tmp_path}")
     assert again.returncode == 0

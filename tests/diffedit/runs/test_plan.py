@@ -239,6 +239,11 @@ def test_shards_that_are_done_are_not_planned(tmp_path, monkeypatch, looked_into
     assert (more.requests, more.shards) == (7, Shards(3, 3, 0))
 
 
+def test_a_short_run_is_planned_as_its_processes_will_cut_it(tmp_path):
+    planned = plan(tmp_path / "run", EncodeDecode(), Pictures(17), shard_size=None, tasks=Tasks(2))
+    assert planned.shards == Shards(2, 9)
+
+
 def test_a_large_run_is_looked_into_where_records_lie_beside_a_shard(tmp_path, monkeypatch):
     monkeypatch.setattr("diffedit.runs.plan.LOOKED_INTO", 0)
     edit(tmp_path / "run", EncodeDecode())

@@ -17,7 +17,16 @@ from made_runs import write_claim
 from diffedit.diffedit import DiffEdit
 from diffedit.mask import ContrastMask
 from diffedit.runs.claim import BusyError, Claim, describe_self
-from diffedit.runs.cut import Share, count_records, get_claim_path, get_shard_path, list_shards, read_cut, read_summary
+from diffedit.runs.cut import (
+    Share,
+    choose_size,
+    count_records,
+    get_claim_path,
+    get_shard_path,
+    list_shards,
+    read_cut,
+    read_summary,
+)
 from diffedit.runs.directory import RunDirectory
 from diffedit.runs.loop import RunFailedError, RunSettings, run_benchmark
 from diffedit.runs.shards import read_shard
@@ -72,6 +81,22 @@ def test_the_cut_changes_nothing(analytic, tmp_path, whole, size):
     assert len(os.listdir(root / "shards")) == shards + 1  # and the cut: no claims
     assert not list((root / "records").iterdir())
     assert (read_cut(root).size, read_cut(root).requests, count_records(root)) == (size, COUNT, COUNT)
+
+
+@pytest.mark.parametrize(
+    ("asked", "requests", "processes", "size"),
+    [(None, 48, 1, 64), (None, 48, 2, 6), (None, 1000, 2, 64), (None, 1000, 8, 31), (None, 5, 8, 1), (30, 48, 2, 30)],
+)
+def test_several_processes_share_a_short_run_evenly(asked, requests, processes, size):
+    assert choose_size(asked, requests, processes) == size
+
+
+def test_the_first_process_cuts_by_how_many_it_is_one_of_and_others_keep_that(analytic, tmp_path, whole):
+    edit(analytic, tmp_path / "cut", size=None, share=Share(1, 2))
+    assert read_cut(tmp_path / "cut").size == 1
+    edit(analytic, tmp_path / "cut", size=None)
+    assert read_cut(tmp_path / "cut").size == 1
+    assert read_run(tmp_path / "cut") == whole[0]
 
 
 @pytest.mark.parametrize("shares", [["0/2", "1/2"], ["1/2", "0/2"], ["2/3", "0/2", "5/7"], ["99/100"]])
