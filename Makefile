@@ -17,7 +17,7 @@ help:
 	@echo 'make lint       ruff: rules and format'
 	@echo 'make lock       resolve requirements.in into requirements.lock'
 	@echo 'make docs       the documentation as a site: docs/_build/html/index.html'
-	@echo 'make figures    every figure and table of docs/results.md, on Still Life, from nothing: an hour or more; goes on where it was stopped'
+	@echo 'make figures    every figure and table of docs/results.md, on Still Life, from nothing: 90 minutes on two cores; goes on where it was stopped'
 	@echo 'make wheel      dist/*.whl, with conf/ and weights/ inside; nothing is downloaded'
 
 setup: .venv/ok

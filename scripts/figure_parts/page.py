@@ -49,9 +49,8 @@ def render_commands(recipe: Recipe) -> str:
     made = recipe.made
     revisions = " and ".join(f"`{revision}`" for revision in made["revisions"])
     files = ", ".join(f"[{name}](results/{recipe.name}/{name})" for name in recipe.keep)
-    took = f" in {made['minutes']:g} minutes on {made['cores']} cores" if "minutes" in made else ""
-    note = f" ({made['note']})" if "note" in made else took
-    text = f"\n```sh\n{block}\n```\n\nRevision {revisions}, {made['date']}{note}"
+    took = f"{made['minutes']:g} minutes on {made['cores']} cores"
+    text = f"\n```sh\n{block}\n```\n\nRevision {revisions}, {made['date']} in {took}"
     return f"{text}; all values: {files}.\n\n" if files else f"{text}.\n\n"
 
 

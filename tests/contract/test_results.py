@@ -53,7 +53,9 @@ def test_another_value_is_another_page_and_a_wrong_number_is_found(parts, recipe
     (values / "recipe.yaml").write_text(
         json.dumps({"title": "t", "commands": ["diffedit run"], "keep": {"a.csv": "a.csv"}, "tables": {"t": table}})
     )
-    (values / "made.json").write_text(json.dumps({"revisions": ["abc"], "date": "2026-01-01"}))
+    (values / "made.json").write_text(
+        json.dumps({"revisions": ["abc"], "date": "2026-01-01", "minutes": 2.5, "cores": 2})
+    )
     one = recipe.read_recipe(values / "recipe.yaml")
     pages = []
     for value in (0.5, 0.75):
