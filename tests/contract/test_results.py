@@ -64,7 +64,7 @@ def test_another_value_is_another_page_and_a_wrong_number_is_found(parts, recipe
         pages.append(page.write_page("<!-- made: x -->\n<!-- end -->\n<!-- made: x/t -->\nold\n<!-- end -->", [one]))
     assert "| sdedit | 0.50 ± 0.20 |" in pages[0]
     assert pages[0] != pages[1]
-    assert "Revision `abc`, 2026-01-01; all values: [a.csv](results/x/a.csv)" in pages[0]
+    assert "Revision `abc`, 2026-01-01 in 2.5 minutes on 2 cores; all values: [a.csv](results/x/a.csv)" in pages[0]
     assert page.find_unknown("0.75 and 0.2 and, made up, 0.61 of 12", [one]) == ["0.61"]
     with pytest.raises(ValueError, match=r"x/t.*no mark for it"):
         page.write_page("<!-- made: x -->\n<!-- end -->", [one])
