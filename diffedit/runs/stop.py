@@ -6,6 +6,7 @@ appear by rename.
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -90,10 +91,18 @@ def obey_signals(numbers: tuple[int, ...] = SIGNALS) -> Iterator[None]:
     left = {number for number in numbers if signal.getsignal(number) is signal.SIG_IGN}
     left |= {signal.SIGTERM} if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL else set()
     taken = [number for number in numbers if number not in left]
+    told = sys.unraisablehook
+
+    def tell(lost: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(lost.exc_value, StopRequested):  # of a finalizer: it is noted, and the next check obeys it
+            told(lost)
+
     before = {number: signal.signal(number, stop.note) for number in taken}
+    sys.unraisablehook = tell
     try:
         yield
     finally:
+        sys.unraisablehook = told
         for number, handler in before.items():
             signal.signal(number, handler)
         stop.number = None

@@ -78,6 +78,28 @@ def test_it_stops_also_while_it_begins(words, tmp_path):
     assert "Traceback" not in told
 
 
+def test_a_signal_that_meets_a_finalizer_is_obeyed_at_the_next_check(monkeypatch):
+    """Nothing can be raised there: Python says so, with a traceback, and goes on."""
+
+    class Last:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    class Wrong:
+        def __del__(self):
+            raise ValueError("of its own")
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(str(lost.exc_value)))
+    with obey_signals():
+        last, wrong = Last(), Wrong()
+        del last
+        with pytest.raises(StopRequested, match="stopped by SIGTERM"):
+            stop.check()
+        del wrong
+    assert told == ["of its own"]
+
+
 def test_a_signal_in_the_midst_of_an_import_is_obeyed_whatever_it_breaks(tmp_path, monkeypatch):
     (tmp_path / "half_a_module.py").write_text("raise RecursionError")
     monkeypatch.syspath_prepend(tmp_path)
