@@ -27,7 +27,7 @@ log = logging.getLogger("run")
 
 FOLDER = "shards"
 SIZE = 64  # requests in a shard of a run that does not say, at most
-EACH = 4  # shards for each process of a run that does not say, at least
+EACH = 4  # shards for each of several processes of a run that does not say, as far as there are requests
 KNOWN = 2**16  # shards that are remembered between two looks
 SUMMARY = b"diffedit"  # the key of a file's own metadata
 SHARE = re.compile(r"(\d+)/(\d+)")
